@@ -1,0 +1,54 @@
+# Every target makes the environment it needs, in .venv/. `make` alone lists the targets.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+EMOJI_READY := .venv/.emoji-ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo emoji-table test check run bank reproduce fuzz emoji clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+demo: $(READY) ## the main job on the embedded real data, one seed, about 3 minutes: table, bank, picture
+	$(BIN)/python experiments/emoji/compare.py --seeds 0 --out runs/demo
+
+emoji-table: $(READY) ## the demo's table over 5 seeds, with paired intervals (resumable)
+	$(BIN)/python experiments/emoji/compare.py --seeds 0 1 2 3 4 --out runs/emoji-table
+
+test: $(READY) ## all tests, under 10 minutes on 2 cores
+	$(BIN)/python -m pytest
+
+check: $(READY) ## lint, types, direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_imports.py
+
+run: $(READY) ## an experiment: make run EXP=experiments/NAME.toml [ARGS="--set ..."]
+	$(BIN)/fgen run $(EXP) $(ARGS)
+
+bank: $(READY) ## a feature bank: make bank RUN=runs/NAME OUT=bank.h5 [ARGS="--classes all"]
+	$(BIN)/fgen generate $(RUN) --out $(OUT) $(ARGS)
+
+reproduce: $(READY) ## a paper's settings on your files: make reproduce EXP=xian2018_clswgan_cub_gzsl DATA=FOLDER
+	$(BIN)/fgen run experiments/$(EXP).toml --set dataset.path=$(DATA) $(ARGS)
+
+fuzz: $(READY) ## 1,000 corrupted or mismatched inputs through the shell door
+	FGEN_FUZZ_CASES=1000 $(BIN)/python -m pytest tests/test_hostile_inputs.py
+
+emoji: $(EMOJI_READY) ## build the embedded data set anew from its packages (needs npm)
+	$(BIN)/python experiments/emoji/build.py
+
+clean: ## remove the environment, caches and run folders
+	rm -rf .venv build dist runs *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[plots,sklearn,test,dev]"
+	touch $@
+
+$(EMOJI_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[emoji]"
+	touch $@

@@ -1,0 +1,60 @@
+"""fgen makes training data for classes nobody has pictures of: generative zero-shot learning.
+
+The public names below are loaded on first use, so that ``import fgen`` is quick and pulls in no optional library.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fgen.baselines import BASELINES as BASELINES
+    from fgen.classifiers import CLASSIFIERS as CLASSIFIERS
+    from fgen.classifiers.softmax import SoftmaxClassifier as SoftmaxClassifier
+    from fgen.data.bank import FeatureBank as FeatureBank
+    from fgen.data.dataset import ZSLDataset as ZSLDataset
+    from fgen.data.files import load_dataset as load_dataset
+    from fgen.data.files import save_dataset as save_dataset
+    from fgen.errors import InputError as InputError
+    from fgen.estimators import ZeroShotClassifier as ZeroShotClassifier
+    from fgen.experiment import run as run
+    from fgen.models import MODELS as MODELS
+    from fgen.models import make_model as make_model
+    from fgen.models.storage import load_model as load_model
+    from fgen.results import RunResult as RunResult
+    from fgen.scores.accuracy import gzsl_scores as gzsl_scores
+    from fgen.settings import ExperimentConfig as ExperimentConfig
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "BASELINES": "fgen.baselines",
+    "CLASSIFIERS": "fgen.classifiers",
+    "ExperimentConfig": "fgen.settings",
+    "FeatureBank": "fgen.data.bank",
+    "InputError": "fgen.errors",
+    "MODELS": "fgen.models",
+    "RunResult": "fgen.results",
+    "SoftmaxClassifier": "fgen.classifiers.softmax",
+    "ZSLDataset": "fgen.data.dataset",
+    "ZeroShotClassifier": "fgen.estimators",
+    "gzsl_scores": "fgen.scores.accuracy",
+    "load_dataset": "fgen.data.files",
+    "load_model": "fgen.models.storage",
+    "make_model": "fgen.models",
+    "run": "fgen.experiment",
+    "save_dataset": "fgen.data.files",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fgen' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

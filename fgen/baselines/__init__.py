@@ -1,0 +1,10 @@
+"""Methods that generate nothing, by name: what a generator has to beat on the same data and scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fgen.baselines.ridge import RidgeConfig
+from fgen.baselines.seen_only import SeenOnlyConfig
+
+BASELINES: dict[str, Any] = {config.name: config for config in (RidgeConfig, SeenOnlyConfig)}

@@ -1,0 +1,117 @@
+"""The two heads that a bank is judged by: one over seen + unseen classes, one over the unseen alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fgen.data.dataset import ZSLDataset
+from fgen.data.rows import SelectedRows, StackedRows
+from fgen.scores.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_class_accuracy, predict_classes
+
+Represent = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Trained classifiers.
+
+    Attributes:
+        gzsl: over seen and unseen classes, trained on real seen and synthetic unseen features.
+        zsl: over the unseen classes, trained on their synthetic features alone; None leaves it to ``gzsl``.
+    """
+
+    gzsl: Any
+    zsl: Any | None = None
+
+    def save(self, gzsl: Path, zsl: Path) -> None:
+        """Write each head to its folder."""
+        self.gzsl.save(gzsl)
+        if self.zsl is not None:
+            self.zsl.save(zsl)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What was predicted for the test rows, kept for later questions.
+
+    Attributes:
+        rows, labels: ``(N,)`` row numbers and class ids of ``test_seen`` and ``test_unseen``.
+        gzsl: ``(N,)`` predicted class ids among seen and unseen classes, after calibration.
+        zsl: ``(N,)`` predicted class ids among the unseen classes; -1 for rows of seen classes.
+    """
+
+    rows: np.ndarray
+    labels: np.ndarray
+    gzsl: np.ndarray
+    zsl: np.ndarray
+
+
+def train_heads(
+    config: Any,
+    task: ZSLDataset,
+    synthetic: np.ndarray,
+    synthetic_labels: np.ndarray,
+    *,
+    seed: int,
+    represent: Represent | None = None,
+    with_zsl: bool = True,
+) -> Heads:
+    """Train on the task's real seen rows and synthetic rows (Xian et al. 2018, section 3.2).
+
+    Args:
+        config: a classifier's config; a batch size of None becomes the number of features per class, as published.
+        synthetic: ``(M, D)`` raw, of unseen classes and, where wanted, of seen ones.
+        synthetic_labels: ``(M,)`` class ids.
+        represent: the method's map from raw features to the space of its heads.
+        with_zsl: also train the head over the unseen classes.
+    """
+    if getattr(config, "batch_size", 0) is None:
+        config = replace(config, batch_size=int(np.bincount(synthetic_labels).max()))
+    rows = task.splits["trainval"]
+    real: Any = SelectedRows(task.features, rows)
+    if represent is not None:
+        real, synthetic = represent(real[:]), represent(synthetic)
+    labels = np.concatenate([task.labels[rows], synthetic_labels])
+    candidates = np.union1d(task.seen, np.unique(synthetic_labels))
+    gzsl = config.build().fit(StackedRows([real, synthetic]), labels, classes=candidates, seed=seed, scaling_rows=real)
+    zsl = None
+    of_unseen = np.isin(synthetic_labels, task.unseen)
+    if with_zsl and len(np.unique(synthetic_labels[of_unseen])) > 1:
+        zsl = config.build().fit(synthetic[of_unseen], synthetic_labels[of_unseen], seed=seed, scaling_rows=real)
+    return Heads(gzsl, zsl)
+
+
+def score_heads(
+    heads: Heads, task: ZSLDataset, *, gamma: float = 0.0, represent: Represent | None = None
+) -> tuple[GZSLScores, Predictions]:
+    """T1, U, S, H and AUSUC of trained heads on the task's test rows.
+
+    Args:
+        gamma: subtracted from the seen classes' scores (calibrated stacking, Chao et al. 2016).
+    """
+    rows = np.concatenate([task.splits["test_seen"], task.splits["test_unseen"]])
+    features = task.rows(rows)
+    if represent is not None:
+        features = represent(features)
+    scores = heads.gzsl.scores(features, task.n_classes)
+    zsl_scores = scores if heads.zsl is None else heads.zsl.scores(features, task.n_classes)
+    return score_matrix(task, rows, scores, zsl_scores, gamma)
+
+
+def score_matrix(
+    task: ZSLDataset, rows: np.ndarray, scores: np.ndarray, zsl_scores: np.ndarray, gamma: float
+) -> tuple[GZSLScores, Predictions]:
+    """The same from score matrices ``(N, C)`` of ``rows``; ``zsl_scores`` decide among the unseen classes."""
+    labels = task.labels[rows]
+    result = gzsl_scores(labels, scores, seen=task.seen, unseen=task.unseen, gamma=gamma)
+    of_unseen = np.isin(labels, task.unseen)
+    zsl = np.where(of_unseen, task.unseen[zsl_scores[:, task.unseen].argmax(1)], -1)
+    per_class = per_class_accuracy(labels[of_unseen], zsl[of_unseen], task.unseen)
+    result = replace(result, T1=mean_accuracy(per_class), per_class_T1=per_class)
+    predicted = predict_classes(scores, seen=task.seen, unseen=task.unseen, gamma=gamma)
+    return result, Predictions(rows, labels, predicted, zsl)

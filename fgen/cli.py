@@ -1,0 +1,215 @@
+"""The shell door: ``fgen run | train | generate | evaluate | predict | inspect | convert``.
+
+Exit 0: done. 2: the input is wrong, one message on stderr. 128 + n: stopped by signal n, nothing lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fgen.errors import InputError, Interrupted
+
+FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EFBIG: "a file would be too big"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
+    try:
+        arguments = _parser().parse_args(argv)
+        arguments.command(arguments)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    except Interrupted as stop:
+        _complain(f"{stop}. Go on with: {_resume_command(argv)}")
+        return 128 + stop.signal_number
+    except KeyboardInterrupt:
+        _complain(f"stopped. What was finished is kept; go on with: {_resume_command(argv)}")
+        return 130
+    except InputError as error:
+        _complain(str(error))
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        reason = FULL.get(error.errno or 0, error.strerror or str(error))
+        where = f"{error.filename}: " if error.filename else ""
+        _complain(f"{where}{reason}. What was finished is kept; mend that and go on with: {_resume_command(argv)}")
+        return 2
+    except MemoryError as error:
+        _complain(f"not enough memory ({error}). Lower bank.n_per_class or model.batch_size.")
+        return 2
+    return 0
+
+
+def _complain(message: str) -> None:
+    print(f"fgen: {message}", file=sys.stderr)  # noqa: T201
+
+
+def _say(text: str) -> None:
+    print(text)  # noqa: T201
+
+
+def _resume_command(argv: Sequence[str]) -> str:
+    resumable = argv[:1] in (["run"], ["train"]) and "--resume" not in argv
+    return shlex.join(["fgen", *argv, *(["--resume"] if resumable else [])])
+
+
+def _parser() -> argparse.ArgumentParser:
+    import fgen
+
+    parser = argparse.ArgumentParser(prog="fgen", description="Training data for classes nobody has pictures of.")
+    parser.add_argument("--version", action="version", version=f"fgen {fgen.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    for name, function, text in (
+        ("run", _run, "the whole protocol: select, train, generate, classify, score"),
+        ("train", _train, "train the generator alone, on all of trainval, for the config's own epochs"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("config", help="TOML file, see experiments/")
+        command.add_argument("--out", required=name == "train", help="run folder (default: runs/NAME_OF_CONFIG)")
+        command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides")
+        command.add_argument("--resume", action="store_true", help="go on where an earlier call stopped")
+        command.add_argument("--json", action="store_true", help="print result.json instead of a table")
+        command.set_defaults(command=function)
+
+    command = commands.add_parser("generate", help="features of classes into a bank")
+    command.add_argument("run", help="run folder")
+    command.add_argument("--classes", default="unseen", help="unseen, seen, all, or NAME,NAME (default: unseen)")
+    command.add_argument("--n-per-class", type=int, default=300)
+    command.add_argument("--out", required=True, help="the bank, an .h5 file")
+    command.add_argument("--embeddings", help="CSV of classes never in the data set: a name, then its embedding")
+    command.add_argument("--seed", type=int, help="seed of model and noise (default: the run's first)")
+    command.add_argument("--real", action="store_true", help="store the real training rows too")
+    command.add_argument("--overwrite", action="store_true")
+    command.set_defaults(command=_generate)
+
+    command = commands.add_parser("evaluate", help="score a bank with a classifier")
+    command.add_argument("bank")
+    command.add_argument("--dataset", required=True, help="emoji, toy, a folder with a .mat pair, an .h5 or .npz file")
+    command.add_argument("--classifier", default="softmax")
+    command.add_argument("--run", help="run folder, when the head lives in the method's own space")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--json", action="store_true")
+    command.set_defaults(command=_evaluate)
+
+    command = commands.add_parser("predict", help="classes of new features, with a run's head")
+    command.add_argument("run", help="run folder")
+    command.add_argument("features", help=".h5, .npz or .npy with features (N, D)")
+    command.add_argument("--out", required=True, help="CSV")
+    command.set_defaults(command=_predict)
+
+    command = commands.add_parser("inspect", help="what a data set, bank, run folder or config holds")
+    command.add_argument("path")
+    command.add_argument("--json", action="store_true")
+    command.set_defaults(command=_inspect)
+
+    command = commands.add_parser("convert", help="a data set from one format to another")
+    command.add_argument("source", help="emoji, toy, a folder with a .mat pair, an .h5 or .npz file")
+    command.add_argument("target", help="an .h5 or .npz file, or a folder for a .mat pair")
+    command.add_argument("--overwrite", action="store_true")
+    command.set_defaults(command=_convert)
+    return parser
+
+
+# Libraries are imported by the command that needs them, so that --help and a typo answer at once.
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from fgen.experiment import run
+    from fgen.settings import ExperimentConfig
+
+    config = ExperimentConfig.from_file(arguments.config, arguments.overrides)
+    out = arguments.out or Path("runs") / Path(arguments.config).stem
+    result = run(config, out=out, resume=arguments.resume, progress=sys.stderr.isatty())
+    _say(json.dumps(result.description, indent=2) if arguments.json else f"{result.table()}\nrun folder: {out}")
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from fgen.experiment import train_only
+    from fgen.settings import ExperimentConfig
+
+    config = ExperimentConfig.from_file(arguments.config, arguments.overrides)
+    rooms = train_only(config, out=arguments.out, resume=arguments.resume, progress=sys.stderr.isatty())
+    _say("\n".join(f"model: {room}" for room in rooms))
+
+
+def _generate(arguments: argparse.Namespace) -> None:
+    from fgen.generation import generate_from_run
+
+    if arguments.n_per_class < 1:
+        raise InputError(f"--n-per-class is {arguments.n_per_class}", "at least 1")
+    generate_from_run(
+        arguments.run,
+        out=arguments.out,
+        classes=arguments.classes,
+        n_per_class=arguments.n_per_class,
+        embeddings=arguments.embeddings,
+        seed=arguments.seed,
+        real=arguments.real,
+        overwrite=arguments.overwrite,
+        progress=sys.stderr.isatty(),
+    )
+    _say(f"bank: {arguments.out}")
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from fgen.classifiers import CLASSIFIERS
+    from fgen.data.files import load_dataset
+    from fgen.evaluation import evaluate_bank
+    from fgen.results import SCORES, format_score, format_table
+
+    if arguments.classifier not in CLASSIFIERS:
+        raise InputError(f"--classifier is {arguments.classifier!r}", f"one of {', '.join(CLASSIFIERS)}")
+    dataset = load_dataset(arguments.dataset)
+    config = CLASSIFIERS[arguments.classifier]()
+    scores = evaluate_bank(arguments.bank, dataset, config, seed=arguments.seed, run=arguments.run).as_dict()
+    if arguments.json:
+        _say(json.dumps({name: scores[name] for name in SCORES}, indent=2))
+        return
+    row = [arguments.classifier, *(format_score({"mean": scores[name]}) for name in SCORES)]
+    _say(format_table(["", *SCORES], [row]))
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    from fgen.data.tables import read_features, write_predictions_csv
+    from fgen.evaluation import Recogniser
+
+    recogniser = Recogniser.open(arguments.run)
+    features, _ = read_features(arguments.features)
+    classes, scores = recogniser.predict(features)
+    names = [recogniser.name(class_id) for class_id in classes]
+    write_predictions_csv(arguments.out, zip(range(len(classes)), classes, names, scores, strict=True))
+    _say(f"predictions: {arguments.out} ({len(classes):,} rows)")
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from fgen.inspection import inspect
+
+    facts = inspect(arguments.path)
+    _say(json.dumps(facts, indent=2) if arguments.json else "\n".join(f"{k}: {v}" for k, v in facts.items()))
+
+
+def _convert(arguments: argparse.Namespace) -> None:
+    from fgen.data.files import load_dataset, save_dataset
+
+    dataset = load_dataset(arguments.source)
+    save_dataset(dataset, arguments.target, overwrite=arguments.overwrite)
+    for note in dataset.notes:
+        _say(f"note: {note}")
+    _say(f"{dataset!r}\nwritten: {arguments.target}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,262 @@
+"""Frozen dataclasses <-> TOML <-> ``--set a.b=c``. Knows types and keys, and nothing of zero-shot learning.
+
+TOML has no null: None is written by leaving the key out, or, where the field's default is something else, as
+the word ``"none"``. A field that may be None therefore reads the string ``"none"`` as None.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import tomli_w
+
+from fgen.errors import InputError
+
+T = TypeVar("T")
+
+NONE = "none"
+_SCALARS: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises:
+        InputError: the file is missing, can't be read, isn't UTF-8 or isn't TOML; the message names the line.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} can't be read ({error.strerror})", "a TOML file", "Check the path") from None
+    try:
+        return tomllib.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InputError(f"{path}, line {line}, isn't UTF-8", "a TOML file", "Save the file as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path} isn't valid TOML: {error}", "lines such as key = value") from None
+
+
+def apply_overrides(mapping: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """A copy of ``mapping`` with values replaced or added, in the order given.
+
+    Args:
+        mapping: nested tables, as :func:`read_toml` returns them; left as it is.
+        overrides: items ``a.b=c``. ``c`` is read as a TOML value if it is one (``3``, ``1e-4``, ``true``,
+            ``[0, 1]``, ``"text"``) and as a plain string otherwise. Missing tables are added.
+
+    Raises:
+        InputError: an item without ``=`` or with an empty key, or a path that leads through a plain value.
+    """
+    result = deepcopy(dict(mapping))
+    for item in overrides:
+        path, equals, text = item.partition("=")
+        keys = [key.strip() for key in path.split(".")]
+        if not equals or not all(keys):
+            raise InputError(f"--set {item!r} is not an assignment", "section.key=value", "Try --set model.lr=1e-4")
+        table = result
+        for depth, key in enumerate(keys[:-1], start=1):
+            table = table.setdefault(key, {})
+            if not isinstance(table, dict):
+                above = ".".join(keys[:depth])
+                raise InputError(f"--set {item!r} goes through {above}, which is {table!r}", f"{above} to be a table")
+        table[keys[-1]] = _toml_value(text.strip())
+    return result
+
+
+def build(cls: type[T], mapping: Mapping[str, Any], where: str = "model") -> T:
+    """An instance of a dataclass from a mapping, checked against the annotations of its fields.
+
+    Understood are bool, int, float, str, ``Literal``, ``Any``, tuples, lists, dicts, dataclasses and unions of
+    these. A whole number is accepted for a float; nothing else is converted. Ranges are the dataclass's own
+    ``__post_init__``, whose ValueError comes back with the section's name.
+
+    Args:
+        cls: the dataclass.
+        mapping: one value for each key; fields with a default may be left out.
+        where: the section's name, for messages.
+
+    Raises:
+        InputError: an unknown or missing key, a value of the wrong type, or one the dataclass refuses.
+    """
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
+    for key in mapping:
+        if key not in fields:
+            raise InputError(
+                f"unknown key {where}.{key}",
+                f"one of {', '.join(fields)}" if fields else "no keys at all",
+                _did_you_mean(key, fields),
+            )
+    for name, field in fields.items():
+        if name not in mapping and not _has_default(field):
+            raise InputError(f"{where}.{name} is missing", _describe(hints[name]))
+    values = {key: _convert(hints[key], value, f"{where}.{key}") for key, value in mapping.items()}
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise InputError(f"[{where}] {error}") from error
+
+
+def to_mapping(instance: Any) -> dict[str, Any]:
+    """A dataclass instance as TOML-able values, the inverse of :func:`build`.
+
+    Tuples become lists; None is left out, or written ``"none"`` where the default is something else.
+    """
+    mapping = {}
+    for field in dataclasses.fields(instance):
+        value = getattr(instance, field.name)
+        if field.init and not (value is None and field.default is None):
+            mapping[field.name] = NONE if value is None else _plain(value)
+    return mapping
+
+
+def dump_toml(mapping: Mapping[str, Any]) -> str:
+    """A mapping of TOML-able values as TOML text."""
+    return tomli_w.dumps(mapping)
+
+
+def sha256(mapping: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of the canonical JSON: sorted keys, no spaces, dates in ISO 8601."""
+    text = json.dumps(mapping, sort_keys=True, separators=(",", ":"), default=lambda date: date.isoformat())
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    # A line break in the text could smuggle in a second key.
+    return parsed["value"] if set(parsed) == {"value"} else text
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """``value`` as the annotation ``hint`` wants it, or an InputError that names the key."""
+    origin = typing.get_origin(hint) or hint
+    if origin is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(hint, value, where)
+    if origin is Literal:
+        if any(type(value) is type(option) and value == option for option in typing.get_args(hint)):
+            return value
+    elif isinstance(origin, type) and dataclasses.is_dataclass(origin):
+        if isinstance(value, origin):
+            return value
+        if isinstance(value, Mapping):
+            return build(origin, value, where)
+    elif origin in (tuple, list):
+        if isinstance(value, list | tuple):
+            return _convert_items(origin, typing.get_args(hint), value, where, hint)
+    elif origin in (dict, Mapping):
+        if isinstance(value, Mapping):
+            item_hint = (typing.get_args(hint) or (str, Any))[1]
+            return {str(key): _convert(item_hint, item, f"{where}.{key}") for key, item in value.items()}
+    elif origin not in _SCALARS:
+        raise TypeError(f"{where}: fields annotated {hint!r} can't come from TOML")
+    elif type(value) is origin:
+        return value
+    elif origin is float and type(value) is int and abs(value) < 2**1023:
+        return float(value)
+    raise _wrong(hint, value, where)
+
+
+def _convert_union(hint: Any, value: Any, where: str) -> Any:
+    members = typing.get_args(hint)
+    if type(None) in members and (value is None or value == NONE):
+        return None
+    members = tuple(member for member in members if member is not type(None))
+    tables = [member for member in members if dataclasses.is_dataclass(member)]
+    if len(members) == 1 or (len(tables) == 1 and isinstance(value, Mapping)):
+        # Only one member can be meant, so its own message says most.
+        return _convert((tables or members)[0], value, where)
+    for member in members:
+        try:
+            return _convert(member, value, where)
+        except InputError:
+            continue
+    raise _wrong(hint, value, where)
+
+
+def _convert_items(origin: Any, hints: tuple[Any, ...], value: Sequence[Any], where: str, hint: Any) -> Any:
+    if not hints:
+        hints = (Any,) * len(value)
+    elif origin is list or hints[-1] is Ellipsis:
+        hints = (hints[0],) * len(value)
+    elif len(hints) != len(value):
+        raise _wrong(hint, value, where)
+    items = zip(hints, value, strict=True)
+    return origin(_convert(item_hint, item, f"{where}[{i}]") for i, (item_hint, item) in enumerate(items))
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_mapping(value)
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items() if item is not None}
+    return value
+
+
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+
+
+def _wrong(hint: Any, value: Any, where: str) -> InputError:
+    kind = "table" if isinstance(value, Mapping) else type(value).__name__
+    return InputError(f"{where} is {value!r} ({kind})", _describe(hint), _remedy(hint, value))
+
+
+def _describe(hint: Any) -> str:
+    """What an annotation accepts, in words."""
+    origin, members = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if origin in _SCALARS:
+        return _SCALARS[origin]
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(f'"{NONE}"' if member is type(None) else _describe(member) for member in members)
+    if origin is Literal:
+        return f"one of {', '.join(repr(option) for option in members)}"
+    if origin in (tuple, list):
+        if not members:
+            return "a list"
+        if origin is list or members[-1] is Ellipsis:
+            return f"a list, each item {_describe(members[0])}"
+        return f"a list of {len(members)}: {', '.join(_describe(member) for member in members)}"
+    return "anything" if origin is Any else "a table"
+
+
+def _remedy(hint: Any, value: Any) -> str:
+    """How to write what was probably meant."""
+    if hint is int and isinstance(value, float) and value.is_integer():
+        return f"Write {int(value)}"
+    if hint is str and not isinstance(value, Mapping | list):
+        return f'Quote it: "{value}"'
+    if not isinstance(value, str):
+        return ""
+    if typing.get_origin(hint) is Literal:
+        return _did_you_mean(value, [option for option in typing.get_args(hint) if isinstance(option, str)])
+    if hint is bool and value.lower() in ("true", "false"):
+        return f"Write {value.lower()}, without quotes"
+    if hint in (int, float):
+        try:
+            return f"Write {hint(value)}, without quotes"
+        except ValueError:
+            return ""
+    return "Quote the strings in it: ['a', 'b']" if value.startswith("[") else ""
+
+
+def _did_you_mean(key: str, options: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(key, list(options), n=1, cutoff=0.5)
+    return f"Did you mean {nearest[0]}?" if nearest else ""

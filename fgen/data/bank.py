@@ -1,0 +1,273 @@
+"""FeatureBank: features by class on disk, real or generated, readable by anything that reads HDF5.
+
+``fgen-bank`` version 1: contiguous datasets, rows sorted by class, ``class_ptr`` as in compressed sparse rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from fgen.data import hdf5
+from fgen.data.bank_writer import FORMAT, VERSION, BankWriter, bank_writer, checked_plan
+from fgen.data.disk import reading
+from fgen.errors import InputError
+
+
+class FeatureBank:
+    """An open bank; a context manager. Features stay on disk until they are sliced.
+
+    Attributes:
+        features: ``(N, D)`` read-only memory map, float32 or float16.
+        labels: ``(N,)`` int32, positions in :attr:`class_names`.
+        class_ptr: ``(C + 1,)``; class c has rows ``class_ptr[c]`` to ``class_ptr[c + 1]``.
+        synthetic: ``(N,)`` bool; False for real rows.
+        class_names: C names. class_embeddings: ``(C, A)`` raw. seen: ``(C,)`` bool.
+        seed, space, config, data_sha256: how it was made; ``space`` is ``"raw"`` or the method's own.
+    """
+
+    def __init__(self, file: h5py.File) -> None:
+        self._file = file
+        attributes = {name: hdf5_attribute(file, name) for name in ("format", "format_version", "seed", "space")}
+        if (attributes["format"], attributes["format_version"]) != (FORMAT, VERSION):
+            raise InputError(
+                f"format is {attributes['format']!r}, version {attributes['format_version']}", f"{FORMAT} {VERSION}"
+            )
+        self.seed = int(attributes["seed"])
+        self.space = str(attributes["space"])
+        self.data_sha256 = str(hdf5_attribute(file, "data_sha256"))
+        self.class_names = tuple(hdf5.texts(hdf5.dataset(file, "class_names", ndim=1)))
+        self.class_embeddings = np.asarray(hdf5.dataset(file, "class_embeddings", ndim=2), dtype=np.float32)
+        self.class_ptr = _integers(file, "class_ptr")
+        self.labels = _integers(file, "labels")
+        self.synthetic = np.asarray(hdf5.dataset(file, "synthetic", ndim=1), dtype=bool)
+        self.seen = np.asarray(hdf5.dataset(file, "seen", ndim=1), dtype=bool)
+        self.features = hdf5.matrix(hdf5.dataset(file, "features", ndim=2))
+        self.config = _config(file)
+        self._check()
+
+    @classmethod
+    def open(cls, path: str | Path) -> FeatureBank:
+        """Open a bank for reading.
+
+        Raises:
+            InputError: no such file, not a bank, or a bank that is damaged or doesn't fit together.
+        """
+        path = Path(path)
+        with reading(path, "bank"):
+            file = hdf5.open_read(path)
+            try:
+                return cls(file)
+            except BaseException:
+                file.close()
+                raise
+
+    @staticmethod
+    def create(
+        path: str | Path,
+        *,
+        class_names: Sequence[str],
+        class_embeddings: np.ndarray,
+        counts: np.ndarray,
+        feature_dim: int,
+        seen: np.ndarray,
+        seed: int,
+        config: Mapping[str, Any],
+        real_counts: np.ndarray | None = None,
+        data_sha256: str = "",
+        space: str = "raw",
+        dtype: str = "f4",
+        overwrite: bool = False,
+    ) -> AbstractContextManager[BankWriter]:
+        """Write a bank, class by class; the same call goes on where a killed one stopped.
+
+        Args:
+            class_names: C distinct names. class_embeddings: ``(C, A)`` raw. seen: ``(C,)`` bool.
+            counts: ``(C,)`` rows of each class. real_counts: how many of them, the first ones, are real.
+            dtype: ``"f4"``, or ``"f2"``: half the size at up to 5e-4 relative error.
+            overwrite: replace an existing bank, once the new one is whole.
+
+        Returns:
+            A context manager over a :class:`BankWriter`; write only classes that aren't in its ``done``.
+
+        Raises:
+            InputError: parts that don't fit, an existing file, another writer at work.
+        """
+        plan = checked_plan(
+            class_names,
+            class_embeddings,
+            counts,
+            real_counts=real_counts,
+            feature_dim=int(feature_dim),
+            seen=seen,
+            seed=int(seed),
+            config=config,
+            data_sha256=data_sha256,
+            space=space,
+            dtype=dtype,
+        )
+        return bank_writer(Path(path), plan, overwrite=overwrite)
+
+    @staticmethod
+    def merge(path: str | Path, banks: Sequence[FeatureBank], *, overwrite: bool = False) -> None:
+        """Write the union of banks; rows of a class that several have follow each other, real ones first.
+
+        Raises:
+            InputError: other columns or another space, or one name with two embeddings.
+        """
+        if not banks or len({(bank.features.shape[1], bank.space) for bank in banks}) > 1:
+            raise InputError("the banks differ in columns or space, or there are none", "banks of the same space")
+        names = list(dict.fromkeys(name for bank in banks for name in bank.class_names))
+        owners = {name: [bank for bank in banks if name in bank.class_names] for name in names}
+        embeddings = [[bank.class_embeddings[bank.class_names.index(name)] for bank in owners[name]] for name in names]
+        for name, rows in zip(names, embeddings, strict=True):
+            if any(not np.array_equal(row, rows[0]) for row in rows):
+                raise InputError(f"class {name!r} has different embeddings in the banks", "one")
+        parts = {name: [part for bank in owners[name] for part in bank._parts(name)] for name in names}
+        ordered = {name: sorted(found, key=lambda part: part[1]) for name, found in parts.items()}
+        with FeatureBank.create(
+            path,
+            class_names=names,
+            class_embeddings=np.array([rows[0] for rows in embeddings]),
+            counts=np.array([sum(len(rows) for rows, _ in ordered[name]) for name in names]),
+            real_counts=np.array([sum(len(rows) for rows, made in ordered[name] if not made) for name in names]),
+            feature_dim=banks[0].features.shape[1],
+            seen=np.array([any(bank.seen[bank.class_names.index(name)] for bank in owners[name]) for name in names]),
+            seed=banks[0].seed,
+            config={"merged": [dict(bank.config) for bank in banks]},
+            space=banks[0].space,
+            overwrite=overwrite,
+        ) as writer:
+            for k, name in enumerate(names):
+                if k not in writer.done and ordered[name]:
+                    writer.write(k, np.concatenate([rows for rows, _ in ordered[name]]))
+
+    @staticmethod
+    def is_bank(path: str | Path) -> bool:
+        """Whether the file says that it is a bank, whole or not."""
+        try:
+            with hdf5.open_read(Path(path)) as file:
+                return bool(file.attrs.get("format") == FORMAT)
+        except (OSError, RuntimeError, ValueError, TypeError):
+            return False
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, key: str | int) -> np.ndarray:
+        """The rows ``(n_c, D)`` float32 of a class, by name or position."""
+        class_id = self._position(key)
+        start, stop = self.class_ptr[class_id : class_id + 2]
+        return np.asarray(self.features[start:stop], dtype=np.float32)
+
+    def to_numpy(self, classes: Sequence[str | int] | np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Features ``(n, D)`` float32 and labels ``(n,)`` int64 of some classes, or of all."""
+        if classes is None:
+            return np.asarray(self.features, dtype=np.float32), self.labels.astype(np.int64)
+        ids = [self._position(key) for key in (classes.tolist() if isinstance(classes, np.ndarray) else classes)]
+        rows = [self[k] for k in ids]
+        return np.concatenate(rows), np.repeat(np.array(ids, dtype=np.int64), [len(block) for block in rows])
+
+    def torch_dataset(self) -> Any:
+        """A torch ``Dataset`` of ``(feature, label)`` that reads whole batches at once."""
+        return _torch_dataset(self)
+
+    def close(self) -> None:
+        """Close the file; arrays that were sliced stay valid."""
+        self._file.close()
+
+    def __enter__(self) -> FeatureBank:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return (
+            f"FeatureBank({len(self):,} x {self.features.shape[1]} {self.features.dtype}, "
+            f"{int(self.synthetic.sum()):,} synthetic; {len(self.class_names)} classes, "
+            f"{int((np.diff(self.class_ptr) > 0).sum())} with rows; space {self.space!r}, seed {self.seed})"
+        )
+
+    def _position(self, key: str | int) -> int:
+        if isinstance(key, str):
+            if key not in self.class_names:
+                raise InputError(f"the bank has no class {key!r}", f"one of its {len(self.class_names)} names")
+            return self.class_names.index(key)
+        if not 0 <= key < len(self.class_names):
+            raise InputError(f"the bank has no class {key}", f"0 to {len(self.class_names) - 1}")
+        return int(key)
+
+    def _parts(self, name: str) -> list[tuple[np.ndarray, bool]]:
+        """The class's real and synthetic rows, those that it has."""
+        start = self.class_ptr[self._position(name)]
+        rows = self[name]
+        made = self.synthetic[start : start + len(rows)]
+        return [(rows[made == flag], flag) for flag in (False, True) if (made == flag).any()]
+
+    def _check(self) -> None:
+        """Refuse parts that contradict each other."""
+        n_rows, n_classes = len(self.features), len(self.class_names)
+        sizes = {
+            "class_ptr": len(self.class_ptr) - 1,
+            "class_embeddings": len(self.class_embeddings),
+            "seen": len(self.seen),
+        }
+        for name, size in sizes.items():
+            if size != n_classes:
+                raise InputError(f"{name!r} is for {size} classes", f"{n_classes}, as class_names has")
+        counts = np.diff(self.class_ptr)
+        if self.class_ptr[0] != 0 or self.class_ptr[-1] != n_rows or (counts < 0).any():
+            raise InputError("'class_ptr' doesn't lead from 0 to the number of rows", f"ascending from 0 to {n_rows}")
+        if len(self.synthetic) != n_rows or not np.array_equal(self.labels, np.repeat(np.arange(n_classes), counts)):
+            raise InputError("'labels' or 'synthetic' don't match 'class_ptr'", "rows sorted by class")
+        if self.features.dtype not in (np.dtype("<f4"), np.dtype("<f2")):
+            raise InputError(f"'features' are {self.features.dtype}", "float32 or float16")
+        if not np.isfinite(self.class_embeddings).all():
+            raise InputError("'class_embeddings' hold NaN or infinities", "finite numbers")
+
+
+def hdf5_attribute(file: h5py.File, name: str) -> Any:
+    """A scalar attribute; text as str."""
+    value = file.attrs.get(name)
+    if value is None:
+        raise InputError(f"there is no attribute {name!r}", f"a file of format {FORMAT}")
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _integers(file: h5py.File, name: str) -> np.ndarray:
+    found = hdf5.dataset(file, name, ndim=1)
+    if found.dtype.kind not in "iu":
+        raise InputError(f"{name!r} is of type {found.dtype}", "integers")
+    return np.asarray(found, dtype=np.int64)
+
+
+def _config(file: h5py.File) -> dict[str, Any]:
+    found = hdf5.dataset(file, "config", ndim=0)
+    value = found[()]
+    return dict(json.loads(value.decode() if isinstance(value, bytes) else value))
+
+
+def _torch_dataset(bank: FeatureBank) -> Any:
+    import torch
+
+    class BankRows(torch.utils.data.Dataset):  # type: ignore[type-arg]
+        """Rows of a bank."""
+
+        def __len__(self) -> int:
+            return len(bank)
+
+        def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
+            return torch.from_numpy(np.array(bank.features[row], dtype=np.float32)), int(bank.labels[row])
+
+        def __getitems__(self, rows: list[int]) -> list[tuple[torch.Tensor, int]]:
+            block = torch.from_numpy(np.asarray(bank.features[rows], dtype=np.float32))
+            return list(zip(block, bank.labels[rows].tolist(), strict=True))
+
+    return BankRows()

@@ -1,0 +1,279 @@
+"""Writing a feature bank class by class, so that a killed writer goes on and a reader never sees half a bank."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from fgen.errors import InputError
+
+FORMAT = "fgen-bank"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class BankPlan:
+    """All that decides a bank's bytes but the features; see :meth:`fgen.data.bank.FeatureBank.create`."""
+
+    class_names: tuple[str, ...]
+    class_embeddings: np.ndarray
+    counts: np.ndarray
+    real_counts: np.ndarray
+    feature_dim: int
+    seen: np.ndarray
+    seed: int
+    config: Mapping[str, Any]
+    data_sha256: str
+    space: str
+    dtype: str
+
+    @property
+    def class_ptr(self) -> np.ndarray:
+        """``(C + 1,)`` first row of each class."""
+        return np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
+
+    @property
+    def synthetic(self) -> np.ndarray:
+        """``(N,)`` bool: in each class the real rows come first."""
+        flags = np.ones(int(self.counts.sum()), dtype=bool)
+        for start, real in zip(self.class_ptr[:-1], self.real_counts, strict=True):
+            flags[start : start + real] = False
+        return flags
+
+    @property
+    def config_json(self) -> str:
+        """Canonical JSON of the config."""
+        return json.dumps(self.config, sort_keys=True, ensure_ascii=False)
+
+    def sha256(self) -> str:
+        """Names the plan: a partial bank of another plan is of no use."""
+        digest = hashlib.sha256()
+        texts = ["\0".join(self.class_names), self.config_json, self.data_sha256, self.space, self.dtype]
+        digest.update(json.dumps([*texts, self.seed, self.feature_dim, VERSION]).encode())
+        for array in (self.class_embeddings, self.counts, self.real_counts, self.seen):
+            digest.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+class BankWriter:
+    """Fills a preallocated ``.partial`` file; made by :func:`bank_writer`.
+
+    Attributes:
+        done: ids of the classes that are whole.
+    """
+
+    def __init__(self, plan: BankPlan, file: int, offset: int, journal: int, done: set[int]) -> None:
+        self.plan = plan
+        self.done = done
+        self._file, self._offset, self._journal = file, offset, journal
+        self._filled = {k: 0 for k, count in enumerate(plan.counts) if k not in done}
+
+    def write(self, class_id: int, features: np.ndarray, *, start: int = 0) -> None:
+        """Write rows ``start`` to ``start + n`` of a class; parts must come in order.
+
+        Args:
+            class_id: index of the class.
+            features: ``(n, D)`` finite numbers.
+
+        Raises:
+            InputError: another shape than planned, NaN, or numbers too large for float16.
+        """
+        plan = self.plan
+        name, count = plan.class_names[class_id], int(plan.counts[class_id])
+        features = np.asarray(features)
+        if features.ndim != 2 or features.shape[1] != plan.feature_dim or start + len(features) > count:
+            raise InputError(
+                f"class {name!r} was given rows {start} to {start + len(features)} of shape {features.shape}",
+                f"{count} rows of {plan.feature_dim} columns",
+            )
+        if class_id in self.done or start != self._filled[class_id]:
+            raise InputError(f"rows of class {name!r} start at {start}", "each row once, in order")
+        with np.errstate(over="ignore"):
+            rows = np.ascontiguousarray(features, dtype=f"<{plan.dtype}")
+        if not np.isfinite(rows).all():
+            raise InputError(
+                f"features of class {name!r} hold NaN or numbers too large for {plan.dtype}", "finite numbers"
+            )
+        row_bytes = plan.feature_dim * rows.itemsize
+        _write_at(self._file, rows.tobytes(), self._offset + (int(plan.class_ptr[class_id]) + start) * row_bytes)
+        self._filled[class_id] += len(rows)
+        if self._filled[class_id] == count:
+            self._finish(class_id)
+
+    def check_complete(self) -> None:
+        """Refuse to finish a bank with a class that lacks rows."""
+        missing = [k for k in self._filled if k not in self.done and self.plan.counts[k]]
+        if missing:
+            raise InputError(
+                f"{len(missing)} classes lack rows, {self.plan.class_names[missing[0]]!r} among them",
+                "all that were announced",
+            )
+
+    def _finish(self, class_id: int) -> None:
+        """The class's bytes reach the disk before the journal says so."""
+        os.fsync(self._file)
+        line = {"class": int(class_id), "sha256": _checksum(self._file, self._offset, self.plan, class_id)}
+        os.write(self._journal, (json.dumps(line) + "\n").encode())
+        os.fsync(self._journal)
+        self.done.add(int(class_id))
+
+
+@contextmanager
+def bank_writer(path: Path, plan: BankPlan, *, overwrite: bool) -> Iterator[BankWriter]:
+    """A writer whose file takes the place of ``path`` when the block ends well.
+
+    When it doesn't, ``.partial`` and ``.journal`` stay, and the same plan goes on from them.
+    """
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists", "a new name", "Choose another name, or allow overwriting")
+    if not path.parent.is_dir():
+        raise InputError(f"the folder {path.parent} doesn't exist", "an existing folder", "Create it first")
+    partial, journal_path = Path(f"{path}.partial"), Path(f"{path}.journal")
+    journal = os.open(journal_path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        _lock(journal, path)
+        done = _done_classes(partial, journal, plan)
+        if done is None:
+            os.ftruncate(journal, 0)
+            _allocate(partial, plan)
+            os.write(journal, (json.dumps({"plan": plan.sha256()}) + "\n").encode())
+            os.fsync(journal)
+        file = os.open(partial, os.O_RDWR)
+        try:
+            writer = BankWriter(plan, file, _features_offset(partial), journal, done or set())
+            yield writer
+            writer.check_complete()
+            os.fsync(file)
+        finally:
+            os.close(file)
+        os.replace(partial, path)
+        _flush_folder(path.parent)
+        journal_path.unlink()
+    finally:
+        os.close(journal)
+
+
+def _allocate(partial: Path, plan: BankPlan) -> None:
+    """A file with everything but the features, whose room is taken on the disk already."""
+    partial.unlink(missing_ok=True)
+    with h5py.File(partial, "w", libver=("earliest", "v110")) as file:
+        attributes = {
+            "format": FORMAT,
+            "format_version": VERSION,
+            "created_by": "fgen",
+            "seed": plan.seed,
+            "config_sha256": hashlib.sha256(plan.config_json.encode()).hexdigest(),
+            "data_sha256": plan.data_sha256,
+            "space": plan.space,
+        }
+        for name, value in attributes.items():
+            file.attrs[name] = value
+        file["class_ptr"] = plan.class_ptr
+        file["labels"] = np.repeat(np.arange(len(plan.counts), dtype="<i4"), plan.counts)
+        file["synthetic"] = plan.synthetic
+        file["seen"] = plan.seen.astype(bool)
+        file["class_embeddings"] = plan.class_embeddings.astype("<f4")
+        file.create_dataset("class_names", data=list(plan.class_names), dtype=h5py.string_dtype())
+        file.create_dataset("config", data=plan.config_json, dtype=h5py.string_dtype())
+        shape = (int(plan.counts.sum()), plan.feature_dim)
+        layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        layout.set_layout(h5py.h5d.CONTIGUOUS)
+        layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        kind = h5py.h5t.py_create(np.dtype(f"<{plan.dtype}"))
+        h5py.h5d.create(file.id, b"features", kind, h5py.h5s.create_simple(shape), dcpl=layout)
+    with partial.open("r+b") as file:
+        size = os.fstat(file.fileno()).st_size
+        os.posix_fallocate(file.fileno(), 0, size)
+        os.fsync(file.fileno())
+
+
+def _features_offset(partial: Path) -> int:
+    with h5py.File(partial, "r", locking=False) as file:
+        return int(file["features"].id.get_offset() or 0)
+
+
+def _done_classes(partial: Path, journal: int, plan: BankPlan) -> set[int] | None:
+    """Classes that an earlier writer of the same plan finished, their bytes checked; None to start anew."""
+    lines = os.pread(journal, os.fstat(journal).st_size, 0).decode(errors="replace").splitlines()
+    try:
+        if not partial.exists() or json.loads(lines[0])["plan"] != plan.sha256():
+            return None
+        offset = _features_offset(partial)
+    except (OSError, KeyError, IndexError, TypeError, ValueError):
+        return None
+    done = set()
+    with partial.open("rb") as file:
+        for line in lines[1:]:
+            try:
+                entry = json.loads(line)
+                if entry["sha256"] == _checksum(file.fileno(), offset, plan, int(entry["class"])):
+                    done.add(int(entry["class"]))
+            except (KeyError, TypeError, ValueError, IndexError):
+                continue  # the line that the kill cut short
+    if lines and not os.pread(journal, os.fstat(journal).st_size, 0).endswith(b"\n"):
+        os.write(journal, b"\n")
+    return done
+
+
+def _checksum(file: int, offset: int, plan: BankPlan, class_id: int) -> str:
+    row_bytes = plan.feature_dim * np.dtype(plan.dtype).itemsize
+    start = offset + int(plan.class_ptr[class_id]) * row_bytes
+    return hashlib.sha256(os.pread(file, int(plan.counts[class_id]) * row_bytes, start)).hexdigest()
+
+
+def _write_at(file: int, data: bytes, position: int) -> None:
+    written = 0
+    while written < len(data):
+        step = os.pwrite(file, data[written:], position + written)
+        if step == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written += step
+
+
+def _lock(journal: int, path: Path) -> None:
+    try:
+        fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise InputError(f"{path} is being written by another process", "one writer at a time") from None
+
+
+def _flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def checked_plan(names: Sequence[str], embeddings: np.ndarray, counts: np.ndarray, **rest: Any) -> BankPlan:
+    """A plan whose parts fit together.
+
+    Raises:
+        InputError: numbers of classes that differ, repeated names, negative or no counts at all.
+    """
+    names = tuple(str(name) for name in names)
+    counts = np.asarray(counts, dtype=np.int64)
+    real = np.zeros_like(counts) if rest["real_counts"] is None else np.asarray(rest["real_counts"], dtype=np.int64)
+    seen, embeddings = np.asarray(rest["seen"], dtype=bool), np.asarray(embeddings, dtype=np.float32)
+    sizes = {"class_names": len(names), "class_embeddings": len(embeddings), "counts": len(counts), "seen": len(seen)}
+    if len({*sizes.values(), len(real)}) > 1:
+        raise InputError(f"the bank's parts describe different numbers of classes: {sizes}", "the same for each")
+    if len(set(names)) < len(names):
+        raise InputError(f"class_names has {next(n for n in names if names.count(n) > 1)!r} twice", "distinct names")
+    if (real < 0).any() or (counts < real).any() or not counts.sum():
+        raise InputError("counts are negative, all zero, or below real_counts", "rows for at least one class")
+    if rest["dtype"] not in ("f4", "f2"):
+        raise InputError(f"dtype is {rest['dtype']!r}", "'f4' or 'f2'")
+    return BankPlan(names, embeddings, counts, **(rest | {"real_counts": real, "seen": seen}))

@@ -1,0 +1,292 @@
+"""ZSLDataset: features, labels, class descriptions and splits, validated once and then immutable."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fgen.data.splits import complete_splits
+from fgen.errors import InputError
+
+BLOCK_BYTES = 64 << 20
+
+#: What features may be: an array, a memory map, or an open HDF5 dataset; anything that slices by rows.
+Features = Any
+
+
+class ZSLDataset:
+    """A zero-shot data set. Rows stay where they are: a memory map or an HDF5 dataset is never copied whole.
+
+    Args:
+        features: ``(N, D)`` finite numbers; an array, a memory map or an open h5py dataset.
+        labels: ``(N,)`` integers in ``[0, C)``, rows of ``class_embeddings``.
+        class_embeddings: ``(C, A)`` finite numbers, or ``{kind: (C, A_kind)}`` for several kinds side by side.
+        class_names: C distinct names, or None.
+        splits: index arrays by name, see :func:`fgen.data.splits.complete_splits`; None trains on every row.
+        name: what reports call the data set.
+        embedding: the kind or kinds in use; by default the first.
+        seed: names the random choice of validation classes where ``splits`` has none.
+        check_finite: read the features once and refuse NaN and infinities.
+
+    Attributes:
+        seen: ids of the classes with rows in ``trainval``.
+        unseen: ids of all other classes; a class without a single image is legal.
+        notes: repairs made to the splits, for the report.
+
+    Raises:
+        InputError: shapes, labels, names, splits or values that don't fit; the message names the offender.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        labels: Any,
+        class_embeddings: Any,
+        *,
+        class_names: Sequence[str] | None = None,
+        splits: Mapping[str, np.ndarray] | None = None,
+        name: str = "data",
+        embedding: str | Sequence[str] | None = None,
+        seed: int = 0,
+        check_finite: bool = True,
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.name = name
+        self.features = _checked_features(features)
+        self.embeddings = _checked_embeddings(class_embeddings)
+        self.labels = _checked_labels(labels, len(self.features), self.n_classes)
+        self.class_names = _checked_names(class_names, self.n_classes)
+        self.embedding = _checked_kinds(embedding, self.embeddings)
+        if check_finite:
+            _refuse_non_finite(self)
+        self.splits, repairs = complete_splits(self.labels, splits, seed=seed)
+        for rows in self.splits.values():
+            rows.flags.writeable = False
+        self.notes = (*notes, *repairs)
+        self.seen = np.unique(self.labels[self.splits["trainval"]])
+        self.unseen = np.setdiff1d(np.arange(self.n_classes), self.seen)
+
+    @property
+    def n_classes(self) -> int:
+        """C, the number of classes."""
+        return len(next(iter(self.embeddings.values())))
+
+    @property
+    def feature_dim(self) -> int:
+        """D, the number of columns of the features."""
+        return int(self.features.shape[1])
+
+    @cached_property
+    def class_embeddings(self) -> np.ndarray:
+        """``(C, A)`` float32: the kinds in use, side by side, as they were given."""
+        matrix = np.concatenate([self.embeddings[kind] for kind in self.embedding], axis=1)
+        matrix.flags.writeable = False
+        return matrix
+
+    @property
+    def embedding_widths(self) -> tuple[int, ...]:
+        """The number of columns of each kind in use."""
+        return tuple(self.embeddings[kind].shape[1] for kind in self.embedding)
+
+    def rows(self, indices: np.ndarray) -> np.ndarray:
+        """The features of some rows.
+
+        Args:
+            indices: ``(n,)`` row numbers, in any order and with repeats.
+
+        Returns:
+            ``(n, D)`` float32, in the order asked for.
+        """
+        return read_rows(self.features, indices)
+
+    def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """The features ``(n, D)`` float32 and labels ``(n,)`` of one split."""
+        return self.rows(self.splits[name]), self.labels[self.splits[name]]
+
+    def with_embedding(self, embedding: str | Sequence[str] | None) -> ZSLDataset:
+        """The same data with another kind of class embedding in use, or several side by side."""
+        return self if embedding is None else self._copy(embedding=_checked_kinds(embedding, self.embeddings))
+
+    def validation(self) -> ZSLDataset:
+        """The smaller zero-shot task inside this one, on which hyperparameters are chosen.
+
+        Its seen classes are those of ``train`` (trained without the ``val_seen`` rows, which play
+        ``test_seen``), its unseen classes those of ``val``. No test row can be reached through it, and the
+        classes of the outer task that are unseen are no candidates in it.
+
+        Raises:
+            InputError: the data set has no ``val`` classes.
+        """
+        if not len(self.splits["val"]):
+            raise InputError(
+                f"{self.name} has {len(self.seen)} seen class, none of which can be held out",
+                "at least 2 seen classes",
+                "Give more classes, or set protocol.name = 'legacy' and a fixed model.epochs",
+            )
+        nothing = np.zeros(0, dtype=np.int64)
+        splits = {
+            "trainval": np.setdiff1d(self.splits["train"], self.splits["val_seen"]),
+            "test_seen": self.splits["val_seen"],
+            "test_unseen": self.splits["val"],
+            "train": nothing,
+            "val": nothing,
+            "val_seen": nothing,
+        }
+        view = self._copy(name=f"{self.name} (validation)", splits=splits, notes=())
+        view.seen = np.unique(self.labels[splits["trainval"]])
+        view.unseen = np.unique(self.labels[splits["test_unseen"]])
+        return view
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the content: values, labels, embeddings, names and splits, not the file they came from."""
+        digest = hashlib.sha256()
+        for block in iter_blocks(self.features):
+            digest.update(np.ascontiguousarray(block, dtype="<f4").data)
+        digest.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
+        for kind in sorted(self.embeddings):
+            digest.update(kind.encode() + np.ascontiguousarray(self.embeddings[kind], dtype="<f4").tobytes())
+        digest.update("\0".join(self.class_names or ()).encode())
+        for name, rows in sorted(self.splits.items()):
+            digest.update(name.encode() + np.ascontiguousarray(rows, dtype="<i8").tobytes())
+        return digest.hexdigest()
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {len(rows):,}" for name, rows in self.splits.items())
+        kinds = ", ".join(f"{kind} {matrix.shape[1]}" for kind, matrix in self.embeddings.items())
+        return (
+            f"ZSLDataset({self.name!r}: {len(self.labels):,} x {self.feature_dim} features, "
+            f"{len(self.seen)} seen + {len(self.unseen)} unseen classes; embeddings: {kinds}; rows: {sizes})"
+        )
+
+    def _copy(self, **changes: Any) -> ZSLDataset:
+        copy = object.__new__(ZSLDataset)
+        derived = ("class_embeddings", "fingerprint")
+        copy.__dict__.update({key: value for key, value in self.__dict__.items() if key not in derived} | changes)
+        return copy
+
+
+def read_rows(features: Features, indices: np.ndarray) -> np.ndarray:
+    """Rows ``indices`` of a matrix as float32 ``(n, D)``; HDF5 datasets are asked in their own order."""
+    indices = np.asarray(indices, dtype=np.int64)
+    if isinstance(features, np.ndarray):
+        return np.asarray(features[indices], dtype=np.float32)
+    unique, inverse = np.unique(indices, return_inverse=True)
+    return np.asarray(features[unique], dtype=np.float32)[inverse]
+
+
+def iter_blocks(features: Features) -> Iterator[np.ndarray]:
+    """Consecutive blocks of rows of about 64 MB, as float32."""
+    n_rows, dim = features.shape
+    step = max(1, BLOCK_BYTES // max(1, 4 * dim))
+    for start in range(0, n_rows, step):
+        yield np.asarray(features[start : start + step], dtype=np.float32)
+
+
+def _checked_features(features: Features) -> Features:
+    if not hasattr(features, "shape") or not hasattr(features, "dtype"):
+        features = np.asarray(features)
+    if len(features.shape) != 2 or features.dtype.kind not in "fiu" or 0 in features.shape:
+        raise InputError(
+            f"features has shape {tuple(features.shape)} and type {features.dtype}", "a matrix (N, D) of numbers"
+        )
+    if isinstance(features, np.ndarray):
+        features = features.view()
+        features.flags.writeable = False
+    return features
+
+
+# Numbers beyond float32 become infinite and are refused by name; NumPy's warning would come before the message.
+@np.errstate(over="ignore", invalid="ignore")
+def _checked_embeddings(class_embeddings: Any) -> dict[str, np.ndarray]:
+    named = class_embeddings if isinstance(class_embeddings, Mapping) else {"attributes": class_embeddings}
+    if not named:
+        raise InputError("class_embeddings is empty", "a matrix (C, A), or one or more kinds of it")
+    checked: dict[str, np.ndarray] = {}
+    for kind, given in named.items():
+        given = np.asarray(given)
+        if given.ndim != 2 or given.dtype.kind not in "fiub" or 0 in given.shape:
+            raise InputError(
+                f"class_embeddings[{kind!r}] has shape {given.shape} and type {given.dtype}",
+                "a matrix (C, A) of numbers, a row for each class",
+            )
+        matrix = given.astype(np.float32)
+        bad = np.argwhere(~np.isfinite(matrix))
+        if bad.size:
+            row, column = bad[0]
+            raise InputError(
+                f"class_embeddings[{kind!r}] holds {matrix[row, column]} in row {row}, column {column}",
+                "finite numbers",
+            )
+        matrix.flags.writeable = False
+        checked[str(kind)] = matrix
+    counts = {kind: len(matrix) for kind, matrix in checked.items()}
+    if len(set(counts.values())) > 1:
+        raise InputError(f"class_embeddings describe different numbers of classes: {counts}", "the same for each kind")
+    return checked
+
+
+def _checked_labels(labels: Any, n_rows: int, n_classes: int) -> np.ndarray:
+    labels = np.asarray(labels)
+    if labels.shape != (n_rows,):
+        raise InputError(f"labels has shape {labels.shape}", f"({n_rows},), one label for each row of features")
+    if labels.dtype.kind not in "iu":
+        raise InputError(
+            f"labels are of type {labels.dtype}",
+            "integers that index rows of class_embeddings",
+            "For named labels use ZeroShotClassifier, or numpy.unique(labels, return_inverse=True)",
+        )
+    if labels.min() < 0 or labels.max() >= n_classes:
+        row = int(np.flatnonzero((labels < 0) | (labels >= n_classes))[0])
+        raise InputError(
+            f"labels[{row}] is {labels[row]}",
+            f"0 to {n_classes - 1}, since class_embeddings has {n_classes} rows",
+        )
+    labels = labels.astype(np.int64)
+    labels.flags.writeable = False
+    return labels
+
+
+def _checked_names(names: Sequence[str] | None, n_classes: int) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    names = tuple(str(name) for name in names)
+    if len(names) != n_classes:
+        raise InputError(f"class_names has {len(names)} names", f"{n_classes}, one for each row of class_embeddings")
+    if len(set(names)) < len(names):
+        twice = Counter(names).most_common(1)[0][0]
+        raise InputError(f"class_names has {twice!r} twice", "distinct names")
+    return names
+
+
+def _checked_kinds(embedding: str | Sequence[str] | None, embeddings: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    if embedding is None:
+        return (next(iter(embeddings)),)
+    kinds = (embedding,) if isinstance(embedding, str) else tuple(embedding)
+    for kind in kinds:
+        if kind not in embeddings:
+            raise InputError(f"embedding {kind!r} isn't in the data set", f"one of {', '.join(embeddings)}")
+    if not kinds or len(set(kinds)) < len(kinds):
+        raise InputError(f"embedding is {list(kinds)}", "one or more kinds, each once")
+    return kinds
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _refuse_non_finite(dataset: ZSLDataset) -> None:
+    start = 0
+    for block in iter_blocks(dataset.features):
+        if not np.isfinite(block.sum(dtype=np.float64)):
+            bad = np.argwhere(~np.isfinite(block))
+            if bad.size:
+                row, column = bad[0]
+                raise InputError(
+                    f"features hold {block[row, column]} in row {start + row}, column {column}",
+                    "finite numbers",
+                    "Remove or mend such rows",
+                )
+        start += len(block)

@@ -1,0 +1,89 @@
+"""The disk: files that may be broken are read behind one door, and nothing half-written is ever seen."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+
+from fgen.errors import InputError
+
+
+@contextmanager
+def reading(path: Path, kind: str) -> Iterator[None]:
+    """Whatever a damaged or hostile file makes a parser raise becomes one InputError that names the file.
+
+    Args:
+        path: the file, which must be a regular one (opening a pipe could wait for ever).
+        kind: what the file should be, as in "no readable .mat file".
+    """
+    if not os.path.exists(path):
+        raise InputError(f"{path} doesn't exist", f"{article(kind)} file", nearest_sibling(path))
+    if not path.is_file():
+        raise InputError(f"{path} is no regular file", f"{article(kind)} file")
+    try:
+        # Numbers beyond float32 become infinite here, and are then refused by name; the warning would be noise.
+        with np.errstate(over="ignore", invalid="ignore"):
+            yield
+    except InputError as error:
+        if str(path) in str(error):
+            raise
+        raise InputError(f"{path}: {error}") from error
+    except PermissionError as error:
+        raise InputError(f"{path} may not be read ({error.strerror})") from error
+    except MemoryError as error:
+        raise InputError(
+            f"{path} doesn't fit into memory", "a smaller file, or fgen's own .h5, which stays on disk"
+        ) from error
+    except Exception as error:
+        # Parsers answer damage with a zoo: zlib.error, struct.error, KeyError, OverflowError, BadZipFile, ...
+        first_line = (str(error).splitlines() or [""])[0][:200]
+        raise InputError(
+            f"{path} is no readable {kind} file ({type(error).__name__}: {first_line})",
+            remedy="It may be truncated or damaged: download or write it again",
+        ) from error
+
+
+@contextmanager
+def replacing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A ``.partial`` name to write to; it takes the place of ``path`` when the block ends without an error.
+
+    Args:
+        path: the file to be; its folder must exist.
+        overwrite: replace an existing file.
+
+    Raises:
+        InputError: the file exists, its folder doesn't, or the disk refuses.
+    """
+    if os.path.exists(path) and (not overwrite or path.is_dir()):
+        raise InputError(f"{path} exists", "a new name", "Choose another name, or allow overwriting")
+    if not os.path.isdir(path.parent):
+        raise InputError(f"The folder {path.parent} doesn't exist", "an existing folder", "Create it first")
+    partial = path.with_name(path.name + ".partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise InputError(f"{path} can't be written ({error.strerror or error})") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def nearest_sibling(path: Path) -> str:
+    """A remedy: the name beside ``path`` that looks most like it, or nothing."""
+    try:
+        names = sorted(os.listdir(path.parent))
+    except OSError:
+        return f"The folder {path.parent} doesn't exist either" if not path.parent.exists() else ""
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+    return f"Did you mean {path.with_name(close[0])}?" if close else ""
+
+
+def article(noun: str) -> str:
+    """The noun with "a" or "an" before it; ``.h5`` and ``.npz`` are read aloud letter by letter."""
+    return f"{'an' if noun.lstrip('.')[:1].lower() in 'aehinox' else 'a'} {noun}"

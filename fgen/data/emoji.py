@@ -1,0 +1,58 @@
+"""The embedded real data set ``emoji``: drawings of things by eight hands, and words about the things.
+
+How it was built, from what and under which licences: ``experiments/emoji/README.md``.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from fgen.data.dataset import ZSLDataset
+from fgen.data.splits import SPLIT_NAMES
+
+
+def load_emoji() -> ZSLDataset:
+    """The data set: features ``(N, 1280)`` of an ImageNet EfficientNet-Lite0, all of them at least 0.
+
+    Kinds of class embedding: ``sentence (C, 384)``, ``word (C, 50)``, ``attributes (C, K)`` (multi-hot keywords).
+    ``test_seen`` and ``val_seen`` are whole designs, so that a seen test picture is a drawing by another hand.
+    """
+    stored = _stored()
+    # The square root of a feature was stored in 8 bits.
+    features = np.square(stored["features"] * (stored["root_max"] / np.float32(255)))
+    keywords = np.unpackbits(stored["attributes"], axis=1, count=len(stored["keywords"]))
+    return ZSLDataset(
+        features,
+        stored["labels"].astype(np.int64),
+        {"sentence": stored["sentence"], "word": stored["word"], "attributes": keywords},
+        class_names=stored["class_names"].tolist(),
+        splits={name: stored[f"split_{name}"].astype(np.int64) for name in SPLIT_NAMES},
+        name="emoji",
+    )
+
+
+def emoji_card() -> dict[str, Any]:
+    """What the data set knows beyond features and labels.
+
+    Returns:
+        ``designs`` (names), ``design`` (``(N,)`` index of each row's design), ``subgroups`` (C names),
+        ``imagenet_overlap`` (``(C,)`` bool: an ImageNet-1k label names the class too), ``keywords`` (K names).
+    """
+    stored = _stored()
+    return {
+        "designs": stored["designs"].tolist(),
+        "design": stored["design"].astype(np.int64),
+        "subgroups": stored["subgroups"].tolist(),
+        "imagenet_overlap": stored["imagenet_overlap"],
+        "keywords": stored["keywords"].tolist(),
+    }
+
+
+@cache
+def _stored() -> dict[str, np.ndarray]:
+    with files("fgen.data").joinpath("emoji.npz").open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        return dict(archive)

@@ -1,0 +1,208 @@
+"""Data sets by name or by file: one door for reading, one for writing, and fgen's own two file forms.
+
+``.h5`` (``fgen-dataset`` version 1): contiguous datasets that any HDF5 library reads. ``features (N, D)`` f4,
+``labels (N,)`` i4, group ``class_embeddings`` with ``<kind> (C, A)`` f4, ``class_names (C,)`` UTF-8 and group
+``splits`` with ``<name> (n,)`` i8; attributes ``format``, ``format_version``, ``name`` and ``embedding`` (the
+kinds in use). ``.npz``: the same by the names ``class_embeddings.<kind>`` and ``splits.<name>``.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from fgen.data import hdf5, npz
+from fgen.data.dataset import ZSLDataset, iter_blocks
+from fgen.data.disk import nearest_sibling, reading, replacing
+from fgen.data.toy import make_toy
+from fgen.data.xlsa17 import SPLITS_FILE, read_xlsa17, write_xlsa17
+from fgen.errors import InputError
+
+BUILT_IN = ("emoji", "toy")
+HDF5_SUFFIXES = (".h5", ".hdf5")
+FORMAT = "fgen-dataset"
+FORMAT_VERSION = 1
+EMBEDDINGS, SPLITS = "class_embeddings", "splits"
+
+
+def load_dataset(source: str | Path, embedding: str | Sequence[str] | None = None, *, seed: int = 0) -> ZSLDataset:
+    """A data set by name or from disk.
+
+    Args:
+        source: ``"emoji"``, ``"toy"``, a folder with the field's .mat pair (or one of its two files), an
+            ``.h5`` or an ``.npz`` file.
+        embedding: the kind of class embedding to use, or several side by side; by default the data set's own.
+        seed: names the random choice of validation classes where the source has none.
+
+    Returns:
+        The data set; features of a contiguous ``.h5`` stay on disk.
+
+    Raises:
+        InputError: no such data set, or a file that is damaged, hostile or doesn't fit together.
+    """
+    return _load(source, seed).with_embedding(embedding)
+
+
+def save_dataset(dataset: ZSLDataset, path: str | Path, *, overwrite: bool = False) -> None:
+    """Write a data set: ``.h5`` or ``.npz`` by the extension, the .mat pair into a folder.
+
+    Args:
+        dataset: what to write; its features are streamed except into .mat files.
+        path: the file, or a folder (existing, or a name without an extension).
+        overwrite: replace what is there; otherwise it is left alone.
+
+    Raises:
+        InputError: the file exists, its form is unknown, or the disk refuses.
+    """
+    if not str(path):  # an unset variable of a shell; Path would read it as the current folder
+        raise InputError("The path is empty", "an .h5 file, an .npz file, or a folder")
+    path = Path(path)
+    if os.path.isdir(path) or not path.suffix:
+        write_xlsa17(dataset, path, overwrite=overwrite)
+        return
+    writers = {".npz": _write_npz, **dict.fromkeys(HDF5_SUFFIXES, _write_hdf5)}
+    if path.suffix not in writers:
+        raise InputError(f"{path} ends in {path.suffix!r}", "an .h5 file, an .npz file, or a folder for the .mat pair")
+    with replacing(path, overwrite=overwrite) as partial:
+        writers[path.suffix](dataset, partial)
+
+
+def _load(source: str | Path, seed: int) -> ZSLDataset:
+    if source == "emoji":
+        from fgen.data.emoji import load_emoji  # reads its embedded pictures, which nobody else needs
+
+        return load_emoji()
+    if source == "toy":
+        return make_toy(seed=seed)
+    path = Path(source)
+    if not str(source) or not os.path.exists(path):  # the latter, unlike Path.exists, takes any name for an answer
+        raise InputError(
+            f"{str(path)!r} is no data set and no file",
+            f"{' or '.join(map(repr, BUILT_IN))}, a folder with .mat files, an .h5 or an .npz file",
+            nearest_sibling(path),
+        )
+    if path.is_dir():
+        return read_xlsa17(path, seed=seed)
+    if path.suffix == ".mat":
+        return read_xlsa17(path.parent, features_file=None if path.name == SPLITS_FILE else path.name, seed=seed)
+    if path.suffix in HDF5_SUFFIXES:
+        return _read_hdf5(path, seed)
+    if path.suffix == ".npz":
+        return _read_npz(path, seed)
+    raise InputError(f"{path} ends in {path.suffix!r}", "a folder with .mat files, an .h5 or an .npz file")
+
+
+def _read_hdf5(path: Path, seed: int) -> ZSLDataset:
+    with reading(path, ".h5"):
+        file = hdf5.open_read(path)
+        try:
+            dataset = _dataset_of(file, path, seed)
+        except BaseException:
+            file.close()
+            raise
+        if not isinstance(dataset.features, h5py.Dataset):
+            file.close()
+        return dataset
+
+
+def _dataset_of(file: h5py.File, path: Path, seed: int) -> ZSLDataset:
+    found, version = file.attrs.get("format"), file.attrs.get("format_version")
+    if not isinstance(found, str) or found != FORMAT:
+        remedy = "A bank goes to: fgen evaluate BANK --dataset D" if isinstance(found, str) and "bank" in found else ""
+        raise InputError(f"{path} has the format {str(found)[:40]!r}", f"{FORMAT!r}", remedy)
+    if not isinstance(version, int | np.integer) or version != FORMAT_VERSION:
+        raise InputError(f"{path} has format_version {str(version)[:40]}", f"{FORMAT_VERSION}", "Update fgen")
+    groups = {name: hdf5.member(file, name) for name in (EMBEDDINGS, SPLITS)}
+    for name, group in groups.items():
+        if not isinstance(group, h5py.Group):
+            raise InputError(f"{path} has no group {name!r}", "a group of datasets")
+    features = hdf5.matrix(hdf5.dataset(file, "features", ndim=2))
+    labels = hdf5.dataset(file, "labels", ndim=1)
+    if labels.shape != features.shape[:1]:
+        raise InputError(f"labels has shape {labels.shape}", f"({len(features)},), one label for each row of features")
+    kinds = groups[EMBEDDINGS]
+    in_use = np.atleast_1d(file.attrs.get("embedding", []))
+    return ZSLDataset(
+        features,
+        labels[...],
+        {kind: hdf5.dataset(kinds, kind, ndim=2)[...] for kind in kinds},
+        class_names=hdf5.texts(hdf5.dataset(file, "class_names")) if "class_names" in list(file) else None,
+        splits={name: hdf5.dataset(groups[SPLITS], name, ndim=1)[...] for name in groups[SPLITS]},
+        name=hdf5.text(file.attrs.get("name", path.stem), "name"),
+        embedding=[hdf5.text(kind, "embedding") for kind in in_use] or None,
+        seed=seed,
+    )
+
+
+def _write_hdf5(dataset: ZSLDataset, path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION, "name": dataset.name})
+        file.attrs["embedding"] = list(dataset.embedding)
+        features = file.create_dataset("features", shape=dataset.features.shape, dtype="<f4")
+        start = 0
+        for block in iter_blocks(dataset.features):
+            features[start : start + len(block)] = block
+            start += len(block)
+        file.create_dataset("labels", data=dataset.labels.astype("<i4"))
+        kinds = file.create_group(EMBEDDINGS, track_order=True)  # the first kind is the one used by default
+        for kind, matrix in dataset.embeddings.items():
+            kinds.create_dataset(kind, data=matrix.astype("<f4"))
+        if dataset.class_names is not None:
+            file.create_dataset("class_names", data=list(dataset.class_names), dtype=h5py.string_dtype())
+        splits = file.create_group(SPLITS)
+        for name, rows in dataset.splits.items():
+            splits.create_dataset(name, data=rows.astype("<i8"))
+
+
+def _read_npz(path: Path, seed: int) -> ZSLDataset:
+    with reading(path, ".npz"), npz.Archive(path) as archive:
+        for name in ("features", "labels"):
+            if name not in archive:
+                raise InputError(
+                    f"{path} has no array {name!r}", f"it beside {', '.join(list(archive)[:20]) or 'nothing'}"
+                )
+        embeddings: Any = _with_prefix(archive, EMBEDDINGS)
+        if not embeddings and EMBEDDINGS in archive:
+            embeddings = archive[EMBEDDINGS]
+        return ZSLDataset(
+            archive["features"],
+            archive["labels"],
+            embeddings,
+            class_names=_npz_texts(archive, "class_names"),
+            splits=_with_prefix(archive, SPLITS) or None,
+            name=(_npz_texts(archive, "name") or [path.stem])[0],
+            embedding=_npz_texts(archive, "embedding"),
+            seed=seed,
+        )
+
+
+def _with_prefix(archive: npz.Archive, prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(f"{prefix}."): archive[name] for name in archive if name.startswith(f"{prefix}.")}
+
+
+def _npz_texts(archive: npz.Archive, name: str) -> list[str] | None:
+    if name not in archive:
+        return None
+    values = np.atleast_1d(archive[name])
+    if values.dtype.kind != "U" or values.ndim != 1 or not values.size:
+        raise InputError(f"{name!r} has shape {values.shape} and type {values.dtype}", "a list of strings")
+    return [str(value) for value in values]
+
+
+def _write_npz(dataset: ZSLDataset, path: Path) -> None:
+    small: dict[str, Any] = {"labels": dataset.labels.astype("<i4")}
+    small |= {f"{EMBEDDINGS}.{kind}": matrix for kind, matrix in dataset.embeddings.items()}
+    small |= {f"{SPLITS}.{name}": rows for name, rows in dataset.splits.items()}
+    small |= {"name": np.array([dataset.name]), "embedding": np.array(dataset.embedding)}
+    if dataset.class_names is not None:
+        small["class_names"] = np.array(dataset.class_names)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        npz.write_matrix(archive, "features", dataset.features.shape, iter_blocks(dataset.features))
+        for name, values in small.items():
+            npz.write_array(archive, name, values)

@@ -1,0 +1,140 @@
+"""HDF5 files from strangers: only what lies in the file itself is read, and never more than the file holds."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from fgen.errors import InputError
+
+#: No filter that ships with HDF5 packs tighter than deflate can (1032 to 1).
+MAX_COMPRESSION = 1100
+MAX_CHUNK_BYTES = 1 << 30
+MAX_NAME_BYTES = 1 << 14
+
+
+def member(group: h5py.Group, name: str) -> Any:
+    """The dataset or group called ``name``, or None.
+
+    Raises:
+        InputError: a soft or external link; following one could open any file of the machine.
+    """
+    link = group.get(name, getlink=True)
+    if link is None:
+        return None
+    if not isinstance(link, h5py.HardLink):
+        raise InputError(f"{name!r} is a link to elsewhere ({type(link).__name__})", "data inside the file itself")
+    return group[name]
+
+
+def dataset(group: h5py.Group, name: str, *, ndim: int | None = None) -> h5py.Dataset:
+    """The dataset called ``name``, checked by :func:`check_storage`.
+
+    Raises:
+        InputError: it is missing, no dataset, of another number of dimensions, or not safely in the file.
+    """
+    found = member(group, name)
+    if found is None:
+        raise InputError(f"There is no {name!r}", f"a dataset {name!r}", f"The file has: {_listing(group)}")
+    if not isinstance(found, h5py.Dataset):
+        raise InputError(f"{name!r} is a {type(found).__name__.lower()}", "a dataset")
+    check_storage(found, name)
+    if ndim is not None and found.ndim != ndim:
+        raise InputError(f"{name!r} has shape {found.shape}", f"{ndim} dimension{'s' if ndim > 1 else ''}")
+    return found
+
+
+def check_storage(found: h5py.Dataset, name: str) -> None:
+    """Refuse data that lies outside the file, and shapes with no data behind them, before anything is allocated."""
+    if found.shape is None:
+        raise InputError(f"{name!r} holds nothing", "numbers or text")
+    if found.external:
+        raise InputError(
+            f"{name!r} keeps its data in another file ({found.external[0][0]})", "data inside the file itself"
+        )
+    if found.is_virtual:
+        raise InputError(f"{name!r} is a virtual dataset, made of other files", "data inside the file itself")
+    claimed = math.prod(found.shape) * found.dtype.itemsize
+    if found.chunks is not None:
+        held = found.id.get_storage_size() * MAX_COMPRESSION
+        chunk_bytes = math.prod(found.chunks) * found.dtype.itemsize
+        if chunk_bytes > MAX_CHUNK_BYTES:
+            raise InputError(f"{name!r} has chunks of {chunk_bytes:,} bytes", f"at most {MAX_CHUNK_BYTES:,}")
+    elif found.id.get_create_plist().get_layout() == h5py.h5d.COMPACT:
+        held = found.id.get_storage_size()
+    else:
+        offset = found.id.get_offset()
+        held = 0 if offset is None else os.path.getsize(found.file.filename) - offset
+    if claimed > held:
+        raise InputError(
+            f"{name!r} claims a shape of {found.shape} and the file doesn't hold that much data",
+            remedy="The file may be truncated: write or download it again",
+        )
+
+
+def matrix(found: h5py.Dataset) -> np.memmap | h5py.Dataset:
+    """A checked dataset without copying it: a read-only memory map where it is contiguous, else the dataset itself."""
+    offset = found.id.get_offset()
+    if found.chunks is None and offset is not None and found.dtype.kind in "fiu" and found.size:
+        return np.memmap(found.file.filename, dtype=found.dtype, mode="r", offset=offset, shape=found.shape)
+    return found
+
+
+def texts(found: h5py.Dataset) -> list[str]:
+    """The strings of a checked one-dimensional dataset, of fixed or variable length.
+
+    Raises:
+        InputError: it holds no strings, or one of more than 16 KiB.
+    """
+    if h5py.check_string_dtype(found.dtype) is None or found.ndim != 1:
+        raise InputError(f"{found.name!r} has shape {found.shape} and type {found.dtype}", "one-dimensional text")
+    if found.dtype.itemsize > MAX_NAME_BYTES:
+        raise InputError(f"{found.name!r} has strings of {found.dtype.itemsize:,} bytes", f"at most {MAX_NAME_BYTES:,}")
+    _refuse_long_texts(found)
+    # One at a time: in a hostile file all entries may point at the same huge string.
+    return [text(found[index], f"{found.name}[{index}]") for index in range(len(found))]
+
+
+def _refuse_long_texts(found: h5py.Dataset) -> None:
+    """Strings of variable length lie elsewhere in the file; here lie length, address and index of each.
+
+    HDF5 allocates the length, up to 4 GiB, before it looks whether the string is there.
+    """
+    offset = found.id.get_offset()
+    if h5py.check_string_dtype(found.dtype).length is not None or found.chunks is not None or offset is None:
+        return
+    entry = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])
+    if found.id.get_type().get_size() != entry.itemsize or not found.size:
+        return
+    lengths = np.memmap(found.file.filename, dtype=entry, mode="r", offset=offset, shape=found.shape)["length"]
+    if lengths.max() > MAX_NAME_BYTES:
+        raise InputError(f"{found.name!r} has a string of {lengths.max():,} bytes", f"at most {MAX_NAME_BYTES:,}")
+
+
+def text(value: Any, name: str) -> str:
+    """One string as h5py hands it over.
+
+    Raises:
+        InputError: it is no string, too long, or no UTF-8.
+    """
+    if not isinstance(value, str | bytes) or len(value) > MAX_NAME_BYTES:
+        raise InputError(f"{name} is no text of at most {MAX_NAME_BYTES:,} bytes")
+    try:
+        return value if isinstance(value, str) else value.decode()
+    except UnicodeDecodeError:
+        raise InputError(f"{name} is {value[:40]!r}", "UTF-8 text") from None
+
+
+def open_read(path: Path) -> h5py.File:
+    """The file for reading; never locked, so that a read-only disk or a second reader is no obstacle."""
+    return h5py.File(path, "r", locking=False)
+
+
+def _listing(group: h5py.Group) -> str:
+    names = [name for _, name in zip(range(20), group, strict=False)]
+    return ", ".join(names) or "nothing"

@@ -1,0 +1,82 @@
+"""``.npz`` archives from strangers: no pickles, and no array that the archive doesn't hold."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from fgen.errors import InputError
+
+#: Deflate can't pack tighter than this.
+MAX_COMPRESSION = 1100
+
+
+class Archive(Mapping[str, np.ndarray]):
+    """The arrays of an open ``.npz`` file by name, each checked against what the archive holds before it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self._zip = zipfile.ZipFile(path)
+        self._members = {info.filename.removesuffix(".npy"): info for info in self._zip.infolist()}
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._zip.close()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._members  # the inherited one would read the array
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """One array.
+
+        Raises:
+            InputError: an array of Python objects, an odd compression, or a header that claims more than is there.
+            KeyError: no such array.
+        """
+        info = self._members[name]
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise InputError(f"{name!r} is packed by method {info.compress_type}", "what numpy.savez writes")
+        with self._zip.open(info) as stream:
+            shape, dtype, header_size = _header(stream)
+        if dtype.hasobject:
+            raise InputError(f"{name!r} holds Python objects", "numbers or text", "Objects would be run, not read")
+        claimed = math.prod(shape) * dtype.itemsize
+        if claimed > info.file_size - header_size or claimed > info.compress_size * MAX_COMPRESSION:
+            raise InputError(f"{name!r} claims a shape of {shape} and the archive doesn't hold that much data")
+        with self._zip.open(info) as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, int]:
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    if any(size < 0 for size in shape):
+        raise InputError(f"The archive has an array of shape {shape}")
+    return shape, dtype, stream.tell()
+
+
+def write_matrix(archive: zipfile.ZipFile, name: str, shape: tuple[int, int], blocks: Iterator[np.ndarray]) -> None:
+    """Add a float32 matrix to an archive block by block, so that it never lies in memory whole."""
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        for block in blocks:
+            stream.write(np.ascontiguousarray(block, dtype="<f4").data)
+
+
+def write_array(archive: zipfile.ZipFile, name: str, values: np.ndarray) -> None:
+    """Add a small array to an archive."""
+    with archive.open(f"{name}.npy", "w") as stream:
+        np.lib.format.write_array(stream, values, allow_pickle=False)

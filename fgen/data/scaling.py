@@ -1,0 +1,140 @@
+"""Column-wise scaling of features: fitted in one streaming pass, applied, and inverted on what is generated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, get_args
+
+import numpy as np
+import torch
+
+from fgen.data.dataset import Features, iter_blocks
+from fgen.data.rows import SelectedRows
+from fgen.errors import InputError
+
+#: ``"l2"`` is no kind: the lengths it divides by are lost, so generated features could not be brought back.
+Kind = Literal["minmax", "standard", "none"]
+Rows = TypeVar("Rows", np.ndarray, torch.Tensor)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureScaler:
+    """``scaled = (raw - offset) / scale``, column by column.
+
+    Attributes:
+        kind: ``"minmax"`` to [0, 1], as the lineage does; ``"standard"`` to mean 0 and deviation 1; ``"none"``.
+        offset, scale: ``(D,)`` float32; a constant column has scale 1, so it becomes 0 and comes back exactly.
+
+    Raises:
+        InputError: an unknown kind, or arrays that no fit can have made.
+    """
+
+    kind: Kind
+    offset: np.ndarray = field(repr=False)
+    scale: np.ndarray = field(repr=False)
+
+    def __post_init__(self) -> None:
+        _check_kind(self.kind)
+        for name in ("offset", "scale"):
+            array = getattr(self, name)
+            if array.ndim != 1 or array.dtype != np.float32 or array.shape != self.offset.shape:
+                raise InputError(
+                    f"the scaling's {name} has shape {array.shape} and type {array.dtype}",
+                    f"({self.dim},) float32",
+                )
+        if not (np.isfinite(self.offset).all() and np.isfinite(self.scale).all() and (self.scale > 0).all()):
+            raise InputError("the scaling holds NaN, infinities or a scale of 0", "finite numbers, scales above 0")
+
+    @classmethod
+    def fit(cls, kind: Kind, features: Features, rows: np.ndarray | None = None) -> FeatureScaler:
+        """Fit in one pass, block by block; a memory map or an HDF5 dataset is never copied whole.
+
+        Args:
+            kind: see the class.
+            features: ``(N, D)`` raw, anything that slices by rows.
+            rows: ``(n,)`` row numbers to fit on; None takes all.
+
+        Raises:
+            InputError: no rows, an unknown kind, NaN or infinities, or a column wider than float32 can hold.
+        """
+        _check_kind(kind)
+        features = features if rows is None else SelectedRows(features, np.asarray(rows))
+        dim = int(features.shape[1])
+        if kind == "none":
+            return cls(kind, np.zeros(dim, np.float32), np.ones(dim, np.float32))
+        if not len(features):
+            raise InputError("there are no rows to fit the feature scaling on", "at least 1")
+        # What leaves float32 is refused by name below; NumPy's warning would come before the message.
+        with np.errstate(over="ignore", invalid="ignore"):
+            offset, scale = (_extremes if kind == "minmax" else _moments)(features, dim)
+            offset, scale = offset.astype(np.float32), scale.astype(np.float32)
+        bad = np.flatnonzero(~(np.isfinite(offset) & np.isfinite(scale)))
+        if bad.size:
+            raise InputError(f"features hold NaN, infinities or too wide a range in column {bad[0]}", "finite numbers")
+        # Dividing by a range below float32's normal numbers would blow up other rows; such a column is constant.
+        return cls(kind, offset, np.where(scale >= np.finfo(np.float32).tiny, scale, np.float32(1)))
+
+    @property
+    def dim(self) -> int:
+        """D, the number of columns."""
+        return len(self.offset)
+
+    def apply(self, features: Rows) -> Rows:
+        """Raw ``(n, D)`` to scaled: an array, or a tensor on its own device; float32, or float64 for float64."""
+        offset, scale = self._beside(features)
+        return (features - offset) / scale
+
+    def invert(self, features: Rows) -> Rows:
+        """Scaled ``(n, D)`` to raw: an array, or a tensor on its own device; float32, or float64 for float64."""
+        offset, scale = self._beside(features)
+        return features * scale + offset
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """``{"offset": (D,), "scale": (D,)}`` float32, for saving; the kind is saved beside them."""
+        return {"offset": self.offset, "scale": self.scale}
+
+    @classmethod
+    def from_arrays(cls, kind: Kind, arrays: Mapping[str, np.ndarray]) -> FeatureScaler:
+        """The scaler that :meth:`to_arrays` was called on.
+
+        Raises:
+            InputError: an array is missing, or can't be a scaling's.
+        """
+        missing = {"offset", "scale"} - set(arrays)
+        if missing:
+            raise InputError(f"the scaling lacks {', '.join(sorted(missing))}", "offset and scale")
+        return cls(kind, arrays["offset"], arrays["scale"])
+
+    def _beside(self, features: Any) -> tuple[Any, Any]:
+        if isinstance(features, torch.Tensor):
+            # They stay float32 beside half-precision features, whose own type would lose the offset's digits.
+            return tuple(torch.as_tensor(array, device=features.device) for array in (self.offset, self.scale))
+        return self.offset, self.scale
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in get_args(Kind):
+        raise InputError(f"feature scaling is {kind!r}", f"one of {', '.join(get_args(Kind))}")
+
+
+def _extremes(features: Features, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Minimum and range of each column, ``(D,)`` float64."""
+    low, high = np.full(dim, np.inf), np.full(dim, -np.inf)
+    for block in iter_blocks(features):
+        low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
+    return low, high - low
+
+
+def _moments(features: Features, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (of the population) of each column, ``(D,)`` float64."""
+    total, squares, shift = np.zeros(dim), np.zeros(dim), None
+    for block in iter_blocks(features):
+        rows = block.astype(np.float64)
+        # Sums about a typical row keep their digits when the mean is far from zero.
+        shift = rows[0].copy() if shift is None else shift
+        rows -= shift
+        total += rows.sum(axis=0)
+        squares += np.einsum("nd,nd->d", rows, rows)
+    mean = total / len(features)
+    return mean + shift, np.sqrt(np.maximum(squares / len(features) - mean**2, 0))

@@ -1,0 +1,160 @@
+"""Splits: which rows are for training, for choosing hyperparameters and for the one look at the test set.
+
+Every reader hands its raw splits to :func:`complete_splits`, the one place where they are checked,
+repaired and, where a released file has none, made from a seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from fgen import rng
+from fgen.errors import InputError
+
+SPLIT_NAMES = ("train", "val", "val_seen", "trainval", "test_seen", "test_unseen")
+VAL_CLASS_FRACTION = 0.2
+VAL_SEEN_FRACTION = 0.2
+
+Splits = dict[str, np.ndarray]
+
+
+def complete_splits(
+    labels: np.ndarray, splits: Mapping[str, np.ndarray] | None, *, seed: int = 0
+) -> tuple[Splits, tuple[str, ...]]:
+    """Check splits and fill in what is missing.
+
+    Args:
+        labels: ``(N,)`` class of each row.
+        splits: index arrays by name, a subset of ``SPLIT_NAMES`` with at least ``trainval``;
+            None puts every row into ``trainval``.
+        seed: names the random choice of validation classes and rows where none are given.
+
+    Returns:
+        All of ``SPLIT_NAMES`` as sorted int64 arrays, and a note for each repair:
+
+        - ``train`` / ``val``: a partition of ``trainval`` by class. Given ones are cut to ``trainval``
+          (some released files let them overlap ``test_seen``); ones that share classes are made anew.
+        - ``val_seen``: rows of ``train`` held out of training while hyperparameters are chosen.
+
+    Raises:
+        InputError: indices out of range or repeated, test rows among the training rows,
+            unseen classes among the seen ones.
+    """
+    if splits is None:
+        splits = {"trainval": np.arange(len(labels))}
+    unknown = sorted(set(splits) - set(SPLIT_NAMES))
+    if unknown:
+        raise InputError(f"splits has the unknown name {unknown[0]!r}", f"names among {', '.join(SPLIT_NAMES)}")
+    checked = {name: _checked_indices(name, rows, len(labels)) for name, rows in splits.items()}
+    if "trainval" not in checked:
+        if not {"train", "val"} <= set(checked):
+            raise InputError(
+                f"splits has {', '.join(sorted(checked)) or 'nothing'}",
+                "'trainval', or 'train' and 'val'",
+                "Name the rows that training may use",
+            )
+        checked["trainval"] = np.union1d(checked["train"], checked["val"])
+    for name in ("test_seen", "test_unseen"):
+        checked.setdefault(name, np.zeros(0, dtype=np.int64))
+    _refuse_leaks(labels, checked)
+
+    notes: list[str] = []
+    checked["train"], checked["val"] = _class_partition(labels, checked, seed, notes)
+    checked["val_seen"] = _held_out_rows(labels, checked, seed, notes)
+    return {name: checked[name] for name in SPLIT_NAMES}, tuple(notes)
+
+
+def _checked_indices(name: str, rows: np.ndarray, n_rows: int) -> np.ndarray:
+    rows = np.asarray(rows)
+    if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
+        raise InputError(f"split {name!r} has shape {rows.shape} and type {rows.dtype}", "a 1-D array of integers")
+    rows = np.sort(rows.astype(np.int64))
+    if rows.size and (rows[0] < 0 or rows[-1] >= n_rows):
+        offender = rows[0] if rows[0] < 0 else rows[-1]
+        raise InputError(
+            f"split {name!r} names row {offender}",
+            f"rows from 0 to {n_rows - 1}",
+            "Check that the splits and the features belong to the same release",
+        )
+    repeated = rows[1:][rows[1:] == rows[:-1]]
+    if repeated.size:
+        raise InputError(f"split {name!r} names row {repeated[0]} twice", "each row at most once")
+    return rows
+
+
+def _refuse_leaks(labels: np.ndarray, splits: Splits) -> None:
+    """Test rows must not be trained on, and unseen classes must have no training row."""
+    for test in ("test_seen", "test_unseen"):
+        shared = np.intersect1d(splits["trainval"], splits[test])
+        if shared.size:
+            raise InputError(
+                f"{shared.size} rows are both in 'trainval' and in {test!r} (the first is row {shared[0]})",
+                "test rows to be kept out of training",
+            )
+    both = np.intersect1d(splits["test_seen"], splits["test_unseen"])
+    if both.size:
+        raise InputError(f"row {both[0]} is both in 'test_seen' and in 'test_unseen'", "disjoint test splits")
+    seen = np.unique(labels[splits["trainval"]])
+    overlap = np.intersect1d(seen, labels[splits["test_unseen"]])
+    if overlap.size:
+        raise InputError(
+            f"class {overlap[0]} has rows both in 'trainval' and in 'test_unseen'",
+            "unseen classes to have no training row",
+        )
+    stray = np.setdiff1d(labels[splits["test_seen"]], seen)
+    if stray.size:
+        raise InputError(f"class {stray[0]} is in 'test_seen' and has no row in 'trainval'", "only seen classes there")
+
+
+def _class_partition(
+    labels: np.ndarray, splits: Splits, seed: int, notes: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """``train`` and ``val``: a partition of trainval by class."""
+    trainval = splits["trainval"]
+    if "train" in splits and "val" in splits:
+        for name in ("train", "val"):
+            outside = np.setdiff1d(splits[name], trainval)
+            if outside.size:
+                leaked = np.intersect1d(outside, np.union1d(splits["test_seen"], splits["test_unseen"])).size
+                notes.append(
+                    f"{name!r} held {outside.size:,} rows outside 'trainval' ({leaked:,} of them test rows); "
+                    "they were left out"
+                )
+        val_classes = np.unique(labels[np.intersect1d(splits["val"], trainval)])
+        train_classes = np.unique(labels[np.intersect1d(splits["train"], trainval)])
+        if val_classes.size and train_classes.size and not np.intersect1d(val_classes, train_classes).size:
+            in_val = np.isin(labels[trainval], val_classes)
+            return trainval[~in_val], trainval[in_val]
+        notes.append("'train' and 'val' were no partition by class; they were made anew")
+    seen = np.unique(labels[trainval])
+    if seen.size < 2:
+        return trainval, np.zeros(0, dtype=np.int64)
+    n_val = max(1, round(VAL_CLASS_FRACTION * seen.size))
+    val_classes = rng.stream(seed, "val classes").choice(seen, size=n_val, replace=False)
+    notes.append(f"'val' was made with seed {seed}: {n_val} of the {seen.size} seen classes")
+    in_val = np.isin(labels[trainval], val_classes)
+    return trainval[~in_val], trainval[in_val]
+
+
+def _held_out_rows(labels: np.ndarray, splits: Splits, seed: int, notes: list[str]) -> np.ndarray:
+    """``val_seen``: rows of ``train`` that stand for ``test_seen`` while hyperparameters are chosen."""
+    train = splits["train"]
+    if "val_seen" in splits:
+        held = splits["val_seen"]
+        outside = np.setdiff1d(held, train)
+        if outside.size:
+            notes.append(f"'val_seen' held {outside.size:,} rows outside 'train'; they were left out")
+            held = np.intersect1d(held, train)
+        emptied = np.setdiff1d(labels[train], labels[np.setdiff1d(train, held)])
+        if emptied.size:
+            raise InputError(f"'val_seen' holds every training row of class {emptied[0]}", "at least one row left")
+        return held
+    order = rng.stream(seed, "val_seen rows").permutation(len(train))
+    shuffled = train[order]
+    held_rows = []
+    by_class = np.argsort(labels[shuffled], kind="stable")
+    for rows in np.split(shuffled[by_class], np.flatnonzero(np.diff(labels[shuffled][by_class])) + 1):
+        held_rows.append(rows[: int(VAL_SEEN_FRACTION * len(rows))])
+    return np.sort(np.concatenate(held_rows)) if held_rows else np.zeros(0, dtype=np.int64)

@@ -1,0 +1,175 @@
+"""Tables that people bring and take away: descriptions of new classes, features to predict on, predictions."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from fgen.data import hdf5, npz
+from fgen.data.dataset import Features, iter_blocks
+from fgen.data.disk import reading, replacing
+from fgen.errors import InputError
+
+PREDICTION_COLUMNS = ("row", "class_id", "class_name", "score")
+
+
+def read_embeddings_csv(path: str | Path, width: int | None = None) -> tuple[list[str], np.ndarray]:
+    """Read descriptions of classes: a name and then A numbers in each row.
+
+    Args:
+        path: a CSV file in UTF-8. A first row without a single number is a header.
+        width: A, where the reader knows it.
+
+    Returns:
+        K distinct names, and ``(K, A)`` float32.
+
+    Raises:
+        InputError: names the line: a ragged row, no finite number, a name that is empty or there twice, text
+            that isn't UTF-8; or a file without classes.
+    """
+    path = Path(path)
+    names: dict[str, int] = {}
+    rows: list[list[float]] = []
+    with reading(path, ".csv"):
+        for position, (line, cells) in enumerate(_csv_rows(path)):
+            if position == 0 and len(cells) > 1 and all(_number(cell) is None for cell in cells[1:]):
+                continue
+            name = cells[0].strip()
+            if not name:
+                raise InputError(f"{path}, line {line}, has no class name", "a name in the first cell")
+            if name in names:
+                raise InputError(f"{path}, line {line}: {name!r} is already in line {names[name]}", "distinct names")
+            width = width if width is not None else len(cells) - 1
+            if len(cells) - 1 != width or not width:
+                raise InputError(
+                    f"{path}, line {line}: {name!r} has {len(cells) - 1} numbers", f"{width or 'at least 1'}"
+                )
+            names[name] = line
+            rows.append(
+                [_checked_number(cell, f"{path}, line {line}, column {at}") for at, cell in enumerate(cells[1:], 2)]
+            )
+        if not rows:
+            raise InputError(f"{path} has no classes", "a row for each class: its name, then its numbers")
+        return list(names), np.array(rows, dtype=np.float32)
+
+
+def write_predictions_csv(
+    path: str | Path, rows: Iterable[tuple[int, int, str, float]], *, overwrite: bool = True
+) -> None:
+    """Write predictions, a line each, whole or not at all.
+
+    Args:
+        path: the CSV file to be.
+        rows: number of the row (from 0), id of the class predicted, its name, its score.
+        overwrite: take the place of an existing file.
+
+    Raises:
+        InputError: the file exists and may not be replaced, or the disk refuses.
+    """
+    with (
+        replacing(Path(path), overwrite=overwrite) as partial,
+        open(partial, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(PREDICTION_COLUMNS)
+        writer.writerows((row, class_id, name, f"{score:.6g}") for row, class_id, name, score in rows)
+
+
+def read_features(path: str | Path) -> tuple[Features, np.ndarray | None]:
+    """Read features to predict on.
+
+    Args:
+        path: ``.h5`` with a dataset ``features`` (a bank or a data set has one), ``.npz`` with an array
+            ``features``, or ``.npy``.
+
+    Returns:
+        ``(N, D)`` features, on disk where the file allows it, and ``(N,)`` labels where the file has them.
+
+    Raises:
+        InputError: damage, no features, or features that are no finite numbers.
+    """
+    path = Path(path)
+    readers = {".h5": _hdf5_features, ".hdf5": _hdf5_features, ".npz": _npz_features, ".npy": _npy_features}
+    if path.suffix not in readers:
+        raise InputError(f"{path} ends in {path.suffix!r}", f"one of {', '.join(readers)}")
+    with reading(path, path.suffix):
+        features, labels = readers[path.suffix](path)
+        if len(features.shape) != 2 or features.dtype.kind not in "fiu" or 0 in features.shape:
+            raise InputError(f"features has shape {tuple(features.shape)} and type {features.dtype}", "numbers (N, D)")
+        if labels is not None and (labels.shape != features.shape[:1] or labels.dtype.kind not in "iu"):
+            raise InputError(
+                f"labels has shape {labels.shape} and type {labels.dtype}",
+                f"({len(features)},), an integer for each row",
+            )
+        start = 0
+        for block in iter_blocks(features):
+            bad = np.argwhere(~np.isfinite(block))
+            if bad.size:
+                row, column = bad[0]
+                raise InputError(
+                    f"features hold {block[row, column]} in row {start + row}, column {column}", "finite numbers"
+                )
+            start += len(block)
+        return features, labels
+
+
+def _hdf5_features(path: Path) -> tuple[Features, np.ndarray | None]:
+    file = hdf5.open_read(path)
+    features = hdf5.matrix(hdf5.dataset(file, "features", ndim=2))
+    labels = hdf5.dataset(file, "labels", ndim=1) if "labels" in list(file) else None
+    if labels is not None and labels.shape != features.shape[:1]:
+        raise InputError(f"labels has shape {labels.shape}", f"({len(features)},), one for each row of features")
+    return features, None if labels is None else labels[...]
+
+
+def _npz_features(path: Path) -> tuple[Features, np.ndarray | None]:
+    with npz.Archive(path) as archive:
+        if "features" not in archive:
+            raise InputError(
+                f"{path} has no array 'features'", f"it beside {', '.join(list(archive)[:20]) or 'nothing'}"
+            )
+        return archive["features"], archive.get("labels")
+
+
+def _npy_features(path: Path) -> tuple[Features, np.ndarray | None]:
+    return np.lib.format.open_memmap(path, mode="r"), None
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The number of the line on which each row ends, and its cells; blank lines are passed over."""
+    with open(path, "rb") as file:
+        reader = csv.reader(_lines(path, file))
+        try:
+            for cells in reader:
+                if any(cell.strip() for cell in cells):
+                    yield reader.line_num, cells
+        except csv.Error as error:
+            raise InputError(f"{path}, line {reader.line_num}: {error}", "comma-separated values") from None
+
+
+def _lines(path: Path, file: Iterable[bytes]) -> Iterator[str]:
+    for number, line in enumerate(file, 1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            raise InputError(
+                f"{path}, line {number}, isn't UTF-8", "UTF-8 text", "Save the table as CSV UTF-8"
+            ) from None
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def _checked_number(cell: str, where: str) -> float:
+    value = _number(cell)
+    if value is None or not math.isfinite(value) or abs(value) > np.finfo(np.float32).max:
+        raise InputError(f"{where}, is {cell.strip()[:40]!r}", "a finite number")
+    return value

@@ -1,0 +1,227 @@
+"""The field's two-file form: ``res101.mat`` with features and labels, ``att_splits.mat`` with classes and splits.
+
+Released with Xian et al., "Zero-Shot Learning: A Comprehensive Evaluation of the Good, the Bad and the Ugly"
+(TPAMI 2019). Indices count from 1 in these files and from 0 everywhere else; only this file knows of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+
+from fgen.data.dataset import Features, ZSLDataset
+from fgen.data.disk import reading, replacing
+from fgen.data.matfile import MatVariable, open_mat
+from fgen.errors import InputError
+
+FEATURES_FILE = "res101.mat"
+SPLITS_FILE = "att_splits.mat"
+SPLIT_KEYS = {
+    "trainval": "trainval_loc",
+    "train": "train_loc",
+    "val": "val_loc",
+    "test_seen": "test_seen_loc",
+    "test_unseen": "test_unseen_loc",
+    "val_seen": "val_seen_loc",  # fgen's own addition, which other readers pass over
+}
+REQUIRED_SPLITS = ("trainval", "test_seen", "test_unseen")
+V5_LIMIT_BYTES = 2**31
+
+
+def read_xlsa17(folder: str | Path, *, features_file: str | None = None, seed: int = 0) -> ZSLDataset:
+    """Read a folder with the pair of .mat files, of version 5 or 7.3.
+
+    Args:
+        folder: holds ``att_splits.mat`` and a .mat file with ``features`` ``(D, N)`` and ``labels`` ``(N, 1)``.
+        features_file: the name of that file; needed where several have features and none is ``res101.mat``.
+        seed: names the random choice of validation classes where the file has none.
+
+    Returns:
+        The data set, named as the folder; embeddings ``att``, ``original_att`` and any ``att_<kind>`` the file
+        has. Features of a contiguous version 7.3 or uncompressed version 5 file stay on disk.
+
+    Raises:
+        InputError: damage, missing keys or values that don't fit; the message names file, key and offender.
+    """
+    folder = Path(folder)
+    features_path = _features_path(folder, features_file)
+    splits_path = folder / SPLITS_FILE
+    with reading(features_path, ".mat"):
+        variables = open_mat(features_path)
+        features, labels = _features_and_labels(features_path, variables)
+    with reading(splits_path, ".mat"):
+        variables = open_mat(splits_path)
+        embeddings = _embeddings(splits_path, variables)
+        names = _class_names(splits_path, variables, embeddings["att"].shape)
+        splits = {
+            split: _zero_based(splits_path, key, _variable(splits_path, variables, key).numbers(), len(labels), "rows")
+            for split, key in SPLIT_KEYS.items()
+            if key in variables or split in REQUIRED_SPLITS
+        }
+    with reading(features_path, ".mat"):
+        labels = _zero_based(features_path, "labels", labels, len(embeddings["att"]), "classes of att")
+        name = folder.resolve().name
+        try:
+            return ZSLDataset(features, labels, embeddings, class_names=names, splits=splits, name=name, seed=seed)
+        except InputError as error:
+            raise InputError(f"{features_path} with {SPLITS_FILE}: {error}") from error
+
+
+def write_xlsa17(dataset: ZSLDataset, folder: str | Path, *, overwrite: bool = False) -> None:
+    """Write ``res101.mat`` and ``att_splits.mat`` (version 5) into a folder, which is made if need be.
+
+    The kind ``att`` is written as ``att``; where there is none, the first kind in use takes its place. Other
+    kinds become ``att_<kind>``.
+
+    Raises:
+        InputError: the files exist, the features are beyond the 2 GiB of version 5, or the disk refuses.
+    """
+    folder = Path(folder)
+    n_rows, dim = dataset.features.shape
+    if 4 * n_rows * dim >= V5_LIMIT_BYTES:
+        raise InputError(
+            f"The features take {4 * n_rows * dim:,} bytes",
+            f"at most {V5_LIMIT_BYTES:,}, which is all a .mat file of version 5 holds",
+            "Write fgen's own .h5 instead",
+        )
+    first = "att" if "att" in dataset.embeddings else dataset.embedding[0]
+    classes: dict[str, Any] = {"att": dataset.embeddings[first].T}
+    for kind, matrix in dataset.embeddings.items():
+        if kind != first:
+            classes[_kind_key(kind)] = matrix.T
+    if dataset.class_names is not None:
+        classes["allclasses_names"] = np.array([*dataset.class_names, None], dtype=object)[:-1, None]
+    for split, key in SPLIT_KEYS.items():
+        classes[key] = (dataset.splits[split] + 1).astype(np.int32)[:, None]
+    rows = {
+        "features": dataset.rows(np.arange(n_rows)).T,
+        "labels": (dataset.labels + 1).astype(np.int32)[:, None],
+    }
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The folder {folder} can't be made ({error.strerror})") from error
+    # The features take their place last: without them a folder is no data set, with them it is a whole one.
+    with (
+        replacing(folder / FEATURES_FILE, overwrite=overwrite) as features_partial,
+        replacing(folder / SPLITS_FILE, overwrite=overwrite) as splits_partial,
+    ):
+        scipy.io.savemat(splits_partial, classes, appendmat=False)
+        scipy.io.savemat(features_partial, rows, appendmat=False)
+
+
+def _features_path(folder: Path, features_file: str | None) -> Path:
+    """The .mat file of the folder that has the features."""
+    if features_file is not None:
+        return folder / features_file
+    candidates, broken = [], None
+    for path in sorted(folder.glob("*.mat")):
+        if path.name == SPLITS_FILE:
+            continue
+        try:
+            with reading(path, ".mat"):
+                if {"features", "labels"} <= set(open_mat(path)):
+                    candidates.append(path)
+        except InputError as error:
+            broken = broken or error
+    if folder / FEATURES_FILE in candidates or len(candidates) == 1:
+        return folder / FEATURES_FILE if folder / FEATURES_FILE in candidates else candidates[0]
+    if candidates:
+        names = ", ".join(path.name for path in candidates)
+        raise InputError(f"{folder} has several files with features: {names}", "one", "Name the one to use")
+    raise broken or InputError(f"{folder} has no .mat file with 'features' and 'labels'", f"one beside {SPLITS_FILE}")
+
+
+def _variable(path: Path, variables: Mapping[str, MatVariable], key: str) -> MatVariable:
+    if key not in variables:
+        raise InputError(f"{path} has no {key!r}", f"it beside {', '.join(sorted(variables)) or 'nothing'}")
+    return variables[key]
+
+
+def _features_and_labels(path: Path, variables: Mapping[str, MatVariable]) -> tuple[Features, np.ndarray]:
+    """Features ``(N, D)``, perhaps on disk, and labels ``(N,)`` that still count from 1."""
+    features = _variable(path, variables, "features").numbers()
+    labels = _vector(path, "labels", _variable(path, variables, "labels").numbers())
+    if len(features.shape) != 2 or features.dtype.kind not in "fiu":
+        raise InputError(
+            f"{path}: features has shape {tuple(features.shape)} and type {features.dtype}", "numbers (D, N)"
+        )
+    n_rows, dim = features.shape
+    if n_rows != len(labels):
+        transposed = "features looks transposed: each image is a column there" if dim == len(labels) else ""
+        raise InputError(
+            f"{path}: features has {n_rows:,} columns and labels has {len(labels):,} entries",
+            "one for each",
+            transposed,
+        )
+    return features, labels
+
+
+def _embeddings(path: Path, variables: Mapping[str, MatVariable]) -> dict[str, np.ndarray]:
+    """Class embeddings ``(C, A)`` by kind, ``att`` first."""
+    keys = ["att", *(key for key in variables if key == "original_att" or key.startswith("att_"))]
+    embeddings = {}
+    for key in keys:
+        found = _variable(path, variables, key).numbers()
+        if len(found.shape) != 2 or found.dtype.kind not in "fiu" or 0 in found.shape:
+            raise InputError(f"{path}: {key} has shape {tuple(found.shape)} and type {found.dtype}", "numbers (A, C)")
+        embeddings[key.removeprefix("att_")] = np.asarray(found[...])
+        if len(found) != len(embeddings["att"]):
+            raise InputError(
+                f"{path}: {key} has {len(found)} columns and att has {len(embeddings['att'])}", "one a class"
+            )
+    return embeddings
+
+
+def _class_names(path: Path, variables: Mapping[str, MatVariable], shape: tuple[int, ...]) -> list[str] | None:
+    """Names in the order of the columns of ``att``, which is not the alphabet's; some releases have none."""
+    if "allclasses_names" not in variables:
+        return None
+    names = [name.strip() for name in variables["allclasses_names"].texts()]
+    n_classes, width = shape
+    if len(names) != n_classes:
+        transposed = "att looks transposed: each class is a column there" if len(names) == width else ""
+        raise InputError(
+            f"{path}: att has {n_classes} columns and allclasses_names has {len(names)} names",
+            "one a class",
+            transposed,
+        )
+    return names
+
+
+def _vector(path: Path, key: str, values: Features) -> np.ndarray:
+    """A row or column vector, flat."""
+    if values.dtype.kind not in "fiu" or (sum(size != 1 for size in values.shape) > 1 and 0 not in values.shape):
+        raise InputError(
+            f"{path}: {key} has shape {tuple(values.shape)} and type {values.dtype}", "a vector of integers"
+        )
+    return np.asarray(values[...]).reshape(-1)
+
+
+def _zero_based(path: Path, key: str, values: Features, limit: int, what: str) -> np.ndarray:
+    """Indices that count from 1, checked against ``limit``, as int64 that count from 0."""
+    values = _vector(path, key, values)
+    bad = np.flatnonzero(~((values >= 1) & (values <= limit)) | (values != np.floor(values)))
+    if bad.size:
+        offender = values[bad[0]]
+        remedy = "Indices of .mat files count from 1: add 1 to all of them" if offender == 0 else ""
+        raise InputError(
+            f"{path}: {key}[{bad[0] + 1}] is {offender}", f"whole numbers from 1 to {limit:,}, the {what}", remedy
+        )
+    return values.astype(np.int64) - 1
+
+
+def _kind_key(kind: str) -> str:
+    """The variable that holds another kind of embedding."""
+    if kind == "original_att":
+        return kind
+    key = f"att_{kind}"
+    if not key.isidentifier() or not key.isascii() or len(key) > 63:
+        raise InputError(
+            f"The embedding {kind!r} can't be a variable of a .mat file", "letters, digits and underscores"
+        )
+    return key

@@ -1,0 +1,90 @@
+"""Several kinds of class embedding become one matrix that a generator can read.
+
+A unit-norm embedding next to unit-normal noise is a whisper: scale decides how loudly a class is heard.
+What is fitted here on the seen classes is saved with the model and applied alike to classes given later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from fgen.errors import InputError
+
+Norm = Literal["none", "l2", "standardise"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingConfig:
+    """How raw class embeddings are prepared.
+
+    Attributes:
+        norm: ``"none"``; ``"l2"``, each kind of each class to length 1; ``"standardise"``, each column to mean 0
+            and deviation 1 over the seen classes.
+        scale: the result is multiplied by this.
+        widths: columns of each kind, where several stand side by side; None means one kind.
+    """
+
+    norm: Norm = "none"
+    scale: float = 1.0
+    widths: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.norm not in ("none", "l2", "standardise"):
+            raise InputError(f"embedding_norm is {self.norm!r}", "'none', 'l2' or 'standardise'")
+        if not np.isfinite(self.scale) or self.scale <= 0:
+            raise InputError(f"embedding_scale is {self.scale}", "a number above 0")
+
+
+@dataclass(frozen=True)
+class EmbeddingPreprocessor:
+    """A fitted preparation: raw ``(C, A)`` to prepared ``(C, A)``.
+
+    Attributes:
+        offset, scale: ``(A,)``; zeros and ones unless standardised.
+    """
+
+    config: EmbeddingConfig
+    offset: np.ndarray = field(repr=False)
+    scale: np.ndarray = field(repr=False)
+
+    @classmethod
+    def fit(cls, config: EmbeddingConfig, embeddings: np.ndarray) -> EmbeddingPreprocessor:
+        """Fit on the raw embeddings ``(S, A)`` of the seen classes."""
+        dim = embeddings.shape[1]
+        if config.widths is not None and sum(config.widths) != dim:
+            raise InputError(f"embedding kinds have {config.widths} columns", f"them to add up to {dim}")
+        offset, scale = np.zeros(dim, np.float32), np.ones(dim, np.float32)
+        if config.norm == "standardise":
+            offset = embeddings.mean(0, dtype=np.float64).astype(np.float32)
+            deviation = embeddings.std(0, dtype=np.float64).astype(np.float32)
+            # A column that never varies over the seen classes taught the generator nothing; it stays silent.
+            scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 1e-6)
+        return cls(config, offset, scale)
+
+    def __call__(self, embeddings: np.ndarray) -> np.ndarray:
+        """Prepare raw embeddings ``(C, A)``.
+
+        Raises:
+            InputError: another number of columns than in training, or numbers that aren't finite.
+        """
+        embeddings = np.asarray(embeddings, dtype=np.float32)
+        if embeddings.ndim != 2 or embeddings.shape[1] != len(self.offset):
+            raise InputError(
+                f"embeddings have shape {embeddings.shape}",
+                f"(C, {len(self.offset)}), as in training",
+                "Describe new classes with the same kind of embedding",
+            )
+        if not np.isfinite(embeddings).all():
+            raise InputError("embeddings hold NaN or infinities", "finite numbers")
+        prepared = (embeddings - self.offset) * self.scale
+        if self.config.norm == "l2":
+            edges = np.cumsum(self.config.widths or (len(self.offset),))[:-1]
+            blocks = np.split(prepared, edges, axis=1)
+            lengths = [np.linalg.norm(block, axis=1, keepdims=True) for block in blocks]
+            prepared = np.concatenate(
+                [block / np.where(length > 0, length, 1) for block, length in zip(blocks, lengths, strict=True)], axis=1
+            )
+        return (prepared * self.config.scale).astype(np.float32)

@@ -1,0 +1,61 @@
+"""The errors that are the user's to mend: each says what was found, what was expected and what to do."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+class InputError(ValueError):
+    """Input that fgen can't work with.
+
+    The message is for the person who gave the input; the shell door prints it and exits with 2.
+    """
+
+    def __init__(self, found: str, expected: str = "", remedy: str = "") -> None:
+        parts = [found]
+        if expected:
+            parts.append(f"expected {expected}")
+        text = "; ".join(part.rstrip(". ") for part in parts) + "."
+        if remedy:
+            text += f" {remedy}" if remedy.endswith("?") else f" {remedy.rstrip('. ')}."
+        super().__init__(text)
+
+
+class TrainingDiverged(InputError):
+    """A loss term or a network left the finite numbers; the message names it."""
+
+
+class MissingExtra(InputError, ImportError):
+    """An optional library isn't installed; the message holds the exact ``pip install`` line."""
+
+
+class Interrupted(Exception):
+    """Training was stopped by a signal after its state had been written to a checkpoint."""
+
+    def __init__(self, signal_number: int, step: int) -> None:
+        super().__init__(f"stopped after step {step:,}; a checkpoint was written")
+        self.signal_number = signal_number
+        self.step = step
+
+
+def require(module: str, extra: str, purpose: str) -> ModuleType:
+    """Import an optional library, or say which extra brings it.
+
+    Args:
+        module: dotted name to import.
+        extra: name of the extra in ``setup.cfg``.
+        purpose: what needs it, as the subject of a sentence ("plots", "the scikit-learn estimator").
+
+    Raises:
+        MissingExtra: the library is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        top = module.partition(".")[0]
+        raise MissingExtra(
+            f"{purpose} needs {top}, which can't be imported ({error})",
+            "it to be installed",
+            f'Run: pip install "fgen[{extra}]"',
+        ) from None

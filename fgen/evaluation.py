@@ -1,0 +1,114 @@
+"""A finished run or a bank put to use: score a bank with any classifier, predict new features."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fgen.classifiers.heads import score_heads, train_heads
+from fgen.classifiers.softmax import SoftmaxClassifier
+from fgen.data.bank import FeatureBank
+from fgen.data.dataset import Features, ZSLDataset
+from fgen.errors import InputError
+from fgen.models.base import FeatureGenerator
+from fgen.models.storage import load_model
+from fgen.results import RunDirectory
+from fgen.scores.accuracy import GZSLScores
+
+
+def evaluate_bank(
+    path: str | Path, dataset: ZSLDataset, classifier: Any, *, seed: int = 0, run: str | Path | None = None
+) -> GZSLScores:
+    """Train a classifier on the data set's real training rows and a bank's synthetic ones, and score it.
+
+    Args:
+        path: the bank; its classes are matched to the data set's by name.
+        classifier: a config of ``CLASSIFIERS``.
+        run: a run folder whose model's own space the head lives in.
+
+    Raises:
+        InputError: bank and data set don't match.
+    """
+    with FeatureBank.open(path) as bank:
+        if bank.features.shape[1] != dataset.feature_dim:
+            raise InputError(
+                f"{path} holds features of {bank.features.shape[1]} columns",
+                f"{dataset.feature_dim}, as {dataset.name} has",
+                "Use the bank with the data set it was made for",
+            )
+        ids = match_classes(bank, dataset)
+        rows = np.flatnonzero(bank.synthetic & (ids[bank.labels] >= 0))
+        synthetic, labels = np.asarray(bank.features[rows], dtype=np.float32), ids[bank.labels[rows]]
+    missing = np.setdiff1d(dataset.unseen, labels)
+    if missing.size:
+        name = dataset.class_names[missing[0]] if dataset.class_names else f"class {missing[0]}"
+        raise InputError(
+            f"{path} has no synthetic features for {missing.size} unseen classes, {name!r} among them",
+            f"some for each of the {len(dataset.unseen)}",
+            "Generate them with fgen generate --classes unseen",
+        )
+    model = None if run is None else load_model(RunDirectory.open(run).first_seed().model)
+    represent = None if model is None else model.represent
+    heads = train_heads(classifier, dataset, synthetic, labels, seed=seed, represent=represent)
+    return score_heads(heads, dataset, represent=represent)[0]
+
+
+def match_classes(bank: FeatureBank, dataset: ZSLDataset) -> np.ndarray:
+    """The data set's id of each class of the bank, -1 where it has none: by name, or by position without names."""
+    names = dataset.class_names or tuple(f"class {k}" for k in range(dataset.n_classes))
+    known = {name: k for k, name in enumerate(names)}
+    ids = np.array([known.get(name, -1) for name in bank.class_names], dtype=np.int64)
+    if (ids < 0).all():
+        raise InputError(
+            f"the bank's classes ({bank.class_names[0]!r}, ...) aren't among {dataset.name}'s ({names[0]!r}, ...)",
+            "the same class names",
+        )
+    return ids
+
+
+@dataclass(frozen=True)
+class Recogniser:
+    """A run's trained head with its model and its calibration: raw features in, classes out."""
+
+    model: FeatureGenerator
+    head: SoftmaxClassifier
+    seen: np.ndarray
+    gamma: float
+
+    @classmethod
+    def open(cls, run: str | Path) -> Recogniser:
+        """The first seed of a finished run.
+
+        Raises:
+            InputError: the run isn't finished, or has no saved head.
+        """
+        room = RunDirectory.open(run).first_seed()
+        model = load_model(room.model)
+        head = SoftmaxClassifier.load(room.head)
+        with FeatureBank.open(room.bank) as bank:
+            seen = np.flatnonzero(bank.seen)
+        try:
+            choice = json.loads(room.choice.read_text(encoding="utf-8"))
+            return cls(model, head, seen, float(choice["gamma"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{room.choice} can't be read ({error})", "a finished run", "Finish it with --resume"
+            ) from None
+
+    def predict(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
+        """Class ids ``(N,)`` and their calibrated log-probabilities ``(N,)`` of raw features ``(N, D)``."""
+        if features.shape[1] != self.model.scaler.dim:
+            raise InputError(f"features have {features.shape[1]} columns", f"{self.model.scaler.dim}, as in training")
+        scores = self.head.decision_function(self.model.represent(features))
+        scores[:, np.isin(self.head.classes_, self.seen)] -= self.gamma
+        best = scores.argmax(axis=1)
+        return self.head.classes_[best], scores[np.arange(len(best)), best]
+
+    def name(self, class_id: int) -> str:
+        """The class's name, or its id where classes have none."""
+        names = self.model.class_names
+        return str(class_id) if names is None else names[class_id]

@@ -1,0 +1,157 @@
+"""An experiment: every seed of it, from data to ``result.json``."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fgen
+from fgen.baselines import BASELINES
+from fgen.data.atomic import write_json
+from fgen.data.dataset import ZSLDataset
+from fgen.data.files import load_dataset
+from fgen.data.rows import SelectedRows
+from fgen.errors import InputError
+from fgen.models import MODELS
+from fgen.models.engine import time_step, training_bytes
+from fgen.protocol import new_model, run_baseline, run_generator, selection_task, train_final
+from fgen.results import RunDirectory, RunResult, SeedOutcome, git_commit
+from fgen.scores.stats import summarise
+from fgen.settings import ExperimentConfig
+
+log = logging.getLogger("fgen")
+
+
+def run(
+    config: ExperimentConfig | Mapping[str, Any] | str | Path,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = False,
+) -> RunResult:
+    """Run an experiment: every seed of it, from data to scores.
+
+    Args:
+        config: settings, TOML's sections, or the path of a TOML file.
+        out: run folder; None keeps nothing but the result.
+        resume: go on in ``out`` where an earlier call stopped; the outcome is that of an unbroken run.
+        progress: show bars.
+
+    Returns:
+        The scores of all seeds with 95 % intervals over classes and seeds.
+
+    Raises:
+        InputError: settings or data that don't fit.
+        Interrupted: stopped by a signal; ``resume`` goes on.
+    """
+    if isinstance(config, str | Path):
+        config = ExperimentConfig.from_file(config)
+    elif isinstance(config, Mapping):
+        config = ExperimentConfig.from_mapping(config)
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="fgen-") as folder:
+            return replace(run(config, out=Path(folder) / "run", progress=progress), out=None)
+    dataset = load_task(config)
+    task = selection_task(config, dataset)
+    for part in (dataset, task):
+        _refuse_untestable(part)
+    directory = RunDirectory.create(Path(out), config.to_mapping(), resume=resume)
+    for note in dataset.notes:
+        log.info("%s: %s", dataset.name, note)
+    baseline = config.model.name in BASELINES
+    if not baseline and not directory.result.exists():
+        announce(config, dataset, phases=(task, dataset))
+    run_seed = run_baseline if baseline else run_generator
+    outcomes = [run_seed(config, dataset, seed, directory.seed(seed), progress) for seed in config.protocol.seeds]
+    result = RunResult(describe(config, dataset, outcomes), tuple(outcomes), directory.path)
+    write_json(directory.result, result.description)
+    return result
+
+
+def train_only(
+    config: ExperimentConfig, *, out: str | Path, resume: bool = False, progress: bool = False
+) -> list[Path]:
+    """Train each seed's generator on all of trainval for the config's own epochs; no selection, no test.
+
+    Returns:
+        The model folders.
+    """
+    if config.model.name in BASELINES:
+        raise InputError(f"model.name is {config.model.name!r}, a baseline", f"a generator: {', '.join(MODELS)}")
+    dataset = load_task(config)
+    directory = RunDirectory.create(Path(out), config.to_mapping(), resume=resume)
+    announce(config, dataset, phases=(dataset,))
+    for seed in config.protocol.seeds:
+        train_final(config, dataset, seed, directory.seed(seed), progress)
+    return [directory.seed(seed).model for seed in config.protocol.seeds]
+
+
+def load_task(config: ExperimentConfig) -> ZSLDataset:
+    """The data set of an experiment, with the embedding in use."""
+    settings = config.dataset
+    return load_dataset(settings.source, settings.embedding, seed=settings.split_seed)
+
+
+def announce(config: ExperimentConfig, dataset: ZSLDataset, phases: Sequence[ZSLDataset]) -> None:
+    """Log how long training will take at most, from one timed step, and how much memory it needs."""
+    rows = dataset.splits["trainval"]
+    model = new_model(config, dataset)
+    features = SelectedRows(dataset.features, rows)
+    data = model.begin(features, dataset.labels[rows], dataset.class_embeddings, device=config.train.device)
+    steps = sum(config.model.n_steps(len(task.splits["trainval"])) for task in phases) * len(config.protocol.seeds)
+    seconds = steps * time_step(model, data, config.train)
+    # The head holds the bank and the real rows once as they are and once scaled.
+    rows_in_memory = len(rows) + config.bank.n_per_class * len(dataset.unseen)
+    memory = training_bytes(model) + 8 * rows_in_memory * dataset.feature_dim
+    log.info(
+        "%s on %s: at most %s training steps, about %s; about %.1f GB of memory beside torch's own",
+        config.model.name,
+        dataset.name,
+        f"{steps:,}",
+        f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} seconds",
+        memory / 1e9,
+    )
+
+
+def describe(config: ExperimentConfig, dataset: ZSLDataset, outcomes: Sequence[SeedOutcome]) -> dict[str, Any]:
+    """The content of ``result.json``."""
+    return {
+        "model": config.model.name,
+        "protocol": config.protocol.name,
+        "setting": config.protocol.setting,
+        "calibrated": config.protocol.calibrate,
+        "test_used_for_selection": config.protocol.name == "legacy",
+        "unseen_embeddings_in_training": False,
+        "transductive": False,
+        "seeds": list(config.protocol.seeds),
+        "scores": summarise([outcome.scores for outcome in outcomes]),
+        "uncalibrated": summarise([outcome.uncalibrated for outcome in outcomes]),
+        "accuracy": [outcome.scores.accuracy for outcome in outcomes],
+        "choice": [{key: o.choice[key] for key in o.choice if key != "history"} for o in outcomes],
+        "dataset": {
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "embedding": list(dataset.embedding),
+            "n_seen": len(dataset.seen),
+            "n_unseen": len(dataset.unseen),
+            "notes": list(dataset.notes),
+        },
+        "timing": {str(outcome.seed): outcome.seconds for outcome in outcomes},
+        "version": fgen.__version__,
+        "git_commit": git_commit(),
+        "config": config.to_mapping(),
+    }
+
+
+def _refuse_untestable(task: ZSLDataset) -> None:
+    for split in ("test_seen", "test_unseen"):
+        if not len(task.splits[split]):
+            raise InputError(
+                f"{task.name} has no rows in {split!r}",
+                "test rows of seen and of unseen classes",
+                "To train without a test use fgen train, or ZeroShotClassifier",
+            )

@@ -1,0 +1,168 @@
+"""From a trained model, or a run folder, to a feature bank on disk: class by class, in bounded memory."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from fgen.data.bank import FeatureBank
+from fgen.data.dataset import ZSLDataset
+from fgen.data.files import load_dataset
+from fgen.data.tables import read_embeddings_csv
+from fgen.errors import InputError
+from fgen.models.base import FeatureGenerator
+from fgen.models.storage import load_model
+from fgen.results import RunDirectory
+from fgen.settings import ExperimentConfig
+
+
+def write_bank(
+    path: str | Path,
+    model: FeatureGenerator,
+    *,
+    class_embeddings: np.ndarray,
+    class_names: Sequence[str] | None,
+    counts: np.ndarray,
+    seen: np.ndarray,
+    seed: int,
+    config: dict[str, Any],
+    data_sha256: str = "",
+    dtype: str = "f4",
+    real: ZSLDataset | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> None:
+    """Generate ``counts[c]`` features of each class into a bank; a killed call goes on where it stopped.
+
+    Args:
+        class_embeddings: ``(C, A)`` raw, of every class of the bank.
+        class_names: C names, or None.
+        counts: ``(C,)`` synthetic rows of each class.
+        seen: ``(C,)`` bool.
+        real: also store the real training rows of this data set, whose class ids are the bank's.
+
+    Raises:
+        InputError: the bank exists and ``overwrite`` is False.
+    """
+    counts = np.asarray(counts, dtype=np.int64)
+    rows = np.zeros(0, dtype=np.int64) if real is None else real.splits["trainval"]
+    real_labels = np.zeros(0, dtype=np.int64) if real is None else real.labels[rows]
+    real_counts = np.bincount(real_labels, minlength=len(counts))
+    names = class_names if class_names is not None else [f"class {k}" for k in range(len(counts))]
+    with FeatureBank.create(
+        path,
+        class_names=names,
+        class_embeddings=class_embeddings,
+        counts=counts + real_counts,
+        real_counts=real_counts,
+        feature_dim=model.scaler.dim,
+        seen=seen,
+        seed=seed,
+        config=config,
+        data_sha256=data_sha256,
+        dtype=dtype,
+        overwrite=overwrite,
+    ) as writer:
+        done = set(writer.done)
+        wanted = np.array([k for k in np.flatnonzero(counts + real_counts) if k not in done], dtype=np.int64)
+        generated = model.iter_generate(
+            class_embeddings[wanted],
+            None if class_names is None else [class_names[k] for k in wanted],
+            counts[wanted],
+            seed=seed,
+        )
+        bar = tqdm(total=int(counts[wanted].sum()), unit="feature", desc="generating", disable=not progress)
+        for k, synthetic in zip(wanted, generated, strict=True):
+            if real_counts[k] and real is not None:
+                writer.write(k, real.rows(rows[real_labels == k]), start=0)
+            writer.write(k, synthetic, start=int(real_counts[k]))
+            bar.update(len(synthetic))
+        bar.close()
+
+
+def generate_from_run(
+    run: str | Path,
+    *,
+    out: str | Path,
+    classes: str = "unseen",
+    n_per_class: int = 300,
+    embeddings: str | Path | None = None,
+    seed: int | None = None,
+    real: bool = False,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> None:
+    """Write a bank from a run's model.
+
+    Args:
+        run: run folder.
+        classes: ``"unseen"``, ``"seen"``, ``"all"`` or names separated by commas.
+        embeddings: CSV of classes that were never in the data set, in place of ``classes``.
+        seed: which of the run's models, and the noise; by default the run's first.
+        real: store the data set's real training rows too.
+
+    Raises:
+        InputError: unknown class names, embeddings of another width, no such seed in the run.
+    """
+    directory = RunDirectory.open(run)
+    config = ExperimentConfig.from_file(directory.config)
+    seed = config.protocol.seeds[0] if seed is None else seed
+    if seed not in config.protocol.seeds:
+        raise InputError(f"{run} has no model of seed {seed}", f"one of {list(config.protocol.seeds)}")
+    model = load_model(directory.seed(seed).model)
+    settings: dict[str, Any] = {"n_per_class": n_per_class, "seed": seed, "run": config.to_mapping()}
+    if embeddings is not None:
+        if real:
+            raise InputError("--real and --embeddings were both given", "one of them: new classes have no real rows")
+        names, matrix = read_embeddings_csv(embeddings, width=model.class_embeddings.shape[1])
+        counts, seen = np.full(len(names), n_per_class), np.zeros(len(names), dtype=bool)
+        write_bank(
+            out,
+            model,
+            class_embeddings=matrix,
+            class_names=names,
+            counts=counts,
+            seen=seen,
+            seed=seed,
+            config=settings,
+            overwrite=overwrite,
+            progress=progress,
+        )
+        return
+    dataset = load_dataset(config.dataset.source, config.dataset.embedding, seed=config.dataset.split_seed)
+    chosen = choose_classes(classes, dataset)
+    write_bank(
+        out,
+        model,
+        class_embeddings=dataset.class_embeddings,
+        class_names=dataset.class_names,
+        counts=np.where(np.isin(np.arange(dataset.n_classes), chosen), n_per_class, 0),
+        seen=np.isin(np.arange(dataset.n_classes), dataset.seen),
+        seed=seed,
+        config=settings,
+        data_sha256=dataset.fingerprint,
+        real=dataset if real else None,
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def choose_classes(classes: str, dataset: ZSLDataset) -> np.ndarray:
+    """The ids that ``"unseen"``, ``"seen"``, ``"all"`` or ``"NAME,NAME"`` stand for."""
+    groups = {"unseen": dataset.unseen, "seen": dataset.seen, "all": np.arange(dataset.n_classes)}
+    if classes in groups:
+        return groups[classes]
+    names = dataset.class_names or tuple(f"class {k}" for k in range(dataset.n_classes))
+    ids = []
+    for name in classes.split(","):
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=3)
+            hint = f"Did you mean {', '.join(map(repr, near))}?" if near else "fgen inspect lists them"
+            raise InputError(f"--classes names {name!r}", f"unseen, seen, all, or names of {dataset.name}", hint)
+        ids.append(names.index(name))
+    return np.array(ids)

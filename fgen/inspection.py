@@ -1,0 +1,83 @@
+"""What is in a file or folder, whichever of fgen's kinds it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fgen.config import read_toml
+from fgen.data.bank import FeatureBank
+from fgen.data.dataset import ZSLDataset
+from fgen.data.files import load_dataset
+from fgen.results import SCORES, RunDirectory, RunResult, format_score
+from fgen.settings import ExperimentConfig
+
+
+def inspect(source: str) -> dict[str, Any]:
+    """Facts about a data set, a bank, a run folder, a saved model or a config.
+
+    Raises:
+        InputError: it is none of them, or damaged.
+    """
+    path = Path(source)
+    if path.suffix == ".toml":
+        config = ExperimentConfig.from_mapping(read_toml(path))
+        return {"kind": "config", **{key: str(value) for key, value in config.to_mapping().items()}}
+    if (path / "config.toml").exists():
+        return _run_facts(path)
+    if (path / "model.json").exists():
+        return _model_facts(path)
+    if path.is_file() and FeatureBank.is_bank(path):
+        return _bank_facts(path)
+    return _dataset_facts(load_dataset(source))
+
+
+def _run_facts(path: Path) -> dict[str, Any]:
+    room = RunDirectory.open(path)
+    if not room.result.exists():
+        return {"kind": "run folder", "finished": False, "go on with": "fgen run CONFIG --out ... --resume"}
+    result = RunResult.load(path)
+    scores = {name: format_score(result.scores[name]) for name in SCORES}
+    keys = ("model", "protocol", "setting", "test_used_for_selection", "seeds", "version", "git_commit")
+    return {"kind": "run folder", "finished": True} | {key: result.description[key] for key in keys} | scores
+
+
+def _model_facts(path: Path) -> dict[str, Any]:
+    from fgen.models.storage import load_model
+
+    model = load_model(path)
+    return {
+        "kind": "model",
+        "method": model.config.name,
+        "classes": len(model.class_embeddings),
+        "embedding columns": model.class_embeddings.shape[1],
+        "feature columns": model.scaler.dim,
+        "config": str(model.config),
+    }
+
+
+def _bank_facts(path: Path) -> dict[str, Any]:
+    with FeatureBank.open(path) as bank:
+        return {
+            "kind": "bank",
+            "features": f"{bank.features.shape[0]:,} x {bank.features.shape[1]} {bank.features.dtype}",
+            "synthetic": f"{int(bank.synthetic.sum()):,}",
+            "classes": len(bank.class_names),
+            "seen classes": int(bank.seen.sum()),
+            "space": bank.space,
+            "seed": bank.seed,
+        }
+
+
+def _dataset_facts(dataset: ZSLDataset) -> dict[str, Any]:
+    return {
+        "kind": "data set",
+        "name": dataset.name,
+        "features": f"{len(dataset.labels):,} x {dataset.feature_dim}",
+        "embeddings": {kind: matrix.shape[1] for kind, matrix in dataset.embeddings.items()},
+        "seen classes": len(dataset.seen),
+        "unseen classes": len(dataset.unseen),
+        "splits": {name: len(rows) for name, rows in dataset.splits.items()},
+        "notes": list(dataset.notes),
+        "fingerprint": dataset.fingerprint,
+    }

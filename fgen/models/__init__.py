@@ -1,0 +1,31 @@
+"""The methods, by name. A new one is a file of its own and a line here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fgen.config import build
+from fgen.encoders.fusion import EmbeddingConfig
+from fgen.errors import InputError
+from fgen.models.base import FeatureGenerator, ModelConfig
+from fgen.models.clswgan import CLSWGANConfig
+
+MODELS: dict[str, type[ModelConfig]] = {
+    CLSWGANConfig.name: CLSWGANConfig,
+}
+
+
+def make_model(name: str, *, embedding: EmbeddingConfig | None = None, **overrides: Any) -> FeatureGenerator:
+    """An untrained model of a method.
+
+    Args:
+        name: a key of ``MODELS``.
+        embedding: how class embeddings are prepared; by default they are taken as they are.
+        overrides: fields of the method's config, for example ``epochs=30``.
+
+    Raises:
+        InputError: an unknown method or setting (the nearest known one is named), or a value out of range.
+    """
+    if name not in MODELS:
+        raise InputError(f"model {name!r} is unknown", f"one of {', '.join(MODELS)}")
+    return build(MODELS[name], overrides, "model").build(embedding)

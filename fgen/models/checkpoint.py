@@ -1,0 +1,97 @@
+"""All that a training run needs to go on, in one file that is either whole or not there.
+
+Random streams are counter-based, so a step number stands for all of them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from fgen.data.atomic import atomic_file
+from fgen.errors import InputError
+
+VERSION = 1
+
+
+@dataclass
+class TrainingState:
+    """Networks, optimisers and counters of a run under way.
+
+    Attributes:
+        step: finished steps.
+        sums: running sums of the epoch's terms, and how many steps they hold.
+        history: a row for each finished epoch.
+    """
+
+    networks: nn.ModuleDict
+    optimisers: dict[str, torch.optim.Optimizer]
+    step: int = 0
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    summed: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def add(self, terms: dict[str, Tensor]) -> None:
+        """Count a finished step with its terms."""
+        for name, term in terms.items():
+            self.sums[name] = self.sums[name] + term.double() if name in self.sums else term.double()
+        self.summed += 1
+        self.step += 1
+
+    def close_epoch(self, epoch: int) -> dict[str, float]:
+        """The epoch's row of the history: the mean of every term over its steps."""
+        row = {"epoch": float(epoch)} | {name: float(total) / self.summed for name, total in self.sums.items()}
+        self.sums, self.summed = {}, 0
+        self.history.append(row)
+        return row
+
+
+def write_checkpoint(path: Path, state: TrainingState) -> None:
+    """Write the state to one safetensors file, atomically."""
+    tensors = {f"network.{key}": value.detach().contiguous() for key, value in state.networks.state_dict().items()}
+    for name, optimiser in state.optimisers.items():
+        for index, slots in optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{name}.{index}.{slot}": value for slot, value in slots.items()}
+    tensors |= {f"sum.{name}": total for name, total in state.sums.items()}
+    counters = {"version": VERSION, "step": state.step, "summed": state.summed, "history": state.history}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as temporary:
+        Path(temporary).write_bytes(save(tensors, metadata={"fgen": json.dumps(counters)}))
+
+
+def read_checkpoint(path: Path, state: TrainingState) -> None:
+    """Put a checkpoint's content into ``state``.
+
+    Raises:
+        InputError: the file is damaged, or belongs to networks of another shape.
+    """
+    remedy = "Delete it to start this run anew, or use another --out"
+    try:
+        with safe_open(path, framework="pt") as file:
+            counters = json.loads(file.metadata()["fgen"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+        networks = {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
+        state.networks.load_state_dict(networks)
+        for name, optimiser in state.optimisers.items():
+            _restore_optimiser(optimiser, f"optimiser.{name}.", tensors)
+        state.sums = {key.removeprefix("sum."): value for key, value in tensors.items() if key.startswith("sum.")}
+        state.step, state.summed, state.history = counters["step"], counters["summed"], counters["history"]
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} can't be resumed from ({reason})", "a checkpoint of this very run", remedy) from None
+
+
+def _restore_optimiser(optimiser: torch.optim.Optimizer, prefix: str, tensors: dict[str, Tensor]) -> None:
+    slots: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith(prefix):
+            index, slot = key.removeprefix(prefix).split(".")
+            slots.setdefault(int(index), {})[slot] = value
+    content = optimiser.state_dict()
+    optimiser.load_state_dict({"state": slots, "param_groups": content["param_groups"]})

@@ -1,0 +1,80 @@
+"""f-CLSWGAN: Xian, Lorenz, Schiele, Akata, "Feature Generating Networks for Zero-Shot Learning", CVPR 2018."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from fgen.classifiers.softmax import SoftmaxClassifier
+from fgen.encoders.fusion import EmbeddingConfig
+from fgen.errors import InputError
+from fgen.models import losses
+from fgen.models.base import FeatureGenerator, ModelConfig, Terms
+from fgen.models.sampling import Batch, Draws, TrainingSet
+
+
+@dataclass(frozen=True, kw_only=True)
+class CLSWGANConfig(ModelConfig):
+    """Settings of f-CLSWGAN; defaults are the paper's for CUB.
+
+    Attributes:
+        cls_weight: weight of the classification term (beta in the paper's Eq. 5).
+        cls_epochs, cls_batch_size, cls_lr: pre-training of the classifier on real seen features; the paper is
+            silent, these are the released code's.
+    """
+
+    name: ClassVar[str] = "clswgan"
+
+    cls_weight: float = 0.01
+    cls_epochs: int = 50
+    cls_batch_size: int = 100
+    cls_lr: float = 1e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.cls_weight >= 0:
+            raise InputError(f"cls_weight is {self.cls_weight}", "a number of at least 0")
+
+    def build(self, embedding: EmbeddingConfig | None = None) -> CLSWGAN:
+        """An untrained f-CLSWGAN."""
+        return CLSWGAN(self, embedding)
+
+
+class CLSWGAN(FeatureGenerator):
+    """A WGAN-GP conditioned on class embeddings whose fakes a seen-class classifier must recognise.
+
+    ``min_G max_D  L_WGAN + beta * L_CLS`` (Eq. 5), with L_WGAN of Eq. 2 and 3 and
+    ``L_CLS = -E[log P(y | G(z, c(y)); theta)]`` (Eq. 4), theta pre-trained on real seen features and frozen.
+    """
+
+    config: CLSWGANConfig
+    frozen: ClassVar[frozenset[str]] = frozenset({"classifier"})
+
+    def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
+        """Generator, critic and the linear classifier of Eq. 4."""
+        shared = super().build_networks(feature_dim, embedding_dim, n_seen)
+        return shared | {"classifier": nn.Linear(feature_dim, n_seen)}
+
+    def prepare(self, data: TrainingSet, seed: int) -> None:
+        """Pre-train the classifier of Eq. 4 on the real seen features."""
+        config = self.config
+        head = SoftmaxClassifier(
+            epochs=config.cls_epochs,
+            batch_size=config.cls_batch_size,
+            lr=config.cls_lr,
+            scaling=config.feature_scaling,
+        ).fit(data.features, data.labels, seed=seed)
+        classifier = self.networks["classifier"]
+        with torch.no_grad():
+            classifier.weight.copy_(head.weight)
+            classifier.bias.copy_(head.bias)
+
+    def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
+        """Eq. 5 for the generator: ``-E[D(G(z, a), a)] + beta * L_CLS``."""
+        fake = self.generator_fakes(batch, draws)
+        logits = self.networks["classifier"](fake)
+        cls = {"classification": self.config.cls_weight * losses.classification(logits, batch.labels)}
+        return self.adversarial_terms(fake, batch) | cls

@@ -1,0 +1,255 @@
+"""The one training loop: critic phases, a generator phase, metrics, checkpoints, signals, divergence.
+
+It knows nothing of any method; a method gives it networks and terms.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from fgen.errors import InputError, Interrupted, TrainingDiverged
+from fgen.models.checkpoint import TrainingState, read_checkpoint, write_checkpoint
+from fgen.models.sampling import Draws, TrainingSet
+
+if TYPE_CHECKING:
+    from fgen.models.base import FeatureGenerator, Terms
+
+#: Terms are looked at for NaN and explosion once in so many steps, and at each epoch's end.
+CHECK_EVERY = 20
+EXPLODED = 1e7
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Where and how training runs; nothing here changes what is learned, but for rounding.
+
+    Attributes:
+        device: ``"auto"`` takes the accelerator if there is one.
+        threads: CPU threads; None leaves torch's choice.
+        precision: of matrix products: ``"highest"`` is float32; ``"auto"`` takes bfloat16 products where the
+            hardware has them.
+        checkpoint_every: seconds between checkpoints; 0 writes one after every step.
+    """
+
+    device: str = "auto"
+    threads: int | None = None
+    precision: Literal["auto", "highest"] = "auto"
+    checkpoint_every: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise InputError(f"threads is {self.threads}", "at least 1")
+        if not self.checkpoint_every >= 0:
+            raise InputError(f"checkpoint_every is {self.checkpoint_every}", "seconds, at least 0")
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called ``name``; ``"auto"`` is CUDA if there is one, else the CPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {name!r} can't be used ({reason})", "'auto', 'cpu' or 'cuda'") from None
+    return device
+
+
+def train(
+    model: FeatureGenerator,
+    data: TrainingSet,
+    *,
+    seed: int,
+    config: TrainConfig,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[int], Mapping[str, float] | None] | None = None,
+    progress: bool = False,
+) -> list[dict[str, float]]:
+    """Train the model's networks in place.
+
+    Returns:
+        One row for each epoch: ``epoch``, the mean of every term, and what ``on_epoch`` returned.
+
+    Raises:
+        TrainingDiverged: a term became NaN or exploded; the message names it.
+        Interrupted: SIGINT or SIGTERM; the step was finished and the checkpoint written.
+    """
+    n_steps = model.config.n_steps(len(data))
+    per_epoch = model.config.steps_per_epoch(len(data))
+    state = TrainingState(model.networks, _optimisers(model))
+    if checkpoint is not None and checkpoint.exists():
+        read_checkpoint(checkpoint, state)
+    last_written = time.monotonic()
+    with (
+        cpu_threads(config.threads),
+        stop_signals() as stop,
+        tqdm(total=n_steps, initial=state.step, unit="step", desc="training", disable=not progress) as bar,
+    ):
+        while state.step < n_steps:
+            with matrix_precision(config.precision, data.device):
+                terms = train_step(model, data, state.optimisers, seed, state.step)
+            state.add(terms)
+            bar.update()
+            end_of_epoch = state.step % per_epoch == 0 or state.step == n_steps
+            if end_of_epoch or state.step % CHECK_EVERY == 0:
+                _refuse_divergence(state, terms, model.config.lr)
+            if end_of_epoch:
+                row = state.close_epoch(math.ceil(state.step / per_epoch))
+                bar.set_postfix({name: f"{value:.3g}" for name, value in list(row.items())[1:4]})
+                row |= dict(on_epoch(int(row["epoch"])) or {}) if on_epoch is not None else {}
+            due = time.monotonic() - last_written >= config.checkpoint_every
+            if checkpoint is not None and (due or stop.is_set() or state.step == n_steps):
+                write_checkpoint(checkpoint, state)
+                last_written = time.monotonic()
+            if stop.is_set() and state.step < n_steps:
+                raise Interrupted(stop.number, state.step)
+    return state.history
+
+
+def train_step(
+    model: FeatureGenerator, data: TrainingSet, optimisers: dict[str, torch.optim.Optimizer], seed: int, step: int
+) -> Terms:
+    """``critic_steps`` critic updates, then one of all other networks, on the last critic batch's classes.
+
+    The generator is frozen during the critic's updates, so what the critic is shown as generated for all of
+    them comes from one pass.
+    """
+    config = model.config
+    draws = Draws(seed, step, data.device)
+    stacked = data.batches(seed, step, config.critic_steps, config.batch_size)
+    size = len(stacked) // config.critic_steps
+    with torch.no_grad():
+        fakes = model.critic_fakes(stacked, draws).split(size)
+    critic, others = ["critic"], [name for name in optimisers if name != "critic"]
+    terms: Terms = {}
+    with _trainable(model.networks, critic):
+        for index, (batch, fake) in enumerate(zip(stacked.split(size), fakes, strict=True)):
+            terms |= _update(model.critic_terms(batch, fake, draws, index), optimisers, critic)
+    with _trainable(model.networks, others):
+        terms |= _update(model.generator_terms(batch, draws), optimisers, others)
+    return terms
+
+
+def time_step(model: FeatureGenerator, data: TrainingSet, config: TrainConfig) -> float:
+    """Seconds of a training step, measured on a model that is then thrown away."""
+    optimisers = _optimisers(model)
+    with cpu_threads(config.threads), matrix_precision(config.precision, data.device):
+        train_step(model, data, optimisers, 0, 0)
+        start = time.perf_counter()
+        train_step(model, data, optimisers, 0, 1)
+    return time.perf_counter() - start
+
+
+def training_bytes(model: FeatureGenerator) -> int:
+    """Bytes of the networks, their gradients and Adam's two moments."""
+    sizes = {name: sum(p.nbytes for p in network.parameters()) for name, network in model.networks.items()}
+    return sum(size * (1 if name in model.frozen else 4) for name, size in sizes.items())
+
+
+def _update(terms: Terms, optimisers: dict[str, torch.optim.Optimizer], names: list[str]) -> Terms:
+    for name in names:
+        optimisers[name].zero_grad(set_to_none=True)
+    total = torch.stack(list(terms.values())).sum()
+    total.backward()
+    for name in names:
+        optimisers[name].step()
+    return {name: term.detach() for name, term in terms.items()}
+
+
+@contextmanager
+def _trainable(networks: nn.ModuleDict, names: list[str]) -> Iterator[None]:
+    """Only the named networks receive gradients; the others only pass them on."""
+    for name, network in networks.items():
+        network.requires_grad_(name in names)
+    yield
+
+
+def _optimisers(model: FeatureGenerator) -> dict[str, torch.optim.Optimizer]:
+    config = model.config
+    return {
+        name: torch.optim.Adam(network.parameters(), lr=config.lr, betas=(config.beta1, config.beta2), fused=True)
+        for name, network in model.networks.items()
+        if name not in model.frozen
+    }
+
+
+def _refuse_divergence(state: TrainingState, terms: Mapping[str, Tensor], lr: float) -> None:
+    for name, term in terms.items():
+        value = float(term)
+        if not math.isfinite(value) or abs(value) > EXPLODED:
+            raise TrainingDiverged(
+                f"the term {name!r} is {value:.3g} at step {state.step:,}",
+                f"a finite number below {EXPLODED:.0g}",
+                f"Lower model.lr (now {lr:g}), or look for outliers in the features",
+            )
+
+
+@contextmanager
+def cpu_threads(threads: int | None) -> Iterator[None]:
+    """So many CPU threads for a while; the number is global state of torch, so it is restored."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads or before)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def matrix_precision(precision: str, device: torch.device) -> Iterator[None]:
+    """Matrix products in this precision for a while; global state of torch too."""
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium" if precision == "auto" and has_bf16(device) else "highest")
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
+class _StopFlag(threading.Event):
+    number: int = signal.SIGINT
+
+
+@contextmanager
+def stop_signals() -> Iterator[_StopFlag]:
+    """SIGINT and SIGTERM set a flag for a while, so that a step is finished before the program stops.
+
+    A second signal interrupts at once. Outside the main thread signals can't be caught and nothing changes.
+    """
+    flag = _StopFlag()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag
+        return
+
+    def stop(number: int, frame: object) -> None:
+        if flag.is_set():
+            raise KeyboardInterrupt
+        flag.number = number
+        flag.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield flag
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,227 @@
+"""The protocol of one seed: choose on held-out classes, retrain on trainval, look at the test rows once.
+
+``legacy`` is the same with one difference: it chooses on the test rows, as the papers did.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fgen.classifiers.heads import Predictions, score_heads, score_matrix, train_heads
+from fgen.data.atomic import write_json
+from fgen.data.bank import FeatureBank
+from fgen.data.dataset import ZSLDataset
+from fgen.data.rows import SelectedRows
+from fgen.encoders.fusion import EmbeddingConfig, EmbeddingPreprocessor
+from fgen.generation import write_bank
+from fgen.models.base import FeatureGenerator
+from fgen.models.storage import load_model
+from fgen.results import Clock, SeedOutcome, SeedRoom, write_metrics, write_predictions
+from fgen.scores.accuracy import GZSLScores, best_gamma
+from fgen.settings import ExperimentConfig
+
+
+def selection_task(config: ExperimentConfig, dataset: ZSLDataset) -> ZSLDataset:
+    """What hyperparameters are chosen on: the validation task, or under ``legacy`` the test rows themselves."""
+    return dataset.validation() if config.protocol.name == "honest" else dataset
+
+
+# A generator.
+
+
+def run_generator(
+    config: ExperimentConfig, dataset: ZSLDataset, seed: int, room: SeedRoom, progress: bool = False
+) -> SeedOutcome:
+    """Selection, final training, bank, heads, test; a step whose files are whole already is not repeated."""
+    clock = Clock()
+    if not room.choice.exists():
+        write_json(room.choice, choose_epochs(config, dataset, seed, room.checkpoint("selection"), progress))
+    choice = json.loads(room.choice.read_text(encoding="utf-8"))
+    clock.mark("selection")
+    model = train_final(config, dataset, seed, room, progress, choice)
+    clock.mark("training")
+    if not room.bank.exists():
+        fill_bank(config, dataset, model, seed, room.bank, progress)
+    clock.mark("bank")
+    represent = representation(model)
+    with FeatureBank.open(room.bank) as bank:
+        synthetic, labels = bank.to_numpy()
+    heads = train_heads(config.classifier, dataset, synthetic, labels, seed=seed, represent=represent)
+    heads.save(room.head, room.head_zsl)
+    clock.mark("heads")
+    scores, predictions = score_heads(heads, dataset, gamma=choice["gamma"], represent=represent)
+    uncalibrated, _ = score_heads(heads, dataset, represent=represent)
+    clock.mark("test")
+    write_predictions(room.predictions, predictions, scores)
+    return SeedOutcome(seed, scores, uncalibrated, choice, clock.seconds)
+
+
+def choose_epochs(
+    config: ExperimentConfig, dataset: ZSLDataset, seed: int, checkpoint: Path | None = None, progress: bool = False
+) -> dict[str, Any]:
+    """The number of epochs, and gamma, with the best T1 or H on the selection task.
+
+    Training with a seed for fewer epochs is the beginning of training for more, so the final training repeats
+    what was chosen.
+
+    Returns:
+        ``epochs``, ``gamma``, the score that selection looked at, and the ``history`` of all evaluations.
+    """
+    task = selection_task(config, dataset)
+    rows = task.splits["trainval"]
+    last = math.ceil(config.model.n_steps(len(rows)) / config.model.steps_per_epoch(len(rows)))
+    times = min(config.protocol.evaluations, last)
+    evaluated = {round(last * (k + 1) / times) for k in range(times)}
+    model = new_model(config, dataset)
+
+    def evaluate(epoch: int) -> dict[str, float]:
+        if epoch not in evaluated:
+            return {}
+        synthetic, labels = model.generate(task.unseen, config.bank.n_per_class, seed=seed)
+        represent, zsl = representation(model), config.protocol.setting == "zsl"
+        heads = train_heads(config.classifier, task, synthetic, labels, seed=seed, represent=represent, with_zsl=zsl)
+        scores, _ = score_heads(heads, task, represent=represent)
+        return validation_scores(config, scores)
+
+    history = fit(model, config, task, seed, checkpoint, progress, evaluate).history
+    goal = goal_score(config)
+    best = max((row for row in history if goal in row), key=lambda row: row[goal])
+    return {"epochs": int(best["epoch"]), "gamma": best["val_gamma"], goal: best[goal], "history": history}
+
+
+def goal_score(config: ExperimentConfig) -> str:
+    """The name of the score that selection looks at."""
+    return "val_T1" if config.protocol.setting == "zsl" else "val_H"
+
+
+def validation_scores(config: ExperimentConfig, scores: GZSLScores) -> dict[str, float]:
+    """T1, U, S, H of a selection task, and the gamma that is best on it where calibration is asked for."""
+    gamma, best = 0.0, scores.H
+    if config.protocol.calibrate and scores.curve is not None:
+        gamma, best = best_gamma(scores.curve)
+    return {"val_T1": float(scores.T1 or 0.0), "val_U": scores.U, "val_S": scores.S, "val_H": best, "val_gamma": gamma}
+
+
+def train_final(
+    config: ExperimentConfig,
+    dataset: ZSLDataset,
+    seed: int,
+    room: SeedRoom,
+    progress: bool = False,
+    choice: dict[str, Any] | None = None,
+) -> FeatureGenerator:
+    """The model trained on trainval for the chosen number of epochs, or without a choice for the config's own."""
+    if not room.model.exists():
+        settings = config.model if choice is None else replace(config.model, epochs=choice["epochs"], steps=None)
+        model = new_model(replace(config, model=settings), dataset)
+        fit(model, config, dataset, seed, room.checkpoint("final"), progress)
+        phases = {"selection": [] if choice is None else choice["history"], "final": model.history}
+        write_metrics(room.metrics, phases)
+        model.save(room.model)
+    return load_model(room.model)
+
+
+def fill_bank(
+    config: ExperimentConfig, dataset: ZSLDataset, model: FeatureGenerator, seed: int, path: Path, progress: bool
+) -> None:
+    """The run's bank: synthetic features of the unseen classes, and of the seen ones where wanted."""
+    seen = np.isin(np.arange(dataset.n_classes), dataset.seen)
+    write_bank(
+        path,
+        model,
+        class_embeddings=dataset.class_embeddings,
+        class_names=dataset.class_names,
+        counts=np.where(seen, config.bank.n_per_seen_class, config.bank.n_per_class),
+        seen=seen,
+        seed=seed,
+        config=config.to_mapping(),
+        data_sha256=dataset.fingerprint,
+        dtype=config.bank.dtype,
+        progress=progress,
+    )
+
+
+def new_model(config: ExperimentConfig, dataset: ZSLDataset) -> FeatureGenerator:
+    """An untrained model with the experiment's embedding preparation."""
+    return config.model.build(embedding_config(config, dataset))
+
+
+def embedding_config(config: ExperimentConfig, dataset: ZSLDataset) -> EmbeddingConfig:
+    """How the experiment prepares the data set's embeddings."""
+    settings = config.dataset
+    return EmbeddingConfig(
+        norm=settings.embedding_norm, scale=settings.embedding_scale, widths=dataset.embedding_widths
+    )
+
+
+def fit(
+    model: FeatureGenerator,
+    config: ExperimentConfig,
+    task: ZSLDataset,
+    seed: int,
+    checkpoint: Path | None,
+    progress: bool,
+    on_epoch: Callable[[int], dict[str, float]] | None = None,
+) -> FeatureGenerator:
+    """Train on the task's trainval rows."""
+    rows = task.splits["trainval"]
+    return model.fit(
+        SelectedRows(task.features, rows),
+        task.labels[rows],
+        task.class_embeddings,
+        seed=seed,
+        class_names=task.class_names,
+        train_config=config.train,
+        checkpoint=checkpoint,
+        on_epoch=on_epoch,
+        progress=progress,
+    )
+
+
+def representation(model: FeatureGenerator) -> Callable[[np.ndarray], np.ndarray] | None:
+    """The model's map to the space of its heads; None for the identity, so that rows need not be copied."""
+    return None if type(model).represent is FeatureGenerator.represent else model.represent
+
+
+# An embedding baseline.
+
+
+def run_baseline(
+    config: ExperimentConfig, dataset: ZSLDataset, seed: int, room: SeedRoom, progress: bool = False
+) -> SeedOutcome:
+    """A baseline under the same protocol: its setting and gamma are chosen where a generator's epochs are."""
+    clock = Clock()
+    task, goal = selection_task(config, dataset), goal_score(config)
+    candidates = config.model.candidates()
+    tried = [validation_scores(config, _baseline_scores(config, c, task, seed, 0.0)[0]) for c in candidates]
+    best = max(range(len(tried)), key=lambda k: tried[k][goal])
+    gamma = tried[best]["val_gamma"]
+    choice = {"settings": asdict(candidates[best]), "gamma": gamma, goal: tried[best][goal], "history": tried}
+    clock.mark("selection")
+    scores, predictions = _baseline_scores(config, candidates[best], dataset, seed, gamma)
+    uncalibrated, _ = _baseline_scores(config, candidates[best], dataset, seed, 0.0)
+    clock.mark("test")
+    room.path.mkdir(parents=True, exist_ok=True)
+    write_json(room.choice, choice)
+    write_predictions(room.predictions, predictions, scores)
+    return SeedOutcome(seed, scores, uncalibrated, choice, clock.seconds)
+
+
+def _baseline_scores(
+    config: ExperimentConfig, settings: Any, task: ZSLDataset, seed: int, gamma: float
+) -> tuple[GZSLScores, Predictions]:
+    embeddings = EmbeddingPreprocessor.fit(embedding_config(config, task), task.class_embeddings[task.seen])(
+        task.class_embeddings
+    )
+    rows = task.splits["trainval"]
+    baseline = settings.build().fit(SelectedRows(task.features, rows), task.labels[rows], embeddings, seed=seed)
+    test = np.concatenate([task.splits["test_seen"], task.splits["test_unseen"]])
+    scores = baseline.scores(task.rows(test))
+    return score_matrix(task, test, scores, scores, gamma)

@@ -1,0 +1,266 @@
+"""What a run leaves behind: its folder, its scores, its table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fgen.classifiers.heads import Predictions
+from fgen.config import dump_toml, read_toml
+from fgen.data.atomic import atomic_file
+from fgen.errors import InputError
+from fgen.scores.accuracy import GZSLScores
+
+SCORES = ("T1", "U", "S", "H", "AUSUC")
+
+
+@dataclass(frozen=True)
+class SeedRoom:
+    """The folder of one seed."""
+
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        """The trained generator, a folder."""
+        return self.path / "model"
+
+    @property
+    def head(self) -> Path:
+        """The head over seen and unseen classes, a folder."""
+        return self.path / "head"
+
+    @property
+    def head_zsl(self) -> Path:
+        """The head over the unseen classes alone, a folder."""
+        return self.path / "head_zsl"
+
+    @property
+    def bank(self) -> Path:
+        """The bank that the heads were trained on."""
+        return self.path / "bank.h5"
+
+    @property
+    def metrics(self) -> Path:
+        """A row for each epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def predictions(self) -> Path:
+        """What was predicted for each test row."""
+        return self.path / "predictions.npz"
+
+    @property
+    def choice(self) -> Path:
+        """What selection chose, and why."""
+        return self.path / "choice.json"
+
+    def checkpoint(self, phase: str) -> Path:
+        """The checkpoint file of the ``selection`` or the ``final`` training."""
+        return self.path / "checkpoint" / f"{phase}.safetensors"
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """``RUN_DIR``: ``result.json``, ``config.toml`` and a :class:`SeedRoom` for each seed."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, config: dict[str, Any], *, resume: bool) -> RunDirectory:
+        """Start a run folder, or go on in one that was made with the same config.
+
+        Raises:
+            InputError: the folder holds something else, or another config.
+        """
+        room = cls(path)
+        if room.config.exists():
+            if not resume:
+                raise InputError(f"{path} already holds a run", "a new folder", "Add --resume to go on, or choose --out")
+            if read_toml(room.config) != config:
+                raise InputError(
+                    f"{path} was started with another config",
+                    "the same settings when resuming",
+                    f"Compare with {room.config}, or choose another --out",
+                )
+        elif path.is_file() or (path.is_dir() and any(path.iterdir())):
+            raise InputError(f"{path} exists and is no run folder", "a new or empty folder", "Choose another --out")
+        path.mkdir(parents=True, exist_ok=True)
+        with atomic_file(room.config) as temporary:
+            Path(temporary).write_text(dump_toml(config), encoding="utf-8")
+        return room
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunDirectory:
+        """A finished or unfinished run's folder."""
+        room = cls(Path(path))
+        if not room.config.exists():
+            raise InputError(f"{path} is no run folder (it has no config.toml)", "the --out of fgen run or fgen train")
+        return room
+
+    @property
+    def config(self) -> Path:
+        """``config.toml``, resolved."""
+        return self.path / "config.toml"
+
+    @property
+    def result(self) -> Path:
+        """``result.json``."""
+        return self.path / "result.json"
+
+    def seed(self, seed: int) -> SeedRoom:
+        """The folder of one seed."""
+        return SeedRoom(self.path / "seeds" / str(seed))
+
+    def first_seed(self) -> SeedRoom:
+        """The seed that commands take unless told."""
+        return self.seed(int(read_toml(self.config)["protocol"]["seeds"][0]))
+
+
+class Clock:
+    """Wall seconds by phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def mark(self, phase: str) -> None:
+        """The time since the last mark belongs to ``phase``."""
+        now = time.monotonic()
+        self.seconds[phase] = round(now - self._last, 3)
+        self._last = now
+
+
+@dataclass(frozen=True)
+class SeedOutcome:
+    """One seed's result.
+
+    Attributes:
+        scores: on the test rows, after calibration where that was asked for.
+        uncalibrated: the same without calibration.
+        choice: what selection chose: epochs (or a baseline's setting), gamma, and the score it looked at.
+        seconds: wall time by phase.
+    """
+
+    seed: int
+    scores: GZSLScores
+    uncalibrated: GZSLScores
+    choice: dict[str, Any]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A run's result; ``description`` is what ``result.json`` holds.
+
+    Attributes:
+        out: the run folder, or None where nothing was kept.
+    """
+
+    description: dict[str, Any]
+    outcomes: tuple[SeedOutcome, ...] = ()
+    out: Path | None = None
+
+    @property
+    def scores(self) -> dict[str, dict[str, Any]]:
+        """``{score: {mean, low, high, per_seed}}`` as fractions."""
+        return dict(self.description["scores"])
+
+    @classmethod
+    def load(cls, path: str | Path) -> RunResult:
+        """The result of a finished run's folder."""
+        room = RunDirectory.open(path)
+        try:
+            return cls(json.loads(room.result.read_text(encoding="utf-8")), out=room.path)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{room.result} can't be read ({error})", "a finished run", "Finish it with fgen run --resume"
+            ) from None
+
+    def table(self) -> str:
+        """A table for the terminal, in percent."""
+        facts = self.description
+        head = (
+            f"{facts['model']} on {facts['dataset']['name']}: protocol {facts['protocol']}, setting {facts['setting']}, "
+            f"{len(facts['seeds'])} seed{'s' if len(facts['seeds']) > 1 else ''}"
+        )
+        lines = [head]
+        if facts["test_used_for_selection"]:
+            lines.append("The TEST SET was used to choose the number of epochs: not comparable with honest results.")
+        lines.append(format_table(["", *SCORES], [self.row("%")]))
+        return "\n".join(lines)
+
+    def row(self, label: str) -> list[str]:
+        """``label``, then each score in percent with its 95 % interval."""
+        return [label, *(format_score(self.scores[name]) for name in SCORES)]
+
+
+def format_score(score: dict[str, Any]) -> str:
+    """``mean [low, high]`` in percent; ``-`` where there is none."""
+    mean, low, high = (score.get(key) for key in ("mean", "low", "high"))
+    if mean is None:
+        return "-"
+    return f"{100 * mean:.1f}" if low is None else f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns padded to their widest cell; the first is aligned to the left."""
+    widths = [max(len(row[k]) for row in (header, *rows)) for k in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = (cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(cells, widths, strict=True)))
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(header), "  ".join("-" * w for w in widths), *map(line, rows)])
+
+
+def write_metrics(path: Path, phases: Mapping[str, Sequence[dict[str, Any]]]) -> None:
+    """``metrics.csv``: a row for each epoch of each phase (the selection, the final training)."""
+    history = [{"phase": phase} | row for phase, rows in phases.items() for row in rows]
+    columns = list(dict.fromkeys(key for row in history for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    with atomic_file(path) as temporary:
+        Path(temporary).write_text(text.getvalue(), encoding="utf-8")
+
+
+def write_predictions(path: Path, predictions: Predictions, scores: GZSLScores) -> None:
+    """``predictions.npz``: what was predicted for each test row, and the accuracy of each class."""
+    with atomic_file(path) as temporary, Path(temporary).open("wb") as file:
+        np.savez_compressed(
+            file,
+            rows=predictions.rows,
+            labels=predictions.labels,
+            gzsl=predictions.gzsl,
+            zsl=predictions.zsl,
+            gamma=np.float64(scores.gamma),
+            seen=scores.seen,
+            unseen=scores.unseen,
+            per_class_T1=scores.per_class_T1,
+            per_class_U=scores.per_class_U,
+            per_class_S=scores.per_class_S,
+        )
+
+
+def git_commit() -> str | None:
+    """The commit of fgen's own checkout, with ``+`` for local changes; None where it was installed."""
+    here = Path(__file__).resolve().parent
+    if not (here.parent / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--exclude=*"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None
+

@@ -1,0 +1,54 @@
+"""Seeds become independent random streams, each named by what it is for.
+
+Streams are counter-based (Philox): a stream is a function of its key, so a run that stops and goes on
+needs no generator state, and drawing from one stream never moves another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+
+Key = int | str | bytes
+
+
+def _digest(parts: Iterable[Key]) -> bytes:
+    """128 bits that name a stream; parts are length-prefixed, so ("ab", "c") differs from ("a", "bc")."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part if isinstance(part, bytes) else str(part).encode()
+        digest.update(f"{type(part).__name__}:{len(data)}:".encode() + data)
+    return digest.digest()
+
+
+def stream(seed: int, purpose: str, *key: Key) -> np.random.Generator:
+    """The random stream of (seed, purpose, key).
+
+    Args:
+        seed: the run's seed, any integer >= 0.
+        purpose: what the numbers are for ("batch", "noise", "init", ...).
+        key: what else names the stream, for example the step or the class.
+
+    Returns:
+        A generator at the stream's start; the same arguments give the same numbers for ever.
+    """
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(_digest((int(seed), purpose, *key)), "little")))
+
+
+def subseed(seed: int, purpose: str, *key: Key) -> int:
+    """A 63-bit seed of (seed, purpose, key) for libraries that want an integer."""
+    return int.from_bytes(_digest((int(seed), purpose, *key))[:8], "little") >> 1
+
+
+def class_key(name: str | None, embedding: np.ndarray) -> Key:
+    """What names a class in the generation streams: its name, or else the bytes of its float32 embedding.
+
+    Args:
+        name: class name, or None where the classes have none.
+        embedding: ``(A,)``, the class's raw embedding.
+    """
+    if name is not None:
+        return str(name)
+    return hashlib.blake2b(np.ascontiguousarray(embedding, dtype="<f4").tobytes(), digest_size=16).digest()

@@ -1,0 +1,41 @@
+"""How good the result is: accuracies, intervals, fidelity of features, pictures."""
+
+from fgen.scores.accuracy import (
+    Curve,
+    GZSLScores,
+    ausuc,
+    best_gamma,
+    calibration_curve,
+    gzsl_scores,
+    harmonic_mean,
+    mean_accuracy,
+    per_class_accuracy,
+    predict_classes,
+)
+from fgen.scores.fidelity import Closeness, Comparison, Fidelity, compare_features, frechet_distance, neighbour_scores
+from fgen.scores.plots import plot_calibration, plot_features, plot_training
+from fgen.scores.stats import paired_interval, summarise
+
+__all__ = [
+    "Closeness",
+    "Comparison",
+    "Curve",
+    "Fidelity",
+    "GZSLScores",
+    "ausuc",
+    "best_gamma",
+    "calibration_curve",
+    "compare_features",
+    "frechet_distance",
+    "gzsl_scores",
+    "harmonic_mean",
+    "mean_accuracy",
+    "neighbour_scores",
+    "paired_interval",
+    "per_class_accuracy",
+    "plot_calibration",
+    "plot_features",
+    "plot_training",
+    "predict_classes",
+    "summarise",
+]

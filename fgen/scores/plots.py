@@ -1,0 +1,261 @@
+"""Pictures for reports: features in two dimensions, the calibration curve, the course of training.
+
+matplotlib is imported inside the functions, and drawn through ``Figure`` alone: no backend is chosen, no global
+state touched. Files are PNG and appear whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fgen.errors import InputError, require
+from fgen.scores.accuracy import Curve, best_gamma
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Paul Tol's "muted" scheme: told apart by colour-blind readers, and none too pale on white.
+PALETTE = ("#332288", "#CC6677", "#117733", "#DDAA33", "#88CCEE", "#882255", "#44AA99", "#AA4499", "#999933", "#555555")
+MAX_POINTS = 200
+DPI = 150
+
+
+def plot_features(
+    path: str | Path,
+    real: Any,
+    real_labels: Any,
+    synthetic: Any,
+    synthetic_labels: Any,
+    class_names: Sequence[str] | None = None,
+    title: str = "Real and generated features",
+    *,
+    max_classes: int = 8,
+) -> None:
+    """Real rows (dots) and generated rows (crosses) on the first two principal components of the real rows.
+
+    Args:
+        path: where the PNG goes.
+        real, synthetic: ``(N, D)`` and ``(M, D)``.
+        real_labels, synthetic_labels: ``(N,)`` and ``(M,)`` class ids.
+        class_names: name of each class id; None shows the ids.
+        max_classes: of more classes, so many are shown, spread evenly over the ids (at most 10).
+
+    Raises:
+        InputError: shapes that don't fit, or no real row. MissingExtra: no matplotlib.
+    """
+    real, real_labels = _checked("real", real, real_labels)
+    synthetic, synthetic_labels = _checked("synthetic", synthetic, synthetic_labels)
+    if real.shape[1] != synthetic.shape[1]:
+        raise InputError(f"real has {real.shape[1]} columns and synthetic {synthetic.shape[1]}", "the same space")
+    if not len(real):
+        raise InputError("no real rows", "some, to find the principal components of")
+    present = np.union1d(real_labels, synthetic_labels)
+    classes = present[np.linspace(0, len(present) - 1, min(len(present), max_classes, len(PALETTE))).astype(int)]
+    shown = [_thinned(real_labels, classes), _thinned(synthetic_labels, classes)]
+    centre, axes_2d, explained = _principal_plane(real[shown[0]] if len(shown[0]) else real)
+    points = [(x[rows] - centre) @ axes_2d.T for x, rows in zip((real, synthetic), shown, strict=True)]
+    labels = [real_labels[shown[0]], synthetic_labels[shown[1]]]
+
+    figure, axes = _figure(7.6, 5.2)
+    for colour, label in zip(PALETTE, classes, strict=False):
+        _draw_class(axes, [xy[ids == label] for xy, ids in zip(points, labels, strict=True)], colour)
+    some = f" ({len(classes)} of {len(present)} classes)" if len(classes) < len(present) else ""
+    axes.set_title(title + some)
+    # One unit is as long in both directions: distances in the picture are distances in the plane.
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_xlabel(f"first principal component of the real rows ({explained[0]:.0%} of variance)")
+    axes.set_ylabel(f"second ({explained[1]:.0%})")
+    names = [str(label) if class_names is None else str(class_names[label]) for label in classes]
+    _features_legend(figure, axes, names)
+    _write(path, figure)
+
+
+def plot_calibration(path: str | Path, curves: Curve | Sequence[Curve], names: Sequence[str] | str = "") -> None:
+    """Seen against unseen accuracy over all calibrations, the best H of each curve, and lines of equal H.
+
+    Args:
+        path: where the PNG goes.
+        curves: one or more :class:`Curve`, at most 10.
+        names: a name for each.
+
+    Raises:
+        InputError: a number of names that differs, or a curve without seen or unseen rows. MissingExtra.
+    """
+    curves = [curves] if isinstance(curves, Curve) else list(curves)
+    names = [names] if isinstance(names, str) else list(names)
+    if len(names) != len(curves) or not 1 <= len(curves) <= len(PALETTE):
+        raise InputError(f"{len(curves)} curves and {len(names)} names", f"a name for each of 1 to {len(PALETTE)}")
+    figure, axes = _figure(5.6, 5.2)
+    limit = 1.03 * max(float(max(curve.seen.max(), curve.unseen.max())) for curve in curves) or 1.0
+    _draw_equal_h(axes, limit)
+    for colour, curve, name in zip(PALETTE, curves, names, strict=False):
+        gamma, h = best_gamma(curve)
+        seen, unseen = curve.at(gamma)
+        axes.plot(100 * curve.unseen, 100 * curve.seen, color=colour, lw=1.8, label=name or None, zorder=3)
+        best = f"best H {100 * h:.1f} (gamma {gamma:.3g})"
+        axes.plot(100 * unseen, 100 * seen, "o", color=colour, ms=8, mec="white", mew=1.2, label=best, zorder=4)
+    axes.set(xlim=(0, 100 * limit), ylim=(0, 100 * limit), aspect="equal")
+    axes.set(xlabel="unseen accuracy U (%)", ylabel="seen accuracy S (%)", title="Calibration of seen against unseen")
+    axes.legend(loc="lower left", fontsize=8.5, framealpha=0.9)
+    _write(path, figure)
+
+
+def plot_training(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """A small panel for each column of the training's metrics, over epochs.
+
+    Args:
+        path: where the PNG goes.
+        rows: one mapping for each epoch, as in ``metrics.csv``; the horizontal axis is ``epoch``, else ``step``, else
+            the row's number, and each ``phase`` gets a line. Columns without a finite number are left out.
+
+    Raises:
+        InputError: nothing to draw. MissingExtra: no matplotlib.
+    """
+    rows = list(rows)
+    columns = {name: _column(rows, name) for name in dict.fromkeys(key for row in rows for key in row)}
+    columns = {name: values for name, values in columns.items() if np.isfinite(values).any()}
+    axis = next((name for name in ("epoch", "step") if name in columns), "row")
+    x = columns.get(axis, np.arange(1, len(rows) + 1))
+    drawn = {name: values for name, values in columns.items() if name not in ("epoch", "step")}
+    if not drawn:
+        raise InputError(f"{len(rows)} rows of metrics without a number to draw", "at least one column of numbers")
+    phases = np.array([str(row.get("phase", "")) for row in rows])
+    figure, panels = _panels(len(drawn), axis)
+    for panel, (name, values) in zip(panels, drawn.items(), strict=True):
+        for colour, phase in zip(PALETTE, dict.fromkeys(phases), strict=False):
+            shown = np.isfinite(values) & (phases == phase)
+            panel.plot(x[shown], values[shown], color=colour, lw=1.5, marker="o", ms=3 if shown.sum() < 15 else 0)
+            if panel is panels[0] and phase:
+                panel.lines[-1].set_label(phase)
+        panel.set_title(name, fontsize=10)
+    if any(phases):
+        figure.legend(loc="outside upper center", ncols=len(set(phases)), frameon=False, fontsize=9)
+    _write(path, figure)
+
+
+def _panels(n: int, xlabel: str) -> tuple[Figure, list[Axes]]:
+    """n small axes in rows of three, the lowest of each column with an x axis."""
+    width = min(3, n)
+    height = -(-n // width)
+    size = (3.6 * width, 2.2 * height + 0.5)
+    figure = require("matplotlib.figure", "plots", "pictures").Figure(figsize=size, layout="constrained")
+    panels = list(figure.subplots(height, width, squeeze=False, sharex=True).flat)
+    for index, panel in enumerate(panels):
+        _plain_frame(panel)
+        panel.set_visible(index < n)
+        is_lowest = index + width >= n
+        panel.tick_params(labelbottom=is_lowest)
+        panel.set_xlabel(xlabel if is_lowest else "")
+    return figure, panels[:n]
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = require("matplotlib.figure", "plots", "pictures").Figure(figsize=(width, height))
+    axes = figure.subplots()
+    _plain_frame(axes)
+    return figure, axes
+
+
+def _plain_frame(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#E6E6E6", lw=0.6)
+    axes.set_axisbelow(True)
+
+
+def _draw_class(axes: Axes, points: Sequence[np.ndarray], colour: str) -> None:
+    """One class: real dots, generated crosses, and the mean of each, larger."""
+    real, synthetic = points
+    axes.scatter(real[:, 0], real[:, 1], s=13, color=colour, alpha=0.45, lw=0)
+    axes.scatter(synthetic[:, 0], synthetic[:, 1], s=17, color=colour, alpha=0.55, marker="x", lw=0.9)
+    # The cross is the smaller and lies on top, so that both means show where they coincide.
+    for rows, marker, size in ((real, "o", 190), (synthetic, "X", 85)):
+        if len(rows):
+            x, y = rows.mean(axis=0)
+            axes.scatter(x, y, s=size, color=colour, marker=marker, edgecolor="white", lw=1.3, zorder=5)
+
+
+def _features_legend(figure: Figure, axes: Axes, names: Sequence[str]) -> None:
+    Line2D = require("matplotlib.lines", "plots", "pictures").Line2D
+
+    def sign(label: str, colour: str = "#444444", **style: Any) -> Any:
+        return Line2D([], [], ls="", color=colour, label=label, **style)
+
+    kinds = [
+        sign("real", marker="o", ms=4),
+        sign("generated", marker="x", ms=5),
+        sign("mean of real", marker="o", ms=11, mec="white"),
+        sign("mean of generated", marker="X", ms=9, mec="white"),
+    ]
+    classes = [sign(name, colour, marker="s", ms=8) for name, colour in zip(names, PALETTE, strict=False)]
+    style: dict[str, Any] = {"loc": "upper left", "frameon": False, "fontsize": 9, "alignment": "left"}
+    axes.add_artist(axes.legend(handles=kinds, bbox_to_anchor=(1.01, 1.0), **style))
+    axes.legend(handles=classes, bbox_to_anchor=(1.01, 0.74), title="class", title_fontsize=9, **style)
+
+
+def _draw_equal_h(axes: Axes, limit: float) -> None:
+    """Lines of equal H, u = h s / (2 s - h), labelled where they cross the diagonal."""
+    step = 0.1 if limit > 0.45 else 0.05 if limit > 0.2 else limit / 5
+    for h in np.arange(step, limit, step):
+        s = np.linspace(h / 2 + 1e-3 * limit, limit, 200)
+        axes.plot(100 * h * s / (2 * s - h), 100 * s, color="#BBBBBB", lw=0.7, ls=(0, (4, 3)), zorder=1)
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+        axes.text(100 * h, 100 * h, f"H {100 * h:.3g}", color="#888888", fontsize=7, ha="center", va="center", bbox=box)
+
+
+def _principal_plane(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean ``(D,)``, first two principal axes ``(2, D)``, and their shares of the variance ``(2,)``."""
+    centre = x.mean(axis=0)
+    _, scale, directions = np.linalg.svd(x - centre, full_matrices=False)
+    # One row or one column has no second axis; it is drawn as zeros.
+    axes_2d, variance = np.zeros((2, x.shape[1])), np.zeros(2)
+    n = min(2, len(scale))
+    axes_2d[:n], variance[:n] = directions[:n], scale[:n] ** 2
+    # The sign of a singular vector is arbitrary; the same data should give the same picture.
+    largest = np.abs(axes_2d).argmax(axis=1)
+    axes_2d *= np.where(axes_2d[[0, 1], largest] < 0, -1, 1)[:, None]
+    return centre, axes_2d, variance / max((scale**2).sum(), np.finfo(float).tiny)
+
+
+def _thinned(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """At most MAX_POINTS row numbers of each class, evenly spread."""
+    chosen = [np.flatnonzero(labels == label) for label in classes]
+    return np.concatenate([rows[:: -(-len(rows) // MAX_POINTS) or 1] for rows in chosen])
+
+
+def _column(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
+    def number(value: Any) -> float:
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            return float("nan")
+
+    return np.array([number(row.get(name)) for row in rows])
+
+
+def _checked(name: str, features: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+    features, labels = np.asarray(features, dtype=np.float64), np.asarray(labels)
+    if features.ndim != 2 or labels.shape != features.shape[:1]:
+        raise InputError(f"{name} has shape {features.shape}, its labels {labels.shape}", "(N, D) and (N,)")
+    return features, labels
+
+
+def _write(path: str | Path, figure: Figure) -> None:
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise InputError(f"the folder {path.parent} doesn't exist", "an existing folder", "Create it first")
+    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            figure.savefig(file, format="png", dpi=DPI, bbox_inches="tight", facecolor="white")
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    except BaseException:
+        os.unlink(partial)
+        raise

@@ -1,0 +1,169 @@
+"""An experiment's settings: the sections of ``CONFIG.toml`` as frozen dataclasses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from fgen.baselines import BASELINES
+from fgen.classifiers import CLASSIFIERS
+from fgen.config import apply_overrides, build, read_toml, to_mapping
+from fgen.encoders.fusion import EmbeddingConfig, Norm
+from fgen.errors import InputError
+from fgen.models import MODELS
+from fgen.models.engine import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetConfig:
+    """``[dataset]``: which data, and how class embeddings are prepared.
+
+    Attributes:
+        name: ``"emoji"`` or ``"toy"``; or else
+        path: a folder with a ``.mat`` pair, an ``.h5`` or an ``.npz`` file.
+        embedding: one kind of class embedding, or several that stand side by side; None is the first.
+        embedding_norm, embedding_scale: see :class:`fgen.encoders.fusion.EmbeddingConfig`.
+        split_seed: names the choice of validation classes where the data have none.
+    """
+
+    name: str | None = None
+    path: str | None = None
+    embedding: str | tuple[str, ...] | None = None
+    embedding_norm: Norm = "none"
+    embedding_scale: float = 1.0
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.name is None) == (self.path is None):
+            raise InputError(
+                f"dataset has name = {self.name!r} and path = {self.path!r}",
+                "exactly one of them",
+                "Give one with --set dataset.path=FOLDER",
+            )
+        EmbeddingConfig(norm=self.embedding_norm, scale=self.embedding_scale)
+
+    @property
+    def source(self) -> str:
+        """What :func:`fgen.load_dataset` is given."""
+        return self.name or self.path or ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BankConfig:
+    """``[bank]``: how much is generated.
+
+    Attributes:
+        n_per_class: features for each unseen class.
+        n_per_seen_class: features for each seen class, beside the real ones.
+        dtype: ``"f4"``, or ``"f2"`` for half the size at about 5e-4 relative error.
+    """
+
+    n_per_class: int = 300
+    n_per_seen_class: int = 0
+    dtype: Literal["f4", "f2"] = "f4"
+
+    def __post_init__(self) -> None:
+        if self.n_per_class < 1:
+            raise InputError(f"n_per_class is {self.n_per_class}", "at least 1")
+        if self.n_per_seen_class < 0:
+            raise InputError(f"n_per_seen_class is {self.n_per_seen_class}", "at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtocolConfig:
+    """``[protocol]``: how hyperparameters are chosen and what is reported.
+
+    Attributes:
+        name: ``"honest"`` chooses on classes held out of trainval; ``"legacy"`` on the test set, as papers did.
+        setting: the score that selection looks at: ``"zsl"`` T1, ``"gzsl"`` H.
+        seeds: one run each.
+        evaluations: how often, evenly spread, the selection run is evaluated; each may become the number of epochs.
+        calibrate: subtract a constant from the seen classes' scores, chosen where the epochs are chosen
+            (calibrated stacking, Chao et al. 2016).
+    """
+
+    name: Literal["honest", "legacy"] = "honest"
+    setting: Literal["zsl", "gzsl"] = "gzsl"
+    seeds: tuple[int, ...] = (0,)
+    evaluations: int = 10
+    calibrate: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise InputError(f"seeds are {list(self.seeds)}", "one or more different numbers of at least 0")
+        if self.evaluations < 1:
+            raise InputError(f"evaluations is {self.evaluations}", "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """Everything that decides a result. ``model`` and ``classifier`` are the config of the one that is named."""
+
+    dataset: DatasetConfig
+    model: Any
+    train: TrainConfig = field(default_factory=TrainConfig)
+    bank: BankConfig = field(default_factory=BankConfig)
+    classifier: Any = field(default_factory=lambda: CLASSIFIERS["softmax"]())
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    paper: dict[str, Any] = field(default_factory=dict)
+    ours: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> ExperimentConfig:
+        """Build from TOML's sections; an unknown section, name or key is an error that names the nearest."""
+        build(_Sections, {key: {} for key in mapping}, "config")
+        for section, value in mapping.items():
+            if not isinstance(value, Mapping):
+                raise InputError(f"[{section}] is {value!r}", "a section with keys")
+        return cls(
+            dataset=build(DatasetConfig, mapping.get("dataset", {}), "dataset"),
+            model=_build_named({**MODELS, **BASELINES}, mapping.get("model", {}), "model"),
+            train=build(TrainConfig, mapping.get("train", {}), "train"),
+            bank=build(BankConfig, mapping.get("bank", {}), "bank"),
+            classifier=_build_named(CLASSIFIERS, {"name": "softmax"} | dict(mapping.get("classifier", {})), "classifier"),
+            protocol=build(ProtocolConfig, mapping.get("protocol", {}), "protocol"),
+            paper=dict(mapping.get("paper", {})),
+            ours=dict(mapping.get("ours", {})),
+        )
+
+    @classmethod
+    def from_file(cls, path: str | Path, overrides: list[str] | None = None) -> ExperimentConfig:
+        """Read a TOML file and apply ``section.key=value`` overrides."""
+        return cls.from_mapping(apply_overrides(read_toml(path), overrides or []))
+
+    def to_mapping(self) -> dict[str, Any]:
+        """TOML-able sections; :meth:`from_mapping` reads them back."""
+        sections: dict[str, Any] = {}
+        for section in fields(self):
+            value = getattr(self, section.name)
+            if isinstance(value, dict):
+                sections |= {section.name: value} if value else {}
+                continue
+            sections[section.name] = to_mapping(value)
+            if section.name in ("model", "classifier"):
+                sections[section.name] = {"name": value.name} | sections[section.name]
+        return sections
+
+
+@dataclass(frozen=True)
+class _Sections:
+    """The names of the sections, for the unknown-key check."""
+
+    dataset: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
+    bank: dict[str, Any] = field(default_factory=dict)
+    classifier: dict[str, Any] = field(default_factory=dict)
+    protocol: dict[str, Any] = field(default_factory=dict)
+    paper: dict[str, Any] = field(default_factory=dict)
+    ours: dict[str, Any] = field(default_factory=dict)
+
+
+def _build_named(registry: Mapping[str, Any], mapping: Mapping[str, Any], section: str) -> Any:
+    settings = dict(mapping)
+    name = settings.pop("name", None)
+    if name not in registry:
+        raise InputError(f"{section}.name is {name!r}", f"one of {', '.join(registry)}")
+    return build(registry[name], settings, section)

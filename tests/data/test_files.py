@@ -1,0 +1,320 @@
+"""Files in and out: what is saved comes back, what is hostile stays out, what is broken is said in one sentence."""
+
+import os
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fgen.data.dataset import ZSLDataset
+from fgen.data.files import load_dataset, save_dataset
+from fgen.data.tables import read_embeddings_csv, read_features, write_predictions_csv
+from fgen.data.toy import make_toy
+from fgen.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return make_toy(n_seen=6, n_unseen=2, rows_per_class=6)
+
+
+def two_kinds(toy):
+    kinds = {"zebra": toy.class_embeddings, "ant": toy.class_embeddings[:, :3]}
+    return ZSLDataset(
+        toy.features,
+        toy.labels,
+        kinds,
+        class_names=toy.class_names,
+        splits=toy.splits,
+        embedding=["ant", "zebra"],
+        name="é",
+    )
+
+
+@pytest.mark.parametrize("name", ["x.h5", "x.hdf5", "x.npz", "folder"])
+def test_a_data_set_comes_back_the_same(toy, tmp_path, name):
+    save_dataset(toy, tmp_path / name)
+    back = load_dataset(tmp_path / name)
+    assert back.fingerprint == toy.fingerprint
+    assert back.class_names == toy.class_names
+    assert back.notes == ()  # splits were complete: nothing is made anew
+    assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("name", ["x.h5", "x.npz"])
+def test_kinds_keep_their_order_and_those_in_use(toy, tmp_path, name):
+    save_dataset(two_kinds(toy), tmp_path / name)
+    back = load_dataset(tmp_path / name)
+    assert list(back.embeddings) == ["zebra", "ant"]
+    assert back.embedding == ("ant", "zebra")
+    assert back.name == "é"
+    assert load_dataset(tmp_path / name, "zebra").embedding == ("zebra",)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    names=st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=2, unique=True),
+    kind=st.sampled_from(["f2", "f4", "f8", "i4"]),
+    suffix=st.sampled_from([".h5", ".npz"]),
+)
+def test_any_names_and_number_types_come_back(tmp_path_factory, names, kind, suffix):
+    path = tmp_path_factory.mktemp("any") / f"x{suffix}"
+    features = np.arange(len(names) * 6).reshape(-1, 3).astype(kind)
+    data = ZSLDataset(features, np.arange(2 * len(names)) % len(names), np.eye(len(names)), class_names=names)
+    save_dataset(data, path)
+    assert load_dataset(path).class_names == tuple(names)
+    assert load_dataset(path).fingerprint == data.fingerprint
+
+
+def test_features_of_an_h5_stay_on_disk(toy, tmp_path):
+    save_dataset(toy, tmp_path / "x.h5")
+    features = load_dataset(tmp_path / "x.h5").features
+    assert isinstance(features, np.memmap)
+    assert not features.flags.writeable
+
+
+def test_chunked_features_stay_on_disk_and_readable(toy, tmp_path):
+    save_dataset(toy, tmp_path / "x.h5")
+    rewrite(tmp_path / "x.h5", "features", compression="gzip")
+    data = load_dataset(tmp_path / "x.h5")
+    assert isinstance(data.features, h5py.Dataset)
+    assert data.fingerprint == toy.fingerprint
+
+
+def test_a_file_is_not_overwritten_unasked_and_a_failed_save_leaves_the_old_one(toy, tmp_path):
+    path = tmp_path / "x.h5"
+    save_dataset(toy, path)
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="exists"):
+        save_dataset(toy, path)
+
+    class Breaking:
+        shape, dtype = (12, 2), np.dtype("f4")
+
+        def __len__(self):
+            return 12
+
+        def __getitem__(self, key):
+            raise RuntimeError("the cable was pulled")
+
+    broken = ZSLDataset(Breaking(), np.arange(12) % 2, np.eye(2), check_finite=False)
+    with pytest.raises(RuntimeError):
+        save_dataset(broken, path, overwrite=True)
+    assert path.read_bytes() == before
+    save_dataset(two_kinds(toy), path, overwrite=True)
+    assert load_dataset(path).name == "é"
+    assert os.listdir(tmp_path) == ["x.h5"]
+
+
+def test_saving_over_the_file_being_read_is_safe(toy, tmp_path):
+    path = tmp_path / "x.h5"
+    save_dataset(toy, path)
+    save_dataset(load_dataset(path), path, overwrite=True)
+    assert load_dataset(path).fingerprint == toy.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("emojy", ["'emojy' is no data set", "'emoji' or 'toy'"]),
+        ("data/awa.h5", ["Did you mean", "awa1.h5"]),
+        ("nowhere/x.h5", ["nowhere", "doesn't exist either"]),
+        ("data/awa1.txt", ["ends in '.txt'"]),
+        ("data", ["no .mat file with 'features'"]),
+        ("a\0b", ["no data set and no file"]),
+        ("n" * 5000, ["no data set and no file"]),
+    ],
+)
+def test_an_unknown_source_says_what_there_is(tmp_path, monkeypatch, source, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "awa1.h5").touch()
+    (tmp_path / "data" / "awa1.txt").touch()
+    with pytest.raises(InputError) as error:
+        load_dataset(source)
+    assert [word for word in words if word not in str(error.value)] == []
+
+
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.h5")
+    with pytest.raises(InputError, match="no regular file"):
+        load_dataset(tmp_path / "x.h5")
+
+
+def rewrite(path, name, **how):
+    with h5py.File(path, "r+") as file:
+        values = file[name][...]
+        del file[name]
+        file.create_dataset(name, **{"data": values, **how})
+
+
+def external_link(path, outside):
+    with h5py.File(path, "r+") as file:
+        del file["labels"]
+        file["labels"] = h5py.ExternalLink(outside, "labels")
+
+
+def soft_link(path, outside):
+    with h5py.File(path, "r+") as file:
+        file["splits/val_seen"].file.move("labels", "other")
+        file["labels"] = h5py.SoftLink("/other")
+
+
+def link_among_splits(path, outside):
+    with h5py.File(path, "r+") as file:
+        del file["splits/val"]
+        file["splits/val"] = h5py.ExternalLink(outside, "splits/val")
+
+
+def external_storage(path, outside):
+    rewrite(path, "labels", data=None, shape=(48,), dtype="i4", external=[("secret.bin", 0, 192)])
+
+
+def virtual_dataset(path, outside):
+    with h5py.File(path, "r+") as file:
+        del file["labels"]
+        layout = h5py.VirtualLayout((48,), "i4")
+        layout[:] = h5py.VirtualSource(outside, "labels", (48,))
+        file.create_virtual_dataset("labels", layout)
+
+
+def giant_claim(path, outside):
+    rewrite(path, "features", data=None, shape=(10**12, 16), dtype="f4", chunks=(64, 16))
+
+
+def giant_contiguous_claim(path, outside):
+    rewrite(path, "labels", data=None, shape=(10**12,), dtype="i4")
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (external_link, "'labels' is a link to elsewhere"),
+        (soft_link, "'labels' is a link to elsewhere"),
+        (link_among_splits, "'val' is a link to elsewhere"),
+        (external_storage, "keeps its data in another file"),
+        (virtual_dataset, "virtual dataset"),
+        (giant_claim, "doesn't hold that much data"),
+        (giant_contiguous_claim, "doesn't hold that much data"),
+    ],
+)
+def test_an_h5_that_points_outside_or_claims_too_much_is_refused(toy, tmp_path, harm, words):
+    for name in ("x.h5", "outside.h5"):
+        save_dataset(toy, tmp_path / name)
+    (tmp_path / "secret.bin").write_bytes(bytes(192))
+    harm(tmp_path / "x.h5", str(tmp_path / "outside.h5"))
+    with pytest.raises(InputError, match=words):
+        load_dataset(tmp_path / "x.h5")
+
+
+def test_a_bank_given_as_a_data_set_is_sent_where_it_belongs(tmp_path):
+    with h5py.File(tmp_path / "bank.h5", "w") as file:
+        file.attrs["format"] = "fgen-bank"
+    with pytest.raises(InputError, match="fgen evaluate"):
+        load_dataset(tmp_path / "bank.h5")
+
+
+def test_objects_in_an_npz_are_never_unpickled(toy, tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "boom"),)
+
+    np.savez(tmp_path / "x.npz", features=np.array([[Bomb()]], dtype=object), labels=[0], class_embeddings=[[1.0]])
+    with pytest.raises(InputError, match="Python objects"):
+        load_dataset(tmp_path / "x.npz")
+    np.save(tmp_path / "x.npy", np.array([[Bomb()]], dtype=object))
+    with pytest.raises(InputError):
+        read_features(tmp_path / "x.npy")
+    assert not (tmp_path / "boom").exists()
+
+
+def test_an_npz_array_that_claims_more_than_its_member_holds_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        with archive.open("features.npy", "w") as stream:
+            header = {"descr": "<f4", "fortran_order": False, "shape": (10**12, 4)}
+            np.lib.format.write_array_header_1_0(stream, header)
+        archive.writestr("labels.npy", b"")
+    with pytest.raises(InputError, match="doesn't hold that much data"):
+        load_dataset(tmp_path / "x.npz")
+
+
+def test_an_npz_that_numpy_wrote_is_read(toy, tmp_path):
+    np.savez_compressed(
+        tmp_path / "x.npz",
+        **{"features": toy.features, "labels": toy.labels, "class_embeddings": toy.class_embeddings},
+        **{f"splits.{name}": rows for name, rows in toy.splits.items()},
+    )
+    data = load_dataset(tmp_path / "x.npz")
+    assert data.embedding == ("attributes",)
+    assert np.array_equal(data.splits["test_unseen"], toy.splits["test_unseen"])
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "no classes"),
+        (b"name,a,b\n", "no classes"),
+        (b"ant,1,2\nant,3,4\n", "line 2: 'ant' is already in line 1"),
+        (b"ant,1,2\nbee,3\n", "line 2: 'bee' has 1 numbers; expected 2"),
+        (b"ant,1,two\n", "line 1, column 3, is 'two'"),
+        (b"name,a,b\nant,1,nan\n", "line 2, column 3, is 'nan'"),
+        (b"ant,1,1e39\n", "'1e39'"),
+        (b"ant,1,2\nbee,\xff,2\n", "line 2, isn't UTF-8"),
+        (b"ant,1,2\n,3,4\n", "line 2, has no class name"),
+        (b"zebra,O.5,0.5\nant,1,2\n", "line 1, column 2, is 'O.5'"),  # a slip of the pen is no header
+        (b"ant;1;2\n", "line 1: 'ant;1;2' has 0 numbers"),
+        (b"ant,1," + b"9" * 200_000, "line 1: field larger"),
+    ],
+)
+def test_a_csv_of_classes_is_refused_by_line(tmp_path, content, words):
+    (tmp_path / "new.csv").write_bytes(content)
+    with pytest.raises(InputError, match=r"no classes|line") as error:
+        read_embeddings_csv(tmp_path / "new.csv")
+    assert words in str(error.value)
+
+
+def test_a_csv_of_another_width_names_the_width_expected(tmp_path):
+    (tmp_path / "new.csv").write_text("okapi,1,2,3\n")
+    with pytest.raises(InputError, match="has 3 numbers; expected 85"):
+        read_embeddings_csv(tmp_path / "new.csv", width=85)
+
+
+@pytest.mark.parametrize(
+    "content", ['\ufeffname,a,b\n"Bear, brown",1,-2e-1\r\n\r\nÖkapi, 0 ,3\n', '"Bear, brown",1,-.2\nÖkapi,0,3']
+)
+def test_a_csv_is_read_with_or_without_header_quotes_and_byte_order_mark(tmp_path, content):
+    (tmp_path / "new.csv").write_text(content, encoding="utf-8")
+    names, matrix = read_embeddings_csv(tmp_path / "new.csv")
+    assert names == ["Bear, brown", "Ökapi"]
+    assert np.array_equal(matrix, np.array([[1, -0.2], [0, 3]], np.float32))
+
+
+def test_predictions_are_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "p.csv"
+    with pytest.raises(ValueError, match="format code"):
+        write_predictions_csv(path, [(0, 1, "ant", 0.5), (1, 0, "bee", "half")])
+    assert os.listdir(tmp_path) == []
+    write_predictions_csv(path, [(0, np.int64(1), "bear, brown", np.float32(0.25)), (1, 0, "ant", 1 / 3)])
+    assert path.read_text() == 'row,class_id,class_name,score\n0,1,"bear, brown",0.25\n1,0,ant,0.333333\n'
+
+
+def test_features_to_predict_on_stay_on_disk_and_bring_their_labels(toy, tmp_path):
+    save_dataset(toy, tmp_path / "x.h5")
+    np.save(tmp_path / "x.npy", toy.features)
+    np.savez(tmp_path / "x.npz", features=toy.features)
+    features, labels = read_features(tmp_path / "x.h5")
+    assert isinstance(features, np.memmap)
+    assert np.array_equal(labels, toy.labels)
+    assert isinstance(read_features(tmp_path / "x.npy")[0], np.memmap)
+    assert read_features(tmp_path / "x.npz")[1] is None
+
+
+def test_features_to_predict_on_must_be_finite(toy, tmp_path):
+    features = np.array(toy.features)
+    features[7, 3] = np.nan
+    np.save(tmp_path / "x.npy", features)
+    with pytest.raises(InputError, match="nan in row 7, column 3"):
+        read_features(tmp_path / "x.npy")

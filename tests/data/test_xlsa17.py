@@ -1,0 +1,248 @@
+"""The .mat pair: what the released files look like, and what must not slip through."""
+
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fgen.data.dataset import ZSLDataset
+from fgen.data.matfile import open_mat
+from fgen.data.xlsa17 import read_xlsa17, write_xlsa17
+from fgen.errors import InputError
+
+NAMES = ["zebra", "ant", "grizzly+bear", "002.Laysan_Albatross", "Æpyornis"]
+N, D, A, C = 30, 4, 3, 5
+
+
+def pair(**changes):
+    """The variables of a small pair, as MATLAB sees them; a change to None leaves the variable out."""
+    draw = np.random.default_rng(0)
+    labels = np.arange(N) % C
+    seen = np.flatnonzero(labels < 3)
+    variables = {
+        "features": draw.random((D, N)),
+        "labels": (labels + 1)[:, None].astype(np.uint8),
+        "att": draw.random((A, C)),
+        "original_att": draw.random((A, C)) * 100,
+        "allclasses_names": np.array([*NAMES, None], dtype=object)[:-1, None],
+        "trainval_loc": (seen[:12] + 1)[:, None].astype(np.uint16),
+        "train_loc": (seen[:12][labels[seen[:12]] < 2] + 1)[:, None].astype(np.uint16),
+        "val_loc": (seen[:12][labels[seen[:12]] == 2] + 1)[:, None].astype(np.uint16),
+        "test_seen_loc": (seen[12:] + 1)[:, None].astype(np.uint16),
+        "test_unseen_loc": (np.flatnonzero(labels >= 3) + 1)[:, None].astype(np.uint16),
+    }
+    return {key: value for key, value in (variables | changes).items() if value is not None}
+
+
+def write_v5(folder, variables, compressed=False):
+    folder.mkdir(exist_ok=True)
+    rows = {key: variables[key] for key in ("features", "labels") if key in variables}
+    classes = {key: value for key, value in variables.items() if key not in rows}
+    scipy.io.savemat(folder / "res101.mat", rows, do_compression=compressed)
+    scipy.io.savemat(folder / "att_splits.mat", classes, do_compression=compressed)
+    return folder
+
+
+def write_v73(folder, variables, chunks=None):
+    """The pair as MATLAB writes it with -v7.3: a user block, transposed matrices, names behind references."""
+    folder.mkdir(exist_ok=True)
+    rows = {key: variables[key] for key in ("features", "labels") if key in variables}
+    classes = {key: value for key, value in variables.items() if key not in rows}
+    for name, contents in (("res101.mat", rows), ("att_splits.mat", classes)):
+        with h5py.File(folder / name, "w", userblock_size=512) as file:
+            for key, value in contents.items():
+                if value.dtype != object:
+                    file.create_dataset(key, data=value.T, chunks=chunks if key == "features" else None)
+                    continue
+                texts = file.create_group("#refs#")
+                references = np.zeros(value.T.shape, dtype=h5py.ref_dtype)
+                for at, text in enumerate(value.ravel()):
+                    units = np.frombuffer(text.encode("utf-16-le"), "<u2")[:, None]
+                    references[0, at] = texts.create_dataset(str(at), data=units).ref
+                file.create_dataset(key, data=references)
+        with open(folder / name, "r+b") as file:
+            file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(126) + b"IM")
+    return folder
+
+
+@pytest.mark.parametrize("write", [write_v5, lambda f, v: write_v5(f, v, compressed=True), write_v73])
+def test_both_versions_give_the_same_rows_names_and_zero_based_indices(tmp_path, write):
+    variables = pair()
+    data = read_xlsa17(write(tmp_path / "AWA", variables))
+    assert data.name == "AWA"
+    assert data.class_names == tuple(NAMES)  # in the order of the columns of att, not of the alphabet
+    assert list(data.embeddings) == ["att", "original_att"]
+    assert np.array_equal(data.rows(np.arange(N)), variables["features"].T.astype(np.float32))
+    assert np.array_equal(data.class_embeddings, variables["att"].T.astype(np.float32))
+    assert data.labels[0] == 0
+    assert np.array_equal(data.splits["trainval"], variables["trainval_loc"].ravel() - 1)
+    assert np.array_equal(data.splits["val"], variables["val_loc"].ravel() - 1)
+    assert data.notes == ()
+
+
+def test_contiguous_features_of_version_73_stay_on_disk(tmp_path):
+    data = read_xlsa17(write_v73(tmp_path / "a", pair()))
+    assert isinstance(data.features, np.memmap)
+    chunked = read_xlsa17(write_v73(tmp_path / "b", pair(), chunks=(7, 2)))
+    assert isinstance(chunked.features, h5py.Dataset)
+    assert chunked.fingerprint == data.fingerprint
+
+
+def test_missing_train_and_val_are_made_from_the_seed(tmp_path):
+    folder = write_v5(tmp_path / "CUB", pair(train_loc=None, val_loc=None))
+    data = read_xlsa17(folder, seed=3)
+    assert "made with seed 3" in data.notes[0]
+    assert set(data.labels[data.splits["val"]]).isdisjoint(data.labels[data.splits["train"]])
+    assert np.array_equal(np.union1d(data.splits["train"], data.splits["val"]), data.splits["trainval"])
+
+
+def test_train_rows_that_are_test_rows_are_left_out_and_told(tmp_path):
+    usual = pair()
+    leaking = np.concatenate([usual["train_loc"], usual["test_seen_loc"][:2]])
+    data = read_xlsa17(write_v5(tmp_path / "SUN", pair(train_loc=leaking)))
+    assert not np.intersect1d(data.splits["train"], data.splits["test_seen"]).size
+    assert "2 rows outside 'trainval' (2 of them test rows)" in data.notes[0]
+
+
+def test_a_release_without_names_and_original_att_is_read(tmp_path):
+    data = read_xlsa17(write_v5(tmp_path / "FLO", pair(allclasses_names=None, original_att=None)))
+    assert data.class_names is None
+    assert list(data.embeddings) == ["att"]
+
+
+def test_a_class_without_images_is_unseen(tmp_path):
+    draw = np.random.default_rng(1)
+    names = np.array([*NAMES, "okapi", None], dtype=object)[:-1, None]
+    folder = write_v5(tmp_path / "x", pair(att=draw.random((A, 6)), original_att=None, allclasses_names=names))
+    assert list(read_xlsa17(folder).unseen) == [3, 4, 5]
+
+
+def bad(key, change):
+    """A pair in which one variable is ``change`` of what it should be."""
+    return pair(**{key: change(pair()[key])})
+
+
+def set_first(value):
+    def change(array):
+        array = array.astype(np.float64)
+        array[0, 0] = value
+        return array
+
+    return change
+
+
+@pytest.mark.parametrize("write", [write_v5, write_v73])
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        (bad("labels", lambda x: x - 1), ["res101.mat", "labels[1] is 0", "add 1"]),
+        (bad("trainval_loc", lambda x: x.astype(int) - 1), ["att_splits.mat", "trainval_loc[1] is 0", "add 1"]),
+        (bad("labels", set_first(6)), ["labels[1] is 6", "1 to 5"]),
+        (bad("labels", set_first(1.5)), ["labels[1] is 1.5", "whole numbers"]),
+        (bad("labels", set_first(np.nan)), ["labels[1] is nan"]),
+        (bad("test_seen_loc", set_first(31)), ["test_seen_loc[1] is 31", "1 to 30, the rows"]),
+        (bad("features", lambda x: x.T), ["res101.mat", "looks transposed"]),
+        (bad("features", lambda x: x[:, :-1]), ["29 columns", "30 entries"]),
+        (bad("features", set_first(np.inf)), ["res101.mat", "features hold inf in row 0, column 0"]),
+        (bad("features", set_first(1e300)), ["features hold inf in row 0"]),
+        (bad("att", set_first(np.nan)), ["att_splits.mat", "'att'", "nan in row 0, column 0"]),
+        (pair(att=np.ones((5, 3)), original_att=None), ["att has 3 columns", "5 names", "looks transposed"]),
+        (bad("original_att", lambda x: x[:, 1:]), ["original_att has 4 columns and att has 5"]),
+        (bad("allclasses_names", lambda x: x[1:]), ["att has 5 columns", "4 names"]),
+        (bad("allclasses_names", lambda x: np.where(x == "ant", "zebra", x)), ["'zebra' twice"]),
+        (bad("test_unseen_loc", lambda x: pair()["trainval_loc"]), ["res101.mat", "both in 'trainval'"]),
+        (pair(att=None), ["att_splits.mat has no 'att'", "trainval_loc"]),
+        (pair(trainval_loc=None), ["no 'trainval_loc'"]),
+        (pair(labels=None), ["no .mat file with 'features' and 'labels'"]),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_file_key_and_offender(tmp_path, write, variables, words):
+    folder = write(tmp_path / "x", variables)
+    with pytest.raises(InputError) as error:
+        read_xlsa17(folder)
+    assert [word for word in words if word not in str(error.value)] == []
+
+
+def test_the_file_with_the_features_is_found_by_its_keys_and_several_are_refused(tmp_path):
+    folder = write_v5(tmp_path / "x", pair())
+    (folder / "res101.mat").rename(folder / "googlenet.mat")
+    scipy.io.savemat(folder / "captions.mat", {"words": np.eye(3)})
+    first = read_xlsa17(folder)
+    scipy.io.savemat(folder / "vgg.mat", {"features": np.ones((2, N)), "labels": pair()["labels"]})
+    with pytest.raises(InputError, match=r"googlenet\.mat, vgg\.mat"):
+        read_xlsa17(folder)
+    assert read_xlsa17(folder, features_file="googlenet.mat").fingerprint == first.fingerprint
+    assert read_xlsa17(folder, features_file="vgg.mat").feature_dim == 2
+
+
+def test_a_damaged_features_file_is_named_rather_than_overlooked(tmp_path):
+    folder = write_v5(tmp_path / "x", pair(), compressed=True)
+    content = (folder / "res101.mat").read_bytes()
+    (folder / "res101.mat").write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match=r"res101\.mat: The file claims an element"):
+        read_xlsa17(folder)
+
+
+def test_cells_nested_without_end_are_refused(tmp_path):
+    """A general reader follows them until the stack is gone."""
+    folder = write_v5(tmp_path / "x", pair(allclasses_names=None))
+    element = b""
+    for _ in range(2_000):
+        header = np.array([6, 8, 1, 0, 5, 8, 1, 1, 1, 0], "<u4").tobytes()
+        element = np.array([14, len(header + element)], "<u4").tobytes() + header + element
+    body = np.array([6, 8, 1, 0, 5, 8, 1, 1, 1, 16], "<u4").tobytes() + b"allclasses_names" + element
+    with open(folder / "att_splits.mat", "ab") as file:
+        file.write(np.array([14, len(body)], "<u4").tobytes() + body)
+    with pytest.raises(InputError, match="entry of MATLAB class 1"):
+        read_xlsa17(folder)
+
+
+names_strategy = st.lists(
+    st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8).map(str.strip).filter(bool),
+    min_size=2,
+    max_size=6,
+    unique=True,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(names=names_strategy, width=st.integers(1, 5), seed=st.integers(0, 99))
+def test_what_is_written_is_read_back_the_same(tmp_path_factory, names, width, seed):
+    draw = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(names)), 3)
+    features = draw.normal(size=(len(labels), 4)).astype(np.float32)
+    seen = np.flatnonzero(labels < len(names) - 1)
+    splits = {"trainval": seen[seen % 3 > 0], "test_seen": seen[seen % 3 == 0]}
+    embeddings = {"att": draw.normal(size=(len(names), width)), "words": draw.normal(size=(len(names), 2))}
+    data = ZSLDataset(features, labels, embeddings, class_names=names, splits=splits)
+    folder = tmp_path_factory.mktemp("pair")
+    write_xlsa17(data, folder)
+    back = read_xlsa17(folder)
+    assert back.class_names == data.class_names
+    assert back.fingerprint == data.fingerprint
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shape=st.tuples(st.integers(0, 4), st.integers(0, 4)),
+    kind=st.sampled_from(["u1", "i2", "u2", "i4", "i8", "u8", "f4", "f8"]),
+    order=st.sampled_from("<>"),
+    compressed=st.booleans(),
+)
+def test_numbers_are_those_that_scipy_reads(tmp_path_factory, shape, kind, order, compressed):
+    path = tmp_path_factory.mktemp("numbers") / "x.mat"
+    values = np.arange(shape[0] * shape[1]).reshape(shape).astype(order + kind)
+    scipy.io.savemat(path, {"first": values, "second": 1}, do_compression=compressed)
+    ours = {name: np.asarray(variable.numbers()).T for name, variable in open_mat(path).items()}
+    theirs = scipy.io.loadmat(path)
+    assert all(np.array_equal(ours[name], theirs[name]) for name in ("first", "second"))
+
+
+def test_features_beyond_version_5_are_sent_to_hdf5(tmp_path):
+    wide = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), shape=(300_000, 2048), strides=(0, 0))
+    data = ZSLDataset(wide, np.arange(300_000) % 2, np.eye(2), check_finite=False)
+    with pytest.raises(InputError, match=r"2,457,600,000 bytes.*\.h5"):
+        write_xlsa17(data, tmp_path / "x")
+    assert not (tmp_path / "x").exists()

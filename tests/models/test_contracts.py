@@ -1,0 +1,234 @@
+"""What every method in MODELS promises; a new method is covered by being in the registry."""
+
+import dataclasses
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from fgen.encoders.fusion import EmbeddingConfig
+from fgen.errors import InputError, TrainingDiverged
+from fgen.models import MODELS, make_model
+from fgen.models.engine import TrainConfig, train_step
+from fgen.models.sampling import Draws
+from fgen.models.storage import load_model
+from tests.conftest import TINY
+
+METHODS = sorted(MODELS)
+
+
+def fitted(name, world, *, seed=0, names=True, embedding=None, **overrides):
+    data = world.dataset
+    features, labels = data.split("trainval")
+    model = make_model(name, embedding=embedding, **(TINY | overrides))
+    return model.fit(
+        features, labels, data.class_embeddings, seed=seed, class_names=data.class_names if names else None
+    )
+
+
+@pytest.fixture(scope="module")
+def models(world):
+    return {name: fitted(name, world) for name in METHODS}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_same_seed_gives_the_same_bytes(name, world, models):
+    again = fitted(name, world)
+    for key, value in models[name].networks.state_dict().items():
+        assert torch.equal(value, again.networks.state_dict()[key]), key
+    first, _ = models[name].generate([13, 14], 5, seed=1)
+    assert first.tobytes() == again.generate([13, 14], 5, seed=1)[0].tobytes()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_another_seed_gives_other_weights_and_other_noise(name, world, models):
+    other = fitted(name, world, seed=1)
+    assert not np.array_equal(other.generate([13], 4, seed=0)[0], models[name].generate([13], 4, seed=0)[0])
+    assert not np.array_equal(models[name].generate([13], 4, seed=1)[0], models[name].generate([13], 4, seed=0)[0])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_class_gets_the_same_features_whatever_company_it_is_asked_in(name, models):
+    model = models[name]
+    alone, _ = model.generate([14], 70, seed=0)
+    together, labels = model.generate([15, 14, 2], 70, seed=0)
+    assert together[labels == 14].tobytes() == alone.tobytes()
+    longer, _ = model.generate([14], 200, seed=0)
+    assert longer[:70].tobytes() == alone.tobytes()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_ids_and_the_same_raw_embeddings_give_the_same_features(name, world, models):
+    model, data = models[name], world.dataset
+    by_id, labels = model.generate([13, 14], 5, seed=0)
+    names = [data.class_names[13], data.class_names[14]]
+    by_embedding, positions = model.generate(data.class_embeddings[[13, 14]], 5, seed=0, class_names=names)
+    assert by_id.tobytes() == by_embedding.tobytes()
+    assert labels.tolist() == [13] * 5 + [14] * 5
+    assert positions.tolist() == [0] * 5 + [1] * 5
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_saved_model_generates_the_same_bytes(name, world, models, tmp_path):
+    models[name].save(tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
+    assert loaded.generate([13, 3], 9, seed=4)[0].tobytes() == models[name].generate([13, 3], 9, seed=4)[0].tobytes()
+    models[name].save(tmp_path / "again")
+    for file in ("model.safetensors", "model.json"):
+        assert (tmp_path / "model" / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_embedding_preparation_is_applied_alike_to_classes_given_later(name, world, tmp_path):
+    config = EmbeddingConfig(norm="standardise", scale=3.0)
+    model = fitted(name, world, embedding=config, names=False)
+    model.save(tmp_path / "model")
+    raw = world.dataset.class_embeddings[[13]]
+    expected, _ = model.generate([13], 4, seed=0)
+    assert load_model(tmp_path / "model").generate(raw, 4, seed=0)[0].tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_features_come_back_in_the_raw_space(name, world):
+    """Scaling of features is the model's own business: a world moved by 1,000 is generated around 1,000."""
+    data = world.dataset
+    features, labels = data.split("trainval")
+    model = make_model(name, **TINY)
+    model.fit(features * 50 + 1000, labels, data.class_embeddings, seed=0)
+    generated, _ = model.generate(data.unseen, 20, seed=0)
+    assert generated.min() >= features.min() * 50 + 900
+    assert generated.dtype == np.float32
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_training_brings_generated_classes_to_their_true_means(name):
+    """The toy world's optimum: the nearest true mean. A trained generator's unseen means must lie nearest their own."""
+    from fgen.data.toy import toy_world
+
+    world = toy_world(n_seen=40, n_unseen=5, rows_per_class=20, embedding_dim=6, seed=1)
+    model = fitted(name, world, epochs=60, hidden_dim=128, lr=1e-3, batch_size=64, embedding=EmbeddingConfig())
+    unseen = world.dataset.unseen
+    features, labels = model.generate(unseen, 100, seed=0)
+    means = np.stack([features[labels == c].mean(0) for c in unseen])
+    gaps = np.linalg.norm(means[:, None] - world.means[unseen][None], axis=2)
+    spread = np.linalg.norm(world.means[unseen] - world.means[unseen].mean(0), axis=1).mean()
+    assert (gaps.argmin(1) == np.arange(len(unseen))).mean() >= 0.8
+    assert np.diag(gaps).mean() < 0.6 * spread
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_each_phase_moves_its_own_networks_and_no_other(name, world):
+    model, data, optimisers = started(name, world)
+    before = {key: value.clone() for key, value in model.networks.state_dict().items()}
+    train_step(model, data, optimisers, 0, 0)
+    for role, network in model.networks.items():
+        for key, value in network.state_dict().items():
+            moved = not torch.equal(value, before[f"{role}.{key}"])
+            if value.ndim > 1 or role not in optimisers:  # the critic's last bias cancels in E[D(fake)] - E[D(real)]
+                assert moved == (role in optimisers), f"{role}.{key}"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_generator_term_reaches_a_network_that_is_trained(name, world):
+    model, data, optimisers = started(name, world, class_mean_weight=1.0, moment_weight=1.0)
+    batch = data.batches(0, 0, 1, 32)
+    trained = [p for role, network in model.networks.items() if role in optimisers for p in network.parameters()]
+    for term, value in model.generator_terms(batch, Draws(0, 0, data.device)).items():
+        grads = torch.autograd.grad(value, trained, retain_graph=True, allow_unused=True)
+        assert any(g is not None and g.abs().max() > 0 for g in grads), f"{term} trains nothing"
+
+
+def started(name, world, **overrides):
+    """A model before its first step, with its training set and optimisers."""
+    from fgen.models.engine import _optimisers
+    from fgen.models.nets import initialise
+
+    features, labels = world.dataset.split("trainval")
+    model = make_model(name, **(TINY | overrides))
+    data = model.begin(features, labels, world.dataset.class_embeddings, device="cpu")
+    for role, network in model.networks.items():
+        initialise(network, 0, role)
+    model.prepare(data, 0)
+    return model, data, _optimisers(model)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_feature_matching_narrows_the_gap_that_it_measures(name, world):
+    data = world.dataset
+    features, labels = data.split("trainval")
+
+    def gap(**overrides):
+        model = fitted(name, world, epochs=15, lr=1e-3, **overrides)
+        generated, of = model.generate(data.seen, 50, seed=0)
+        return np.mean([np.linalg.norm(generated[of == c].mean(0) - features[labels == c].mean(0)) for c in data.seen])
+
+    assert gap(class_mean_weight=50.0) < 0.9 * gap()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_diverging_term_is_named_and_stops_the_run(name, world):
+    features, labels = world.dataset.split("trainval")
+    model = make_model(name, **(TINY | {"lr": 0.9, "epochs": 400, "gp_weight": 1e6}))
+    with pytest.raises(TrainingDiverged, match=r"the term '\w+' is .* at step"):
+        model.fit(features, labels, world.dataset.class_embeddings, seed=0)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_history_holds_a_row_for_each_epoch_with_every_term(name, models):
+    history = models[name].history
+    assert [row["epoch"] for row in history] == list(range(1, TINY["epochs"] + 1))
+    assert all(np.isfinite(list(row.values())).all() and len(row) > 2 for row in history)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_unknown_and_impossible_settings_are_refused(name):
+    with pytest.raises(InputError, match=r"epochs"):
+        make_model(name, epoch=3)
+    for wrong in ({"lr": 0.0}, {"batch_size": 0}, {"noise_dim": -1}, {"gp_weight": float("nan")}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            make_model(name, **wrong)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_field_of_the_config_is_documented(name):
+    classes = [c for c in MODELS[name].__mro__ if dataclasses.is_dataclass(c)]
+    text = " ".join(c.__doc__ for c in classes)
+    obvious = {"batch_size", "lr", "beta1", "beta2", "feature_scaling"}
+    for field in dataclasses.fields(MODELS[name]):
+        assert field.name in obvious or field.name in text, field.name
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_bad_requests_are_refused_with_a_message(name, world, models):
+    model, data = models[name], world.dataset
+    with pytest.raises(InputError, match="ids from 0"):
+        model.generate([99], 3, seed=0)
+    with pytest.raises(InputError, match="n_per_class"):
+        model.generate([1], 0, seed=0)
+    with pytest.raises(InputError, match="as in training"):
+        model.generate(np.zeros((1, 3), np.float32), 3, seed=0)
+    with pytest.raises(InputError, match="before generate"):
+        make_model(name).generate([0], 1, seed=0)
+    with pytest.raises(InputError, match="labels"):
+        make_model(name).fit(data.rows(np.arange(4)), np.array([0, 1, 2]), data.class_embeddings, seed=0)
+
+
+def test_steps_in_place_of_epochs_and_threads_are_restored(world):
+    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    features, labels = world.dataset.split("trainval")
+    model = make_model("clswgan", **(TINY | {"steps": 7}))
+    model.fit(
+        features, labels, world.dataset.class_embeddings, seed=0, train_config=TrainConfig(threads=1, precision="auto")
+    )
+    per_epoch = model.config.steps_per_epoch(len(features))
+    assert len(model.history) == -(-7 // per_epoch)
+    assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == before
+
+
+def test_the_number_of_epochs_only_cuts_the_run_short(world):
+    """Fewer epochs are the beginning of more: the honest protocol retrains for the number that it chose."""
+    short, long = fitted("clswgan", world, epochs=2), fitted("clswgan", world, epochs=4)
+    for ours, theirs in zip(short.history, long.history[:2], strict=True):
+        assert ours == theirs
+    assert all(a["epoch"] < b["epoch"] for a, b in pairwise(long.history))

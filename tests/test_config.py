@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fgen.config import apply_overrides, build, dump_toml, read_toml, sha256, to_mapping
+from fgen.errors import InputError
+
+
+@dataclass(frozen=True)
+class Head:
+    epochs: int = 5
+    kind: Literal["softmax", "svm"] = "softmax"
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"epochs is {self.epochs}, which is below 1")
+
+
+@dataclass(frozen=True)
+class Config:
+    batch_size: int
+    lr: float = 1e-4
+    bias: bool = True
+    title: str = "clswgan"
+    noise_dim: int | None = None
+    steps: int | None = 100
+    widths: tuple[int, ...] = ()
+    betas: tuple[float, float] = (0.5, 0.999)
+    embedding: str | tuple[str, ...] = "attributes"
+    weights: dict[str, float] = field(default_factory=dict)
+    head: Head = field(default_factory=Head)
+    extra: Head | None = None
+
+
+names = st.text(max_size=8)
+whole = st.integers(-(2**63), 2**63 - 1)
+number = st.floats(allow_nan=False)
+heads = st.builds(Head, epochs=st.integers(1, 2**40), kind=st.sampled_from(["softmax", "svm"]))
+configs = st.builds(
+    Config,
+    batch_size=whole,
+    lr=number,
+    bias=st.booleans(),
+    title=names,
+    noise_dim=st.none() | whole,
+    steps=st.none() | whole,
+    widths=st.lists(whole, max_size=3).map(tuple),
+    betas=st.tuples(number, number),
+    embedding=names | st.lists(names, max_size=3).map(tuple),
+    weights=st.dictionaries(names, number, max_size=3),
+    head=heads,
+    extra=st.none() | heads,
+)
+
+
+def message(mapping: dict[str, Any], cls: type = Config) -> str:
+    with pytest.raises(InputError) as caught:
+        build(cls, {"batch_size": 8} | mapping)
+    return str(caught.value)
+
+
+@given(config=configs)
+def test_a_config_survives_the_way_to_a_toml_file_and_back(config, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "round_trip.toml"
+    path.write_bytes(dump_toml(to_mapping(config)).encode())
+    mapping = read_toml(path)
+    assert build(Config, mapping) == config
+    assert sha256(mapping) == sha256(to_mapping(config))
+
+
+def test_an_unknown_key_names_the_nearest_and_lists_the_others():
+    text = message({"bach_size": 3})
+    assert "model.bach_size" in text
+    assert "Did you mean batch_size?" in text
+    assert "noise_dim" in text
+
+
+def test_an_unknown_key_inside_a_table_is_found_by_its_whole_path():
+    assert "model.head.epoch" in message({"head": {"epoch": 3}})
+
+
+def test_a_missing_key_is_named():
+    with pytest.raises(InputError, match=r"model\.batch_size is missing; expected a whole number"):
+        build(Config, {})
+
+
+@pytest.mark.parametrize(
+    ("mapping", "parts"),
+    [
+        ({"lr": "fast"}, ["model.lr is 'fast' (str)", "expected a number"]),
+        ({"lr": "1e-4"}, ["Write 0.0001, without quotes"]),
+        ({"lr": True}, ["model.lr is True (bool)"]),
+        ({"batch_size": True}, ["model.batch_size is True (bool)", "a whole number"]),
+        ({"batch_size": 1e3}, ["model.batch_size is 1000.0 (float)", "Write 1000"]),
+        ({"bias": 1}, ["model.bias is 1 (int)", "true or false"]),
+        ({"bias": "True"}, ["Write true, without quotes"]),
+        ({"title": 3}, ["model.title is 3 (int)", 'Quote it: "3"']),
+        ({"widths": [1, "b"]}, ["model.widths[1] is 'b' (str)"]),
+        ({"widths": 4}, ["a list, each item a whole number"]),
+        ({"betas": [0.5]}, ["a list of 2: a number, a number"]),
+        ({"embedding": 3}, ["a string or a list, each item a string"]),
+        ({"noise_dim": 1.5}, ["model.noise_dim is 1.5 (float)", "a whole number"]),
+        ({"weights": {"w": "x"}}, ["model.weights.w is 'x' (str)"]),
+        ({"head": 3}, ["model.head is 3 (int)", "a table"]),
+        ({"head": {"kind": "softmaxx"}}, ["one of 'softmax', 'svm'", "Did you mean softmax?"]),
+        ({"extra": {"epochs": "a"}}, ["model.extra.epochs"]),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_key_type_and_what_was_expected(mapping, parts):
+    text = message(mapping)
+    for part in parts:
+        assert part in text
+
+
+def test_a_refused_range_names_the_section():
+    assert "[model.head] epochs is 0" in message({"head": {"epochs": 0}})
+
+
+def test_a_whole_number_becomes_a_float_where_a_float_is_wanted():
+    config = build(Config, {"batch_size": 8, "lr": 1, "betas": [0, 1]})
+    assert type(config.lr) is float
+    assert config.betas == (0.0, 1.0)
+
+
+def test_the_word_none_switches_an_optional_setting_off():
+    assert build(Config, apply_overrides({"batch_size": 8}, ["steps=none"])).steps is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3),
+        ("1e-4", 1e-4),
+        ("true", True),
+        ("[0, 1]", [0, 1]),
+        ('"3"', "3"),
+        ("softmax", "softmax"),
+        ("/data/x=y.h5", "/data/x=y.h5"),
+        ("", ""),
+        ("1\nb = 2", "1\nb = 2"),
+    ],
+)
+def test_an_override_is_a_toml_value_or_else_plain_text(text, value):
+    result = apply_overrides({}, [f"a.b={text}"])
+    assert result == {"a": {"b": value}}
+    assert type(result["a"]["b"]) is type(value)
+
+
+def test_overrides_leave_the_original_and_all_other_keys_alone():
+    original = {"model": {"lr": 1.0, "name": "x"}}
+    assert apply_overrides(original, ["model.lr=2", "model.lr=3"]) == {"model": {"lr": 3, "name": "x"}}
+    assert original == {"model": {"lr": 1.0, "name": "x"}}
+
+
+@pytest.mark.parametrize("item", ["model.lr", "=3", "model.=3", ".lr=3", "name.deep.er=3"])
+def test_a_malformed_override_is_quoted_back(item):
+    with pytest.raises(InputError) as caught:
+        apply_overrides({"name": "x"}, [item])
+    assert repr(item) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [(b"a = 1\nb = \n", "line 2"), (b"a = 1\nb = '\xff'\n", "line 2"), (b"a = 1\na = 2\n", "line 2")],
+)
+def test_a_broken_toml_file_is_reported_with_its_line(tmp_path, content, part):
+    path = tmp_path / "c.toml"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=part) as caught:
+        read_toml(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_toml_file_and_a_folder_are_input_errors(tmp_path):
+    for path in (tmp_path / "nowhere.toml", tmp_path):
+        with pytest.raises(InputError, match="can't be read"):
+            read_toml(path)
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_bytes(b"\xef\xbb\xbfa = 1\r\nb = 2\r\n")
+    assert read_toml(path) == {"a": 1, "b": 2}
+
+
+def test_the_hash_ignores_the_order_of_keys_and_sees_every_value():
+    assert sha256({"a": 1, "b": {"c": [1, 2]}}) == sha256({"b": {"c": (1, 2)}, "a": 1})
+    assert sha256({"a": 1}) != sha256({"a": 2})

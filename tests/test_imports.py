@@ -1,0 +1,75 @@
+"""The direction of imports, and what `import fgen` may pull in."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fgen
+
+ROOT = Path(fgen.__file__).parent
+
+# From the floor up; a room may import from its own floor and from those below.
+FLOORS = [
+    {"errors", "rng", "config"},
+    {"data", "encoders"},
+    {"scores"},
+    {"classifiers", "baselines"},
+    {"models"},
+    {"settings", "results"},
+    {"generation"},
+    {"protocol", "evaluation"},
+    {"experiment"},
+    {"estimators", "inspection"},
+    {"cli"},
+]
+FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
+OPTIONAL = {"sklearn", "matplotlib", "transformers", "sentence_transformers", "PIL", "pandas"}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def modules():
+    return [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
+
+
+def room(path):
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path):
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "fgen" and len(parts) > 1:
+            assert FLOOR[parts[1]] <= FLOOR[room(path)], f"{path.name} imports {name} from a floor above"
+
+
+def test_every_room_has_a_floor():
+    assert {room(path) for path in modules()} <= set(FLOOR)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_optional_library_is_imported_at_the_top_of_a_core_module(path):
+    top = ast.parse(path.read_text(encoding="utf-8")).body
+    names = [alias.name for node in top if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in top if isinstance(node, ast.ImportFrom) and node.module]
+    assert not {name.split(".")[0] for name in names} & OPTIONAL
+
+
+def test_importing_fgen_pulls_in_no_optional_library():
+    code = "import fgen, sys; print(sorted(set(sys.modules) & %r))" % OPTIONAL
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_every_public_name_can_be_reached():
+    for name in fgen.__all__:
+        assert getattr(fgen, name) is not None
