@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
@@ -59,6 +59,7 @@ class FeatureScaler:
             InputError: no rows, an unknown kind, NaN or infinities, or a column wider than float32 can hold.
         """
         _check_kind(kind)
+        features = as_rows(features)
         features = features if rows is None else SelectedRows(features, np.asarray(rows))
         dim = int(features.shape[1])
         if kind == "none":
@@ -90,6 +91,26 @@ class FeatureScaler:
         offset, scale = self._beside(features)
         return features * scale + offset
 
+    def blocks(self, features: Features) -> Iterator[tuple[int, np.ndarray]]:
+        """Consecutive scaled float32 blocks of rows of about 64 MB, each with the number of its first row.
+
+        Raises:
+            InputError: a feature isn't finite; the message names its row and column.
+        """
+        start = 0
+        with np.errstate(over="ignore", invalid="ignore"):
+            for block in iter_blocks(features):
+                scaled = self.apply(block)
+                if not np.isfinite(scaled.sum(dtype=np.float64)):
+                    row, column = np.argwhere(~np.isfinite(scaled))[0]
+                    raise InputError(
+                        f"features hold {block[row, column]} in row {start + row}, column {column}",
+                        "finite numbers, near those that the scaling was fitted on",
+                        "Remove or mend such rows",
+                    )
+                yield start, scaled
+                start += len(block)
+
     def to_arrays(self) -> dict[str, np.ndarray]:
         """``{"offset": (D,), "scale": (D,)}`` float32, for saving; the kind is saved beside them."""
         return {"offset": self.offset, "scale": self.scale}
@@ -109,8 +130,26 @@ class FeatureScaler:
     def _beside(self, features: Any) -> tuple[Any, Any]:
         if isinstance(features, torch.Tensor):
             # They stay float32 beside half-precision features, whose own type would lose the offset's digits.
-            return tuple(torch.as_tensor(array, device=features.device) for array in (self.offset, self.scale))
+            device = features.device
+            return torch.as_tensor(self.offset, device=device), torch.as_tensor(self.scale, device=device)
         return self.offset, self.scale
+
+
+def as_rows(features: Any) -> Features:
+    """Features ``(N, D)`` that slice by rows: tensors and lists as arrays, anything else as it is.
+
+    Raises:
+        InputError: no matrix of numbers.
+    """
+    if isinstance(features, torch.Tensor):
+        features = features.detach().cpu().float().numpy()
+    elif not hasattr(features, "shape") or not hasattr(features, "dtype"):
+        features = np.asarray(features)
+    if len(features.shape) != 2 or not features.shape[1] or features.dtype.kind not in "fiu":
+        raise InputError(
+            f"features has shape {tuple(features.shape)} and type {features.dtype}", "a matrix (N, D) of numbers"
+        )
+    return features
 
 
 def _check_kind(kind: str) -> None:
@@ -128,12 +167,11 @@ def _extremes(features: Features, dim: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _moments(features: Features, dim: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation (of the population) of each column, ``(D,)`` float64."""
-    total, squares, shift = np.zeros(dim), np.zeros(dim), None
+    total, squares = np.zeros(dim), np.zeros(dim)
+    # Sums about a typical row keep their digits when the mean is far from zero.
+    shift = np.asarray(features[:1], dtype=np.float32)[0].astype(np.float64)
     for block in iter_blocks(features):
-        rows = block.astype(np.float64)
-        # Sums about a typical row keep their digits when the mean is far from zero.
-        shift = rows[0].copy() if shift is None else shift
-        rows -= shift
+        rows = block - shift
         total += rows.sum(axis=0)
         squares += np.einsum("nd,nd->d", rows, rows)
     mean = total / len(features)

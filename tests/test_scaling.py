@@ -1,0 +1,160 @@
+"""Scaling: fitted in one streaming pass, inverted without loss, never out of float32."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from fgen.data import dataset
+from fgen.data.scaling import FeatureScaler
+from fgen.errors import InputError
+
+KINDS = ("minmax", "standard", "none")
+matrices = arrays(
+    np.float32,
+    st.tuples(st.integers(1, 12), st.integers(1, 5)),
+    elements=st.floats(-1e6, 1e6, width=32, allow_subnormal=False),
+)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of a few rows."""
+    monkeypatch.setattr(dataset, "BLOCK_BYTES", 4 * 5 * 3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(features=matrices)
+@settings(max_examples=60, deadline=None)
+def test_invert_undoes_apply_to_float32_precision(kind, features):
+    scaler = FeatureScaler.fit(kind, features)
+    back = scaler.invert(scaler.apply(features))
+    size = np.abs(features).max(axis=0) + np.abs(scaler.offset)
+    assert (np.abs(back - features) <= 4 * np.finfo(np.float32).eps * size).all()
+
+
+@given(features=matrices)
+@settings(max_examples=60, deadline=None)
+def test_minmax_reaches_exactly_from_0_to_1_and_never_leaves(features):
+    scaled = FeatureScaler.fit("minmax", features).apply(features)
+    varied = np.ptp(features, axis=0) > 0
+    assert (scaled.min(axis=0) == 0).all()
+    assert (scaled.max(axis=0)[varied] == 1).all()
+
+
+def test_minmax_and_standard_agree_with_scikit_learn():
+    preprocessing = pytest.importorskip("sklearn.preprocessing")
+    features = np.random.default_rng(0).gamma(1.0, 3.0, (200, 7)).astype(np.float32)
+    twins = {"minmax": preprocessing.MinMaxScaler(), "standard": preprocessing.StandardScaler()}
+    for kind, twin in twins.items():
+        np.testing.assert_allclose(
+            FeatureScaler.fit(kind, features).apply(features), twin.fit_transform(features), atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("kind", ["minmax", "standard"])
+@pytest.mark.parametrize("value", [0.1, -3e7, 1e-30])
+def test_a_constant_column_becomes_0_and_comes_back_exactly(kind, value):
+    features = np.full((999, 2), value, dtype=np.float32)
+    features[:, 1] = np.arange(999)
+    scaler = FeatureScaler.fit(kind, features)
+    scaled = scaler.apply(features)
+    assert (scaled[:, 0] == 0).all()
+    assert (scaler.invert(scaled)[:, 0] == features[:, 0]).all()
+
+
+@pytest.mark.parametrize("kind", ["minmax", "standard"])
+@pytest.mark.usefixtures("small_blocks")
+def test_fitting_block_by_block_is_fitting_on_the_whole(kind):
+    features = (1e4 + np.random.default_rng(1).normal(size=(50, 5))).astype(np.float32)
+    scaler = FeatureScaler.fit(kind, features)
+    whole = features.astype(np.float64)
+    offset, scale = (whole.min(0), np.ptp(whole, axis=0)) if kind == "minmax" else (whole.mean(0), whole.std(0))
+    np.testing.assert_allclose(scaler.offset, offset, rtol=1e-6)
+    np.testing.assert_allclose(scaler.scale, scale, rtol=1e-6)
+
+
+def test_the_deviation_keeps_its_digits_far_from_zero():
+    # The textbook E[x^2] - E[x]^2 in float32 gives 0 or worse here.
+    features = (1e6 + np.random.default_rng(2).integers(-2, 3, (20_000, 1))).astype(np.float32)
+    assert FeatureScaler.fit("standard", features).scale[0] == pytest.approx(
+        features.astype(np.float64).std(), rel=1e-6
+    )
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_features_on_disk_are_read_in_blocks_and_rows_may_be_chosen(tmp_path):
+    features = np.random.default_rng(3).normal(size=(40, 5)).astype(np.float32)
+    rows = np.array([31, 2, 17])
+    expected = FeatureScaler.fit("minmax", features[rows])
+    mapped = np.memmap(tmp_path / "x", np.float32, "w+", shape=features.shape)
+    mapped[:] = features
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for source in (mapped, file.create_dataset("x", data=features), torch.from_numpy(features), features.tolist()):
+            scaler = FeatureScaler.fit("minmax", source, rows)
+            assert scaler.to_arrays()["offset"].tobytes() == expected.offset.tobytes()
+            assert scaler.to_arrays()["scale"].tobytes() == expected.scale.tobytes()
+
+
+def test_tensors_stay_tensors_let_gradients_through_and_keep_the_offset_in_half_precision():
+    scaler = FeatureScaler("standard", np.array([1000.5], np.float32), np.array([2.0], np.float32))
+    tensor = torch.tensor([[1001.0]], requires_grad=True)
+    scaler.apply(tensor).sum().backward()
+    assert tensor.grad.item() == 0.5
+    assert scaler.invert(torch.tensor([[0.25]], dtype=torch.bfloat16)).item() == 1001.0
+    assert scaler.apply(np.array([[1001]])).item() == 0.25
+
+
+def test_what_is_saved_comes_back():
+    scaler = FeatureScaler.fit("standard", np.random.default_rng(4).normal(size=(9, 3)))
+    again = FeatureScaler.from_arrays(scaler.kind, scaler.to_arrays())
+    rows = np.ones((1, 3), np.float32)
+    assert (again.apply(rows) == scaler.apply(rows)).all()
+
+
+@pytest.mark.parametrize(
+    ("features", "words"),
+    [
+        ([[0.0, 1.0], [0.0, np.nan]], "column 1"),
+        ([[0.0, 1.0], [np.inf, 1.0]], "column 0"),
+        (np.array([[0.0, 1e300], [0.0, 1.0]]), "column 1"),
+        (np.zeros((0, 2)), "no rows"),
+        (np.zeros(3), "shape"),
+        (np.array([["a"]]), "matrix"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["minmax", "standard"])
+def test_features_that_cannot_be_scaled_are_refused_by_name(kind, features, words):
+    with pytest.raises(InputError, match=words):
+        FeatureScaler.fit(kind, features)
+
+
+def test_a_range_beyond_float32_is_refused_rather_than_infinite():
+    with pytest.raises(InputError, match="column 0"):
+        FeatureScaler.fit("minmax", np.array([[-3e38], [3e38]], np.float32))
+
+
+def test_a_kind_that_cannot_be_inverted_is_not_offered():
+    with pytest.raises(InputError, match=r"'l2'.*minmax, standard, none"):
+        FeatureScaler.fit("l2", np.ones((2, 2)))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"scale": np.zeros(2, np.float32)},
+        {"scale": np.ones(3, np.float32)},
+        {"offset": np.array([0, np.nan], np.float32)},
+        {"offset": np.zeros(2, np.float64)},
+    ],
+)
+def test_arrays_that_no_fit_can_have_made_are_refused(damage):
+    good = {"offset": np.zeros(2, np.float32), "scale": np.ones(2, np.float32)}
+    FeatureScaler.from_arrays("minmax", good)
+    with pytest.raises(InputError, match="scaling"):
+        FeatureScaler.from_arrays("minmax", good | damage)
+    with pytest.raises(InputError, match="lacks scale"):
+        FeatureScaler.from_arrays("minmax", {"offset": good["offset"]})
