@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from fgen.classifiers.sklearn_heads import KNNConfig, LinearSVMConfig, LogisticConfig
+from fgen.classifiers.sklearn_heads import KNNConfig, LinearSVMConfig, LogisticConfig, SklearnConfig
 from fgen.classifiers.softmax import SoftmaxConfig
 
-CLASSIFIERS: dict[str, Any] = {
-    config.name: config for config in (SoftmaxConfig, LogisticConfig, LinearSVMConfig, KNNConfig)
+#: name -> frozen config; ``config.build()`` gives an untrained head, and imports scikit-learn where it needs it.
+CLASSIFIERS: dict[str, type[SoftmaxConfig] | type[SklearnConfig]] = {
+    SoftmaxConfig.name: SoftmaxConfig,
+    LogisticConfig.name: LogisticConfig,
+    LinearSVMConfig.name: LinearSVMConfig,
+    KNNConfig.name: KNNConfig,
 }

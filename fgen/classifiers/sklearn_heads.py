@@ -4,86 +4,152 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
+from scipy.special import log_softmax
 
-from fgen.classifiers.softmax import NO_CANDIDATE
-from fgen.data.dataset import Features, iter_blocks
-from fgen.data.scaling import FeatureScaler, Kind
+from fgen.classifiers.softmax import by_class_id, checked_labels, predict_calibrated
+from fgen.data.dataset import Features
+from fgen.data.scaling import FeatureScaler, Kind, as_rows
 from fgen.errors import InputError, require
 
 
 @dataclass(frozen=True, kw_only=True)
 class SklearnConfig:
-    """What the scikit-learn heads share."""
+    """What the scikit-learn heads share; scikit-learn itself is imported when one is trained.
+
+    Attributes:
+        scaling: of the features, fitted on the real rows in an experiment.
+    """
 
     name: ClassVar[str]
+    module: ClassVar[str]
+
     scaling: Kind = "minmax"
 
+    def __post_init__(self) -> None:
+        if self.scaling not in get_args(Kind):
+            raise InputError(f"scaling is {self.scaling!r}", f"one of {', '.join(get_args(Kind))}")
+
     def build(self) -> SklearnHead:
-        """An untrained head."""
+        """An untrained head.
+
+        Raises:
+            MissingExtra: scikit-learn isn't installed.
+        """
+        self.sklearn()
         return SklearnHead(self)
 
+    def sklearn(self) -> Any:
+        """The part of scikit-learn that holds the estimator."""
+        return require(self.module, "sklearn", f"the {self.name!r} classifier")
+
     def estimator(self, seed: int) -> Any:
-        """The scikit-learn estimator."""
+        """An untrained scikit-learn estimator."""
         raise NotImplementedError
 
     def scores(self, estimator: Any, features: np.ndarray) -> np.ndarray:
         """``(n, K)``: the larger the likelier."""
-        return estimator.decision_function(features)
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogisticConfig(SklearnConfig):
-    """Multinomial logistic regression by L-BFGS; ``C`` is the inverse of the L2 penalty."""
+    """Multinomial logistic regression by L-BFGS; its scores are log-probabilities.
+
+    Attributes:
+        C: inverse of the L2 penalty; l2 = 1 / (C N) of the softmax head's ``lbfgs`` is the same problem.
+        max_iter: L-BFGS steps at most.
+    """
 
     name: ClassVar[str] = "logistic"
+    module: ClassVar[str] = "sklearn.linear_model"
+
     C: float = 1.0
-    max_iter: int = 200
+    max_iter: int = 1000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_positive(self, "C", "max_iter")
 
     def estimator(self, seed: int) -> Any:
         """``sklearn.linear_model.LogisticRegression``."""
-        linear_model = require("sklearn.linear_model", "sklearn", f"the classifier {self.name!r}")
-        return linear_model.LogisticRegression(C=self.C, max_iter=self.max_iter, random_state=seed)
+        return self.sklearn().LogisticRegression(C=self.C, max_iter=self.max_iter, random_state=seed)
 
     def scores(self, estimator: Any, features: np.ndarray) -> np.ndarray:
-        """Log-probabilities."""
-        return estimator.predict_log_proba(features)
+        """Log-probabilities, finite where scikit-learn's own take the logarithm of 0."""
+        logits = estimator.decision_function(features)
+        # With two classes scikit-learn gives one column, the second's log-odds.
+        return log_softmax(np.stack([0 * logits, logits], axis=1) if logits.ndim == 1 else logits, axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearSVMConfig(SklearnConfig):
-    """One-against-rest linear support vector machine; ``C`` is the inverse of the L2 penalty."""
+    """One-against-rest linear support vector machine; its scores are distances to the planes, not probabilities.
+
+    Attributes:
+        C: inverse of the L2 penalty.
+        max_iter: steps at most.
+    """
 
     name: ClassVar[str] = "linear_svm"
+    module: ClassVar[str] = "sklearn.svm"
+
     C: float = 1.0
+    max_iter: int = 1000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_positive(self, "C", "max_iter")
 
     def estimator(self, seed: int) -> Any:
         """``sklearn.svm.LinearSVC``."""
-        svm = require("sklearn.svm", "sklearn", f"the classifier {self.name!r}")
-        return svm.LinearSVC(C=self.C, random_state=seed)
+        return self.sklearn().LinearSVC(C=self.C, max_iter=self.max_iter, random_state=seed)
+
+    def scores(self, estimator: Any, features: np.ndarray) -> np.ndarray:
+        """Signed distances to the planes, up to the planes' scale."""
+        signed = estimator.decision_function(features)
+        # With two classes scikit-learn gives one column, positive for the second.
+        return np.stack([-signed, signed], axis=1) if signed.ndim == 1 else signed
 
 
 @dataclass(frozen=True, kw_only=True)
 class KNNConfig(SklearnConfig):
-    """Nearest neighbours, votes weighted by closeness."""
+    """Nearest neighbours; the score of a class is its share of the votes, a neighbour's vote being 1 / distance.
+
+    Attributes:
+        n_neighbors: neighbours asked, or all rows where there are fewer.
+    """
 
     name: ClassVar[str] = "knn"
+    module: ClassVar[str] = "sklearn.neighbors"
+
     n_neighbors: int = 20
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_positive(self, "n_neighbors")
 
     def estimator(self, seed: int) -> Any:
         """``sklearn.neighbors.KNeighborsClassifier``."""
-        neighbors = require("sklearn.neighbors", "sklearn", f"the classifier {self.name!r}")
-        return neighbors.KNeighborsClassifier(n_neighbors=self.n_neighbors, weights="distance")
+        return self.sklearn().KNeighborsClassifier(n_neighbors=self.n_neighbors, weights="distance")
 
     def scores(self, estimator: Any, features: np.ndarray) -> np.ndarray:
-        """The share of the votes."""
+        """Shares of the votes, in [0, 1]."""
+        estimator.n_neighbors = min(self.n_neighbors, estimator.n_samples_fit_)
         return estimator.predict_proba(features)
 
 
 class SklearnHead:
-    """The interface of :class:`fgen.classifiers.softmax.SoftmaxClassifier` over a scikit-learn estimator."""
+    """The interface of :class:`fgen.classifiers.softmax.SoftmaxClassifier` over a scikit-learn estimator.
+
+    Attributes:
+        classes_: ``(K,)`` ascending ids of the classes that had rows.
+        n_classes_: how many ids there are in the caller's numbering.
+        scaler: the scaling of the features.
+        estimator: the trained scikit-learn object.
+    """
 
     def __init__(self, config: SklearnConfig) -> None:
         self.config = config
@@ -91,45 +157,64 @@ class SklearnHead:
     def fit(
         self,
         features: Features,
-        labels: np.ndarray,
+        labels: Any,
         *,
-        classes: np.ndarray | None = None,
+        classes: Any | None = None,
+        n_classes: int | None = None,
         seed: int = 0,
         scaling_rows: Features | None = None,
+        progress: bool = False,
     ) -> SklearnHead:
-        """Train on raw features ``(N, D)`` with class ids ``(N,)``; they are held in memory.
+        """Train on raw features ``(N, D)`` with class ids ``(N,)``; a scaled copy is held in memory.
 
-        ``classes`` without a row can't be learnt by scikit-learn and are never predicted.
+        Arguments and errors as in :meth:`fgen.classifiers.softmax.SoftmaxClassifier.fit`, but for two: a class of
+        ``classes`` without a row can't be learnt by scikit-learn, and is scored as no candidate; there is no bar.
         """
-        self.scaler = FeatureScaler.fit(self.config.scaling, features if scaling_rows is None else scaling_rows)
-        scaled = np.concatenate([self.scaler.apply(block) for block in iter_blocks(features)])
-        if not np.isfinite(scaled).all():
-            raise InputError("features hold NaN or infinities", "finite numbers")
-        if len(np.unique(labels)) < 2:
-            raise InputError("there is 1 class to tell apart", "at least 2")
+        features = as_rows(features)
+        labels, _, n_classes = checked_labels(labels, len(features), classes, n_classes)
+        fitted_on = features if scaling_rows is None else as_rows(scaling_rows)
+        if fitted_on.shape[1] != features.shape[1]:
+            raise InputError(f"scaling_rows has {fitted_on.shape[1]} columns", f"{features.shape[1]}, as features has")
+        scaler = FeatureScaler.fit(self.config.scaling, fitted_on)
+        scaled = np.concatenate([block for _, block in scaler.blocks(features)])
         self.estimator = self.config.estimator(seed).fit(scaled, labels)
-        self.classes_ = self.estimator.classes_
+        self.scaler, self.classes_, self.n_classes_ = scaler, self.estimator.classes_, n_classes
         return self
 
     def decision_function(self, features: Features) -> np.ndarray:
-        """Scores ``(N, K)`` in the order of :attr:`classes_`; the larger the likelier."""
-        blocks = [self.config.scores(self.estimator, self.scaler.apply(block)) for block in iter_blocks(features)]
-        scores = np.concatenate(blocks)
-        # With two classes scikit-learn gives one column, positive for the second.
-        return np.stack([-scores, scores], axis=1) if scores.ndim == 1 else scores
-
-    def scores(self, features: Features, n_classes: int) -> np.ndarray:
-        """Scores ``(N, n_classes)`` by class id."""
-        result = np.full((len(features), n_classes), NO_CANDIDATE, dtype=np.float32)
-        result[:, self.classes_] = np.maximum(self.decision_function(features), NO_CANDIDATE)
+        """Scores ``(N, K)`` in the order of :attr:`classes_`; the larger the likelier, see the configs."""
+        if not hasattr(self, "estimator"):
+            raise InputError("the head hasn't been trained", "fit() first")
+        features = as_rows(features)
+        if features.shape[1] != self.scaler.dim:
+            raise InputError(f"features have {features.shape[1]} columns", f"{self.scaler.dim}, as in training")
+        result = np.empty((len(features), len(self.classes_)), dtype=np.float32)
+        for start, block in self.scaler.blocks(features):
+            result[start : start + len(block)] = self.config.scores(self.estimator, block)
         return result
 
-    def predict(self, features: Features) -> np.ndarray:
-        """The best class id of each row, ``(N,)``."""
-        return self.classes_[self.decision_function(features).argmax(axis=1)]
+    def scores(self, features: Features, n_classes: int | None = None) -> np.ndarray:
+        """Scores ``(N, n_classes)`` by class id, ``NO_CANDIDATE`` for classes that had no row."""
+        result = self.decision_function(features)
+        return by_class_id(result, self.classes_, self.n_classes_ if n_classes is None else n_classes)
+
+    def predict(self, features: Features, gamma: float = 0.0, seen: Any | None = None) -> np.ndarray:
+        """The best class id of each row, ``(N,)``, after ``gamma`` is taken from the scores of ``seen`` classes.
+
+        A gamma has the unit of the head's own scores: nats here, shares of votes or distances there.
+        """
+        return predict_calibrated(self.decision_function(features), self.classes_, gamma, seen)
 
     def save(self, path: str | Path) -> None:
-        """Not possible: scikit-learn's models can only be pickled, and fgen never unpickles."""
+        """Not possible: scikit-learn's objects can only be pickled, and fgen never unpickles."""
         raise InputError(
-            f"the classifier {self.config.name!r} can't be saved without pickle", "classifier.name = 'softmax'"
+            f"the {self.config.name!r} classifier can't be saved: scikit-learn's objects are only ever pickled",
+            "a head of safetensors and JSON",
+            "Use the classifier 'softmax'",
         )
+
+
+def _require_positive(config: Any, *names: str) -> None:
+    for name in names:
+        if not 0 < getattr(config, name) < np.inf:
+            raise InputError(f"{name} is {getattr(config, name)}", "a number above 0")
