@@ -16,6 +16,13 @@ from fgen.errors import InputError
 MAX_COMPRESSION = 1100
 MAX_CHUNK_BYTES = 1 << 30
 MAX_NAME_BYTES = 1 << 14
+HEADER_BYTES = 1 << 16
+HEAP_MAGIC = b"GCOL"
+MAX_HEAP_INDEX = 1 << 16
+
+#: What stands for a string of variable length, which lies elsewhere in the file. HDF5 allocates the length, up to
+#: 4 GiB, and fills it with zeros before it looks whether the string is there.
+HEAP_ENTRY = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])
 
 
 def member(group: h5py.Group, name: str) -> Any:
@@ -101,17 +108,13 @@ def texts(found: h5py.Dataset) -> list[str]:
 
 
 def _refuse_long_texts(found: h5py.Dataset) -> None:
-    """Strings of variable length lie elsewhere in the file; here lie length, address and index of each.
-
-    HDF5 allocates the length, up to 4 GiB, before it looks whether the string is there.
-    """
+    """Refuse by the lengths that stand in place of strings of variable length."""
     offset = found.id.get_offset()
     if h5py.check_string_dtype(found.dtype).length is not None or found.chunks is not None or offset is None:
         return
-    entry = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])
-    if found.id.get_type().get_size() != entry.itemsize or not found.size:
+    if found.id.get_type().get_size() != HEAP_ENTRY.itemsize or not found.size:
         return
-    lengths = np.memmap(found.file.filename, dtype=entry, mode="r", offset=offset, shape=found.shape)["length"]
+    lengths = np.memmap(found.file.filename, dtype=HEAP_ENTRY, mode="r", offset=offset, shape=found.shape)["length"]
     if lengths.max() > MAX_NAME_BYTES:
         raise InputError(f"{found.name!r} has a string of {lengths.max():,} bytes", f"at most {MAX_NAME_BYTES:,}")
 
@@ -131,8 +134,46 @@ def text(value: Any, name: str) -> str:
 
 
 def open_read(path: Path) -> h5py.File:
-    """The file for reading; never locked, so that a read-only disk or a second reader is no obstacle."""
-    return h5py.File(path, "r", locking=False)
+    """The file for reading; never locked, so that a read-only disk or a second reader is no obstacle.
+
+    Raises:
+        InputError: an attribute claims a text of more than 16 KiB.
+    """
+    file = h5py.File(path, "r", locking=False)
+    try:
+        _refuse_long_attributes(file, path)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _refuse_long_attributes(file: h5py.File, path: Path) -> None:
+    """The texts of attributes, found in the bytes after the root's header: only there are their lengths to be had."""
+    base = file.userblock_size
+    with open(path, "rb") as raw:
+        raw.seek(base + h5py.h5o.get_info(file.id).addr)
+        header = _without_heaps(raw.read(HEADER_BYTES))
+        if len(header) < HEAP_ENTRY.itemsize:
+            return
+        anywhere = np.lib.stride_tricks.sliding_window_view(header, HEAP_ENTRY.itemsize)
+        entries = np.ascontiguousarray(anywhere).view(HEAP_ENTRY).ravel()
+        entries = entries[(entries["length"] > MAX_NAME_BYTES) & (entries["index"] - 1 < MAX_HEAP_INDEX)]
+        inside = (entries["address"] > 0) & (entries["address"] < os.path.getsize(path)) & (entries["address"] % 8 == 0)
+        for address in np.unique(entries["address"][inside]):
+            raw.seek(base + int(address))
+            if raw.read(4) == HEAP_MAGIC:
+                raise InputError(f"{path} has an attribute that claims a text of more than {MAX_NAME_BYTES:,} bytes")
+
+
+def _without_heaps(data: bytes) -> np.ndarray:
+    """The bytes with zeros for the heaps of texts among them, where anything may look like anything."""
+    cleared, start = np.frombuffer(data, np.uint8).copy(), data.find(HEAP_MAGIC)
+    while start >= 0:
+        stop = start + max(4, int.from_bytes(data[start + 8 : start + 16], "little"))
+        cleared[start:stop] = 0
+        start = data.find(HEAP_MAGIC, stop)
+    return cleared
 
 
 def _listing(group: h5py.Group) -> str:

@@ -210,6 +210,22 @@ def test_an_h5_that_points_outside_or_claims_too_much_is_refused(toy, tmp_path, 
         load_dataset(tmp_path / "x.h5")
 
 
+@pytest.mark.parametrize("text", [b"fgen-dataset", b"class 03"])
+def test_a_text_that_claims_gigabytes_is_refused_before_hdf5_allocates_them(toy, tmp_path, text):
+    """A text of variable length is a length, the address of a heap, and its number there."""
+    path = tmp_path / "x.h5"
+    save_dataset(toy, path)
+    content = bytearray(path.read_bytes())
+    heap = content.rindex(b"GCOL", 0, content.index(text))
+    number = int.from_bytes(content[content.index(text) - 16 :][:2], "little")
+    reference = heap.to_bytes(8, "little") + number.to_bytes(4, "little")
+    at = content.index(len(text).to_bytes(4, "little") + reference)
+    content[at : at + 4] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"text of more than 16,384 bytes|string of 4,294,967,295 bytes"):
+        load_dataset(path)
+
+
 def test_a_bank_given_as_a_data_set_is_sent_where_it_belongs(tmp_path):
     with h5py.File(tmp_path / "bank.h5", "w") as file:
         file.attrs["format"] = "fgen-bank"
