@@ -17,7 +17,11 @@ from pathlib import Path
 
 from fgen.errors import InputError, Interrupted
 
-FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EFBIG: "a file would be too big"}
+FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file would be too big",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

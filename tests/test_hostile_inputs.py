@@ -4,8 +4,8 @@
 and the file it used lies in the folder the message names.
 """
 
-import importlib.util
 import os
+import shutil
 import signal
 import struct
 import time
@@ -17,8 +17,8 @@ import pytest
 import scipy.io
 
 from fgen import cli
-from fgen.config import read_toml
-from fgen.data.files import load_dataset, save_dataset
+from fgen.data.bank import FeatureBank
+from fgen.data.files import save_dataset
 from fgen.data.tables import read_embeddings_csv, read_features
 from fgen.data.toy import make_toy
 from fgen.errors import InputError
@@ -41,14 +41,8 @@ seeds = [0, 1]
 """
 
 
-def read_data(source):
-    assert read_toml(source) if source.endswith(".toml") else load_dataset(source).fingerprint
-
-
-#: Doors below the shell's: these two need a run folder there.
+#: Doors below the shell's, where these two need a run folder.
 DOORS = {"read-embeddings": read_embeddings_csv, "read-features": read_features}
-if importlib.util.find_spec("fgen.data.bank") is None:  # the shell can't work yet
-    DOORS |= {"inspect": read_data, "convert": lambda source, target: save_dataset(load_dataset(source), target)}
 
 
 def attempt(command):
@@ -241,6 +235,12 @@ def originals(tmp_path_factory):
                     file.create_dataset(key, data=np.array([refs], dtype=h5py.ref_dtype), dtype=h5py.ref_dtype)
                 else:
                     file[key] = value.T
+    plan = {"counts": np.full(6, 4), "feature_dim": 3, "seen": np.arange(6) < 4, "seed": 0, "config": {"a": 1}}
+    with FeatureBank.create(
+        folder / "bank.h5", class_names=toy.class_names, class_embeddings=toy.class_embeddings, **plan
+    ) as bank:
+        for label in range(6):
+            bank.write(label, toy.features[toy.labels == label])
     np.save(folder / "x.npy", toy.features)
     rows = [",".join([name, *map(str, row)]) for name, row in zip(toy.class_names, toy.class_embeddings, strict=True)]
     (folder / "x.csv").write_text("name,a,b\n" + "\n".join(rows))
@@ -257,6 +257,7 @@ SUBJECTS = {
     "hdf5/att_splits.mat": "inspect",
     "x.h5": "inspect",
     "chunked.h5": "inspect",
+    "bank.h5": "inspect",
     "x.npz": "inspect",
     "packed.npz": "inspect",
     "x.npy": "read-features",
@@ -338,6 +339,37 @@ def test_a_refused_conversion_leaves_nothing_behind(originals, tmp_path, subject
     assert check(tmp_path, ["convert", str(whole), str(tmp_path / "new.h5")], "the target exists") == 2
     assert check(tmp_path, ["convert", str(whole), str(tmp_path / "new.csv")], "an unknown form") == 2
     assert check(tmp_path, ["convert", str(whole), str(tmp_path / "no" / "new.h5")], "no such folder") == 2
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["evaluate", "x.h5", "--dataset", "x.h5"],
+        ["evaluate", "bank.h5", "--dataset", "bank.h5"],
+        ["evaluate", "bank.h5", "--dataset", "toy"],
+        ["evaluate", "bank.h5", "--dataset", "emoji"],
+        ["evaluate", "bank.h5", "--dataset", "x.npz", "--run", "pair"],
+        ["evaluate", "bank.h5", "--dataset", "x.npz", "--classifier", "oracle"],
+        ["evaluate", "cut.h5", "--dataset", "x.npz"],
+        ["convert", "bank.h5", "new.npz"],
+        ["convert", "x.toml", "new.npz"],
+        ["run", "x.h5"],
+        ["run", "x.csv"],
+        ["run", "pair"],
+        ["run", "x.toml", "--set", "model.name=clswgann"],
+        ["run", "x.toml", "--set", "model.lr=fast"],
+        ["run", "x.toml", "--set", "dataset.name=zoo"],
+        ["run", "x.toml", "--set", "dataset.path=pair"],
+        ["inspect", "pair/res101.mat/.."],
+    ],
+    ids=" ".join,
+)
+def test_parts_that_do_not_belong_together_are_refused(originals, tmp_path, monkeypatch, command):
+    shutil.copytree(originals, tmp_path, dirs_exist_ok=True)
+    whole = (tmp_path / "bank.h5").read_bytes()
+    (tmp_path / "cut.h5").write_bytes(whole[: len(whole) // 2])
+    monkeypatch.chdir(tmp_path)
+    assert check(tmp_path, command, "what doesn't belong together") == 2
 
 
 ODD_PATHS = ["", ".", "/", "/dev/zero", "/dev/null", "nowhere", "x" * 5000, "a\nb", "a\0b", "~", "x.h5/y", "toy/"]
