@@ -85,7 +85,9 @@ class RunDirectory:
         room = cls(path)
         if room.config.exists():
             if not resume:
-                raise InputError(f"{path} already holds a run", "a new folder", "Add --resume to go on, or choose --out")
+                raise InputError(
+                    f"{path} already holds a run", "a new folder", "Add --resume to go on, or choose --out"
+                )
             if read_toml(room.config) != config:
                 raise InputError(
                     f"{path} was started with another config",
@@ -190,7 +192,8 @@ class RunResult:
         """A table for the terminal, in percent."""
         facts = self.description
         head = (
-            f"{facts['model']} on {facts['dataset']['name']}: protocol {facts['protocol']}, setting {facts['setting']}, "
+            f"{facts['model']} on {facts['dataset']['name']}: protocol {facts['protocol']}, "
+            f"setting {facts['setting']}, "
             f"{len(facts['seeds'])} seed{'s' if len(facts['seeds']) > 1 else ''}"
         )
         lines = [head]
@@ -209,7 +212,9 @@ def format_score(score: dict[str, Any]) -> str:
     mean, low, high = (score.get(key) for key in ("mean", "low", "high"))
     if mean is None:
         return "-"
-    return f"{100 * mean:.1f}" if low is None else f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    return (
+        f"{100 * mean:.1f}" if low is None or high is None else f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    )
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -217,7 +222,9 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[k]) for row in (header, *rows)) for k in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:
-        padded = (cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(cells, widths, strict=True)))
+        padded = (
+            cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(cells, widths, strict=True))
+        )
         return "  ".join(padded).rstrip()
 
     return "\n".join([line(header), "  ".join("-" * w for w in widths), *map(line, rows)])
@@ -237,6 +244,7 @@ def write_metrics(path: Path, phases: Mapping[str, Sequence[dict[str, Any]]]) ->
 
 def write_predictions(path: Path, predictions: Predictions, scores: GZSLScores) -> None:
     """``predictions.npz``: what was predicted for each test row, and the accuracy of each class."""
+    assert scores.per_class_T1 is not None  # the protocol always has scores of the unseen classes alone
     with atomic_file(path) as temporary, Path(temporary).open("wb") as file:
         np.savez_compressed(
             file,
@@ -263,4 +271,3 @@ def git_commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip() or None
     except (OSError, subprocess.SubprocessError):
         return None
-

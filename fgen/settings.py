@@ -122,7 +122,9 @@ class ExperimentConfig:
             model=_build_named({**MODELS, **BASELINES}, mapping.get("model", {}), "model"),
             train=build(TrainConfig, mapping.get("train", {}), "train"),
             bank=build(BankConfig, mapping.get("bank", {}), "bank"),
-            classifier=_build_named(CLASSIFIERS, {"name": "softmax"} | dict(mapping.get("classifier", {})), "classifier"),
+            classifier=_build_named(
+                CLASSIFIERS, {"name": "softmax"} | dict(mapping.get("classifier", {})), "classifier"
+            ),
             protocol=build(ProtocolConfig, mapping.get("protocol", {}), "protocol"),
             paper=dict(mapping.get("paper", {})),
             ours=dict(mapping.get("ours", {})),

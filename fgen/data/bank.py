@@ -257,7 +257,7 @@ def _config(file: h5py.File) -> dict[str, Any]:
 def _torch_dataset(bank: FeatureBank) -> Any:
     import torch
 
-    class BankRows(torch.utils.data.Dataset):  # type: ignore[type-arg]
+    class BankRows(torch.utils.data.Dataset):
         """Rows of a bank."""
 
         def __len__(self) -> int:

@@ -108,9 +108,7 @@ def _refuse_leaks(labels: np.ndarray, splits: Splits) -> None:
         raise InputError(f"class {stray[0]} is in 'test_seen' and has no row in 'trainval'", "only seen classes there")
 
 
-def _class_partition(
-    labels: np.ndarray, splits: Splits, seed: int, notes: list[str]
-) -> tuple[np.ndarray, np.ndarray]:
+def _class_partition(labels: np.ndarray, splits: Splits, seed: int, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """``train`` and ``val``: a partition of trainval by class."""
     trainval = splits["trainval"]
     if "train" in splits and "val" in splits:

@@ -68,6 +68,7 @@ class CLSWGAN(FeatureGenerator):
             scaling=config.feature_scaling,
         ).fit(data.features, data.labels, seed=seed)
         classifier = self.networks["classifier"]
+        assert isinstance(classifier, nn.Linear)
         with torch.no_grad():
             classifier.weight.copy_(head.weight)
             classifier.bias.copy_(head.bias)

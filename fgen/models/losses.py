@@ -33,9 +33,7 @@ def gradient_penalty(
     return _distance_from_one(gradient)
 
 
-def critic_terms(
-    critic: Critic, real: Tensor, fake: Tensor, condition: Tensor, alpha: Tensor
-) -> tuple[Tensor, Tensor]:
+def critic_terms(critic: Critic, real: Tensor, fake: Tensor, condition: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
     """The Wasserstein term and the penalty of a one-hidden-layer critic, in closed form.
 
     The same values and parameter gradients as ``fake.mean() - real.mean()`` with

@@ -65,9 +65,7 @@ def test_gradient_penalty_is_the_textbook_formula_row_by_row(batch, critic):
 def test_a_critic_blind_to_its_features_has_a_finite_penalty(batch, critic):
     with torch.no_grad():
         critic.hidden.weight.zero_()
-    _, penalty = losses.critic_terms(
-        critic, batch["real"], batch["fake"].detach(), batch["condition"], batch["alpha"]
-    )
+    _, penalty = losses.critic_terms(critic, batch["real"], batch["fake"].detach(), batch["condition"], batch["alpha"])
     assert all(torch.isfinite(g).all() for g in gradients(penalty, critic))
 
 
