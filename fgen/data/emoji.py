@@ -32,6 +32,7 @@ def load_emoji() -> ZSLDataset:
         class_names=stored["class_names"].tolist(),
         splits={name: stored[f"split_{name}"].astype(np.int64) for name in SPLIT_NAMES},
         name="emoji",
+        embedding=("sentence",),
     )
 
 
@@ -39,16 +40,18 @@ def emoji_card() -> dict[str, Any]:
     """What the data set knows beyond features and labels.
 
     Returns:
-        ``designs`` (names), ``design`` (``(N,)`` index of each row's design), ``subgroups`` (C names),
-        ``imagenet_overlap`` (``(C,)`` bool: an ImageNet-1k label names the class too), ``keywords`` (K names).
+        ``designs`` (names), ``design`` (``(N,)`` index of each row's design), ``subgroup`` (C names),
+        ``imagenet_overlap`` (``(C,)`` bool: an ImageNet-1k label names the class too), ``keywords`` (K names) and
+        ``credits`` (for each design: author, licence and address).
     """
     stored = _stored()
     return {
         "designs": stored["designs"].tolist(),
         "design": stored["design"].astype(np.int64),
-        "subgroups": stored["subgroups"].tolist(),
-        "imagenet_overlap": stored["imagenet_overlap"],
+        "subgroup": stored["subgroups"].tolist(),
+        "imagenet_overlap": stored["imagenet_overlap"].copy(),
         "keywords": stored["keywords"].tolist(),
+        "credits": stored["credits"].tolist(),
     }
 
 
