@@ -80,7 +80,8 @@ def write_bank(
         for k, synthetic in zip(wanted, generated, strict=True):
             if real_counts[k] and real is not None:
                 writer.write(k, real.rows(rows[real_labels == k]), start=0)
-            writer.write(k, synthetic, start=int(real_counts[k]))
+            if len(synthetic):  # a class may have real rows alone
+                writer.write(k, synthetic, start=int(real_counts[k]))
             bar.update(len(synthetic))
         bar.close()
 

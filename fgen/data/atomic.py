@@ -48,8 +48,8 @@ def replace_directory(path: str | Path) -> Iterator[Path]:
             os.replace(path, _aside(path))
         os.replace(partial, path)
         _flush(path.parent)
-        shutil.rmtree(_aside(path), ignore_errors=True)
     finally:
+        settle(path)
         shutil.rmtree(partial, ignore_errors=True)
 
 

@@ -172,7 +172,9 @@ class FeatureBank:
             return np.asarray(self.features, dtype=np.float32), self.labels.astype(np.int64)
         ids = [self._position(key) for key in (classes.tolist() if isinstance(classes, np.ndarray) else classes)]
         rows = [self[k] for k in ids]
-        return np.concatenate(rows), np.repeat(np.array(ids, dtype=np.int64), [len(block) for block in rows])
+        nothing = np.empty((0, self.features.shape[1]), dtype=np.float32)
+        labels = np.repeat(np.array(ids, dtype=np.int64), [len(block) for block in rows])
+        return np.concatenate([nothing, *rows]), labels
 
     def torch_dataset(self) -> Any:
         """A torch ``Dataset`` of ``(feature, label)`` that reads whole batches at once."""

@@ -20,6 +20,9 @@ from fgen.errors import InputError
 
 FORMAT = "fgen-bank"
 VERSION = 1
+LIBVER = ("earliest", "v110")
+#: More than HDF5 needs to describe the features.
+HEADER_ROOM = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -165,9 +168,36 @@ def bank_writer(path: Path, plan: BankPlan, *, overwrite: bool) -> Iterator[Bank
 
 
 def _allocate(partial: Path, plan: BankPlan) -> None:
-    """A file with everything but the features, whose room is taken on the disk already."""
+    """A file with everything but the features, whose room is taken on the disk already.
+
+    HDF5 answers a full disk with broken handles and even a crash, so it only writes where there is room for sure.
+    """
     partial.unlink(missing_ok=True)
-    with h5py.File(partial, "w", libver=("earliest", "v110")) as file:
+    skeleton = _skeleton(plan)
+    shape = (int(plan.counts.sum()), plan.feature_dim)
+    room = len(skeleton) + shape[0] * shape[1] * np.dtype(plan.dtype).itemsize + HEADER_ROOM
+    try:
+        with partial.open("xb") as file:
+            os.posix_fallocate(file.fileno(), 0, room)
+            _write_at(file.fileno(), skeleton, 0)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    with h5py.File(partial, "r+", libver=LIBVER) as file:
+        layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        layout.set_layout(h5py.h5d.CONTIGUOUS)
+        layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        layout.set_obj_track_times(False)  # a time of day would make every bank's bytes its own
+        kind = h5py.h5t.py_create(np.dtype(f"<{plan.dtype}"))
+        h5py.h5d.create(file.id, b"features", kind, h5py.h5s.create_simple(shape), dcpl=layout)
+    with partial.open("r+b") as file:
+        os.fsync(file.fileno())
+
+
+def _skeleton(plan: BankPlan) -> bytes:
+    """An HDF5 file of all but the features."""
+    with h5py.File("skeleton", "w", driver="core", backing_store=False, libver=LIBVER) as file:
         attributes = {
             "format": FORMAT,
             "format_version": VERSION,
@@ -185,18 +215,10 @@ def _allocate(partial: Path, plan: BankPlan) -> None:
         file["seen"] = plan.seen.astype(bool)
         file["class_embeddings"] = plan.class_embeddings.astype("<f4")
         file.create_dataset("class_names", data=list(plan.class_names), dtype=h5py.string_dtype())
-        file.create_dataset("config", data=plan.config_json, dtype=h5py.string_dtype())
-        shape = (int(plan.counts.sum()), plan.feature_dim)
-        layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        layout.set_layout(h5py.h5d.CONTIGUOUS)
-        layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-        layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-        kind = h5py.h5t.py_create(np.dtype(f"<{plan.dtype}"))
-        h5py.h5d.create(file.id, b"features", kind, h5py.h5s.create_simple(shape), dcpl=layout)
-    with partial.open("r+b") as file:
-        size = os.fstat(file.fileno()).st_size
-        os.posix_fallocate(file.fileno(), 0, size)
-        os.fsync(file.fileno())
+        config = plan.config_json.encode()
+        file.create_dataset("config", data=config, dtype=h5py.string_dtype(length=len(config)))
+        file.flush()
+        return bytes(file.id.get_file_image())
 
 
 def _features_offset(partial: Path) -> int:
