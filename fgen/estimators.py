@@ -6,6 +6,7 @@ Without scikit-learn the class still works; with ``fgen[sklearn]`` it is a full 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from fgen.classifiers.heads import Heads, train_heads
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
-from fgen.protocol import choose_epochs, embedding_config, representation
+from fgen.protocol import choose_epochs, embedding_config, fit, representation
 from fgen.settings import ExperimentConfig
 
 try:
@@ -75,7 +76,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         n_per_class: features generated for each unseen class.
         calibrate: choose the number of epochs and the handicap of the seen classes on a fifth of the seen classes,
             held out in a training of its own, which doubles the time. Without it a generator's head sees few rows as
-            unseen.
+            unseen. With fewer than 3 seen classes, or 5 rows in each, there is nothing to hold out, and a warning.
         train: device, threads, precision.
         random_state: seed of every random number.
         verbose: show bars.
@@ -136,18 +137,11 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         config = self._config()
         seed = self.random_state
         settings, self.gamma_ = config.model, 0.0
-        if self.calibrate and len(dataset.unseen):
+        if self.calibrate and len(dataset.unseen) and _can_hold_out(dataset):
             choice = choose_epochs(config, dataset, seed, progress=self.verbose)
             settings, self.gamma_ = replace(settings, epochs=choice["epochs"], steps=None), float(choice["gamma"])
-        self.generator_ = settings.build(embedding_config(config, dataset)).fit(
-            X,
-            ids,
-            embeddings,
-            seed=seed,
-            class_names=names,
-            train_config=config.train,
-            progress=self.verbose,
-        )
+        model = settings.build(embedding_config(config, dataset))
+        self.generator_ = fit(model, config, dataset, seed, None, self.verbose)
         self._train_heads(config, dataset, seed)
         self.seen_, self.unseen_ = self.classes_[dataset.seen], self.classes_[dataset.unseen]
         self._seen_ids = dataset.seen
@@ -174,7 +168,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable label ``(N,)``, among seen and unseen classes."""
-        return self.classes_[self.decision_function(X).argmax(axis=1)]
+        best = self.decision_function(X).argmax(axis=1)
+        return self.classes_[best]
 
     def _described(self) -> tuple[np.ndarray, np.ndarray]:
         """Labels ``(C,)`` and embeddings ``(C, A)``."""
@@ -182,8 +177,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         if given is None:
             raise InputError("class_embeddings is missing", "a matrix (C, A), or a dict from label to embedding")
         if isinstance(given, Mapping):
-            return np.array(list(given)), np.array([np.asarray(row, dtype=np.float32) for row in given.values()])
-        embeddings = np.asarray(given, dtype=np.float32)
+            return np.array(list(given)), _matrix(list(given.values()))
+        embeddings = _matrix(given)
         labels = np.arange(len(embeddings)) if self.classes is None else np.asarray(self.classes)
         if labels.shape != (len(embeddings),):
             raise InputError(f"classes has shape {labels.shape}", f"({len(embeddings)},), one for each embedding")
@@ -213,3 +208,25 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         self.heads_: Heads = train_heads(
             config.classifier, dataset, synthetic, labels, seed=seed, represent=represent, with_zsl=False
         )
+
+
+def _matrix(rows: Any) -> np.ndarray:
+    try:
+        return np.asarray(rows, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise InputError(
+            "class_embeddings isn't a matrix", "a row of numbers for each class, all of the same length"
+        ) from None
+
+
+def _can_hold_out(dataset: ZSLDataset) -> bool:
+    """Whether classes, and rows of the other classes, can be spared to calibrate on; warns if not."""
+    task = dataset.validation() if len(dataset.splits["val"]) else None
+    if task is not None and len(task.seen) > 1 and len(task.splits["test_seen"]):
+        return True
+    warnings.warn(
+        f"{len(dataset.seen)} seen classes with {len(dataset.labels)} rows are too few to calibrate on: "
+        "seen classes have no handicap, and all epochs are trained",
+        stacklevel=3,
+    )
+    return False

@@ -87,6 +87,8 @@ class Recogniser:
             InputError: the run isn't finished, or has no saved head.
         """
         room = RunDirectory.open(run).first_seed()
+        if not room.head.exists():
+            raise InputError(f"{run} has no saved head", "a finished run whose classifier.name is 'softmax'")
         model = load_model(room.model)
         head = SoftmaxClassifier.load(room.head)
         with FeatureBank.open(room.bank) as bank:

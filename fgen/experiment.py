@@ -17,7 +17,7 @@ from fgen.data.files import load_dataset
 from fgen.data.rows import SelectedRows
 from fgen.errors import InputError
 from fgen.models import MODELS
-from fgen.models.engine import time_step, training_bytes
+from fgen.models.engine import choose_device, time_step, training_bytes
 from fgen.protocol import new_model, run_baseline, run_generator, selection_task, train_final
 from fgen.results import RunDirectory, RunResult, SeedOutcome, git_commit
 from fgen.scores.stats import summarise
@@ -57,6 +57,7 @@ def run(
             return replace(run(config, out=Path(folder) / "run", progress=progress), out=None)
     dataset = load_task(config)
     task = selection_task(config, dataset)
+    _refuse_what_is_lacking(config)
     for part in (dataset, task):
         _refuse_untestable(part)
     directory = RunDirectory.create(Path(out), config.to_mapping(), resume=resume)
@@ -83,6 +84,7 @@ def train_only(
     if config.model.name in BASELINES:
         raise InputError(f"model.name is {config.model.name!r}, a baseline", f"a generator: {', '.join(MODELS)}")
     dataset = load_task(config)
+    _refuse_what_is_lacking(config)
     directory = RunDirectory.create(Path(out), config.to_mapping(), resume=resume)
     announce(config, dataset, phases=(dataset,))
     for seed in config.protocol.seeds:
@@ -145,6 +147,12 @@ def describe(config: ExperimentConfig, dataset: ZSLDataset, outcomes: Sequence[S
         "git_commit": git_commit(),
         "config": config.to_mapping(),
     }
+
+
+def _refuse_what_is_lacking(config: ExperimentConfig) -> None:
+    """A device or an optional library that isn't there is told of before a run folder is made, not hours later."""
+    choose_device(config.train.device)
+    config.classifier.build()
 
 
 def _refuse_untestable(task: ZSLDataset) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.data.dataset import ZSLDataset
 from fgen.data.rows import SelectedRows, StackedRows
 from fgen.scores.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_class_accuracy, predict_classes
@@ -29,10 +30,10 @@ class Heads:
     zsl: Any | None = None
 
     def save(self, gzsl: Path, zsl: Path) -> None:
-        """Write each head to its folder."""
-        self.gzsl.save(gzsl)
-        if self.zsl is not None:
-            self.zsl.save(zsl)
+        """Write each head to its folder; scikit-learn's can only be pickled, and so aren't kept."""
+        for head, folder in ((self.gzsl, gzsl), (self.zsl, zsl)):
+            if isinstance(head, SoftmaxClassifier):
+                head.save(folder)
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def train_heads(
         represent: the method's map from raw features to the space of its heads.
         with_zsl: also train the head over the unseen classes.
     """
-    if getattr(config, "batch_size", 0) is None:
+    if getattr(config, "batch_size", 0) is None and len(synthetic_labels):
         config = replace(config, batch_size=int(np.bincount(synthetic_labels).max()))
     rows = task.splits["trainval"]
     real: Any = SelectedRows(task.features, rows)

@@ -1,0 +1,520 @@
+"""Every command of the shell door, in-process, on toy data: what it writes, prints and refuses."""
+
+import csv
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import fgen
+from fgen.cli import main
+from fgen.data.bank import FeatureBank
+from fgen.data.files import load_dataset, save_dataset
+from fgen.data.toy import toy_world
+from fgen.models.storage import load_model
+from fgen.scores.accuracy import harmonic_mean
+
+CONFIG = """
+[dataset]
+name = "toy"
+
+[model]
+name = "clswgan"
+epochs = 2
+hidden_dim = 16
+noise_dim = 4
+cls_epochs = 3
+
+[bank]
+n_per_class = 20
+
+[protocol]
+evaluations = 2
+calibrate = true
+seeds = [3, 1]
+"""
+SCORES = ("T1", "U", "S", "H", "AUSUC")
+CLASSIFIERS = ("softmax", "logistic", "linear_svm", "knn")
+
+
+class Shell:
+    """Runs commands; keeps what the last one printed."""
+
+    def __init__(self, capsys):
+        self.capsys = capsys
+
+    def __call__(self, *argv):
+        self.capsys.readouterr()
+        code = main([str(word) for word in argv])
+        self.out, self.err = self.capsys.readouterr()
+        return code
+
+    def refuses(self, *argv):
+        """The one message with which a command is refused."""
+        assert self(*argv) == 2
+        assert "Traceback" not in self.err
+        (message,) = self.err.splitlines()
+        assert message.startswith("fgen: ")
+        assert message.endswith((".", "?"))
+        assert self.out == ""
+        return message
+
+
+@pytest.fixture
+def shell(capsys):
+    return Shell(capsys)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "toy.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run_dir(config, tmp_path_factory):
+    """A finished run whose first seed isn't the smallest."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["run", str(config), "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return load_dataset("toy")
+
+
+@pytest.fixture(scope="module")
+def perfect_bank(tmp_path_factory):
+    """Features of the unseen classes drawn from the truth, so that a head on them must be about as good as it gets."""
+    world, draw = toy_world(), np.random.default_rng(0)
+    data, path = world.dataset, tmp_path_factory.mktemp("bank") / "perfect.h5"
+    seen = np.isin(np.arange(data.n_classes), data.seen)
+    with FeatureBank.create(
+        path,
+        class_names=data.class_names,
+        class_embeddings=data.class_embeddings,
+        counts=np.where(seen, 0, 100),
+        feature_dim=data.feature_dim,
+        seen=seen,
+        seed=0,
+        config={},
+    ) as writer:
+        for k in data.unseen:
+            writer.write(k, (world.means[k] + world.sigma * draw.normal(size=(100, 16))).astype(np.float32))
+    return path, world.optimum()
+
+
+# run and train
+
+
+def test_run_prints_a_table_and_where_it_left_the_run(shell, config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert shell("run", config, "--set", "protocol.seeds=[0]", "--set", "model.epochs=1") == 0
+    lines = shell.out.splitlines()
+    assert lines[0] == "clswgan on toy: protocol honest, setting gzsl, 1 seed"
+    assert lines[1].split() == list(SCORES)
+    assert lines[-1] == "run folder: runs/toy"
+    result = json.loads((tmp_path / "runs/toy/result.json").read_text())
+    assert lines[3].split()[1] == f"{100 * result['scores']['T1']['mean']:.1f}"
+    assert "training steps" in shell.err
+
+
+def test_run_takes_settings_from_the_command_line_and_prints_json(shell, config, tmp_path):
+    words = ("run", config, "--out", tmp_path / "run", "--json", "--set", "protocol.seeds=[7]")
+    assert shell(*words, "--set", "model.hidden_dim=8", "--set", "protocol.name=legacy") == 0
+    result = json.loads(shell.out)
+    assert result["config"]["model"]["hidden_dim"] == 8
+    assert result["config"]["model"]["epochs"] == 2
+    assert (result["protocol"], result["test_used_for_selection"], result["seeds"]) == ("legacy", True, [7])
+    assert result == json.loads((tmp_path / "run" / "result.json").read_text())
+
+
+def test_run_under_legacy_says_what_the_test_set_was_used_for(shell, config, tmp_path):
+    words = ("--set", "protocol.name=legacy", "--set", "model.name=seen_only")
+    bare = tmp_path / "bare.toml"
+    bare.write_text('[dataset]\nname = "toy"\n[model]\nname = "ridge"\n')
+    assert shell("run", bare, "--out", tmp_path / "run", *words) == 0
+    assert "The TEST SET was used to choose" in shell.out
+
+
+def test_run_again_needs_resume_and_gives_the_same(shell, config, run_dir):
+    before = (run_dir / "result.json").read_bytes()
+    assert "--resume" in shell.refuses("run", config, "--out", run_dir)
+    assert (run_dir / "result.json").read_bytes() == before
+    assert shell("run", config, "--out", run_dir, "--resume") == 0
+    assert json.loads(before)["scores"] == json.loads((run_dir / "result.json").read_text())["scores"]
+
+
+def test_train_leaves_models_that_generate(shell, config, toy, tmp_path):
+    assert shell("train", config, "--out", tmp_path / "run") == 0
+    assert shell.out.splitlines() == [f"model: {tmp_path / 'run' / 'seeds' / seed / 'model'}" for seed in "31"]
+    assert not (tmp_path / "run" / "result.json").exists()
+    assert shell("generate", tmp_path / "run", "--out", tmp_path / "bank.h5", "--n-per-class", 4) == 0
+    with FeatureBank.open(tmp_path / "bank.h5") as bank:
+        assert bank.features.shape == (4 * len(toy.unseen), 16)
+
+
+# generate
+
+
+def bank_of(path):
+    with FeatureBank.open(path) as bank:
+        return *bank.to_numpy(), bank.synthetic[:], bank.class_names
+
+
+@pytest.mark.parametrize(
+    ("classes", "ids"),
+    [
+        ("unseen", range(20, 25)),
+        ("seen", range(20)),
+        ("all", range(25)),
+        ("class 21,class 03", [3, 21]),
+        ("class 24", [24]),
+    ],
+)
+def test_generate_writes_what_the_model_makes_of_the_classes_asked_for(shell, run_dir, toy, tmp_path, classes, ids):
+    words = ("generate", run_dir, "--classes", classes, "--n-per-class", 5, "--out", tmp_path / "bank.h5")
+    assert shell(*words) == 0
+    assert shell.out == f"bank: {tmp_path / 'bank.h5'}\n"
+    features, labels, synthetic, names = bank_of(tmp_path / "bank.h5")
+    model = load_model(run_dir / "seeds/3/model")
+    expected, expected_labels = model.generate(np.array(ids), 5, seed=3)
+    assert features.tobytes() == expected.tobytes()
+    assert labels.tolist() == expected_labels.tolist()
+    assert synthetic.all()
+    assert names == toy.class_names
+
+
+def test_generate_without_classes_takes_the_unseen_ones(shell, run_dir, toy, tmp_path):
+    assert shell("generate", run_dir, "--out", tmp_path / "bank.h5") == 0
+    _, labels, _, _ = bank_of(tmp_path / "bank.h5")
+    assert np.bincount(labels)[toy.unseen].tolist() == [300] * 5
+    assert set(labels) == set(toy.unseen)
+
+
+def test_generate_takes_the_seed_it_is_told(shell, run_dir, toy, tmp_path):
+    for seed in (3, 1):
+        words = ("generate", run_dir, "--n-per-class", 5, "--seed", seed, "--out", tmp_path / f"{seed}.h5")
+        assert shell(*words) == 0
+        expected, _ = load_model(run_dir / f"seeds/{seed}/model").generate(toy.unseen, 5, seed=seed)
+        assert bank_of(tmp_path / f"{seed}.h5")[0].tobytes() == expected.tobytes()
+    assert "no model of seed 2; expected one of [3, 1]" in shell.refuses(
+        "generate", run_dir, "--seed", 2, "--out", tmp_path / "2.h5"
+    )
+
+
+def test_generate_with_real_stores_the_training_rows_too(shell, run_dir, toy, tmp_path):
+    words = ("generate", run_dir, "--classes", "all", "--n-per-class", 4, "--real", "--out", tmp_path / "bank.h5")
+    assert shell(*words) == 0
+    features, labels, synthetic, _ = bank_of(tmp_path / "bank.h5")
+    assert np.bincount(labels[synthetic]).tolist() == [4] * 25
+    real, of = toy.split("trainval")
+    for k in toy.seen:
+        assert features[(labels == k) & ~synthetic].tobytes() == real[of == k].tobytes()
+    assert not (~synthetic[np.isin(labels, toy.unseen)]).any()
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_generate_makes_classes_that_no_data_set_holds(shell, run_dir, toy, tmp_path, header):
+    new = {"okapi": toy.class_embeddings[:2].mean(axis=0), "tapir, lowland": -toy.class_embeddings[5]}
+    with open(tmp_path / "new.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        if header:
+            writer.writerow(["name", *(f"attribute {k}" for k in range(8))])
+        writer.writerows([name, *map(repr, row.tolist())] for name, row in new.items())
+    words = ("--embeddings", tmp_path / "new.csv", "--n-per-class", 6, "--out", tmp_path / "bank.h5")
+    assert shell("generate", run_dir, *words) == 0
+    features, labels, synthetic, names = bank_of(tmp_path / "bank.h5")
+    assert names == tuple(new)
+    assert synthetic.all()
+    matrix = np.array(list(new.values()), dtype=np.float32)
+    expected, positions = load_model(run_dir / "seeds/3/model").generate(matrix, 6, seed=3, class_names=list(new))
+    assert features.tobytes() == expected.tobytes()
+    assert labels.tolist() == positions.tolist()
+    assert "aren't among toy's" in shell.refuses("evaluate", tmp_path / "bank.h5", "--dataset", "toy")
+
+
+def test_generate_replaces_a_bank_only_when_told(shell, run_dir, tmp_path):
+    words = ("generate", run_dir, "--n-per-class", 3, "--out", tmp_path / "bank.h5")
+    assert shell(*words) == 0
+    before = (tmp_path / "bank.h5").read_bytes()
+    shell.refuses(*words)
+    assert (tmp_path / "bank.h5").read_bytes() == before
+    assert shell(*words[:3], 2, *words[4:], "--overwrite") == 0
+    assert len(bank_of(tmp_path / "bank.h5")[1]) == 2 * 5
+
+
+# evaluate
+
+
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
+def test_every_classifier_is_good_on_a_bank_that_tells_the_truth(shell, perfect_bank, classifier):
+    if classifier != "softmax":
+        pytest.importorskip("sklearn")
+    path, best = perfect_bank
+    assert shell("evaluate", path, "--dataset", "toy", "--classifier", classifier, "--json") == 0
+    scores = json.loads(shell.out)
+    assert list(scores) == list(SCORES)
+    # The field's recipe takes 25 epochs of 1e-3, too few for data as small as these; a linear SVM has no common scale.
+    assert best["T1"] - (0.25 if classifier == "softmax" else 0.1) < scores["T1"] <= 1
+    if classifier in ("logistic", "knn"):
+        assert scores["H"] > best["H"] - 0.15
+    assert scores["H"] == pytest.approx(harmonic_mean(scores["U"], scores["S"]))
+    assert shell("evaluate", path, "--dataset", "toy", "--classifier", classifier) == 0
+    header, _, row = shell.out.splitlines()
+    assert header.split() == list(SCORES)
+    assert row.split() == [classifier, *(f"{100 * scores[name]:.1f}" for name in SCORES)]
+
+
+def test_evaluate_gives_a_runs_bank_the_runs_own_scores(shell, run_dir):
+    """Without calibration, as a bank knows of none."""
+    uncalibrated = json.loads((run_dir / "result.json").read_text())["uncalibrated"]
+    for words in ((), ("--run", run_dir)):
+        bank = run_dir / "seeds" / "3" / "bank.h5"
+        assert shell("evaluate", bank, "--dataset", "toy", "--seed", 3, "--json", *words) == 0
+        assert json.loads(shell.out) == {name: uncalibrated[name]["per_seed"][0] for name in SCORES}
+
+
+def test_real_rows_in_a_bank_change_no_score(shell, run_dir, tmp_path):
+    """The data set brings its own."""
+    printed = set()
+    for name, words in (("synthetic", []), ("both", ["--real"])):
+        bank = tmp_path / f"{name}.h5"
+        assert shell("generate", run_dir, "--n-per-class", 9, "--out", bank, *words) == 0
+        assert shell("evaluate", bank, "--dataset", "toy", "--json") == 0
+        printed.add(shell.out)
+    assert len(printed) == 1
+
+
+def test_evaluate_matches_classes_by_name_and_refuses_a_bank_that_lacks_one(shell, run_dir, tmp_path):
+    words = ("generate", run_dir, "--classes", "class 20,class 21", "--n-per-class", 3, "--out", tmp_path / "bank.h5")
+    assert shell(*words) == 0
+    message = shell.refuses("evaluate", tmp_path / "bank.h5", "--dataset", "toy")
+    assert "no synthetic features for 3 unseen classes, 'class 22' among them" in message
+
+
+# predict
+
+
+@pytest.mark.parametrize("form", ["h5", "npz", "npy"])
+def test_predict_writes_a_line_for_each_row_with_the_runs_own_answers(shell, run_dir, toy, tmp_path, form):
+    with np.load(run_dir / "seeds/3/predictions.npz") as saved:
+        rows, answers = saved["rows"], saved["gzsl"]
+    source = tmp_path / f"features.{form}"
+    if form == "h5":
+        save_dataset(toy, source)
+    elif form == "npz":
+        np.savez(source, features=toy.features)
+    else:
+        np.save(source, toy.features)
+    assert shell("predict", run_dir, source, "--out", tmp_path / "predictions.csv") == 0
+    assert "1,000 rows" in shell.out
+    table = list(csv.DictReader((tmp_path / "predictions.csv").read_text().splitlines()))
+    assert [int(line["row"]) for line in table] == list(range(len(toy.labels)))
+    assert [int(table[row]["class_id"]) for row in rows] == answers.tolist()
+    assert all(line["class_name"] == toy.class_names[int(line["class_id"])] for line in table)
+    assert np.isfinite([float(line["score"]) for line in table]).all()
+    assert len({line["class_id"] for line in table}) > 1
+
+
+def test_predict_needs_a_head_and_features_of_the_right_width(shell, config, run_dir, tmp_path):
+    np.save(tmp_path / "narrow.npy", np.zeros((3, 5), np.float32))
+    message = shell.refuses("predict", run_dir, tmp_path / "narrow.npy", "--out", tmp_path / "p.csv")
+    assert "features have 5 columns; expected 16" in message
+    assert shell("train", config, "--out", tmp_path / "trained", "--set", "protocol.seeds=[0]") == 0
+    np.save(tmp_path / "wide.npy", np.zeros((3, 16), np.float32))
+    message = shell.refuses("predict", tmp_path / "trained", tmp_path / "wide.npy", "--out", tmp_path / "p.csv")
+    assert "no saved head; expected a finished run" in message
+    assert not (tmp_path / "p.csv").exists()
+
+
+@pytest.mark.parametrize("classifier", CLASSIFIERS[1:])
+def test_a_run_with_a_head_of_scikit_learn_ends_well_and_keeps_no_head(shell, config, run_dir, tmp_path, classifier):
+    pytest.importorskip("sklearn")
+    words = ("--out", tmp_path / "run", "--set", f"classifier.name={classifier}", "--json")
+    assert shell("run", config, *words) == 0
+    scores = json.loads(shell.out)["scores"]
+    assert scores["S"]["mean"] > 0.3
+    assert scores != json.loads((run_dir / "result.json").read_text())["scores"]
+    assert not (tmp_path / "run/seeds/3/head").exists()
+    bank = tmp_path / "run/seeds/3/bank.h5"
+    message = shell.refuses("predict", tmp_path / "run", bank, "--out", tmp_path / "p.csv")
+    assert "has no saved head; expected a finished run whose classifier.name is 'softmax'" in message
+
+
+# inspect and convert
+
+
+def test_inspect_tells_what_is_there(shell, config, run_dir, tmp_path):
+    kinds = {
+        "toy": {"kind": "data set", "features": "1,000 x 16", "seen classes": 20, "unseen classes": 5},
+        config: {"kind": "config"},
+        run_dir: {"kind": "run folder", "finished": True, "protocol": "honest", "seeds": [3, 1]},
+        run_dir / "seeds/3/model": {"kind": "model", "method": "clswgan", "classes": 25, "feature columns": 16},
+        run_dir / "seeds/3/bank.h5": {"kind": "bank", "features": "100 x 16 float32", "classes": 25, "seed": 3},
+    }
+    for path, expected in kinds.items():
+        assert shell("inspect", path, "--json") == 0, path
+        facts = json.loads(shell.out)
+        assert {key: facts[key] for key in expected} == expected
+        assert shell("inspect", path) == 0
+        assert [line.partition(":")[0] for line in shell.out.splitlines()] == list(facts)
+    assert shell("train", config, "--out", tmp_path / "trained", "--set", "protocol.seeds=[0]") == 0
+    assert shell("inspect", tmp_path / "trained", "--json") == 0
+    assert json.loads(shell.out)["finished"] is False
+
+
+def test_convert_goes_round_without_loss(shell, toy, tmp_path):
+    stops = ["toy", tmp_path / "a.h5", tmp_path / "b.npz", tmp_path / "mats", tmp_path / "c.npz", tmp_path / "d.h5"]
+    for source, target in pairwise(stops):
+        assert shell("convert", source, target) == 0
+        assert shell.out.splitlines()[-1] == f"written: {target}"
+        data = load_dataset(target)
+        np.testing.assert_array_equal(data.rows(np.arange(len(toy.labels))), toy.features)
+        np.testing.assert_array_equal(data.labels, toy.labels)
+        np.testing.assert_array_equal(data.class_embeddings, toy.class_embeddings)
+        assert data.class_names == toy.class_names
+        for name in ("trainval", "test_seen", "test_unseen"):
+            np.testing.assert_array_equal(data.splits[name], toy.splits[name])
+    assert {path.suffix for path in (tmp_path / "mats").iterdir()} == {".mat"}
+    assert (
+        load_dataset(tmp_path / "b.npz").fingerprint == toy.fingerprint == load_dataset(tmp_path / "a.h5").fingerprint
+    )
+
+
+def test_a_converted_data_set_gives_the_same_scores(shell, config, run_dir, tmp_path):
+    assert shell("convert", "toy", tmp_path / "toy.h5") == 0
+    bare = tmp_path / "bare.toml"
+    bare.write_text(CONFIG.replace('name = "toy"', f'path = "{tmp_path / "toy.h5"}"'))
+    assert shell("run", bare, "--out", tmp_path / "run", "--json") == 0
+    assert json.loads(shell.out)["scores"] == json.loads((run_dir / "result.json").read_text())["scores"]
+
+
+def test_convert_replaces_a_file_only_when_told(shell, tmp_path):
+    (tmp_path / "a.npz").write_text("precious")
+    shell.refuses("convert", "toy", tmp_path / "a.npz")
+    assert (tmp_path / "a.npz").read_text() == "precious"
+    assert shell("convert", "toy", tmp_path / "a.npz", "--overwrite") == 0
+    assert load_dataset(tmp_path / "a.npz").n_classes == 25
+
+
+# Refusals: one sentence that says what was found, what was expected and what to do.
+
+
+@pytest.mark.parametrize(
+    ("override", "found", "expected", "remedy"),
+    [
+        ("model.epoch=3", "unknown key model.epoch;", "expected one of epochs", "Did you mean epochs?"),
+        ("model.hiden_dim=3", "unknown key model.hiden_dim;", "hidden_dim", "Did you mean hidden_dim?"),
+        ("train.epochs=3", "unknown key train.epochs;", "device, threads", ""),
+        ("protocl.name=legacy", "unknown key config.protocl;", "expected one of dataset", "Did you mean protocol?"),
+        ("protocol.name=honets", "'honets'", "expected one of 'honest', 'legacy'", "Did you mean honest?"),
+        ("protocol.seeds=3", "protocol.seeds is 3", "expected a list", ""),
+        ("protocol.seeds=[1, 1]", "seeds are [1, 1]", "expected one or more different numbers", ""),
+        ("model.name=clswgen", "model.name is 'clswgen'", "expected one of clswgan, ridge", ""),
+        ("model.lr=fast", "model.lr is 'fast'", "expected a number", ""),
+        ("model.lr=0", "lr is 0", "expected a number between 0 and 1", "1e-4"),
+        ("model.epochs=2.0", "model.epochs is 2.0", "expected a whole number", "Write 2"),
+        ("bank.n_per_class=0", "n_per_class is 0", "expected at least 1", ""),
+        ("classifier.name=svm", "classifier.name is 'svm'", "expected one of softmax", ""),
+        ("dataset.path=x.h5", "name = 'toy' and path = 'x.h5'", "expected exactly one of them", "--set dataset.path"),
+        ("dataset.name=tyo", "'tyo' is no data set", "expected 'emoji' or 'toy'", ""),
+        ("dataset.embedding=words", "embedding 'words'", "expected one of att", ""),
+        ("model.epochs", "'model.epochs' is not an assignment", "expected section.key=value", "Try --set"),
+        ("train.device=abacus", "abacus", "expected 'auto', 'cpu' or 'cuda'", ""),
+    ],
+)
+def test_a_wrong_setting_is_refused_before_anything_is_written(
+    shell, config, tmp_path, override, found, expected, remedy
+):
+    for command in ("run", "train"):
+        assert shell(command, config, "--out", tmp_path / command, "--set", override) == 2
+        message = shell.err.splitlines()[-1]
+        assert message.startswith("fgen: ")
+        assert "Traceback" not in shell.err
+        assert all(part in message for part in (found, expected, remedy)), message
+        assert not (tmp_path / command).exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ("run nowhere.toml", ["nowhere.toml can't be read", "expected a TOML file"]),
+        ("train nowhere.toml --out x", ["nowhere.toml can't be read", "expected a TOML file"]),
+        ("train CONFIG --out x --set model={name='ridge'}", ["'ridge', a baseline", "expected a generator: clswgan"]),
+        ("generate nowhere --out x.h5", ["nowhere is no run folder", "the --out of fgen run"]),
+        ("generate RUN --classes class_21 --out x.h5", ["names 'class_21'", "Did you mean 'class 21'"]),
+        ("generate RUN --classes zebra --out x.h5", ["names 'zebra'", "expected unseen, seen, all", "fgen inspect"]),
+        ("generate RUN --n-per-class 0 --out x.h5", ["--n-per-class is 0", "expected at least 1"]),
+        ("generate RUN --embeddings nowhere.csv --out x.h5", ["nowhere.csv"]),
+        ("generate RUN --embeddings narrow.csv --out x.h5", ["line 1: 'okapi' has 2 numbers", "expected 8"]),
+        ("generate RUN --real --embeddings narrow.csv --out x.h5", ["both given", "expected one of them"]),
+        ("generate RUN --out no/folder/x.h5", ["no/folder doesn't exist", "Create it first"]),
+        ("evaluate nowhere.h5 --dataset toy", ["nowhere.h5 doesn't exist", "expected a bank"]),
+        ("evaluate BANK --dataset nowhere", ["'nowhere' is no data set", "expected 'emoji' or 'toy'"]),
+        ("evaluate BANK --dataset toy --classifier tree", ["'tree'", "expected one of softmax, logistic"]),
+        ("evaluate BANK --dataset toy --run nowhere", ["nowhere is no run folder"]),
+        ("evaluate narrow.csv --dataset toy", ["narrow.csv is no readable bank"]),
+        ("predict nowhere BANK --out p.csv", ["nowhere is no run folder"]),
+        ("predict RUN nowhere.npy --out p.csv", ["nowhere.npy doesn't exist"]),
+        ("predict RUN narrow.csv --out p.csv", ["ends in '.csv'", "expected one of .h5"]),
+        ("inspect nowhere", ["'nowhere' is no data set", "expected 'emoji' or 'toy'"]),
+        ("inspect narrow.csv", ["ends in '.csv'", "expected a folder with .mat files"]),
+        ("convert nowhere x.h5", ["'nowhere' is no data set"]),
+        ("convert toy x.txt", ["x.txt ends in '.txt'", "expected an .h5 file"]),
+    ],
+)
+def test_a_wrong_command_is_refused_in_one_message(shell, config, run_dir, tmp_path, monkeypatch, words, parts):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "narrow.csv").write_text("okapi,1,2\n")
+    places = {"CONFIG": config, "RUN": run_dir, "BANK": run_dir / "seeds/3/bank.h5"}
+    message = shell.refuses(*(places.get(word, word) for word in words.split(" ")))
+    assert all(part in message for part in parts), message
+    assert [path.name for path in tmp_path.iterdir()] == ["narrow.csv"]
+
+
+def test_a_class_that_is_unknown_is_named_among_known_ones(shell, run_dir, tmp_path):
+    words = ("generate", run_dir, "--out", tmp_path / "x.h5", "--classes")
+    assert "'clas 03'" in shell.refuses(*words, "class 21,clas 03,class 04")
+    assert not list(tmp_path.iterdir())
+
+
+# Help.
+
+OPTIONS = {
+    "run": ["CONFIG", "--out", "--set", "--resume", "--json"],
+    "train": ["CONFIG", "--out", "--set", "--resume"],
+    "generate": ["RUN", "--classes", "--n-per-class", "--out", "--embeddings", "--seed", "--real", "--overwrite"],
+    "evaluate": ["BANK", "--dataset", "--classifier", "--run", "--json"],
+    "predict": ["RUN", "FEATURES", "--out"],
+    "inspect": ["PATH", "--json"],
+    "convert": ["SOURCE", "TARGET", "--overwrite"],
+}
+
+
+def test_help_lists_every_command(shell):
+    assert shell("--help") == 0
+    assert all(f"    {command} " in shell.out for command in OPTIONS)
+    assert shell.err == ""
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_the_help_of_a_command_lists_its_options(shell, command):
+    assert shell(command, "--help") == 0
+    assert all(option.lower() in shell.out.lower() for option in OPTIONS[command])
+
+
+def test_the_version_is_printed(shell):
+    assert shell("--version") == 0
+    assert shell.out == f"fgen {fgen.__version__}\n"
+
+
+@pytest.mark.parametrize("words", [[], ["frobnicate"], ["train", "x.toml"], ["generate"], ["inspect", "toy", "--jsn"]])
+def test_words_that_no_command_has_are_refused_with_the_usage(shell, words):
+    assert shell(*words) == 2
+    assert "usage: fgen" in shell.err
+    assert "Traceback" not in shell.err
+    assert shell.out == ""

@@ -1,0 +1,274 @@
+"""``ZeroShotClassifier``: labels of any kind in, classes it never saw out, with scikit-learn and without."""
+
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+from fgen import ZeroShotClassifier
+from fgen.data.toy import toy_world
+from fgen.errors import InputError
+
+MODEL = {
+    "epochs": 60,
+    "hidden_dim": 32,
+    "noise_dim": 8,
+    "lr": 2e-3,
+    "critic_steps": 3,
+    "gp_weight": 1.0,
+    "feature_scaling": "standard",
+    "output": "linear",
+    "cls_epochs": 5,
+}
+GOOD = {"model": MODEL, "classifier": {"solver": "lbfgs"}, "n_per_class": 50, "embedding_norm": "none"}
+GOOD |= {"embedding_scale": 1.0}
+#: Enough to look at shapes and messages.
+QUICK = GOOD | {"model": MODEL | {"epochs": 2}, "n_per_class": 10}
+
+
+@pytest.fixture(scope="module")
+def world():
+    """20 seen and 4 unseen classes that the best classifier hardly ever confuses."""
+    return toy_world(n_seen=20, n_unseen=4, rows_per_class=16, embedding_dim=4, sigma=0.4)
+
+
+@pytest.fixture(scope="module")
+def data(world):
+    return world.dataset
+
+
+@pytest.fixture(scope="module")
+def fitted(data):
+    X, y = data.split("trainval")
+    return ZeroShotClassifier(class_embeddings=data.class_embeddings, **GOOD).fit(X, y)
+
+
+def test_it_predicts_classes_it_never_saw(world, data, fitted):
+    assert world.optimum()["U"] > 0.95
+    X, y = data.split("test_unseen")
+    assert not np.isin(y, data.split("trainval")[1]).any()
+    assert np.mean(fitted.predict(X) == y) > 0.75, "chance is 1 / 24"
+    X, y = data.split("test_seen")
+    assert np.mean(fitted.predict(X) == y) > 0.6
+
+
+def test_attributes_name_what_was_seen_and_what_was_not(data, fitted):
+    assert fitted.classes_.tolist() == list(range(24))
+    assert fitted.seen_.tolist() == data.seen.tolist()
+    assert fitted.unseen_.tolist() == data.unseen.tolist()
+    assert fitted.n_features_in_ == data.feature_dim
+    features, labels = fitted.generator_.generate([21], 3, seed=0)
+    assert features.shape == (3, data.feature_dim)
+    assert labels.tolist() == [21] * 3
+
+
+@pytest.mark.parametrize(("how", "kind"), [("dict", "strings"), ("classes", "integers")])
+def test_labels_may_be_strings_or_any_integers(data, how, kind):
+    labels = np.array([f"sort {k:02d}" for k in range(24)]) if kind == "strings" else 100 - 7 * np.arange(24)
+    if how == "dict":
+        described = dict(zip(labels.tolist(), data.class_embeddings, strict=True))
+        model = ZeroShotClassifier(described, calibrate=False, **GOOD)
+    else:
+        model = ZeroShotClassifier(data.class_embeddings, classes=labels, calibrate=False, **GOOD)
+    X, y = data.split("trainval")
+    model.fit(X, labels[y])
+    assert model.classes_.tolist() == labels.tolist()
+    assert sorted(model.unseen_.tolist()) == sorted(labels[data.unseen].tolist())
+    X, y = data.split("test_unseen")
+    predicted = model.predict(X)
+    assert predicted.dtype == labels.dtype
+    assert np.mean(predicted == labels[y]) > 0.6
+
+
+def test_probabilities_belong_to_classes_and_add_up_to_one(data, fitted):
+    X, _ = data.split("test_unseen")
+    probabilities = fitted.predict_proba(X)
+    assert probabilities.shape == (len(X), len(fitted.classes_))
+    assert probabilities.min() >= 0
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-12)
+    assert fitted.classes_[probabilities.argmax(axis=1)].tolist() == fitted.predict(X).tolist()
+
+
+def test_the_handicap_of_seen_classes_is_in_the_decisions(data, fitted):
+    X, _ = data.split("test_unseen")
+    decisions, gamma = {}, fitted.gamma_
+    for fitted.gamma_ in (0.0, 1.5, gamma):
+        decisions[fitted.gamma_] = fitted.decision_function(X)
+    np.testing.assert_allclose((decisions[0] - decisions[1.5])[:, data.seen], 1.5, rtol=1e-3)
+    np.testing.assert_array_equal(decisions[0][:, data.unseen], decisions[1.5][:, data.unseen])
+    assert gamma != 0, "it was chosen on held-out classes"
+
+
+def test_the_same_seed_gives_the_same_predictions(data, fitted):
+    X, y = data.split("trainval")
+    tests = data.rows(np.concatenate([data.splits["test_seen"], data.splits["test_unseen"]]))
+
+    def decisions(seed):
+        model = ZeroShotClassifier(data.class_embeddings, random_state=seed, **QUICK)
+        return model.fit(X, y).decision_function(tests)
+
+    first = decisions(5)
+    assert first.tobytes() == decisions(5).tobytes()
+    assert not np.array_equal(first, decisions(6))
+
+
+def test_lists_do_as_well_as_arrays(data):
+    X, y = data.split("trainval")
+    by_array = ZeroShotClassifier(data.class_embeddings, **QUICK).fit(X, y)
+    by_list = ZeroShotClassifier(data.class_embeddings.tolist(), **QUICK).fit(X.tolist(), y.tolist())
+    assert by_list.decision_function(X[:9].tolist()).tobytes() == by_array.decision_function(X[:9]).tobytes()
+
+
+def test_without_unseen_classes_it_is_an_ordinary_classifier(data):
+    X, y = data.split("trainval")
+    head = {"epochs": 50, "lr": 0.02}  # Adam, whose batch size is the number of features per unseen class
+    model = ZeroShotClassifier(data.class_embeddings[data.seen], **(QUICK | {"classifier": head})).fit(X, y)
+    assert len(model.unseen_) == 0
+    X, y = data.split("test_seen")
+    assert model.score(X, y) > 0.6, "chance is 1 / 20"
+
+
+@pytest.mark.parametrize(("n_classes", "n_rows"), [(2, 12), (6, 3)])
+def test_too_little_to_hold_out_is_said_and_does_not_stop_it(data, n_classes, n_rows):
+    X, y = data.split("trainval")
+    rows = np.concatenate([np.flatnonzero(y == c)[:n_rows] for c in range(n_classes)])
+    with pytest.warns(UserWarning, match="too few to calibrate on"):
+        model = ZeroShotClassifier(data.class_embeddings, **QUICK).fit(X[rows], y[rows])
+    assert model.gamma_ == 0
+    assert len(model.generator_.history) == QUICK["model"]["epochs"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ZeroShotClassifier(data.class_embeddings, calibrate=False, **QUICK).fit(X[rows], y[rows])
+
+
+# Refusals.
+
+
+def test_predicting_before_fit_is_refused(data):
+    model = ZeroShotClassifier(data.class_embeddings)
+    for method in (model.predict, model.predict_proba, model.decision_function):
+        with pytest.raises(InputError, match=r"isn't fitted; expected fit\(\) before predicting"):
+            method(data.rows(np.arange(2)))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"class_embeddings": None}, "class_embeddings is missing"),
+        ({"class_embeddings": np.zeros((3, 4))}, r"y holds the label 3; expected labels that class_embeddings"),
+        ({"class_embeddings": {"a": [1.0, 2.0]}}, r"y holds the label 0"),
+        ({"class_embeddings": {k: [1.0] * (1 + (k == 5)) for k in range(24)}}, r"isn't a matrix.*same length"),
+        ({"class_embeddings": {k: ["tall"] for k in range(24)}}, r"isn't a matrix.*numbers"),
+        ({"class_embeddings": np.zeros(24)}, r"shape \(24,\)"),
+        ({"class_embeddings": np.full((24, 4), np.nan)}, "holds nan in row 0"),
+        ({"classes": list(range(23))}, r"classes has shape \(23,\).*\(24,\), one for each embedding"),
+        ({"classes": [0, *range(23)]}, "'0' twice"),
+        ({"method": "nope"}, r"model.name is 'nope'; expected one of clswgan"),
+        ({"model": {"epoch": 3}}, r"model.epoch; .* Did you mean epochs\?"),
+        ({"classifier": {"solver": "sgd"}}, r"classifier.solver is 'sgd'"),
+        ({"train": {"device": "abacus"}}, "abacus"),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused(data, parameters, message):
+    X, y = data.split("trainval")
+    model = ZeroShotClassifier(**({"class_embeddings": data.class_embeddings} | QUICK | parameters))
+    with pytest.raises(InputError, match=message):
+        model.fit(X, y)
+
+
+def test_rows_that_do_not_fit_are_refused(data, fitted):
+    X, y = data.split("trainval")
+    model = ZeroShotClassifier(data.class_embeddings, **QUICK)
+    with pytest.raises(InputError, match=r"labels has shape"):
+        model.fit(X, y[:-1])
+    broken = X.copy()
+    broken[2, 1] = np.nan
+    with pytest.raises(InputError, match=r"hold nan in row 2, column 1"):
+        model.fit(broken, y)
+    model.set_params(calibrate=False)
+    with pytest.raises(InputError, match="of at least 2 seen classes"):
+        model.fit(X[y == 0], y[y == 0])
+    with pytest.raises(InputError, match=r"X has shape \(2, 3\); expected \(N, 16\)"):
+        fitted.predict(np.zeros((2, 3)))
+    with pytest.raises(InputError, match=r"X has shape \(16,\)"):
+        fitted.predict(X[0])
+
+
+# The scikit-learn side.
+
+
+def test_scikit_learn_can_clone_it_and_set_its_parameters(data):
+    sklearn = pytest.importorskip("sklearn.base")
+    model = ZeroShotClassifier(data.class_embeddings, **QUICK)
+    parameters = model.get_params()
+    assert set(parameters) == set(ZeroShotClassifier.__init__.__code__.co_varnames) - {"self"}
+    copy = sklearn.clone(model)
+    assert copy is not model
+    assert copy.get_params()["model"] == QUICK["model"]
+    np.testing.assert_array_equal(copy.class_embeddings, data.class_embeddings)
+    assert sklearn.is_classifier(model)
+    assert model.set_params(n_per_class=7, random_state=3) is model
+    assert (model.get_params()["n_per_class"], copy.get_params()["n_per_class"]) == (7, 10)
+    with pytest.raises(ValueError, match="n_per_clas"):
+        model.set_params(n_per_clas=3)
+
+
+def test_a_clone_of_a_fitted_one_is_unfitted(data, fitted):
+    sklearn = pytest.importorskip("sklearn.base")
+    with pytest.raises(InputError, match="isn't fitted"):
+        sklearn.clone(fitted).predict(data.rows(np.arange(2)))
+
+
+def test_it_works_at_the_end_of_a_pipeline_and_in_cross_validation(data):
+    pytest.importorskip("sklearn")
+    from sklearn.model_selection import cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    X, y = data.split("trainval")
+    names = np.array([f"sort {k}" for k in range(24)])
+    classifier = ZeroShotClassifier(data.class_embeddings, classes=names, calibrate=False, **QUICK)
+    pipeline = make_pipeline(StandardScaler(), classifier)
+    scores = cross_val_score(pipeline, X, names[y], cv=3, error_score="raise")
+    assert scores.shape == (3,)
+    assert scores.mean() > 0.5, "20 seen classes that are easily told apart"
+    pipeline.fit(X, names[y])
+    assert set(pipeline.predict(data.split("test_unseen")[0])) <= set(names)
+
+
+WITHOUT_SKLEARN = """
+import sys
+for name in [name for name in sys.modules if name.partition(".")[0] == "sklearn"]:
+    del sys.modules[name]
+sys.modules["sklearn"] = None
+import numpy as np
+import torch
+torch.set_num_threads(1)
+from fgen import ZeroShotClassifier
+from fgen.data.toy import make_toy
+from fgen.errors import InputError
+assert ZeroShotClassifier.__mro__[1].__module__ == "fgen.estimators"
+data = make_toy(n_seen=6, n_unseen=2, rows_per_class=20)
+X, y = data.split("trainval")
+model = ZeroShotClassifier(data.class_embeddings, model={"hidden_dim": 8}, n_per_class=10)
+assert model.set_params(model={"hidden_dim": 8, "epochs": 2}) is model
+assert model.get_params()["model"] == {"hidden_dim": 8, "epochs": 2}
+try:
+    model.set_params(epochs=2)
+except InputError as error:
+    assert "parameter 'epochs' is unknown" in str(error)
+else:
+    raise AssertionError("an unknown parameter was taken")
+model.fit(X, y)
+assert np.allclose(model.predict_proba(X).sum(axis=1), 1)
+assert model.score(X, y) == np.mean(model.predict(X) == y)
+print("done", len(model.classes_))
+"""
+
+
+def test_it_works_without_scikit_learn():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_SKLEARN], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["done", "8"]

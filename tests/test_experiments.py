@@ -1,0 +1,114 @@
+"""The files of experiments/: accepted, consistent with their names and with themselves, and ready to run."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import fgen
+from fgen.baselines import BASELINES
+from fgen.config import read_toml
+from fgen.data.files import save_dataset
+from fgen.errors import InputError
+from fgen.models import MODELS
+from fgen.scores.accuracy import harmonic_mean
+from fgen.settings import ExperimentConfig
+
+FOLDER = Path(fgen.__file__).parent.parent / "experiments"
+FILES = sorted(FOLDER.glob("*.toml"))
+#: A method's variant follows it after a dash; our own experiments have the author fgen.
+NAME = re.compile(
+    r"(?P<author>[a-z]+)(?P<year>(19|20)\d\d)_(?P<method>[a-z0-9]+)(-[a-z0-9-]+)?_(?P<dataset>[a-z0-9]+)"
+    r"(_(?P<setting>g?zsl))?"
+)
+#: Columns of the benchmark's class embeddings; the lineage's scripts take as many of noise.
+WIDTHS = {"awa1": 85, "awa2": 85, "cub": 312, "sun": 102, "flo": 1024}
+SCORES = ("T1", "U", "S", "H")
+each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+
+
+def test_there_are_experiments():
+    assert len(FILES) >= 8
+
+
+@each_file
+def test_it_is_accepted_and_its_folder_of_data_can_be_set(path):
+    config = ExperimentConfig.from_file(path)
+    assert ExperimentConfig.from_mapping(config.to_mapping()) == config
+    moved = ExperimentConfig.from_file(path, ["dataset.path=/somewhere/else"]) if config.dataset.path else config
+    assert moved.dataset.source == ("/somewhere/else" if config.dataset.path else config.dataset.name)
+
+
+@each_file
+def test_its_model_keys_are_those_of_the_method(path):
+    section = read_toml(path)["model"]
+    known = {field.name for field in fields((MODELS | BASELINES)[section["name"]])} | {"name"}
+    assert set(section) <= known
+    with pytest.raises(InputError, match=r"unknown key model\.not_a_key"):
+        ExperimentConfig.from_file(path, ["model.not_a_key=1"])
+
+
+@each_file
+def test_its_name_says_who_what_where_and_how(path):
+    name = NAME.fullmatch(path.stem)
+    assert name, "<author><year>_<method>[-variant]_<dataset>[_zsl|_gzsl].toml"
+    config = ExperimentConfig.from_file(path)
+    assert name["method"] == config.model.name
+    assert name["dataset"] == (config.dataset.name or Path(config.dataset.path).name).lower()
+    assert name["setting"] in (None, config.protocol.setting)
+    if config.paper:
+        assert name["year"] in path.read_text().splitlines()[0], "the first line names the paper"
+        assert name["author"] in path.read_text().splitlines()[0].lower()
+
+
+@each_file
+def test_it_is_honest_unless_told_otherwise_and_papers_are_met_with_several_seeds(path):
+    config = ExperimentConfig.from_file(path)
+    assert config.protocol.name == "honest"
+    assert ExperimentConfig.from_file(path, ["protocol.name=legacy"]).protocol.name == "legacy"
+    assert len(config.protocol.seeds) >= 5 or not config.paper
+
+
+@each_file
+def test_the_papers_numbers_are_fractions_that_agree_with_each_other(path):
+    config = ExperimentConfig.from_file(path)
+    for section in (config.paper, config.ours):
+        numbers = {key: value for key, value in section.items() if isinstance(value, int | float)}
+        assert set(numbers) & set(SCORES) or section is config.ours or not section
+        for key, value in numbers.items():
+            if key in (*SCORES, "AUSUC"):
+                assert 0 < value < 1, f"{key} is a fraction"
+        if {"U", "S", "H"} <= set(numbers):
+            assert harmonic_mean(numbers["U"], numbers["S"]) == pytest.approx(numbers["H"], abs=2e-3)
+    if config.paper:
+        assert config.paper["read_in"], "where the numbers were read"
+        wanted = {"T1"} if config.protocol.setting == "zsl" else {"U", "S"}
+        assert wanted <= set(config.paper), "the score that selection looks at can be compared"
+
+
+@each_file
+def test_noise_has_as_many_columns_as_the_benchmarks_embedding(path):
+    config = ExperimentConfig.from_file(path)
+    if config.paper and config.dataset.path:
+        assert config.model.noise_dim == WIDTHS[Path(config.dataset.path).name.lower()]
+
+
+@each_file
+def test_its_recipe_runs(path, world, tmp_path):
+    """Cut short, and on other data."""
+    save_dataset(world.dataset, tmp_path / "world.h5")
+    config = ExperimentConfig.from_file(path)
+    overrides = ["protocol.seeds=[0]", "protocol.evaluations=1", "bank.n_per_class=5", "train.device=cpu"]
+    if config.model.name in MODELS:
+        overrides += ["model.hidden_dim=8", "model.epochs=1", "model.steps=none"]
+    if config.model.name == "clswgan":
+        overrides += ["model.cls_epochs=1"]
+    mapping = ExperimentConfig.from_file(path, overrides).to_mapping()
+    embedding = ("embedding", "name", "path")
+    mapping["dataset"] = {key: value for key, value in mapping["dataset"].items() if key not in embedding}
+    mapping["dataset"]["path"] = str(tmp_path / "world.h5")
+    result = fgen.run(mapping)
+    assert result.description["model"] == config.model.name
+    assert 0 <= result.scores["T1"]["mean"] <= 1
+    assert result.description["config"].get("paper", {}) == config.paper
