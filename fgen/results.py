@@ -94,7 +94,7 @@ class RunDirectory:
                     "the same settings when resuming",
                     f"Compare with {room.config}, or choose another --out",
                 )
-        elif path.is_file() or (path.is_dir() and any(path.iterdir())):
+        elif path.is_file() or (path.is_dir() and any(entry.name != "config.toml.partial" for entry in path.iterdir())):
             raise InputError(f"{path} exists and is no run folder", "a new or empty folder", "Choose another --out")
         path.mkdir(parents=True, exist_ok=True)
         with atomic_file(room.config) as temporary:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 from tqdm import tqdm
 
@@ -202,7 +202,8 @@ class SoftmaxClassifier:
         tensors |= {f"feature.{key}": torch.from_numpy(array) for key, array in self.scaler.to_arrays().items()}
         description = {"format": FORMAT, "format_version": VERSION, "config": to_mapping(self.config)}
         with replace_directory(path) as folder:
-            save_file({key: value.contiguous() for key, value in tensors.items()}, folder / "head.safetensors")
+            content = save({key: value.contiguous() for key, value in tensors.items()})
+            (folder / "head.safetensors").write_bytes(content)
             write_json(folder / "head.json", description | {"n_classes": self.n_classes_})
 
     @classmethod

@@ -85,7 +85,7 @@ def train(
 
     Raises:
         TrainingDiverged: a term became NaN or exploded; the message names it.
-        Interrupted: SIGINT or SIGTERM; the step was finished and the checkpoint written.
+        Interrupted: SIGINT or SIGTERM, where there is a checkpoint; the step was finished and it was written.
     """
     n_steps = model.config.n_steps(len(data))
     per_epoch = model.config.steps_per_epoch(len(data))
@@ -95,7 +95,7 @@ def train(
     last_written = time.monotonic()
     with (
         cpu_threads(config.threads),
-        stop_signals() as stop,
+        stop_signals(caught=checkpoint is not None) as stop,
         tqdm(total=n_steps, initial=state.step, unit="step", desc="training", disable=not progress) as bar,
     ):
         while state.step < n_steps:
@@ -114,7 +114,7 @@ def train(
             if checkpoint is not None and (due or stop.is_set() or state.step == n_steps):
                 write_checkpoint(checkpoint, state)
                 last_written = time.monotonic()
-            if stop.is_set() and state.step < n_steps:
+            if stop.is_set():
                 raise Interrupted(stop.number, state.step)
     return state.history
 
@@ -231,13 +231,13 @@ class _StopFlag(threading.Event):
 
 
 @contextmanager
-def stop_signals() -> Iterator[_StopFlag]:
+def stop_signals(*, caught: bool) -> Iterator[_StopFlag]:
     """SIGINT and SIGTERM set a flag for a while, so that a step is finished before the program stops.
 
     A second signal interrupts at once. Outside the main thread signals can't be caught and nothing changes.
     """
     flag = _StopFlag()
-    if threading.current_thread() is not threading.main_thread():
+    if not caught or threading.current_thread() is not threading.main_thread():
         yield flag
         return
 

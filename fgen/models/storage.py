@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from fgen.config import build, to_mapping
 from fgen.data.atomic import replace_directory, write_json
@@ -48,7 +48,7 @@ def save_model(model: FeatureGenerator, path: Path) -> None:
         "feature_scaling": model.scaler.kind,
     }
     with replace_directory(path) as directory:
-        save_file(tensors, directory / "model.safetensors")
+        (directory / "model.safetensors").write_bytes(save(tensors))
         write_json(directory / "model.json", description)
 
 
