@@ -105,7 +105,7 @@ def validation_scores(config: ExperimentConfig, scores: GZSLScores) -> dict[str,
     """T1, U, S, H of a selection task, and the gamma that is best on it where calibration is asked for."""
     gamma, best = 0.0, scores.H
     if config.protocol.calibrate and scores.curve is not None:
-        gamma, best = best_gamma(scores.curve)
+        gamma, best = best_gamma(scores.curve, tolerance=0.05)
     return {"val_T1": float(scores.T1 or 0.0), "val_U": scores.U, "val_S": scores.S, "val_H": best, "val_gamma": gamma}
 
 

@@ -208,12 +208,17 @@ def ausuc(curve: Curve) -> float:
     return float((np.diff(curve.unseen) * (curve.seen[1:] + curve.seen[:-1])).sum() / 2)
 
 
-def best_gamma(curve: Curve | None) -> tuple[float, float]:
+def best_gamma(curve: Curve | None, tolerance: float = 0.0) -> tuple[float, float]:
     """The gamma with the highest H, and that H.
 
+    Args:
+        curve: of the rows that the choice is made on.
+        tolerance: with 0.05, the middle of all gammas whose H is within 5 % of the highest. The curve of a few hundred
+            rows is a saw, and its highest tooth is an accident of those rows.
+
     Returns:
-        ``(gamma, H)``: the midpoint of the plateau on which H is highest, the one with the lowest gamma if there are
-        several; ``(0, 0)`` if H is 0 everywhere. On test rows this H is an upper bound, not a result.
+        ``(gamma, H there)``: the midpoint of the plateau on which H is highest, the one with the lowest gamma if there
+        are several; ``(0, 0)`` if H is 0 everywhere. On test rows this H is an upper bound, not a result.
 
     Raises:
         InputError: there is no curve, or it lacks rows of seen or of unseen classes.
@@ -226,12 +231,14 @@ def best_gamma(curve: Curve | None) -> tuple[float, float]:
     if h.max() == 0:
         return 0.0, 0.0
     # H is 0 at both ends of the curve (no row is predicted unseen, or none seen), so the plateau is bounded.
-    on_plateau = h >= h.max() - 1e-12
-    first = int(np.argmax(on_plateau))
-    last = first + int(np.argmin(on_plateau[first:])) - 1
+    on_plateau = np.flatnonzero(h >= h.max() * (1 - tolerance) - 1e-12)
+    first, last = on_plateau[0], on_plateau[-1]
+    if not tolerance:  # one gamma must be exactly as good as another, and two plateaus have a valley between them
+        last = first + int(np.argmin(np.append(h[first:] >= h.max() - 1e-12, False))) - 1
     low, high = curve.breakpoints[first - 1], curve.breakpoints[last]
     middle = low / 2 + high / 2
-    return float(middle if middle > low else high), float(h[first])
+    gamma = float(middle if middle > low else high)
+    return gamma, harmonic_mean(*curve.at(gamma))
 
 
 def _curve(

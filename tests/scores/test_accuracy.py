@@ -127,6 +127,21 @@ def test_a_tie_between_the_groups_goes_to_the_seen_class():
     assert (result.S, result.U) == (1.0, 0.0)
 
 
+def test_a_tolerant_gamma_ignores_a_single_high_tooth_of_the_curve():
+    """Twenty rows of each group whose margins agree, but for one unseen row that a far gamma also catches."""
+    seen, unseen = np.linspace(4, 8, 20), np.append(np.linspace(-2, 2, 19), 4.5)
+    margins = np.concatenate([seen, unseen])
+    scores = np.stack([margins, np.zeros(40)], axis=1)
+    curve = calibration_curve(np.repeat([0, 1], 20), scores, [0], [1])
+    exact, h_exact = best_gamma(curve)
+    tolerant, h_tolerant = best_gamma(curve, tolerance=0.1)
+    assert 2 < tolerant < 5
+    assert 0.9 * h_exact <= h_tolerant <= h_exact
+    rescored = gzsl_scores(np.repeat([0, 1], 20), scores, seen=[0], unseen=[1], gamma=tolerant)
+    assert h_tolerant == pytest.approx(rescored.H)
+    assert exact != tolerant
+
+
 def test_best_gamma_stands_in_the_middle_of_its_plateau():
     scores = np.array([[5.0, 0.0], [1.0, 0.0]])  # margin 5 for the seen row, 1 for the unseen row
     gamma, h = best_gamma(calibration_curve([0, 1], scores, [0], [1]))
