@@ -23,7 +23,11 @@ import numpy as np
 from tqdm import tqdm
 
 from fgen import rng
+from fgen.baselines.ridge import RidgeConfig
+from fgen.data.dataset import ZSLDataset
+from fgen.data.files import load_dataset
 from fgen.errors import InputError, require
+from fgen.scores.accuracy import mean_accuracy, per_class_accuracy
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parent.parent / "build" / "emoji"
@@ -65,14 +69,11 @@ WRONG = {
     "streamline-emojis": {"headphone", "map of Japan", "turkey", "water pistol"},
 }
 MIN_DESIGNS = 6
+EMBEDDINGS = ("attributes", "sentence", "word")
 SIZE = 224
 UNSEEN_FRACTION = VAL_FRACTION = 0.2
 #: Classes that share a word with an ImageNet-1k label, but not the meaning: the computer mouse, the plectrum.
 HOMONYMS = {"mouse", "pick"}
-
-
-def check() -> None:
-    raise InputError("not yet")
 
 
 def main() -> int:
@@ -376,6 +377,39 @@ def write(classes: list[dict], features: np.ndarray, labels: np.ndarray, design:
             np.save(content, np.asarray(array), allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue(), zipfile.ZIP_DEFLATED, 9)
     os.replace(partial, TARGET)
+
+
+# What the data card reports.
+
+
+def check() -> None:
+    """Print T1 of a fixed ridge regression on the test rows: by embedding, with them shuffled, and without uint8."""
+    classes, raw, labels, _ = extract(find_classes())
+    data = load_dataset("emoji", embedding=EMBEDDINGS)
+    if not np.array_equal(labels, data.labels):
+        raise InputError(f"{TARGET.name} holds other drawings than the packages give", "the same", "Run make emoji")
+    kinds = {kind: data.with_embedding(kind).class_embeddings for kind in EMBEDDINGS}
+    lengths = {kind: np.linalg.norm(of_kind, axis=1, keepdims=True) for kind, of_kind in kinds.items()}
+    unit = {kind: of_kind / lengths[kind] for kind, of_kind in kinds.items()}
+    together = np.concatenate(list(unit.values()), axis=1)
+    for kind, embeddings in {**unit, "all three": together}.items():
+        print(f"T1 {kind}: {ridge_t1(data, np.asarray(data.features), embeddings):.3f}")
+    print(f"T1 all three, features before uint8: {ridge_t1(data, raw, together):.3f}")
+    shuffles = [rng.stream(seed, "shuffled").permutation(len(classes)) for seed in range(10)]
+    found = [ridge_t1(data, np.asarray(data.features), together[order]) for order in shuffles]
+    print(
+        f"T1 all three, given to the wrong classes: {np.mean(found):.3f} (10 times), chance {1 / len(data.unseen):.3f}"
+    )
+    error = np.abs(raw - data.features).mean() / raw.mean()
+    print(f"uint8: mean error {100 * error:.2f} % of the mean feature")
+
+
+def ridge_t1(data: ZSLDataset, features: np.ndarray, embeddings: np.ndarray) -> float:
+    """T1 of the ridge baseline with ``alpha = 1``, learnt on trainval."""
+    seen, test = data.splits["trainval"], data.splits["test_unseen"]
+    baseline = RidgeConfig(alpha=1.0).build().fit(features[seen], data.labels[seen], embeddings)
+    predicted = data.unseen[baseline.scores(features[test])[:, data.unseen].argmax(axis=1)]
+    return mean_accuracy(per_class_accuracy(data.labels[test], predicted, data.unseen))
 
 
 if __name__ == "__main__":

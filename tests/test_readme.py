@@ -1,0 +1,53 @@
+"""The README's commands and code work as they stand there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from fgen.cli import main
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    found = re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
+    assert found
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("code", blocks("python"))
+def test_the_python_runs(code, folder):
+    names = {}
+    exec(compile(code, "README.md", "exec"), names)
+    unseen = set(names["data"].unseen)
+    assert unseen & set(names["predictions"]), "no unseen class was ever predicted"
+    assert set(names["labels"]) == unseen
+
+
+@pytest.mark.parametrize("commands", blocks("sh"))
+def test_the_shell_commands_run_one_after_the_other(commands, folder, capsys):
+    for line in commands.splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "fgen"
+        assert main(arguments) == 0, capsys.readouterr().err
+
+
+def test_every_file_and_make_target_it_names_is_there():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"(?<=`)make ([a-z-]+)", TEXT) + re.findall(r"^make ([a-z-]+)", TEXT, flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+    for link in re.findall(r"\]\(([^)]+)\)", TEXT):
+        assert (ROOT / link).exists(), link
+    for name in re.findall(r"EXP=(\w+)", TEXT):
+        assert (ROOT / "experiments" / f"{name}.toml").exists(), name
