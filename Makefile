@@ -11,7 +11,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 demo: $(READY) ## the main job on the embedded real data, one seed, about 3 minutes: table, bank, picture
-	$(BIN)/python experiments/emoji/compare.py --seeds 0 --out runs/demo
+	$(BIN)/python experiments/emoji/compare.py --seeds 0 --budget 0.65 --out runs/demo
 
 emoji-table: $(READY) ## the demo's table over 5 seeds, with paired intervals (resumable)
 	$(BIN)/python experiments/emoji/compare.py --seeds 0 1 2 3 4 --out runs/emoji-table

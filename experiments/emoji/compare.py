@@ -43,15 +43,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--out", type=Path, default=Path("runs/demo"))
+    parser.add_argument("--budget", type=float, default=1.0, help="share of the generators' epochs")
     arguments = parser.parse_args()
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     started = time.monotonic()
     try:
-        results = {label: run_row(label, arguments.seeds, arguments.out) for label in ROWS}
+        results = {label: run_row(label, arguments) for label in ROWS}
     except (InputError, Interrupted) as error:
         print(f"compare: {error}. The same command goes on.", file=sys.stderr)
         return 130 if isinstance(error, Interrupted) else 2
-    text = report(results, arguments.seeds)
+    text = report(results, arguments)
     print(f"\n{text}\n")
     (arguments.out / "table.txt").write_text(text + "\n", encoding="utf-8")
     (arguments.out / "table.json").write_text(json.dumps(facts(results), indent=2) + "\n", encoding="utf-8")
@@ -65,11 +66,14 @@ def slug(label: str) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in label.lower()).replace("---", "-")
 
 
-def run_row(label: str, seeds: list[int], out: Path) -> RunResult:
+def run_row(label: str, arguments: argparse.Namespace) -> RunResult:
     path, overrides = ROWS[label]
-    config = fgen.ExperimentConfig.from_file(path, [*overrides, f"protocol.seeds={seeds}"])
+    config = fgen.ExperimentConfig.from_file(path, [*overrides, f"protocol.seeds={arguments.seeds}"])
+    if config.model.name in fgen.MODELS:
+        epochs = max(1, round(arguments.budget * config.model.epochs))
+        config = replace(config, model=replace(config.model, epochs=epochs))
     print(f"-- {label}", file=sys.stderr)
-    return fgen.run(config, out=out / slug(label), resume=True, progress=sys.stderr.isatty())
+    return fgen.run(config, out=arguments.out / slug(label), resume=True, progress=sys.stderr.isatty())
 
 
 def unfamiliar(result: RunResult) -> list:
@@ -108,7 +112,7 @@ def facts(results: dict[str, RunResult]) -> dict:
     }
 
 
-def report(results: dict[str, RunResult], seeds: list[int]) -> str:
+def report(results: dict[str, RunResult], arguments: argparse.Namespace) -> str:
     found = facts(results)
     header = ["percent, mean [95 % interval]", *SCORES, "T1 outside ImageNet"]
     rows = [
@@ -118,7 +122,8 @@ def report(results: dict[str, RunResult], seeds: list[int]) -> str:
     dataset = results[REFERENCE].description["dataset"]
     lines = [
         f"emoji: {dataset['n_seen']} seen and {dataset['n_unseen']} unseen classes, honest protocol, "
-        f"seeds {', '.join(map(str, seeds))}; chance T1 {100 / dataset['n_unseen']:.1f}",
+        f"seeds {', '.join(map(str, arguments.seeds))}; chance T1 {100 / dataset['n_unseen']:.1f}; "
+        f"{100 * arguments.budget:.0f} % of the generators' epochs",
         format_table(header, rows),
         "",
         f"minus {REFERENCE}, paired over classes and seeds:",
