@@ -195,7 +195,8 @@ def _features_legend(figure: Figure, axes: Axes, names: Sequence[str]) -> None:
     ]
     classes = [sign(name, colour, marker="s", ms=8) for name, colour in zip(names, PALETTE, strict=False)]
     style: dict[str, Any] = {"loc": "upper left", "frameon": False, "fontsize": 9, "alignment": "left"}
-    axes.add_artist(axes.legend(handles=kinds, bbox_to_anchor=(1.01, 1.0), **style))
+    first = axes.add_artist(axes.legend(handles=kinds, bbox_to_anchor=(1.01, 1.0), **style))
+    first.set_clip_on(False)  # else its width isn't counted when the picture is cut to what it shows
     axes.legend(handles=classes, bbox_to_anchor=(1.01, 0.74), title="class", title_fontsize=9, **style)
 
 
