@@ -103,7 +103,10 @@ def announce(config: ExperimentConfig, dataset: ZSLDataset, phases: Sequence[ZSL
     rows = dataset.splits["trainval"]
     model = new_model(config, dataset)
     features = SelectedRows(dataset.features, rows)
-    data = model.begin(features, dataset.labels[rows], dataset.class_embeddings, device=config.train.device)
+    unlabelled = features if config.model.is_transductive else None  # any rows: this model is thrown away
+    data = model.begin(
+        features, dataset.labels[rows], dataset.class_embeddings, device=config.train.device, unlabelled=unlabelled
+    )
     steps = sum(config.model.n_steps(len(task.splits["trainval"])) for task in phases) * len(config.protocol.seeds)
     seconds = steps * time_step(model, data, config.train)
     # The head holds the bank and the real rows once as they are and once scaled.
@@ -127,8 +130,8 @@ def describe(config: ExperimentConfig, dataset: ZSLDataset, outcomes: Sequence[S
         "setting": config.protocol.setting,
         "calibrated": config.protocol.calibrate,
         "test_used_for_selection": config.protocol.name == "legacy",
-        "unseen_embeddings_in_training": False,
-        "transductive": False,
+        "unseen_embeddings_in_training": getattr(config.model, "uses_unseen_embeddings", False),
+        "transductive": getattr(config.model, "is_transductive", False),
         "seeds": list(config.protocol.seeds),
         "scores": summarise([outcome.scores for outcome in outcomes]),
         "uncalibrated": summarise([outcome.uncalibrated for outcome in outcomes]),

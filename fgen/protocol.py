@@ -172,12 +172,14 @@ def fit(
 ) -> FeatureGenerator:
     """Train on the task's trainval rows."""
     rows = task.splits["trainval"]
+    unlabelled = SelectedRows(task.features, task.splits["test_unseen"]) if model.config.is_transductive else None
     return model.fit(
         SelectedRows(task.features, rows),
         task.labels[rows],
         task.class_embeddings,
         seed=seed,
         class_names=task.class_names,
+        unlabelled=unlabelled,
         train_config=config.train,
         checkpoint=checkpoint,
         on_epoch=on_epoch,
@@ -187,7 +189,7 @@ def fit(
 
 def representation(model: FeatureGenerator) -> Callable[[np.ndarray], np.ndarray] | None:
     """The model's map to the space of its heads; None for the identity, so that rows need not be copied."""
-    return None if type(model).represent is FeatureGenerator.represent else model.represent
+    return model.represent if model.has_own_space else None
 
 
 # An embedding baseline.

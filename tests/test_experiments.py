@@ -102,8 +102,9 @@ def test_its_recipe_runs(path, world, tmp_path):
     overrides = ["protocol.seeds=[0]", "protocol.evaluations=1", "bank.n_per_class=5", "train.device=cpu"]
     if config.model.name in MODELS:
         overrides += ["model.hidden_dim=8", "model.epochs=1", "model.steps=none"]
-    if config.model.name == "clswgan":
-        overrides += ["model.cls_epochs=1"]
+        names = {field.name for field in fields(config.model)}
+        overrides += [f"model.{name}=1" for name in names if name.endswith("_epochs")]
+        overrides += [f"model.{name}=8" for name in names if name.endswith("_dim") and name != "noise_dim"]
     mapping = ExperimentConfig.from_file(path, overrides).to_mapping()
     embedding = ("embedding", "name", "path")
     mapping["dataset"] = {key: value for key, value in mapping["dataset"].items() if key not in embedding}

@@ -7,11 +7,14 @@ from typing import Any
 from fgen.config import build
 from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
-from fgen.models.base import FeatureGenerator, ModelConfig
+from fgen.models.base import FeatureGenerator
 from fgen.models.clswgan import CLSWGANConfig
+from fgen.models.fvaegan import FVAEGANConfig
+from fgen.models.model_config import ModelConfig
 
 MODELS: dict[str, type[ModelConfig]] = {
     CLSWGANConfig.name: CLSWGANConfig,
+    FVAEGANConfig.name: FVAEGANConfig,
 }
 
 

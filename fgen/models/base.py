@@ -1,6 +1,6 @@
 """What every method shares: fit on seen classes, generate for any class, save and load.
 
-A method is a subclass that overrides a few formulas: its networks, its critic terms, its generator terms.
+A method is a subclass that overrides a few formulas: its networks, and what each update of a step minimises.
 """
 
 from __future__ import annotations
@@ -8,21 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fgen import rng
-from fgen.data.dataset import Features
+from fgen.data.dataset import Features, iter_blocks
 from fgen.data.scaling import FeatureScaler
 from fgen.encoders.fusion import EmbeddingConfig, EmbeddingPreprocessor
 from fgen.errors import InputError
-from fgen.models import losses
 from fgen.models.engine import TrainConfig, choose_device, train
-from fgen.models.nets import Critic, Generator, Output, initialise
-from fgen.models.sampling import Batch, Draws, TrainingSet
+from fgen.models.feature_matching import FeatureMatching
+from fgen.models.model_config import ModelConfig
+from fgen.models.nets import initialise
+from fgen.models.sampling import Draws, TrainingSet
 
 #: Rows of one class that are generated together; fixed, so that a feature never depends on its company.
 TILE = 64
@@ -30,77 +31,32 @@ TILE = 64
 Terms = dict[str, Tensor]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """What every method of the family can be told.
+@dataclass(frozen=True)
+class Update:
+    """One optimiser step.
 
     Attributes:
-        epochs: passes over the training rows; an epoch is ceil(N / batch_size) steps.
-        steps: number of steps, in place of ``epochs``.
-        critic_steps: critic updates for each generator update.
-        gp_weight: weight of the gradient penalty (lambda).
-        hidden_dim: width of the hidden layers.
-        noise_dim: columns of noise; None means as many as the class embedding has.
-        output: the generator's last activation, on features scaled by ``feature_scaling``.
-        class_mean_weight, moment_weight: feature matching; 0 switches a term off.
+        roles: the networks that move; all others only pass gradients on.
+        terms: what they minimise, a sum of named scalars.
+        writes_gradients: ``terms`` fills the gradients itself; else autograd does.
     """
 
-    name: ClassVar[str]
-
-    epochs: int = 50
-    steps: int | None = None
-    batch_size: int = 64
-    critic_steps: int = 5
-    gp_weight: float = 10.0
-    lr: float = 1e-4
-    beta1: float = 0.5
-    beta2: float = 0.999
-    hidden_dim: int = 4096
-    noise_dim: int | None = None
-    feature_scaling: Literal["minmax", "standard", "none"] = "minmax"
-    output: Output = "relu"
-    class_mean_weight: float = 0.0
-    moment_weight: float = 0.0
-
-    def __post_init__(self) -> None:
-        for key in ("epochs", "steps", "batch_size", "critic_steps", "hidden_dim", "noise_dim"):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                raise InputError(f"{key} is {value}", "a whole number of at least 1")
-        for key in ("gp_weight", "class_mean_weight", "moment_weight"):
-            if not getattr(self, key) >= 0:
-                raise InputError(f"{key} is {getattr(self, key)}", "a number of at least 0")
-        if not 0 < self.lr < 1:
-            raise InputError(f"lr is {self.lr}", "a number between 0 and 1", "The published rates are near 1e-4")
-        if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
-            raise InputError(f"beta1, beta2 are {self.beta1}, {self.beta2}", "numbers from 0 to below 1")
-        if self.batch_size < 2 and self.moment_weight:
-            raise InputError("batch_size is 1", "at least 2 rows for moment matching")
-
-    def n_steps(self, n_rows: int) -> int:
-        """Training steps for ``n_rows`` rows."""
-        return self.steps if self.steps is not None else self.epochs * self.steps_per_epoch(n_rows)
-
-    def steps_per_epoch(self, n_rows: int) -> int:
-        """ceil(N / batch_size)."""
-        return -(-n_rows // self.batch_size)
-
-    def build(self, embedding: EmbeddingConfig | None = None) -> FeatureGenerator:
-        """An untrained model."""
-        raise NotImplementedError
+    roles: tuple[str, ...]
+    terms: Callable[[], Terms]
+    writes_gradients: bool = False
 
 
 class FeatureGenerator:
-    """A conditional WGAN over features: the base of every method.
+    """A conditional generator of features: the base of every method.
 
     Attributes:
-        networks: the networks by role; ``critic`` is updated in the critic phase, all others that can be
-            trained in the generator phase.
-        frozen: roles of the networks that :meth:`prepare` trains and nothing after it.
+        networks: the networks by role. Buffers in them (a penalty's adaptive weight) are saved and resumed too.
+        trained: roles that have an optimiser; all others are made by :meth:`prepare` and stay as they are.
+        matching: the feature-matching terms that the config switches on.
         class_embeddings: ``(C, A)`` raw, as given to :meth:`fit`.
     """
 
-    frozen: ClassVar[frozenset[str]] = frozenset()
+    trained: ClassVar[tuple[str, ...]] = ("generator",)
 
     def __init__(self, config: ModelConfig, embedding: EmbeddingConfig | None = None) -> None:
         self.config = config
@@ -114,52 +70,40 @@ class FeatureGenerator:
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """The networks by role, not yet initialised."""
-        config = self.config
-        return {
-            "generator": Generator(self.noise_dim, embedding_dim, config.hidden_dim, feature_dim, config.output),
-            "critic": Critic(feature_dim, embedding_dim, config.hidden_dim),
-        }
+        raise NotImplementedError
+
+    def initialise(self, seed: int) -> None:
+        """Starting weights, the lineage's unless a method says otherwise."""
+        for name, network in self.networks.items():
+            initialise(network, seed, name)
+
+    def measure(self, data: TrainingSet, seed: int) -> None:
+        """What the terms need to know of the real rows (means, prototypes), in a few passes and without training."""
+        self.matching = FeatureMatching(self.config, data, seed)
 
     def prepare(self, data: TrainingSet, seed: int) -> None:
         """Work before the first step, for example pre-training a network that stays frozen."""
 
-    def critic_fakes(self, batch: Batch, draws: Draws) -> Tensor:
-        """What the critic is shown as generated, ``(B, D)``; the generator is frozen meanwhile."""
-        return self.synthesise(draws.normal("critic noise", (len(batch), self.noise_dim)), batch.condition)
+    def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
+        """The updates of one training step, in order; each sees the networks as the ones before it left them."""
+        raise NotImplementedError
 
-    def critic_terms(self, batch: Batch, fake: Tensor, draws: Draws, index: int) -> Terms:
-        """What the critic minimises: ``E[D(fake)] - E[D(real)]`` + gp_weight * penalty (Gulrajani 2017, Eq. 3)."""
-        critic = self.networks["critic"]
-        assert isinstance(critic, Critic)
-        alpha = draws.uniform(f"mixing {index}", (len(batch), 1))
-        distance, penalty = losses.critic_terms(critic, batch.features, fake, batch.condition, alpha)
-        return {"critic": distance, "gradient_penalty": self.config.gp_weight * penalty}
-
-    def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
-        """What the generator minimises: ``-E[D(fake)]`` and the feature-matching terms that are switched on."""
-        return self.adversarial_terms(self.generator_fakes(batch, draws), batch)
-
-    def generator_fakes(self, batch: Batch, draws: Draws) -> Tensor:
-        """Fresh features ``(B, D)`` for the batch's classes, with the generator's graph."""
-        return self.synthesise(draws.normal("generator noise", (len(batch), self.noise_dim)), batch.condition)
-
-    def adversarial_terms(self, fake: Tensor, batch: Batch) -> Terms:
-        """``-E[D(fake)]``, and feature matching against the batch and the classes' real means."""
+    def optimiser(self, role: str) -> torch.optim.Optimizer:
+        """The optimiser of a role's network."""
         config = self.config
-        terms = {"adversarial": -self.networks["critic"](fake, batch.condition).mean()}
-        if config.class_mean_weight:
-            gap = losses.class_mean_matching(fake, batch.labels, self.class_means)
-            terms["class_mean"] = config.class_mean_weight * gap
-        if config.moment_weight:
-            terms["moment"] = config.moment_weight * losses.moment_matching(fake, batch.features)
-        return terms
+        betas = (config.beta1, config.beta2)
+        return torch.optim.Adam(self.networks[role].parameters(), lr=config.lr, betas=betas, fused=True)
+
+    def learning_rate(self, role: str, epoch: int) -> float:
+        """The learning rate of a role in an epoch, counted from 0."""
+        return self.config.lr
 
     def synthesise(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Noise ``(B, Z)`` and prepared embeddings ``(B, A)`` to scaled features ``(B, D)``."""
         return self.networks["generator"](noise, condition)
 
-    def represent(self, features: np.ndarray) -> np.ndarray:
-        """Raw features ``(N, D)`` in the space where the method's own head lives; the identity by default."""
+    def represent_scaled(self, features: Tensor) -> Tensor:
+        """Scaled features ``(B, D)`` to where the method's own heads live, ``(B, D')``; the identity by default."""
         return features
 
     # What users call.
@@ -172,7 +116,7 @@ class FeatureGenerator:
         *,
         seed: int,
         class_names: Sequence[str] | None = None,
-        unlabelled: np.ndarray | None = None,
+        unlabelled: Features | None = None,
         train_config: TrainConfig | None = None,
         checkpoint: Path | None = None,
         on_epoch: Callable[[int], Mapping[str, float] | None] | None = None,
@@ -196,13 +140,18 @@ class FeatureGenerator:
             InputError: inputs that don't match, or training that diverged (the term is named).
             Interrupted: a signal asked to stop; the checkpoint holds all that was computed.
         """
-        if unlabelled is not None:
-            raise InputError(f"{self.config.name} is inductive", "unlabelled=None", "Use a transductive method")
+        if unlabelled is not None and not self.config.is_transductive:
+            raise InputError(
+                f"{self.config.name} is inductive", "unlabelled=None", "Set transductive = true where a method has it"
+            )
+        if unlabelled is None and self.config.is_transductive:
+            raise InputError("the transductive setting got no unlabelled features", "unlabelled, (M, D)")
         train_config = train_config or TrainConfig()
         self.class_names = None if class_names is None else tuple(class_names)
-        data = self.begin(features, labels, class_embeddings, device=train_config.device)
-        for name, network in self.networks.items():
-            initialise(network, seed, name)
+        data = self.begin(
+            features, labels, class_embeddings, seed=seed, device=train_config.device, unlabelled=unlabelled
+        )
+        self.initialise(seed)
         self.prepare(data, seed)
         self.history = train(
             self,
@@ -216,7 +165,14 @@ class FeatureGenerator:
         return self
 
     def begin(
-        self, features: Features, labels: np.ndarray, class_embeddings: np.ndarray, *, device: str = "auto"
+        self,
+        features: Features,
+        labels: np.ndarray,
+        class_embeddings: np.ndarray,
+        *,
+        seed: int = 0,
+        device: str = "auto",
+        unlabelled: Features | None = None,
     ) -> TrainingSet:
         """Check the inputs, fit the scalings and create the networks: all of :meth:`fit` but the learning."""
         labels = _checked_training_labels(features, labels, class_embeddings)
@@ -225,10 +181,9 @@ class FeatureGenerator:
         self.preprocessor = EmbeddingPreprocessor.fit(self.embedding, self.class_embeddings[np.unique(labels)])
         self.scaler = FeatureScaler.fit(self.config.feature_scaling, features)
         prepared = self.preprocessor(self.class_embeddings)
-        data = TrainingSet(features, labels, prepared, self.scaler, self.device)
+        data = TrainingSet(features, labels, prepared, self.scaler, self.device, unlabelled=unlabelled)
         self.make_networks(data.feature_dim, prepared.shape[1], data.n_classes)
-        if self.config.class_mean_weight:
-            self.class_means = data.class_means()
+        self.measure(data, seed)
         return data
 
     def generate(
@@ -298,6 +253,22 @@ class FeatureGenerator:
                 tile = self.scaler.invert(self.synthesise(noise.to(self.device), condition))
                 features[start : start + TILE] = tile[: count - start].cpu().numpy()
             yield features
+
+    def represent(self, features: np.ndarray) -> np.ndarray:
+        """Raw features ``(N, D)`` to where the method's own heads live, ``(N, D')``; the identity by default."""
+        if not self.has_own_space:
+            return features
+        return np.concatenate([self._represented(block) for block in iter_blocks(features)])
+
+    @torch.inference_mode()
+    def _represented(self, block: np.ndarray) -> np.ndarray:
+        scaled = self.scaler.apply(torch.from_numpy(block).to(self.device))
+        return self.represent_scaled(scaled).float().cpu().numpy()
+
+    @property
+    def has_own_space(self) -> bool:
+        """Whether the method's heads live elsewhere than among the raw features."""
+        return type(self).represent_scaled is not FeatureGenerator.represent_scaled
 
     @property
     def noise_dim(self) -> int:

@@ -10,14 +10,15 @@ from torch import nn
 
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.encoders.fusion import EmbeddingConfig
-from fgen.errors import InputError
 from fgen.models import losses
-from fgen.models.base import FeatureGenerator, ModelConfig, Terms
+from fgen.models.adversarial import AdversarialGenerator
+from fgen.models.base import Terms
+from fgen.models.model_config import AdversarialConfig
 from fgen.models.sampling import Batch, Draws, TrainingSet
 
 
 @dataclass(frozen=True, kw_only=True)
-class CLSWGANConfig(ModelConfig):
+class CLSWGANConfig(AdversarialConfig):
     """Settings of f-CLSWGAN; defaults are the paper's for CUB.
 
     Attributes:
@@ -33,17 +34,12 @@ class CLSWGANConfig(ModelConfig):
     cls_batch_size: int = 100
     cls_lr: float = 1e-3
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.cls_weight >= 0:
-            raise InputError(f"cls_weight is {self.cls_weight}", "a number of at least 0")
-
     def build(self, embedding: EmbeddingConfig | None = None) -> CLSWGAN:
         """An untrained f-CLSWGAN."""
         return CLSWGAN(self, embedding)
 
 
-class CLSWGAN(FeatureGenerator):
+class CLSWGAN(AdversarialGenerator):
     """A WGAN-GP conditioned on class embeddings whose fakes a seen-class classifier must recognise.
 
     ``min_G max_D  L_WGAN + beta * L_CLS`` (Eq. 5), with L_WGAN of Eq. 2 and 3 and
@@ -51,7 +47,6 @@ class CLSWGAN(FeatureGenerator):
     """
 
     config: CLSWGANConfig
-    frozen: ClassVar[frozenset[str]] = frozenset({"classifier"})
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """Generator, critic and the linear classifier of Eq. 4."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from fgen.errors import InputError, Interrupted, TrainingDiverged
@@ -24,7 +24,7 @@ from fgen.models.checkpoint import TrainingState, read_checkpoint, write_checkpo
 from fgen.models.sampling import Draws, TrainingSet
 
 if TYPE_CHECKING:
-    from fgen.models.base import FeatureGenerator, Terms
+    from fgen.models.base import FeatureGenerator, Terms, Update
 
 #: Terms are looked at for NaN and explosion once in so many steps, and at each epoch's end.
 CHECK_EVERY = 20
@@ -89,7 +89,7 @@ def train(
     """
     n_steps = model.config.n_steps(len(data))
     per_epoch = model.config.steps_per_epoch(len(data))
-    state = TrainingState(model.networks, _optimisers(model))
+    state = TrainingState(model.networks, make_optimisers(model))
     if checkpoint is not None and checkpoint.exists():
         read_checkpoint(checkpoint, state)
     last_written = time.monotonic()
@@ -99,6 +99,7 @@ def train(
         tqdm(total=n_steps, initial=state.step, unit="step", desc="training", disable=not progress) as bar,
     ):
         while state.step < n_steps:
+            _set_learning_rates(model, state.optimisers, state.step // per_epoch)
             with matrix_precision(config.precision, data.device):
                 terms = train_step(model, data, state.optimisers, seed, state.step)
             state.add(terms)
@@ -122,30 +123,23 @@ def train(
 def train_step(
     model: FeatureGenerator, data: TrainingSet, optimisers: dict[str, torch.optim.Optimizer], seed: int, step: int
 ) -> Terms:
-    """``critic_steps`` critic updates, then one of all other networks, on the last critic batch's classes.
-
-    The generator is frozen during the critic's updates, so what the critic is shown as generated for all of
-    them comes from one pass.
-    """
-    config = model.config
-    draws = Draws(seed, step, data.device)
-    stacked = data.batches(seed, step, config.critic_steps, config.batch_size)
-    size = len(stacked) // config.critic_steps
-    with torch.no_grad():
-        fakes = model.critic_fakes(stacked, draws).split(size)
-    critic, others = ["critic"], [name for name in optimisers if name != "critic"]
+    """The updates that the method lists for one step, each by its own networks' optimisers; all terms, detached."""
     terms: Terms = {}
-    with _trainable(model.networks, critic):
-        for index, (batch, fake) in enumerate(zip(stacked.split(size), fakes, strict=True)):
-            terms |= _update(model.critic_terms(batch, fake, draws, index), optimisers, critic)
-    with _trainable(model.networks, others):
-        terms |= _update(model.generator_terms(batch, draws), optimisers, others)
+    for update in model.updates(data, Draws(seed, step, data.device)):
+        for role, network in model.networks.items():
+            network.requires_grad_(role in update.roles)
+        if update.writes_gradients:
+            terms |= update.terms()
+        else:
+            terms |= _by_autograd(update, optimisers)
+        for role in update.roles:
+            optimisers[role].step()
     return terms
 
 
 def time_step(model: FeatureGenerator, data: TrainingSet, config: TrainConfig) -> float:
     """Seconds of a training step, measured on a model that is then thrown away."""
-    optimisers = _optimisers(model)
+    optimisers = make_optimisers(model)
     with cpu_threads(config.threads), matrix_precision(config.precision, data.device):
         train_step(model, data, optimisers, 0, 0)
         start = time.perf_counter()
@@ -155,35 +149,27 @@ def time_step(model: FeatureGenerator, data: TrainingSet, config: TrainConfig) -
 
 def training_bytes(model: FeatureGenerator) -> int:
     """Bytes of the networks, their gradients and Adam's two moments."""
-    sizes = {name: sum(p.nbytes for p in network.parameters()) for name, network in model.networks.items()}
-    return sum(size * (1 if name in model.frozen else 4) for name, size in sizes.items())
+    sizes = {role: sum(p.nbytes for p in network.parameters()) for role, network in model.networks.items()}
+    return sum(size * (4 if role in model.trained else 1) for role, size in sizes.items())
 
 
-def _update(terms: Terms, optimisers: dict[str, torch.optim.Optimizer], names: list[str]) -> Terms:
-    for name in names:
-        optimisers[name].zero_grad(set_to_none=True)
-    total = torch.stack(list(terms.values())).sum()
-    total.backward()
-    for name in names:
-        optimisers[name].step()
+def _by_autograd(update: Update, optimisers: dict[str, torch.optim.Optimizer]) -> Terms:
+    for role in update.roles:
+        optimisers[role].zero_grad(set_to_none=True)
+    terms = update.terms()
+    torch.stack(list(terms.values())).sum().backward()
     return {name: term.detach() for name, term in terms.items()}
 
 
-@contextmanager
-def _trainable(networks: nn.ModuleDict, names: list[str]) -> Iterator[None]:
-    """Only the named networks receive gradients; the others only pass them on."""
-    for name, network in networks.items():
-        network.requires_grad_(name in names)
-    yield
+def make_optimisers(model: FeatureGenerator) -> dict[str, torch.optim.Optimizer]:
+    """An optimiser for each role that the method trains."""
+    return {role: model.optimiser(role) for role in model.trained}
 
 
-def _optimisers(model: FeatureGenerator) -> dict[str, torch.optim.Optimizer]:
-    config = model.config
-    return {
-        name: torch.optim.Adam(network.parameters(), lr=config.lr, betas=(config.beta1, config.beta2), fused=True)
-        for name, network in model.networks.items()
-        if name not in model.frozen
-    }
+def _set_learning_rates(model: FeatureGenerator, optimisers: dict[str, torch.optim.Optimizer], epoch: int) -> None:
+    for role, optimiser in optimisers.items():
+        for group in optimiser.param_groups:
+            group["lr"] = model.learning_rate(role, epoch)
 
 
 def _refuse_divergence(state: TrainingState, terms: Mapping[str, Tensor], lr: float) -> None:

@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fgen.models.nets import Critic
-
 
 def gradient_penalty(
     critic: Callable[[Tensor, Tensor], Tensor], real: Tensor, fake: Tensor, condition: Tensor, alpha: Tensor
@@ -33,24 +31,15 @@ def gradient_penalty(
     return _distance_from_one(gradient)
 
 
-def critic_terms(critic: Critic, real: Tensor, fake: Tensor, condition: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
-    """The Wasserstein term and the penalty of a one-hidden-layer critic, in closed form.
+def critic_terms(
+    critic: Callable[[Tensor, Tensor], Tensor], real: Tensor, fake: Tensor, condition: Tensor, alpha: Tensor
+) -> tuple[Tensor, Tensor]:
+    """``E[D(fake)] - E[D(real)]`` and the gradient penalty of any critic, two scalars (Gulrajani et al. 2017, Eq. 3).
 
-    The same values and parameter gradients as ``fake.mean() - real.mean()`` with
-    :func:`gradient_penalty`, from one stacked pass: the first layer is affine, so the interpolate's
-    pre-activation needs no product of its own.
-
-    Args:
-        alpha: ``(B, 1)`` in [0, 1]; one per row, since per-element mixing isn't affine along a line.
-
-    Returns:
-        ``E[D(fake)] - E[D(real)]`` and the penalty, two scalars.
+    :func:`fgen.models.closed_form.critic_gradients` is the same for critics with one hidden layer, without a graph.
     """
-    n_rows = len(real)
-    hidden = critic.pre_activation(torch.cat([real, fake]), torch.cat([condition, condition]))
-    scores = critic.score(hidden)
-    mixed = torch.lerp(hidden[n_rows:].detach(), hidden[:n_rows].detach(), alpha)
-    return scores[n_rows:].mean() - scores[:n_rows].mean(), _distance_from_one(critic.input_gradient(mixed))
+    distance = critic(fake, condition).mean() - critic(real, condition).mean()
+    return distance, gradient_penalty(critic, real, fake, condition, alpha)
 
 
 def _distance_from_one(gradient: Tensor) -> Tensor:
@@ -69,32 +58,21 @@ def classification(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels)
 
 
-def class_mean_matching(fake: Tensor, labels: Tensor, class_means: Tensor) -> Tensor:
-    """Squared distance between the mean of what was generated for a class and the class's real mean.
-
-    The centroid form of feature matching (Salimans et al. 2016, section 3.1, per class). Averaged over the
-    batch's classes, each weighted by its rows, and over the columns.
+def gaussian_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """``KL(N(mean, exp(log_variance)) || N(0, 1))``, summed over columns and averaged over rows (Kingma 2014, App. B).
 
     Args:
-        fake: ``(B, D)``.
-        labels: ``(B,)`` in [0, S).
-        class_means: ``(S, D)`` means of the real training features.
+        mean, log_variance: ``(B, Z)``.
     """
-    classes, inverse, counts = torch.unique(labels, return_inverse=True, return_counts=True)
-    sums = torch.zeros(len(classes), fake.shape[1], dtype=fake.dtype, device=fake.device).index_add(0, inverse, fake)
-    gaps = sums / counts.unsqueeze(1) - class_means[classes]
-    return (gaps.square().mean(dim=1) * counts).sum() / len(labels)
+    return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(dim=1).mean()
 
 
-def moment_matching(fake: Tensor, real: Tensor) -> Tensor:
-    """Squared differences of the columns' means and standard deviations between two batches.
-
-    First and second moments of generated and real features of the same labels; averaged over columns.
+def reconstruction(rebuilt: Tensor, real: Tensor) -> Tensor:
+    """Binary cross-entropy of sigmoid outputs, summed over columns and averaged over rows, as the VAE-GANs have it.
 
     Args:
-        fake, real: ``(B, D)``, B >= 2.
+        rebuilt: ``(B, D)`` in [0, 1].
+        real: ``(B, D)`` in [0, 1]; anything outside is clamped, since rows beyond the training range are legal.
     """
-    means = (fake.mean(0) - real.mean(0)).square().mean()
-    # The small constant keeps the slope finite in columns that are constant (dead ReLUs).
-    deviations = ((fake.var(0) + 1e-8).sqrt() - (real.var(0) + 1e-8).sqrt()).square().mean()
-    return means + deviations
+    target = real.clamp(0, 1)
+    return F.binary_cross_entropy(rebuilt, target, reduction="sum") / len(real)

@@ -37,6 +37,35 @@ class Generator(nn.Module):
         return torch.sigmoid(features) if self.output == "sigmoid" else features
 
 
+class Encoder(nn.Module):
+    """``[features; condition]`` to the mean and log-variance of a Gaussian over the noise, one hidden layer or two.
+
+    Args:
+        middle_dim: width of a second hidden layer; None leaves it out.
+    """
+
+    def __init__(
+        self, feature_dim: int, embedding_dim: int, hidden_dim: int, noise_dim: int, middle_dim: int | None = None
+    ) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(feature_dim + embedding_dim, hidden_dim)
+        self.middle = nn.Linear(hidden_dim, middle_dim) if middle_dim else None
+        self.mean = nn.Linear(middle_dim or hidden_dim, noise_dim)
+        self.log_variance = nn.Linear(middle_dim or hidden_dim, noise_dim)
+
+    def forward(self, features: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """``(B, Z)`` twice."""
+        hidden = activate(self.hidden(torch.cat([features, condition], dim=1)))
+        if self.middle is not None:
+            hidden = activate(self.middle(hidden))
+        return self.mean(hidden), self.log_variance(hidden)
+
+
+def reparametrise(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
+    """A draw from ``N(mean, exp(log_variance))`` that gradients pass through (Kingma & Welling 2014, section 2.4)."""
+    return mean + (0.5 * log_variance).exp() * noise
+
+
 class Critic(nn.Module):
     """``[features; condition]`` to one score, one hidden layer.
 
@@ -69,6 +98,36 @@ class Critic(nn.Module):
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
         """Features ``(B, D)`` and class embeddings ``(B, A)`` to scores ``(B,)``."""
         return self.score(self.pre_activation(features, condition))
+
+
+class AdaptiveWeight(nn.Module):
+    """A penalty's weight that follows the penalty (TF-VAEGAN's and FREE's released code).
+
+    Once in ``every`` observations the mean of them decides: above 1.05 the weight grows by a tenth, below 1.001 it
+    shrinks by one. All state is in buffers, on the device: no step waits for it, and a checkpoint holds it.
+    """
+
+    value: Tensor
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, start: float, every: int) -> None:
+        super().__init__()
+        self.every = every
+        self.register_buffer("value", torch.tensor(float(start)))
+        self.register_buffer("total", torch.tensor(0.0))
+        self.register_buffer("count", torch.tensor(0.0))
+
+    @torch.no_grad()
+    def observe(self, penalty: Tensor) -> None:
+        """Count one unweighted penalty, a scalar."""
+        self.total += penalty.to(self.total.dtype)
+        self.count += 1
+        mean, due = self.total / self.count, self.count >= self.every
+        factor = torch.where(mean > 1.05, 1.1, torch.where(mean < 1.001, 1 / 1.1, 1.0))
+        self.value *= torch.where(due, factor, 1.0).to(self.value.dtype)
+        self.total *= ~due
+        self.count *= ~due
 
 
 def initialise(network: nn.Module, seed: int, name: str) -> None:

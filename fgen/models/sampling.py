@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy.linalg
 import torch
 from torch import Tensor
 
 from fgen import rng
 from fgen.data.dataset import Features, iter_blocks, read_rows
+from fgen.data.rows import class_means
 from fgen.data.scaling import FeatureScaler
+from fgen.models.matching import soul_prototypes
+
+#: Scaled training rows are kept whole up to this many bytes.
+IN_MEMORY = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -40,29 +46,39 @@ class Draws:
     seed: int
     step: int
     device: torch.device
+    within: str = ""
+
+    def part(self, index: int) -> Draws:
+        """The draws of one part of the step, all of them new."""
+        return replace(self, within=f"{self.within}{index} ")
+
+    def stream(self, purpose: str) -> np.random.Generator:
+        """The stream of a purpose, for choices that a method makes itself."""
+        return rng.stream(self.seed, self.within + purpose, self.step)
 
     def normal(self, purpose: str, shape: tuple[int, ...]) -> Tensor:
         """Standard normal float32 numbers."""
-        numbers = rng.stream(self.seed, purpose, self.step).standard_normal(shape, dtype=np.float32)
-        return torch.from_numpy(numbers).to(self.device)
+        return torch.from_numpy(self.stream(purpose).standard_normal(shape, dtype=np.float32)).to(self.device)
 
     def uniform(self, purpose: str, shape: tuple[int, ...]) -> Tensor:
         """Float32 numbers uniform in [0, 1)."""
-        numbers = rng.stream(self.seed, purpose, self.step).random(shape, dtype=np.float32)
-        return torch.from_numpy(numbers).to(self.device)
+        return torch.from_numpy(self.stream(purpose).random(shape, dtype=np.float32)).to(self.device)
 
 
 class TrainingSet:
-    """The seen classes' rows, scaled batch by batch, so that the features are never copied whole.
+    """The seen classes' rows, scaled: once where that fits into memory, else batch by batch.
 
     Args:
         features: ``(N, D)`` raw; an array, a memory map or an HDF5 dataset.
         labels: ``(N,)`` rows of ``embeddings``.
         embeddings: ``(C, A)`` prepared class embeddings.
         scaler: fitted on ``features``.
+        unlabelled: ``(M, D)`` raw features of unseen classes, for the transductive setting.
 
     Attributes:
         classes: ``(S,)`` ids of the classes that have rows; a batch's labels index it.
+        embeddings: ``(S, A)`` prepared, of the classes with rows.
+        unseen_embeddings: ``(U, A)`` prepared, of the classes without; for methods that declare it.
     """
 
     def __init__(
@@ -73,6 +89,7 @@ class TrainingSet:
         scaler: FeatureScaler,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
+        unlabelled: Features | None = None,
     ) -> None:
         self.features = features
         self.scaler = scaler
@@ -80,6 +97,10 @@ class TrainingSet:
         self.dtype = dtype
         self.classes, self.labels = np.unique(labels, return_inverse=True)
         self.embeddings = torch.from_numpy(embeddings[self.classes]).to(device, dtype)
+        without_rows = np.setdiff1d(np.arange(len(embeddings)), self.classes)
+        self.unseen_embeddings = torch.from_numpy(embeddings[without_rows]).to(device, dtype)
+        self._rows = ScaledMatrix(features, scaler, device, dtype)
+        self._unlabelled = None if unlabelled is None else ScaledMatrix(unlabelled, scaler, device, dtype)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -101,17 +122,66 @@ class TrainingSet:
         """
         stream = rng.stream(seed, "batch", step)
         size = min(batch_size, len(self))
-        rows = np.concatenate([stream.choice(len(self), size, replace=False) for _ in range(n_batches)])
-        features = self.scaler.apply(torch.from_numpy(read_rows(self.features, rows)).to(self.device))
+        return self.batch(np.concatenate([stream.choice(len(self), size, replace=False) for _ in range(n_batches)]))
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        """The batch of some rows ``(B,)``."""
         labels = torch.from_numpy(self.labels[rows]).to(self.device)
-        return Batch(features.to(self.dtype), self.embeddings[labels], labels)
+        return Batch(self._rows.take(rows), self.embeddings[labels], labels)
+
+    def unlabelled(self, draws: Draws, size: int) -> Tensor:
+        """Scaled features ``(size, D)`` of unseen classes, drawn with replacement; transductive methods only."""
+        assert self._unlabelled is not None, "fit() refuses a transductive method without unlabelled features"
+        return self._unlabelled.take(draws.stream("unlabelled").integers(len(self._unlabelled), size=size))
 
     def class_means(self) -> Tensor:
         """``(S, D)`` mean of each seen class's scaled features, in one pass over the rows."""
-        sums = np.zeros((self.n_classes, self.feature_dim))
-        start = 0
-        for block in iter_blocks(self.features):
-            np.add.at(sums, self.labels[start : start + len(block)], block)
-            start += len(block)
-        means = sums / np.bincount(self.labels, minlength=self.n_classes)[:, None]
+        _, means = class_means(self.features, self.labels)
         return self.scaler.apply(torch.from_numpy(means.astype(np.float32)).to(self.device)).to(self.dtype)
+
+    def soul_samples(self, n_souls: int, seed: int) -> Tensor:
+        """``(S, K, D)`` prototypes of each seen class's scaled features (LisGAN)."""
+        rows = self._rows.take(np.arange(len(self))).float().cpu().numpy()
+        souls = soul_prototypes(rows, self.labels, n_souls, seed)
+        return torch.from_numpy(np.asarray(souls, dtype=np.float32)).to(self.device, self.dtype)
+
+    def regression(self) -> tuple[Tensor, Tensor]:
+        """``slope (D, A)`` and ``offset (A,)``: the linear map from scaled features to embeddings, by ridge.
+
+        What cycle-CLSWGAN's regressor minimises, in closed form; the penalty is 1e-3 of the features' mean variance.
+        """
+        targets = self.embeddings.double().cpu().numpy()
+        gram, cross, total, start = 0.0, 0.0, 0.0, 0
+        centre = self.scaler.apply(class_means(self.features, np.zeros(len(self), np.int64))[1][0].astype(np.float32))
+        expected = targets[self.labels].mean(axis=0)
+        for block in iter_blocks(self.features):
+            x = (self.scaler.apply(block) - centre).astype(np.float64)
+            y = targets[self.labels[start : start + len(block)]] - expected
+            gram, cross, total, start = gram + x.T @ x, cross + x.T @ y, total + np.square(x).sum(), start + len(block)
+        penalty = 1e-3 * total / self.feature_dim
+        slope = scipy.linalg.solve(gram + penalty * np.eye(self.feature_dim), cross, assume_a="pos")
+        offset = expected - centre @ slope
+        return tuple(torch.from_numpy(a).to(self.device, self.dtype) for a in (slope, offset))  # type: ignore[return-value]
+
+
+class ScaledMatrix:
+    """Scaled rows of a raw matrix, kept on the device where that takes less than :data:`IN_MEMORY` bytes."""
+
+    def __init__(self, features: Features, scaler: FeatureScaler, device: torch.device, dtype: torch.dtype) -> None:
+        self._features, self._scaler, self._device, self._dtype = features, scaler, device, dtype
+        n_rows, dim = features.shape
+        self._scaled: Tensor | None = None
+        if n_rows * dim * dtype.itemsize <= IN_MEMORY:
+            self._scaled = torch.empty(n_rows, dim, dtype=dtype, device=device)
+            for start, block in scaler.blocks(features):
+                self._scaled[start : start + len(block)] = torch.from_numpy(block)
+
+    def __len__(self) -> int:
+        return int(self._features.shape[0])
+
+    def take(self, rows: np.ndarray) -> Tensor:
+        """Rows by number ``(n,)``, ``(n, D)``."""
+        if self._scaled is not None:
+            return self._scaled.index_select(0, torch.from_numpy(rows).to(self._device))
+        raw = torch.from_numpy(read_rows(self._features, rows)).to(self._device)
+        return self._scaler.apply(raw).to(self._dtype)

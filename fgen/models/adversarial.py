@@ -1,0 +1,126 @@
+"""The conditional WGAN-GP that most of the family stands on: critic steps, then one step of the generator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from fgen.models import losses
+from fgen.models.base import FeatureGenerator, Terms, Update
+from fgen.models.closed_form import critic_gradients
+from fgen.models.model_config import AdversarialConfig
+from fgen.models.nets import AdaptiveWeight, Critic, Generator
+from fgen.models.sampling import Batch, Draws, TrainingSet
+
+
+class AdversarialGenerator(FeatureGenerator):
+    """``min_G max_D E[D(x, a)] - E[D(G(z, a), a)] - gp_weight * penalty`` (Xian et al. 2018, Eq. 2).
+
+    Attributes:
+        stacked_fakes: whether nothing but the critic moves during its steps, so that what it is shown as generated
+            in all of them can come from one pass.
+    """
+
+    config: AdversarialConfig
+    trained: ClassVar[tuple[str, ...]] = ("critic", "generator")
+    generator_roles: ClassVar[tuple[str, ...]] = ("generator",)
+    stacked_fakes: ClassVar[bool] = True
+
+    def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
+        """A generator and a critic with one hidden layer each."""
+        config = self.config
+        return {
+            "generator": Generator(self.noise_dim, embedding_dim, config.hidden_dim, feature_dim, config.output),
+            "critic": Critic(feature_dim, embedding_dim, config.hidden_dim),
+        }
+
+    def learning_rate(self, role: str, epoch: int) -> float:
+        """``critic_lr`` for the critic where it is set, ``lr`` for all others."""
+        own = self.config.critic_lr if role == "critic" else None
+        return self.config.lr if own is None else own
+
+    def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
+        """``critic_steps`` critic updates, then one of the generator on the last critic batch's classes."""
+        n_batches = self.config.critic_steps
+        stacked = data.batches(draws.seed, draws.step, n_batches, self.config.batch_size)
+        batches = stacked.split(len(stacked) // n_batches)
+        if self.stacked_fakes:
+            with torch.no_grad():
+                fakes = self.critic_fakes(stacked, draws).split(len(batches[0]))
+        for index, batch in enumerate(batches):
+            own = draws if self.stacked_fakes else draws.part(index)
+            if self.stacked_fakes:
+                fake = fakes[index]
+            else:
+                with torch.no_grad():
+                    fake = self.critic_fakes(batch, own)
+            yield from self.critic_updates(batch, fake, draws, index)
+        yield Update(self.generator_roles, partial(self.generator_terms, batch, draws))
+
+    def critic_fakes(self, batch: Batch, draws: Draws) -> Tensor:
+        """What the critic is shown as generated, ``(B, D)``, without a graph."""
+        return self.synthesise(draws.normal("critic noise", (len(batch), self.noise_dim)), batch.condition)
+
+    def critic_updates(self, batch: Batch, fake: Tensor, draws: Draws, index: int) -> Iterator[Update]:
+        """One critic step: the critic's own update, and before or after it those of networks that train beside it."""
+        alpha = draws.uniform(f"mixing {index}", (len(batch), 1))
+        yield self.wasserstein_update("critic", batch.features, fake, batch.condition, alpha)
+
+    def wasserstein_update(
+        self,
+        role: str,
+        real: Tensor,
+        fake: Tensor,
+        condition: Tensor,
+        alpha: Tensor,
+        *,
+        gp_weight: AdaptiveWeight | None = None,
+        scale: float = 1.0,
+    ) -> Update:
+        """``scale * (E[D(fake)] - E[D(real)] + gp_weight * penalty)`` (Gulrajani et al. 2017, Eq. 3).
+
+        A critic with one hidden layer has its gradients written down; any other, and mixing element by element,
+        takes autograd's double backward.
+
+        Args:
+            role: which network is the critic.
+            real, fake, condition: ``(B, D)`` twice and ``(B, A)``.
+            alpha: ``(B, 1)`` or ``(B, D)``, the share of ``real`` in the interpolates.
+            gp_weight: the config's by default.
+            scale: gamma, the weight of the whole.
+        """
+        critic = self.networks[role]
+        names = ("critic", "gradient_penalty") if role == "critic" else (role, f"{role}_penalty")
+        fast = isinstance(critic, Critic) and alpha.shape[1] == 1
+
+        def terms() -> Terms:
+            weight = gp_weight.value if isinstance(gp_weight, AdaptiveWeight) else self.config.gp_weight
+            if fast:
+                assert isinstance(critic, Critic)
+                distance, penalty = critic_gradients(critic, real, fake, condition, alpha, scale * weight, scale)
+            else:
+                distance, penalty = losses.critic_terms(critic, real, fake, condition, alpha)
+                distance = scale * distance
+            weighted = scale * weight * penalty
+            if isinstance(gp_weight, AdaptiveWeight):
+                gp_weight.observe(penalty.detach())
+            return {names[0]: distance, names[1]: weighted}
+
+        return Update((role,), terms, writes_gradients=fast)
+
+    def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
+        """What the generator minimises: ``-E[D(fake)]`` and the feature-matching terms that are switched on."""
+        return self.adversarial_terms(self.generator_fakes(batch, draws), batch)
+
+    def generator_fakes(self, batch: Batch, draws: Draws) -> Tensor:
+        """Fresh features ``(B, D)`` for the batch's classes, with the generator's graph."""
+        return self.synthesise(draws.normal("generator noise", (len(batch), self.noise_dim)), batch.condition)
+
+    def adversarial_terms(self, fake: Tensor, batch: Batch) -> Terms:
+        """``-E[D(fake)]`` and feature matching against the batch."""
+        terms = {"adversarial": -self.networks["critic"](fake, batch.condition).mean()}
+        return terms | self.matching.terms(fake, batch)

@@ -1,0 +1,115 @@
+"""f-VAEGAN-D2: Xian, Sharma, Schiele, Akata, "f-VAEGAN-D2: A Feature Generating Framework for Any-Shot Learning",
+CVPR 2019."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from fgen.encoders.fusion import EmbeddingConfig
+from fgen.models import losses
+from fgen.models.adversarial import AdversarialGenerator
+from fgen.models.base import Terms, Update
+from fgen.models.model_config import AdversarialConfig
+from fgen.models.nets import Critic, Encoder, Output, reparametrise
+from fgen.models.sampling import Batch, Draws, TrainingSet
+
+
+@dataclass(frozen=True, kw_only=True)
+class FVAEGANConfig(AdversarialConfig):
+    """Settings of f-VAEGAN-D2.
+
+    Attributes:
+        gan_weight: gamma of Eq. 4, the weight of the adversarial terms beside the VAE's, in the critic's step and
+            in the generator's.
+        transductive: train the unconditional critic D2 on unlabelled features of unseen classes (section 3.2).
+    """
+
+    name: ClassVar[str] = "fvaegan"
+
+    output: Output = "sigmoid"
+    gan_weight: float = 1000.0
+    transductive: bool = False
+
+    @property
+    def is_transductive(self) -> bool:
+        """As the config says."""
+        return self.transductive
+
+    def build(self, embedding: EmbeddingConfig | None = None) -> FVAEGAN:
+        """An untrained f-VAEGAN, with D2 where the setting is transductive."""
+        return FVAEGAN(self, embedding)
+
+
+class FVAEGAN(AdversarialGenerator):
+    """A conditional VAE and a conditional WGAN-GP that share their decoder, the generator.
+
+    ``L_VAE + gamma L_WGAN`` (Eq. 4) on seen classes, with L_VAE of Eq. 1 and L_WGAN of Eq. 2; in the transductive
+    setting also ``gamma L_WGAN`` with an unconditional critic D2 on features of unseen classes (Eq. 3). The paper
+    gives gamma only as "cross-validated"; 1000 is what its successor TF-VAEGAN's code has by default. The
+    reconstruction is that code's binary cross-entropy on features scaled to [0, 1]. Fakes for both critics come from
+    the prior. Which unseen class a fake for D2 is made for is drawn evenly, since nothing is known of their sizes.
+    """
+
+    config: FVAEGANConfig
+    trained: ClassVar[tuple[str, ...]] = ("critic", "encoder", "generator")
+    generator_roles: ClassVar[tuple[str, ...]] = ("encoder", "generator")
+
+    def __init__(self, config: FVAEGANConfig, embedding: EmbeddingConfig | None = None) -> None:
+        super().__init__(config, embedding)
+        if config.is_transductive:
+            self.trained = (*self.trained, "critic2")  # type: ignore[misc]
+
+    def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
+        """Generator and critic, the VAE's encoder, and D2 in the transductive setting."""
+        networks = super().build_networks(feature_dim, embedding_dim, n_seen)
+        networks["encoder"] = Encoder(feature_dim, embedding_dim, self.config.hidden_dim, self.noise_dim)
+        if self.config.is_transductive:
+            networks["critic2"] = Critic(feature_dim, 0, self.config.hidden_dim)
+        return networks
+
+    def measure(self, data: TrainingSet, seed: int) -> None:
+        """Also keeps what the transductive setting draws from."""
+        super().measure(data, seed)
+        self.data = data
+
+    def critic_updates(self, batch: Batch, fake: Tensor, draws: Draws, index: int) -> Iterator[Update]:
+        """``gamma L_WGAN`` for D1 (Eq. 2) and, in the transductive setting, for D2 (Eq. 3)."""
+        alpha, scale = draws.uniform(f"mixing {index}", (len(batch), 1)), self.config.gan_weight
+        yield self.wasserstein_update("critic", batch.features, fake, batch.condition, alpha, scale=scale)
+        if self.config.is_transductive:
+            own = draws.part(index)
+            real, alpha = self.data.unlabelled(own, len(batch)), own.uniform("mixing unseen", (len(batch), 1))
+            with torch.no_grad():
+                fake = self.unseen_fakes(own, len(batch))
+            yield self.wasserstein_update("critic2", real, fake, real.new_zeros(len(real), 0), alpha, scale=scale)
+
+    def unseen_fakes(self, draws: Draws, size: int) -> Tensor:
+        """Features ``(size, D)`` of unseen classes, drawn evenly."""
+        classes = self.data.unseen_embeddings
+        chosen = torch.from_numpy(draws.stream("unseen classes").integers(len(classes), size=size)).to(self.device)
+        return self.synthesise(draws.normal("unseen noise", (size, self.noise_dim)), classes[chosen])
+
+    def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
+        """Eq. 4 for encoder and generator: reconstruction, divergence, ``-gamma E[D1]``, and ``-gamma E[D2]``."""
+        terms = self.vae_terms(batch, draws)
+        adversarial = self.adversarial_terms(self.generator_fakes(batch, draws), batch)
+        adversarial["adversarial"] *= self.config.gan_weight
+        if self.config.is_transductive:
+            fake = self.unseen_fakes(draws, len(batch))
+            score = self.networks["critic2"](fake, fake.new_zeros(len(fake), 0)).mean()
+            terms["adversarial2"] = -self.config.gan_weight * score
+        return terms | adversarial
+
+    def vae_terms(self, batch: Batch, draws: Draws) -> Terms:
+        """Eq. 1: reconstruction and divergence from the prior, each summed over columns and averaged over rows."""
+        mean, log_variance = self.networks["encoder"](batch.features, batch.condition)
+        noise = reparametrise(mean, log_variance, draws.normal("encoder noise", tuple(mean.shape)))
+        return {
+            "reconstruction": losses.reconstruction(self.synthesise(noise, batch.condition), batch.features),
+            "divergence": losses.gaussian_divergence(mean, log_variance),
+        }

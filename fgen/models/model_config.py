@@ -1,0 +1,114 @@
+"""What every method can be told: the fields that all configs share, checked in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, ClassVar
+
+from fgen.data.scaling import Kind
+from fgen.encoders.fusion import EmbeddingConfig
+from fgen.errors import InputError
+from fgen.models.nets import Output
+
+if TYPE_CHECKING:
+    from fgen.models.base import FeatureGenerator
+
+#: Whole numbers of at least 1, wherever a config has them; so are all that end in ``_epochs`` or ``_dim``.
+COUNTS = ("epochs", "steps", "batch_size", "critic_steps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Settings that every method has.
+
+    Attributes:
+        epochs: passes over the training rows; an epoch is ceil(N / batch_size) steps.
+        steps: number of steps, in place of ``epochs``.
+        hidden_dim: width of the hidden layers.
+        noise_dim: columns of noise; None means as many as the class embedding has.
+        output: the generator's last activation, on features scaled by ``feature_scaling``.
+        class_mean_weight, moment_weight, mmd_weight, coral_weight, soul_weight, soul_mean_weight, pivot_weight,
+        contrastive_weight, cycle_weight: feature matching, see :mod:`fgen.models.matching`; 0 switches a term off.
+        n_souls: prototypes per class for the soul terms.
+        temperature: of the contrastive term.
+    """
+
+    name: ClassVar[str]
+
+    epochs: int = 50
+    steps: int | None = None
+    batch_size: int = 64
+    lr: float = 1e-4
+    beta1: float = 0.5
+    beta2: float = 0.999
+    hidden_dim: int = 4096
+    noise_dim: int | None = None
+    feature_scaling: Kind = "minmax"
+    output: Output = "relu"
+    class_mean_weight: float = 0.0
+    moment_weight: float = 0.0
+    mmd_weight: float = 0.0
+    coral_weight: float = 0.0
+    soul_weight: float = 0.0
+    soul_mean_weight: float = 0.0
+    pivot_weight: float = 0.0
+    contrastive_weight: float = 0.0
+    cycle_weight: float = 0.0
+    n_souls: int = 3
+    temperature: float = 0.1
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            is_count = field.name in COUNTS or field.name.endswith(("_epochs", "_dim", "_batch_size"))
+            if is_count and value is not None and value < 1:
+                raise InputError(f"{field.name} is {value}", "a whole number of at least 1")
+            if field.name.endswith("_weight") and not value >= 0:
+                raise InputError(f"{field.name} is {value}", "a number of at least 0")
+            if field.name.split("_")[-1] == "lr" and value is not None and not 0 < value < 1:
+                raise InputError(
+                    f"{field.name} is {value}", "a number between 0 and 1", "The published rates are near 1e-4"
+                )
+        if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
+            raise InputError(f"beta1, beta2 are {self.beta1}, {self.beta2}", "numbers from 0 to below 1")
+        if self.batch_size < 2 and (self.moment_weight or self.coral_weight or self.mmd_weight):
+            raise InputError("batch_size is 1", "at least 2 rows for matching moments, CORAL or MMD")
+        if self.n_souls < 1 or not self.temperature > 0:
+            raise InputError(f"n_souls, temperature are {self.n_souls}, {self.temperature}", "numbers above 0")
+
+    @property
+    def is_transductive(self) -> bool:
+        """Whether training looks at unlabelled features of unseen classes."""
+        return False
+
+    @property
+    def uses_unseen_embeddings(self) -> bool:
+        """Whether training looks at the embeddings of classes without a row."""
+        return self.is_transductive
+
+    def n_steps(self, n_rows: int) -> int:
+        """Training steps for ``n_rows`` rows."""
+        return self.steps if self.steps is not None else self.epochs * self.steps_per_epoch(n_rows)
+
+    def steps_per_epoch(self, n_rows: int) -> int:
+        """ceil(N / batch_size)."""
+        return -(-n_rows // self.batch_size)
+
+    def build(self, embedding: EmbeddingConfig | None = None) -> FeatureGenerator:
+        """An untrained model."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversarialConfig(ModelConfig):
+    """Settings of the methods with a critic.
+
+    Attributes:
+        critic_steps: critic updates for each generator update.
+        gp_weight: weight of the gradient penalty (lambda).
+        critic_lr: the critic's learning rate; None means ``lr``.
+    """
+
+    critic_steps: int = 5
+    gp_weight: float = 10.0
+    critic_lr: float | None = None
