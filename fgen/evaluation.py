@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fgen.classifiers.heads import score_heads, train_heads
-from fgen.classifiers.softmax import SoftmaxClassifier
+from fgen.classifiers.heads import SavedHead, load_head, score_heads, train_heads
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import Features, ZSLDataset
 from fgen.errors import InputError
@@ -75,7 +74,7 @@ class Recogniser:
     """A run's trained head with its model and its calibration: raw features in, classes out."""
 
     model: FeatureGenerator
-    head: SoftmaxClassifier
+    head: SavedHead
     seen: np.ndarray
     gamma: float
 
@@ -88,9 +87,10 @@ class Recogniser:
         """
         room = RunDirectory.open(run).first_seed()
         if not room.head.exists():
-            raise InputError(f"{run} has no saved head", "a finished run whose classifier.name is 'softmax'")
+            expected = "a finished run whose classifier.name is 'softmax' or 'cosine'"
+            raise InputError(f"{run} has no saved head", expected)
         model = load_model(room.model)
-        head = SoftmaxClassifier.load(room.head)
+        head = load_head(room.head)
         with FeatureBank.open(room.bank) as bank:
             seen = np.flatnonzero(bank.seen)
         try:

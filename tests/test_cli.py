@@ -35,7 +35,8 @@ calibrate = true
 seeds = [3, 1]
 """
 SCORES = ("T1", "U", "S", "H", "AUSUC")
-CLASSIFIERS = ("softmax", "logistic", "linear_svm", "knn")
+OF_SKLEARN = ("logistic", "linear_svm", "knn")
+CLASSIFIERS = ("softmax", *OF_SKLEARN, "cosine")
 
 
 class Shell:
@@ -331,7 +332,7 @@ def test_predict_needs_a_head_and_features_of_the_right_width(shell, config, run
     assert not (tmp_path / "p.csv").exists()
 
 
-@pytest.mark.parametrize("classifier", CLASSIFIERS[1:])
+@pytest.mark.parametrize("classifier", OF_SKLEARN)
 def test_a_run_with_a_head_of_scikit_learn_ends_well_and_keeps_no_head(shell, config, run_dir, tmp_path, classifier):
     pytest.importorskip("sklearn")
     words = ("--out", tmp_path / "run", "--set", f"classifier.name={classifier}", "--json")
@@ -342,7 +343,7 @@ def test_a_run_with_a_head_of_scikit_learn_ends_well_and_keeps_no_head(shell, co
     assert not (tmp_path / "run/seeds/3/head").exists()
     bank = tmp_path / "run/seeds/3/bank.h5"
     message = shell.refuses("predict", tmp_path / "run", bank, "--out", tmp_path / "p.csv")
-    assert "has no saved head; expected a finished run whose classifier.name is 'softmax'" in message
+    assert "has no saved head; expected a finished run whose classifier.name is 'softmax' or 'cosine'" in message
 
 
 # inspect and convert
@@ -414,7 +415,7 @@ def test_convert_replaces_a_file_only_when_told(shell, tmp_path):
         ("protocol.name=honets", "'honets'", "expected one of 'honest', 'legacy'", "Did you mean honest?"),
         ("protocol.seeds=3", "protocol.seeds is 3", "expected a list", ""),
         ("protocol.seeds=[1, 1]", "seeds are [1, 1]", "expected one or more different numbers", ""),
-        ("model.name=clswgen", "model.name is 'clswgen'", "expected one of clswgan, ridge", ""),
+        ("model.name=clswgen", "model.name is 'clswgen'", "expected one of clswgan, fvaegan", ""),
         ("model.lr=fast", "model.lr is 'fast'", "expected a number", ""),
         ("model.lr=0", "lr is 0", "expected a number between 0 and 1", "1e-4"),
         ("model.epochs=2.0", "model.epochs is 2.0", "expected a whole number", "Write 2"),

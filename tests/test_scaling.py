@@ -12,7 +12,7 @@ from fgen.data import dataset
 from fgen.data.scaling import FeatureScaler
 from fgen.errors import InputError
 
-KINDS = ("minmax", "standard", "none")
+KINDS = ("minmax", "standard", "sqrt", "none")
 matrices = arrays(
     np.float32,
     st.tuples(st.integers(1, 12), st.integers(1, 5)),
@@ -138,7 +138,7 @@ def test_a_range_beyond_float32_is_refused_rather_than_infinite():
 
 
 def test_a_kind_that_cannot_be_inverted_is_not_offered():
-    with pytest.raises(InputError, match=r"'l2'.*minmax, standard, none"):
+    with pytest.raises(InputError, match=r"'l2'.*minmax, standard, sqrt, none"):
         FeatureScaler.fit("l2", np.ones((2, 2)))
 
 

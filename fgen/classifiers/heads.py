@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,9 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from fgen.classifiers.cosine import CosineClassifier
 from fgen.classifiers.softmax import SoftmaxClassifier
+from fgen.classifiers.storage import StoredHead
 from fgen.data.dataset import ZSLDataset
+from fgen.data.disk import reading
 from fgen.data.rows import SelectedRows, StackedRows
+from fgen.errors import InputError
 from fgen.scores.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_class_accuracy, predict_classes
 
 Represent = Callable[[np.ndarray], np.ndarray]
@@ -32,8 +37,25 @@ class Heads:
     def save(self, gzsl: Path, zsl: Path) -> None:
         """Write each head to its folder; scikit-learn's can only be pickled, and so aren't kept."""
         for head, folder in ((self.gzsl, gzsl), (self.zsl, zsl)):
-            if isinstance(head, SoftmaxClassifier):
+            if isinstance(head, StoredHead):
                 head.save(folder)
+
+
+SavedHead = SoftmaxClassifier | CosineClassifier
+
+
+def load_head(path: str | Path) -> SavedHead:
+    """Read a saved head, whichever kind it is.
+
+    Raises:
+        InputError: no such folder, files that are damaged, or a format this fgen doesn't know.
+    """
+    kinds: dict[str, Any] = {kind.format: kind for kind in (SoftmaxClassifier, CosineClassifier)}
+    with reading(Path(path) / "head.json", "head"):
+        form = json.loads((Path(path) / "head.json").read_text(encoding="utf-8"))["format"]
+        if form not in kinds:
+            raise InputError(f"the format is {form!r}", f"one of {', '.join(kinds)}")
+    return kinds[form].load(path)
 
 
 @dataclass(frozen=True)
@@ -79,11 +101,14 @@ def train_heads(
         real, synthetic = represent(real[:]), represent(synthetic)
     labels = np.concatenate([task.labels[rows], synthetic_labels])
     candidates = np.union1d(task.seen, np.unique(synthetic_labels))
-    gzsl = config.build().fit(StackedRows([real, synthetic]), labels, classes=candidates, seed=seed, scaling_rows=real)
+    known = {"seed": seed, "scaling_rows": real, "seen": task.seen}
+    gzsl = config.build().fit(StackedRows([real, synthetic]), labels, classes=candidates, **known)
     zsl = None
     of_unseen = np.isin(synthetic_labels, task.unseen)
-    if with_zsl and len(np.unique(synthetic_labels[of_unseen])) > 1:
-        zsl = config.build().fit(synthetic[of_unseen], synthetic_labels[of_unseen], seed=seed, scaling_rows=real)
+    # A whitened head of the unseen classes alone would lack the real rows that show the spread.
+    own = with_zsl and getattr(config, "whitening", None) is None
+    if own and len(np.unique(synthetic_labels[of_unseen])) > 1:
+        zsl = config.build().fit(synthetic[of_unseen], synthetic_labels[of_unseen], **known)
     return Heads(gzsl, zsl)
 
 

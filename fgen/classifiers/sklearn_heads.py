@@ -9,9 +9,9 @@ from typing import Any, ClassVar, get_args
 import numpy as np
 from scipy.special import log_softmax
 
-from fgen.classifiers.softmax import by_class_id, checked_labels, predict_calibrated
+from fgen.classifiers.base import Head, checked_labels, fitted_scaler
 from fgen.data.dataset import Features
-from fgen.data.scaling import FeatureScaler, Kind, as_rows
+from fgen.data.scaling import Kind, as_rows
 from fgen.errors import InputError, require
 
 
@@ -141,7 +141,7 @@ class KNNConfig(SklearnConfig):
         return estimator.predict_proba(features)
 
 
-class SklearnHead:
+class SklearnHead(Head):
     """The interface of :class:`fgen.classifiers.softmax.SoftmaxClassifier` over a scikit-learn estimator.
 
     Attributes:
@@ -163,54 +163,33 @@ class SklearnHead:
         n_classes: int | None = None,
         seed: int = 0,
         scaling_rows: Features | None = None,
+        seen: Any | None = None,
         progress: bool = False,
     ) -> SklearnHead:
         """Train on raw features ``(N, D)`` with class ids ``(N,)``; a scaled copy is held in memory.
 
-        Arguments and errors as in :meth:`fgen.classifiers.softmax.SoftmaxClassifier.fit`, but for two: a class of
-        ``classes`` without a row can't be learnt by scikit-learn, and is scored as no candidate; there is no bar.
+        Arguments and errors as in :meth:`fgen.classifiers.softmax.SoftmaxClassifier.fit`, but for three: a class
+        of ``classes`` without a row can't be learnt by scikit-learn, and is scored as no candidate; ``seen`` makes no
+        difference; there is no bar.
         """
         features = as_rows(features)
         labels, _, n_classes = checked_labels(labels, len(features), classes, n_classes)
-        fitted_on = features if scaling_rows is None else as_rows(scaling_rows)
-        if fitted_on.shape[1] != features.shape[1]:
-            raise InputError(f"scaling_rows has {fitted_on.shape[1]} columns", f"{features.shape[1]}, as features has")
-        scaler = FeatureScaler.fit(self.config.scaling, fitted_on)
+        scaler = fitted_scaler(self.config.scaling, features, scaling_rows)
         scaled = np.concatenate([block for _, block in scaler.blocks(features)])
         self.estimator = self.config.estimator(seed).fit(scaled, labels)
         self.scaler, self.classes_, self.n_classes_ = scaler, self.estimator.classes_, n_classes
         return self
 
-    def decision_function(self, features: Features) -> np.ndarray:
-        """Scores ``(N, K)`` in the order of :attr:`classes_`; the larger the likelier, see the configs."""
-        if not hasattr(self, "estimator"):
-            raise InputError("the head hasn't been trained", "fit() first")
-        features = as_rows(features)
-        if features.shape[1] != self.scaler.dim:
-            raise InputError(f"features have {features.shape[1]} columns", f"{self.scaler.dim}, as in training")
-        result = np.empty((len(features), len(self.classes_)), dtype=np.float32)
-        for start, block in self.scaler.blocks(features):
-            result[start : start + len(block)] = self.config.scores(self.estimator, block)
-        return result
-
-    def scores(self, features: Features, n_classes: int | None = None) -> np.ndarray:
-        """Scores ``(N, n_classes)`` by class id, ``NO_CANDIDATE`` for classes that had no row."""
-        result = self.decision_function(features)
-        return by_class_id(result, self.classes_, self.n_classes_ if n_classes is None else n_classes)
-
-    def predict(self, features: Features, gamma: float = 0.0, seen: Any | None = None) -> np.ndarray:
-        """The best class id of each row, ``(N,)``, after ``gamma`` is taken from the scores of ``seen`` classes.
-
-        A gamma has the unit of the head's own scores: nats here, shares of votes or distances there.
-        """
-        return predict_calibrated(self.decision_function(features), self.classes_, gamma, seen)
+    def block_scores(self, scaled: np.ndarray) -> np.ndarray:
+        """Scores ``(n, K)``, the larger the likelier, see the configs."""
+        return self.config.scores(self.estimator, scaled)
 
     def save(self, path: str | Path) -> None:
         """Not possible: scikit-learn's objects can only be pickled, and fgen never unpickles."""
         raise InputError(
             f"the {self.config.name!r} classifier can't be saved: scikit-learn's objects are only ever pickled",
             "a head of safetensors and JSON",
-            "Use the classifier 'softmax'",
+            "Use the classifier 'softmax' or 'cosine'",
         )
 
 

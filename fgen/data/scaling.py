@@ -14,7 +14,7 @@ from fgen.data.rows import SelectedRows
 from fgen.errors import InputError
 
 #: ``"l2"`` is no kind: the lengths it divides by are lost, so generated features could not be brought back.
-Kind = Literal["minmax", "standard", "none"]
+Kind = Literal["minmax", "standard", "sqrt", "none"]
 Rows = TypeVar("Rows", np.ndarray, torch.Tensor)
 
 
@@ -23,7 +23,9 @@ class FeatureScaler:
     """``scaled = (raw - offset) / scale``, column by column.
 
     Attributes:
-        kind: ``"minmax"`` to [0, 1], as the lineage does; ``"standard"`` to mean 0 and deviation 1; ``"none"``.
+        kind: ``"minmax"`` to [0, 1], as the lineage does; ``"standard"`` to mean 0 and deviation 1; ``"sqrt"``, the
+            root of the size with its sign kept, then to [0, 1]: averaged activations are skewed, and their roots are
+            nearly not; ``"none"``.
         offset, scale: ``(D,)`` float32; a constant column has scale 1, so it becomes 0 and comes back exactly.
 
     Raises:
@@ -68,7 +70,11 @@ class FeatureScaler:
             raise InputError("there are no rows to fit the feature scaling on", "at least 1")
         # What leaves float32 is refused by name below; NumPy's warning would come before the message.
         with np.errstate(over="ignore", invalid="ignore"):
-            offset, scale = (_extremes if kind == "minmax" else _moments)(features, dim)
+            offset, scale = (_moments if kind == "standard" else _extremes)(features, dim)
+            if kind == "sqrt":  # it keeps the order, so the extremes of the roots are the roots of the extremes
+                high = signed_root(offset + scale)
+                offset = signed_root(offset)
+                scale = high - offset
             offset, scale = offset.astype(np.float32), scale.astype(np.float32)
         bad = np.flatnonzero(~(np.isfinite(offset) & np.isfinite(scale)))
         if bad.size:
@@ -84,12 +90,13 @@ class FeatureScaler:
     def apply(self, features: Rows) -> Rows:
         """Raw ``(n, D)`` to scaled: an array, or a tensor on its own device; float32, or float64 for float64."""
         offset, scale = self._beside(features)
-        return (features - offset) / scale
+        return ((signed_root(features) if self.kind == "sqrt" else features) - offset) / scale
 
     def invert(self, features: Rows) -> Rows:
         """Scaled ``(n, D)`` to raw: an array, or a tensor on its own device; float32, or float64 for float64."""
         offset, scale = self._beside(features)
-        return features * scale + offset
+        raw = features * scale + offset
+        return raw * abs(raw) if self.kind == "sqrt" else raw
 
     def blocks(self, features: Features) -> Iterator[tuple[int, np.ndarray]]:
         """Consecutive scaled float32 blocks of rows of about 64 MB, each with the number of its first row.
@@ -150,6 +157,12 @@ def as_rows(features: Any) -> Features:
             f"features has shape {tuple(features.shape)} and type {features.dtype}", "a matrix (N, D) of numbers"
         )
     return features
+
+
+def signed_root(features: Rows) -> Rows:
+    """The square root of the size, with the sign kept."""
+    library: Any = torch if isinstance(features, torch.Tensor) else np
+    return library.sign(features) * library.sqrt(abs(features))
 
 
 def _check_kind(kind: str) -> None:

@@ -75,4 +75,6 @@ def reconstruction(rebuilt: Tensor, real: Tensor) -> Tensor:
         real: ``(B, D)`` in [0, 1]; anything outside is clamped, since rows beyond the training range are legal.
     """
     target = real.clamp(0, 1)
-    return F.binary_cross_entropy(rebuilt, target, reduction="sum") / len(real)
+    # torch's own stops with a RuntimeError at NaN, where the training loop wants to name the term. Clamped as there.
+    log_on, log_off = rebuilt.log().clamp(min=-100), (1 - rebuilt).log().clamp(min=-100)
+    return -(target * log_on + (1 - target) * log_off).sum() / len(real)

