@@ -93,9 +93,10 @@ def train_only(
 
 
 def load_task(config: ExperimentConfig) -> ZSLDataset:
-    """The data set of an experiment, with the embedding in use."""
+    """The data set of an experiment, with the embedding in use and the shots of unseen classes."""
     settings = config.dataset
-    return load_dataset(settings.source, settings.embedding, seed=settings.split_seed)
+    dataset = load_dataset(settings.source, settings.embedding, seed=settings.split_seed)
+    return dataset.with_shots(settings.shots, settings.shot_classes, seed=settings.split_seed)
 
 
 def announce(config: ExperimentConfig, dataset: ZSLDataset, phases: Sequence[ZSLDataset]) -> None:

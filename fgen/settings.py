@@ -25,7 +25,9 @@ class DatasetConfig:
         path: a folder with a ``.mat`` pair, an ``.h5`` or an ``.npz`` file.
         embedding: one kind of class embedding, or several that stand side by side; None is the first.
         embedding_norm, embedding_scale: see :class:`fgen.encoders.fusion.EmbeddingConfig`.
-        split_seed: names the choice of validation classes where the data have none.
+        split_seed: names the choice of validation classes where the data have none, and that of shots.
+        shots: real rows of unseen classes to train on (any-shot learning), see :meth:`fgen.ZSLDataset.with_shots`.
+        shot_classes: which of them: a share (``0.5``), a number, or names; None is all.
     """
 
     name: str | None = None
@@ -34,6 +36,8 @@ class DatasetConfig:
     embedding_norm: Norm = "none"
     embedding_scale: float = 1.0
     split_seed: int = 0
+    shots: int = 0
+    shot_classes: int | float | tuple[str, ...] | None = None  # int first: a float takes whole numbers too
 
     def __post_init__(self) -> None:
         if (self.name is None) == (self.path is None):
@@ -43,6 +47,10 @@ class DatasetConfig:
                 "Give one with --set dataset.path=FOLDER",
             )
         EmbeddingConfig(norm=self.embedding_norm, scale=self.embedding_scale)
+        if self.shots < 0:
+            raise InputError(f"shots is {self.shots}", "a whole number of at least 0")
+        if self.shot_classes is not None and not self.shots:
+            raise InputError("shot_classes is set, and nothing uses it", "shots of at least 1", "Set shots as well")
 
     @property
     def source(self) -> str:

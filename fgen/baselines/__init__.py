@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from fgen.baselines.bilinear import AleConfig, DeviseConfig
+from fgen.baselines.dap import DapConfig
+from fgen.baselines.eszsl import EszslConfig
 from fgen.baselines.ridge import RidgeConfig
+from fgen.baselines.sae import SaeConfig
 from fgen.baselines.seen_only import SeenOnlyConfig
 
-BASELINES: dict[str, Any] = {config.name: config for config in (RidgeConfig, SeenOnlyConfig)}
+BASELINES: dict[str, Any] = {
+    config.name: config
+    for config in (RidgeConfig, SeenOnlyConfig, DapConfig, EszslConfig, SaeConfig, AleConfig, DeviseConfig)
+}

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import scipy.linalg
-import scipy.sparse
 
-from fgen.classifiers.softmax import checked_labels
-from fgen.data.dataset import Features, iter_blocks
-from fgen.data.scaling import as_rows
+from fgen.baselines.base import EmbeddingBaseline, check_choice, choices, unit
+from fgen.data.dataset import Features
+from fgen.data.rows import class_means
 from fgen.errors import InputError
 
 Prototypes = Literal["predicted", "mean"]
@@ -38,17 +37,13 @@ class RidgeConfig:
     seen_prototypes: Prototypes | None = None
 
     def __post_init__(self) -> None:
-        for key, given in (("alphas", self.alphas), ("alpha", () if self.alpha is None else (self.alpha,))):
-            if not all(0 < alpha < np.inf for alpha in given):
-                raise InputError(f"{key} is {getattr(self, key)}", "numbers above 0")
-        if not self.alphas and self.alpha is None:
-            raise InputError("alphas is empty and alpha is None", "something to choose from", "Give alpha")
+        check_choice(self, "alpha", "alphas")
         if self.seen_prototypes not in (None, "predicted", "mean"):
             raise InputError(f"seen_prototypes is {self.seen_prototypes!r}", "'predicted', 'mean' or None")
 
     def candidates(self) -> list[RidgeConfig]:
         """The settings that the protocol chooses from; nothing in them is left open."""
-        alphas = self.alphas if self.alpha is None else (self.alpha,)
+        alphas = choices(self, "alpha", "alphas")
         kinds: tuple[Prototypes, ...] = ("predicted", "mean")
         if self.seen_prototypes is not None:
             kinds = (self.seen_prototypes,)
@@ -59,7 +54,7 @@ class RidgeConfig:
         return RidgeBaseline(self)
 
 
-class RidgeBaseline:
+class RidgeBaseline(EmbeddingBaseline):
     """Class prototypes ``mu(a) = m + W (a - m_a)``, compared by cosine about the mean ``m`` of the seen class means.
 
     ``W`` minimises the squared distance to the seen classes' real means plus ``alpha`` times its squared length. The
@@ -76,78 +71,22 @@ class RidgeBaseline:
     def __init__(self, config: RidgeConfig) -> None:
         self.config = config
 
-    def fit(self, features: Features, labels: Any, class_embeddings: np.ndarray, *, seed: int = 0) -> RidgeBaseline:
-        """Fit to the classes that have rows.
-
-        Args:
-            features: ``(N, D)`` raw, read in one pass.
-            labels: ``(N,)`` rows of ``class_embeddings``.
-            class_embeddings: ``(C, A)`` prepared, of seen and unseen classes; only those with rows are learnt from.
-            seed: changes nothing; the solution is in closed form.
-
-        Raises:
-            InputError: inputs that don't match or aren't finite, or fewer than 2 classes with rows.
-        """
-        features, embeddings = as_rows(features), np.asarray(class_embeddings, dtype=np.float64)
-        if embeddings.ndim != 2 or not np.isfinite(embeddings).all():
-            raise InputError(f"class_embeddings has shape {embeddings.shape}", "a matrix (C, A) of finite numbers")
-        labels, _, _ = checked_labels(labels, len(features), np.arange(len(embeddings)), len(embeddings))
-        self.classes_, means = class_means(features, labels)
-        self.centre = means.mean(axis=0)
-        offset = embeddings[self.classes_].mean(axis=0)
-        known = embeddings[self.classes_] - offset
+    def learn(self, features: Features, labels: np.ndarray, embeddings: np.ndarray, seed: int) -> None:
+        """Solve for W."""
+        classes, means = class_means(features, labels)
+        self.classes_, self.centre = classes, means.mean(axis=0)
+        offset = embeddings[classes].mean(axis=0)
+        known = embeddings[classes] - offset
         alpha = 1.0 if self.config.alpha is None else self.config.alpha
         # Embeddings that are all alike have no length to be relative to; they predict the centre for every class.
         penalty = alpha * (np.square(known).sum(axis=1).mean() or 1.0)
         self.prototypes = (embeddings - offset) @ ridge(known, means - self.centre, penalty)
         if self.config.seen_prototypes == "mean":
-            self.prototypes[self.classes_] = means - self.centre
-        return self
+            self.prototypes[classes] = means - self.centre
 
-    def scores(self, features: Features) -> np.ndarray:
-        """Cosine ``(N, C)`` float32 in [-1, 1] between centred features and the prototype of every class.
-
-        Raises:
-            InputError: the baseline isn't fitted, or the features don't fit it or aren't finite.
-        """
-        if not hasattr(self, "prototypes"):
-            raise InputError("the baseline hasn't been fitted", "fit() first")
-        features = as_rows(features)
-        if features.shape[1] != len(self.centre):
-            raise InputError(f"features have {features.shape[1]} columns", f"{len(self.centre)}, as in training")
-        prototypes = _unit(self.prototypes).T
-        result, start = np.empty((len(features), prototypes.shape[1]), dtype=np.float32), 0
-        # Infinite features make NaN scores, which are refused below; NumPy's warning would come before the message.
-        with np.errstate(over="ignore", invalid="ignore"):
-            for block in iter_blocks(features):
-                result[start : start + len(block)] = _unit(block - self.centre) @ prototypes
-                start += len(block)
-        if not np.isfinite(result).all():
-            row = int(np.argmin(np.isfinite(result).all(axis=1)))
-            raise InputError(f"features hold NaN or infinities in row {row}", "finite numbers")
-        return result
-
-
-def class_means(features: Features, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The ids ``(S,)`` of the classes that have rows, and their mean features ``(S, D)`` float64, in one pass.
-
-    Raises:
-        InputError: a feature of a class isn't finite.
-    """
-    classes, positions = np.unique(labels, return_inverse=True)
-    sums, start = np.zeros((len(classes), features.shape[1])), 0
-    for block in iter_blocks(features):
-        # A one-hot matrix times the rows adds in float64, in a third of the time of numpy.add.at.
-        of_block = positions[start : start + len(block)]
-        one_hot = scipy.sparse.csr_array(
-            (np.ones(len(block)), (of_block, np.arange(len(block)))), (len(classes), len(block))
-        )
-        sums += one_hot @ block
-        start += len(block)
-    finite = np.isfinite(sums).all(axis=1)
-    if not finite.all():
-        raise InputError(f"features of class {classes[~finite][0]} hold NaN or infinities", "finite numbers")
-    return classes, sums / np.bincount(positions)[:, None]
+    def score_block(self, block: np.ndarray) -> np.ndarray:
+        """Cosine ``(n, C)`` in [-1, 1] between centred features and the prototype of every class."""
+        return unit(block - self.centre) @ unit(self.prototypes).T
 
 
 def ridge(x: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
@@ -159,8 +98,3 @@ def ridge(x: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
     if dim <= n:
         return scipy.linalg.solve(x.T @ x + penalty * np.eye(dim), x.T @ y, assume_a="pos")
     return x.T @ scipy.linalg.solve(x @ x.T + penalty * np.eye(n), y, assume_a="pos")
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(lengths > 0, lengths, 1)

@@ -8,15 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import h5py
 import numpy as np
 
+from fgen.data import hdf5
+from fgen.data.access import Features, expect_rows, read_rows
+from fgen.data.shots import ShotClasses, Shots, draw_shots
 from fgen.data.splits import complete_splits
 from fgen.errors import InputError
 
-BLOCK_BYTES = 64 << 20
-
-#: What features may be: an array, a memory map, or an open HDF5 dataset; anything that slices by rows.
-Features = Any
+#: Small enough for several copies of a block, as scaled rows or in float64, to go unnoticed.
+BLOCK_BYTES = 16 << 20
 
 
 class ZSLDataset:
@@ -37,6 +39,7 @@ class ZSLDataset:
         seen: ids of the classes with rows in ``trainval``.
         unseen: ids of all other classes; a class without a single image is legal.
         notes: repairs made to the splits, for the report.
+        shots: which rows of unseen classes are trained on, see :meth:`with_shots`; None is zero-shot.
 
     Raises:
         InputError: shapes, labels, names, splits or values that don't fit; the message names the offender.
@@ -70,6 +73,7 @@ class ZSLDataset:
         self.notes = (*notes, *repairs)
         self.seen = np.unique(self.labels[self.splits["trainval"]])
         self.unseen = np.setdiff1d(np.arange(self.n_classes), self.seen)
+        self.shots: Shots | None = None
 
     @property
     def n_classes(self) -> int:
@@ -112,6 +116,34 @@ class ZSLDataset:
         """The same data with another kind of class embedding in use, or several side by side."""
         return self if embedding is None else self._copy(embedding=_checked_kinds(embedding, self.embeddings))
 
+    def with_shots(self, k: int, classes: ShotClasses = None, *, seed: int = 0) -> ZSLDataset:
+        """The any-shot task: k real rows of unseen classes are trained on, and no longer tested on.
+
+        ``seen`` and ``unseen`` stay as they are, and with them what T1, U and S mean. The validation task mirrors
+        it: as large a share of its unseen classes gets k shots, from their own rows. It is a view to train and score
+        on, not to save: the file forms promise that unseen classes have no training row.
+
+        Args:
+            k: rows of each class, drawn by ``seed``; a class keeps at least one for the test. 0 is zero-shot.
+            classes: which unseen classes: a share of them (0.5), a number, names, or None for all that can.
+            seed: names the rows and the classes.
+
+        Raises:
+            InputError: k below 0, classes that don't fit, no row to spare, or a task that has shots already.
+        """
+        if k < 0:
+            raise InputError(f"shots is {k}", "a whole number of at least 0")
+        if self.shots is not None:
+            raise InputError(f"{self.name} has shots already", "the zero-shot task")
+        if k == 0:
+            return self
+        shots, rows, notes = draw_shots(self, k, classes, seed)
+        splits = self.splits | {
+            "trainval": np.union1d(self.splits["trainval"], rows),
+            "test_unseen": np.setdiff1d(self.splits["test_unseen"], rows),
+        }
+        return self._copy(name=f"{self.name} ({k}-shot)", splits=splits, notes=(*self.notes, *notes), shots=shots)
+
     def validation(self) -> ZSLDataset:
         """The smaller zero-shot task inside this one, on which hyperparameters are chosen.
 
@@ -137,10 +169,11 @@ class ZSLDataset:
             "val": nothing,
             "val_seen": nothing,
         }
-        view = self._copy(name=f"{self.name} (validation)", splits=splits, notes=())
+        name, shots = f"{self.name} (validation)", self.shots
+        view = self._copy(name=name, splits=splits, notes=(), shots=None)
         view.seen = np.unique(self.labels[splits["trainval"]])
         view.unseen = np.unique(self.labels[splits["test_unseen"]])
-        return view
+        return view if shots is None else view.with_shots(shots.k, shots.share, seed=shots.seed)._copy(name=name)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -171,20 +204,13 @@ class ZSLDataset:
         return copy
 
 
-def read_rows(features: Features, indices: np.ndarray) -> np.ndarray:
-    """Rows ``indices`` of a matrix as float32 ``(n, D)``; HDF5 datasets are asked in their own order."""
-    indices = np.asarray(indices, dtype=np.int64)
-    if isinstance(features, np.ndarray):
-        return np.asarray(features[indices], dtype=np.float32)
-    unique, inverse = np.unique(indices, return_inverse=True)
-    return np.asarray(features[unique], dtype=np.float32)[inverse]
-
-
 def iter_blocks(features: Features) -> Iterator[np.ndarray]:
-    """Consecutive blocks of rows of about 64 MB, as float32."""
+    """Consecutive blocks of rows of about 16 MB, as float32; the next is read ahead while one is worked on."""
     n_rows, dim = features.shape
     step = max(1, BLOCK_BYTES // max(1, 4 * dim))
     for start in range(0, n_rows, step):
+        not_yet_expected = start + step if start else 0
+        expect_rows(features, np.arange(not_yet_expected, min(start + 2 * step, n_rows)))
         yield np.asarray(features[start : start + step], dtype=np.float32)
 
 
@@ -195,6 +221,8 @@ def _checked_features(features: Features) -> Features:
         raise InputError(
             f"features has shape {tuple(features.shape)} and type {features.dtype}", "a matrix (N, D) of numbers"
         )
+    if isinstance(features, h5py.Dataset):
+        features = hdf5.matrix(features)
     if isinstance(features, np.ndarray):
         features = features.view()
         features.flags.writeable = False

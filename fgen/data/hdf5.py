@@ -16,6 +16,8 @@ from fgen.errors import InputError
 MAX_COMPRESSION = 1100
 MAX_CHUNK_BYTES = 1 << 30
 MAX_NAME_BYTES = 1 << 14
+#: Rows are read together with what lies between them, where that is no more than this.
+MAX_SPAN_BYTES = 1 << 26
 HEADER_BYTES = 1 << 16
 HEAP_MAGIC = b"GCOL"
 MAX_HEAP_INDEX = 1 << 16
@@ -85,11 +87,34 @@ def check_storage(found: h5py.Dataset, name: str) -> None:
 
 
 def matrix(found: h5py.Dataset) -> np.memmap | h5py.Dataset:
-    """A checked dataset without copying it: a read-only memory map where it is contiguous, else the dataset itself."""
+    """A checked dataset without copying it: a read-only memory map where it is contiguous, else the dataset itself.
+
+    A file that is open for writing may hold rows that aren't on disk yet, and one in memory has no name to map.
+    """
     offset = found.id.get_offset()
-    if found.chunks is None and offset is not None and found.dtype.kind in "fiu" and found.size:
+    on_disk = found.file.mode == "r" and found.file.driver == "sec2"
+    if on_disk and found.chunks is None and offset is not None and found.dtype.kind in "fiu" and found.size:
         return np.memmap(found.file.filename, dtype=found.dtype, mode="r", offset=offset, shape=found.shape)
     return found
+
+
+def read_rows(found: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
+    """Rows ``(n,)``, ascending and each once, of a matrix, as float32 ``(n, D)``.
+
+    The rows of one chunk are read together, so that it is unpacked once; where the file is chunked that took a third
+    of the time of h5py's own lists of rows. Packed chunks stay slow, whoever reads: ``fgen convert`` writes none.
+    """
+    depth = 0 if found.chunks is None else int(found.chunks[0])
+    if not 0 < depth * found.shape[1] * found.dtype.itemsize <= MAX_SPAN_BYTES:
+        return np.asarray(found[rows], dtype=np.float32)
+    result = np.empty((len(rows), found.shape[1]), dtype=np.float32)
+    start = 0
+    for stop in [*(np.flatnonzero(np.diff(rows // depth)) + 1), len(rows)]:
+        if stop > start:
+            first, last = rows[start], rows[stop - 1]
+            result[start:stop] = found[first : last + 1][rows[start:stop] - first]
+            start = stop
+    return result
 
 
 def texts(found: h5py.Dataset) -> list[str]:
