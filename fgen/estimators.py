@@ -200,13 +200,22 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         return ExperimentConfig.from_mapping(sections)
 
     def _train_heads(self, config: ExperimentConfig, dataset: ZSLDataset, seed: int) -> None:
+        model = self.generator_
+        own = model.bank_space != "raw"
         if len(dataset.unseen):
-            synthetic, labels = self.generator_.generate(dataset.unseen, self.n_per_class, seed=seed)
+            synthetic, labels = model.generate(dataset.unseen, self.n_per_class, seed=seed, represented=own)
         else:
-            synthetic, labels = np.zeros((0, dataset.feature_dim), np.float32), np.zeros(0, np.int64)
-        represent = representation(self.generator_)
+            width = model.bank_dim if own else dataset.feature_dim
+            synthetic, labels = np.zeros((0, width), np.float32), np.zeros(0, np.int64)
         self.heads_: Heads = train_heads(
-            config.classifier, dataset, synthetic, labels, seed=seed, represent=represent, with_zsl=False
+            config.classifier,
+            dataset,
+            synthetic,
+            labels,
+            seed=seed,
+            represent=representation(model),
+            space=model.bank_space,
+            with_zsl=False,
         )
 
 

@@ -33,7 +33,12 @@ def evaluate_bank(
         InputError: bank and data set don't match.
     """
     with FeatureBank.open(path) as bank:
-        if bank.features.shape[1] != dataset.feature_dim:
+        space = bank.space
+        if space != "raw" and run is None:
+            raise InputError(
+                f"{path} holds features of the space {space!r}", "the run whose model knows it", "Add --run RUN_DIR"
+            )
+        if space == "raw" and bank.features.shape[1] != dataset.feature_dim:
             raise InputError(
                 f"{path} holds features of {bank.features.shape[1]} columns",
                 f"{dataset.feature_dim}, as {dataset.name} has",
@@ -52,7 +57,7 @@ def evaluate_bank(
         )
     model = None if run is None else load_model(RunDirectory.open(run).first_seed().model)
     represent = None if model is None else model.represent
-    heads = train_heads(classifier, dataset, synthetic, labels, seed=seed, represent=represent)
+    heads = train_heads(classifier, dataset, synthetic, labels, seed=seed, represent=represent, space=space)
     return score_heads(heads, dataset, represent=represent)[0]
 
 

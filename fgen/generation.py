@@ -33,6 +33,7 @@ def write_bank(
     config: dict[str, Any],
     data_sha256: str = "",
     dtype: str = "f4",
+    space: str = "raw",
     real: ZSLDataset | None = None,
     overwrite: bool = False,
     progress: bool = False,
@@ -44,7 +45,8 @@ def write_bank(
         class_names: C names, or None.
         counts: ``(C,)`` synthetic rows of each class.
         seen: ``(C,)`` bool.
-        real: also store the real training rows of this data set, whose class ids are the bank's.
+        space: ``"raw"``, or the model's own ``bank_space``.
+        real: also store the real training rows of this data set, whose class ids are the bank's; raw banks only.
 
     Raises:
         InputError: the bank exists and ``overwrite`` is False.
@@ -60,7 +62,8 @@ def write_bank(
         class_embeddings=class_embeddings,
         counts=counts + real_counts,
         real_counts=real_counts,
-        feature_dim=model.scaler.dim,
+        feature_dim=model.scaler.dim if space == "raw" else model.bank_dim,
+        space=space,
         seen=seen,
         seed=seed,
         config=config,
@@ -75,6 +78,7 @@ def write_bank(
             None if class_names is None else [class_names[k] for k in wanted],
             counts[wanted],
             seed=seed,
+            represented=space != "raw",
         )
         bar = tqdm(total=int(counts[wanted].sum()), unit="feature", desc="generating", disable=not progress)
         for k, synthetic in zip(wanted, generated, strict=True):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fgen.classifiers.heads import Predictions, score_heads, score_matrix, train_heads
+from fgen.classifiers.heads import Heads, Predictions, Represent, score_heads, score_matrix, train_heads
 from fgen.data.atomic import write_json
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
@@ -40,7 +40,7 @@ def run_generator(
     config: ExperimentConfig, dataset: ZSLDataset, seed: int, room: SeedRoom, progress: bool = False
 ) -> SeedOutcome:
     """Selection, final training, bank, heads, test; a step whose files are whole already is not repeated."""
-    clock = Clock()
+    clock = Clock(room.timing)
     if not room.choice.exists():
         write_json(room.choice, choose_epochs(config, dataset, seed, room.checkpoint("selection"), progress))
     choice = json.loads(room.choice.read_text(encoding="utf-8"))
@@ -51,16 +51,27 @@ def run_generator(
         fill_bank(config, dataset, model, seed, room.bank, progress)
     clock.mark("bank")
     represent = representation(model)
-    with FeatureBank.open(room.bank) as bank:
-        synthetic, labels = bank.to_numpy()
-    heads = train_heads(config.classifier, dataset, synthetic, labels, seed=seed, represent=represent)
-    heads.save(room.head, room.head_zsl)
+    heads = load_or_train_heads(config, dataset, seed, room, represent)
     clock.mark("heads")
     scores, predictions = score_heads(heads, dataset, gamma=choice["gamma"], represent=represent)
     uncalibrated, _ = score_heads(heads, dataset, represent=represent)
     clock.mark("test")
     write_predictions(room.predictions, predictions, scores)
     return SeedOutcome(seed, scores, uncalibrated, choice, clock.seconds)
+
+
+def load_or_train_heads(
+    config: ExperimentConfig, dataset: ZSLDataset, seed: int, room: SeedRoom, represent: Represent | None
+) -> Heads:
+    """The heads that an earlier call saved, or new ones, trained on the real rows and the run's bank."""
+    if room.head.exists():
+        return Heads.load(room.head, room.head_zsl)
+    with FeatureBank.open(room.bank) as bank:
+        synthetic, labels = bank.to_numpy()
+        space = bank.space
+    heads = train_heads(config.classifier, dataset, synthetic, labels, seed=seed, represent=represent, space=space)
+    heads.save(room.head, room.head_zsl)
+    return heads
 
 
 def choose_epochs(
@@ -84,9 +95,10 @@ def choose_epochs(
     def evaluate(epoch: int) -> dict[str, float]:
         if epoch not in evaluated:
             return {}
-        synthetic, labels = model.generate(task.unseen, config.bank.n_per_class, seed=seed)
-        represent, zsl = representation(model), config.protocol.setting == "zsl"
-        heads = train_heads(config.classifier, task, synthetic, labels, seed=seed, represent=represent, with_zsl=zsl)
+        own, represent = model.bank_space != "raw", representation(model)
+        bank = model.generate(task.unseen, config.bank.n_per_class, seed=seed, represented=own)
+        zsl, space = config.protocol.setting == "zsl", model.bank_space
+        heads = train_heads(config.classifier, task, *bank, seed=seed, represent=represent, space=space, with_zsl=zsl)
         scores, _ = score_heads(heads, task, represent=represent)
         return validation_scores(config, scores)
 
@@ -119,7 +131,11 @@ def train_final(
 ) -> FeatureGenerator:
     """The model trained on trainval for the chosen number of epochs, or without a choice for the config's own."""
     if not room.model.exists():
-        settings = config.model if choice is None else replace(config.model, epochs=choice["epochs"], steps=None)
+        settings = config.model
+        if choice is not None:
+            last = choice["epochs"] * settings.steps_per_epoch(len(dataset.splits["trainval"]))
+            steps = None if settings.steps is None else min(settings.steps, last)
+            settings = replace(settings, epochs=choice["epochs"], steps=steps)
         model = new_model(replace(config, model=settings), dataset)
         fit(model, config, dataset, seed, room.checkpoint("final"), progress)
         phases = {"selection": [] if choice is None else choice["history"], "final": model.history}
@@ -144,6 +160,7 @@ def fill_bank(
         config=config.to_mapping(),
         data_sha256=dataset.fingerprint,
         dtype=config.bank.dtype,
+        space=model.bank_space,
         progress=progress,
     )
 
@@ -187,7 +204,7 @@ def fit(
     )
 
 
-def representation(model: FeatureGenerator) -> Callable[[np.ndarray], np.ndarray] | None:
+def representation(model: FeatureGenerator) -> Represent | None:
     """The model's map to the space of its heads; None for the identity, so that rows need not be copied."""
     return model.represent if model.has_own_space else None
 
@@ -199,16 +216,16 @@ def run_baseline(
     config: ExperimentConfig, dataset: ZSLDataset, seed: int, room: SeedRoom, progress: bool = False
 ) -> SeedOutcome:
     """A baseline under the same protocol: its setting and gamma are chosen where a generator's epochs are."""
-    clock = Clock()
+    clock = Clock(room.timing)
     task, goal = selection_task(config, dataset), goal_score(config)
     candidates = config.model.candidates()
-    tried = [validation_scores(config, _baseline_scores(config, c, task, seed, 0.0)[0]) for c in candidates]
+    tried = [validation_scores(config, _baseline_scorer(config, c, task, seed)(0.0)[0]) for c in candidates]
     best = max(range(len(tried)), key=lambda k: tried[k][goal])
     gamma = tried[best]["val_gamma"]
     choice = {"settings": asdict(candidates[best]), "gamma": gamma, goal: tried[best][goal], "history": tried}
     clock.mark("selection")
-    scores, predictions = _baseline_scores(config, candidates[best], dataset, seed, gamma)
-    uncalibrated, _ = _baseline_scores(config, candidates[best], dataset, seed, 0.0)
+    score = _baseline_scorer(config, candidates[best], dataset, seed)
+    (scores, predictions), (uncalibrated, _) = score(gamma), score(0.0)
     clock.mark("test")
     room.path.mkdir(parents=True, exist_ok=True)
     write_json(room.choice, choice)
@@ -216,9 +233,10 @@ def run_baseline(
     return SeedOutcome(seed, scores, uncalibrated, choice, clock.seconds)
 
 
-def _baseline_scores(
-    config: ExperimentConfig, settings: Any, task: ZSLDataset, seed: int, gamma: float
-) -> tuple[GZSLScores, Predictions]:
+def _baseline_scorer(
+    config: ExperimentConfig, settings: Any, task: ZSLDataset, seed: int
+) -> Callable[[float], tuple[GZSLScores, Predictions]]:
+    """A baseline fitted to the task's trainval rows: gamma to its scores on the task's test rows."""
     embeddings = EmbeddingPreprocessor.fit(embedding_config(config, task), task.class_embeddings[task.seen])(
         task.class_embeddings
     )
@@ -226,4 +244,4 @@ def _baseline_scores(
     baseline = settings.build().fit(SelectedRows(task.features, rows), task.labels[rows], embeddings, seed=seed)
     test = np.concatenate([task.splits["test_seen"], task.splits["test_unseen"]])
     scores = baseline.scores(task.rows(test))
-    return score_matrix(task, test, scores, scores, gamma)
+    return lambda gamma: score_matrix(task, test, scores, scores, gamma)

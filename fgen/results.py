@@ -16,7 +16,7 @@ import numpy as np
 
 from fgen.classifiers.heads import Predictions
 from fgen.config import dump_toml, read_toml
-from fgen.data.atomic import atomic_file
+from fgen.data.atomic import atomic_file, write_json
 from fgen.errors import InputError
 from fgen.scores.accuracy import GZSLScores
 
@@ -63,6 +63,11 @@ class SeedRoom:
     def choice(self) -> Path:
         """What selection chose, and why."""
         return self.path / "choice.json"
+
+    @property
+    def timing(self) -> Path:
+        """Seconds by phase."""
+        return self.path / "timing.json"
 
     def checkpoint(self, phase: str) -> Path:
         """The checkpoint file of the ``selection`` or the ``final`` training."""
@@ -129,17 +134,23 @@ class RunDirectory:
 
 
 class Clock:
-    """Wall seconds by phase."""
+    """Wall seconds by phase, added up over all calls that a run took; kept in a file beside it."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._last = time.monotonic()
+        try:
+            self.seconds = {str(k): float(v) for k, v in json.loads(path.read_text(encoding="utf-8")).items()}
+        except (OSError, ValueError, AttributeError):
+            self.seconds = {}
 
     def mark(self, phase: str) -> None:
         """The time since the last mark belongs to ``phase``."""
         now = time.monotonic()
-        self.seconds[phase] = round(now - self._last, 3)
+        self.seconds[phase] = round(self.seconds.get(phase, 0.0) + now - self._last, 3)
         self._last = now
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self._path, self.seconds)
 
 
 @dataclass(frozen=True)

@@ -89,9 +89,11 @@ def test_the_papers_numbers_are_fractions_that_agree_with_each_other(path):
 
 @each_file
 def test_noise_has_as_many_columns_as_the_benchmarks_embedding(path):
+    """Where the method's own rule is that; apy's scripts and CE-GZSL's on FLO take another number."""
     config = ExperimentConfig.from_file(path)
-    if config.paper and config.dataset.path:
-        assert config.model.noise_dim == WIDTHS[Path(config.dataset.path).name.lower()]
+    dataset = Path(config.dataset.path or "").name.lower()
+    if config.paper and dataset in WIDTHS and MODELS[config.model.name]().noise_dim is None:
+        assert config.model.noise_dim == WIDTHS[dataset]
 
 
 @each_file

@@ -28,7 +28,8 @@ class Heads:
 
     Attributes:
         gzsl: over seen and unseen classes, trained on real seen and synthetic unseen features.
-        zsl: over the unseen classes, trained on their synthetic features alone; None leaves it to ``gzsl``.
+        zsl: over the unseen classes, trained on their synthetic features (and shots) alone; None leaves it to
+            ``gzsl``.
     """
 
     gzsl: Any
@@ -36,9 +37,14 @@ class Heads:
 
     def save(self, gzsl: Path, zsl: Path) -> None:
         """Write each head to its folder; scikit-learn's can only be pickled, and so aren't kept."""
-        for head, folder in ((self.gzsl, gzsl), (self.zsl, zsl)):
+        for head, folder in ((self.zsl, zsl), (self.gzsl, gzsl)):  # where gzsl's is, the other is whole
             if isinstance(head, StoredHead):
                 head.save(folder)
+
+    @classmethod
+    def load(cls, gzsl: Path, zsl: Path) -> Heads:
+        """Read what :meth:`save` wrote."""
+        return cls(load_head(gzsl), load_head(zsl) if zsl.exists() else None)
 
 
 SavedHead = SoftmaxClassifier | CosineClassifier
@@ -82,15 +88,17 @@ def train_heads(
     *,
     seed: int,
     represent: Represent | None = None,
+    space: str = "raw",
     with_zsl: bool = True,
 ) -> Heads:
     """Train on the task's real seen rows and synthetic rows (Xian et al. 2018, section 3.2).
 
     Args:
         config: a classifier's config; a batch size of None becomes the number of features per class, as published.
-        synthetic: ``(M, D)`` raw, of unseen classes and, where wanted, of seen ones.
+        synthetic: ``(M, D)``, of unseen classes and, where wanted, of seen ones.
         synthetic_labels: ``(M,)`` class ids.
         represent: the method's map from raw features to the space of its heads.
+        space: where ``synthetic`` lives; raw, or already where the heads do.
         with_zsl: also train the head over the unseen classes.
     """
     if getattr(config, "batch_size", 0) is None and len(synthetic_labels):
@@ -98,17 +106,18 @@ def train_heads(
     rows = task.splits["trainval"]
     real: Any = SelectedRows(task.features, rows)
     if represent is not None:
-        real, synthetic = represent(real[:]), represent(synthetic)
+        real, synthetic = represent(real[:]), represent(synthetic) if space == "raw" else synthetic
     labels = np.concatenate([task.labels[rows], synthetic_labels])
     candidates = np.union1d(task.seen, np.unique(synthetic_labels))
     known = {"seed": seed, "scaling_rows": real, "seen": task.seen}
-    gzsl = config.build().fit(StackedRows([real, synthetic]), labels, classes=candidates, **known)
+    everything = StackedRows([real, synthetic])
+    gzsl = config.build().fit(everything, labels, classes=candidates, **known)
     zsl = None
-    of_unseen = np.isin(synthetic_labels, task.unseen)
+    of_unseen = np.flatnonzero(np.isin(labels, task.unseen))  # synthetic rows, and shots
     # A whitened head of the unseen classes alone would lack the real rows that show the spread.
     own = with_zsl and getattr(config, "whitening", None) is None
-    if own and len(np.unique(synthetic_labels[of_unseen])) > 1:
-        zsl = config.build().fit(synthetic[of_unseen], synthetic_labels[of_unseen], **known)
+    if own and len(np.unique(labels[of_unseen])) > 1:
+        zsl = config.build().fit(SelectedRows(everything, of_unseen), labels[of_unseen], **known)
     return Heads(gzsl, zsl)
 
 
@@ -121,9 +130,9 @@ def score_heads(
         gamma: subtracted from the seen classes' scores (calibrated stacking, Chao et al. 2016).
     """
     rows = np.concatenate([task.splits["test_seen"], task.splits["test_unseen"]])
-    features = task.rows(rows)
+    features: Any = SelectedRows(task.features, rows)
     if represent is not None:
-        features = represent(features)
+        features = represent(features[:])
     scores = heads.gzsl.scores(features, task.n_classes)
     zsl_scores = scores if heads.zsl is None else heads.zsl.scores(features, task.n_classes)
     return score_matrix(task, rows, scores, zsl_scores, gamma)

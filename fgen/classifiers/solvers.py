@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fgen import rng
-from fgen.data.dataset import Features, read_rows
+from fgen.data.access import Features, expect_rows, read_rows
 from fgen.data.scaling import FeatureScaler
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Scaled features are kept in memory up to this many bytes, and scaled batch by batch beyond it.
 IN_MEMORY = 2 << 30
+#: Beyond it rows are asked for so many rows before their turn, which keeps a disk busy with many requests at once.
+ROWS_AHEAD = 512
 #: Rows whose logits L-BFGS holds at once.
 BLOCK_ROWS = 8192
 #: L-BFGS ends when no entry of the gradient is larger than this; 600 classes of 1,280 features take 25 to 40 passes.
@@ -59,7 +61,8 @@ def train_adam(
     features, logits, slopes = (weight.new_empty(size, n) for n in (weight.shape[1], len(bias), len(bias)))
     for epoch in tqdm(range(config.epochs), desc="head", unit="epoch", disable=not progress):
         order = torch.from_numpy(rng.stream(seed, "head batches", epoch).permutation(len(targets)))
-        for batch in order.split(size):
+        for index, batch in enumerate(order.split(size)):
+            rows.expect(order, index * size, size)
             n = len(batch)
             x = rows.take(batch, out=features[:n])
             torch.addmm(bias if offsets is None else bias + offsets, x, weight.T, out=logits[:n])
@@ -143,6 +146,12 @@ class ScaledRows:
         for start, scaled in scaler.blocks(features):
             if self._scaled is not None:
                 self._scaled[start : start + len(scaled)] = torch.from_numpy(scaled)
+
+    def expect(self, order: Tensor, start: int, size: int) -> None:
+        """Have rows fetched that will be taken soon, as ``order (N,)`` is walked in batches and stands at ``start``."""
+        if self._scaled is None:
+            first = 0 if start == 0 else start + ROWS_AHEAD
+            expect_rows(self._features, order[first : start + ROWS_AHEAD + size].numpy())
 
     def take(self, rows: Tensor, out: Tensor) -> Tensor:
         """Rows by number ``(n,)``, written to ``out (n, D)``."""

@@ -8,13 +8,37 @@ from fgen.config import build
 from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
 from fgen.models.base import FeatureGenerator
+from fgen.models.cadavae import CADAVAEConfig
+from fgen.models.cegzsl import CEGZSLConfig
 from fgen.models.clswgan import CLSWGANConfig
+from fgen.models.cycle import CycleConfig
+from fgen.models.diffusion import DiffusionConfig
+from fgen.models.flow import FlowConfig
+from fgen.models.free import FREEConfig
 from fgen.models.fvaegan import FVAEGANConfig
+from fgen.models.gazsl import GAZSLConfig
+from fgen.models.lisgan import LisGANConfig
+from fgen.models.lsrgan import LsrGANConfig
 from fgen.models.model_config import ModelConfig
+from fgen.models.priorgan import PriorGANConfig
+from fgen.models.tfvaegan import TFVAEGANConfig
+from fgen.models.zsml import ZSMLConfig
 
 MODELS: dict[str, type[ModelConfig]] = {
+    CADAVAEConfig.name: CADAVAEConfig,
     CLSWGANConfig.name: CLSWGANConfig,
+    DiffusionConfig.name: DiffusionConfig,
+    FlowConfig.name: FlowConfig,
+    FREEConfig.name: FREEConfig,
     FVAEGANConfig.name: FVAEGANConfig,
+    TFVAEGANConfig.name: TFVAEGANConfig,
+    GAZSLConfig.name: GAZSLConfig,
+    LisGANConfig.name: LisGANConfig,
+    LsrGANConfig.name: LsrGANConfig,
+    CEGZSLConfig.name: CEGZSLConfig,
+    CycleConfig.name: CycleConfig,
+    PriorGANConfig.name: PriorGANConfig,
+    ZSMLConfig.name: ZSMLConfig,
 }
 
 

@@ -59,6 +59,10 @@ class AdversarialGenerator(FeatureGenerator):
                 with torch.no_grad():
                     fake = self.critic_fakes(batch, own)
             yield from self.critic_updates(batch, fake, draws, index)
+        yield from self.generator_updates(batch, draws)
+
+    def generator_updates(self, batch: Batch, draws: Draws) -> Iterator[Update]:
+        """The generator's step: its own update, and before or after it those of networks that train beside it."""
         yield Update(self.generator_roles, partial(self.generator_terms, batch, draws))
 
     def critic_fakes(self, batch: Batch, draws: Draws) -> Tensor:

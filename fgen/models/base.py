@@ -54,8 +54,11 @@ class FeatureGenerator:
         trained: roles that have an optimiser; all others are made by :meth:`prepare` and stay as they are.
         matching: the feature-matching terms that the config switches on.
         class_embeddings: ``(C, A)`` raw, as given to :meth:`fit`.
+        bank_space: where the bank lives that a run's heads train on: ``"raw"``, or a name where the method's heads
+            train on what can't be had from raw features (CADA-VAE's latents).
     """
 
+    bank_space: ClassVar[str] = "raw"
     trained: ClassVar[tuple[str, ...]] = ("generator",)
 
     def __init__(self, config: ModelConfig, embedding: EmbeddingConfig | None = None) -> None:
@@ -102,9 +105,17 @@ class FeatureGenerator:
         """Noise ``(B, Z)`` and prepared embeddings ``(B, A)`` to scaled features ``(B, D)``."""
         return self.networks["generator"](noise, condition)
 
+    def tile_noise(self, stream: np.random.Generator) -> np.ndarray:
+        """The noise ``(TILE, Z)`` float32 of the next rows of a class."""
+        return stream.standard_normal((TILE, self.noise_dim), dtype=np.float32)
+
     def represent_scaled(self, features: Tensor) -> Tensor:
         """Scaled features ``(B, D)`` to where the method's own heads live, ``(B, D')``; the identity by default."""
         return features
+
+    def synthesise_represented(self, noise: Tensor, condition: Tensor) -> Tensor:
+        """Noise and prepared embeddings to where the method's own heads live, ``(B, D')``."""
+        return self.represent_scaled(self.synthesise(noise, condition))
 
     # What users call.
 
@@ -193,6 +204,7 @@ class FeatureGenerator:
         *,
         seed: int,
         class_names: Sequence[str] | None = None,
+        represented: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Features for classes, whether or not the model has seen them.
 
@@ -203,6 +215,7 @@ class FeatureGenerator:
             seed: with the class's name (or its embedding, without names) the only source of noise: the features
                 don't depend on the order or number of classes, and a larger ``n_per_class`` extends a smaller.
             class_names: K names, where embeddings are given.
+            represented: give them where the method's own heads live, in place of the raw space.
 
         Returns:
             features ``(K * n_per_class, D)`` float32 in the caller's raw space, sorted as asked for, and their
@@ -212,7 +225,7 @@ class FeatureGenerator:
         if n_per_class < 1:
             raise InputError(f"n_per_class is {n_per_class}", "at least 1")
         counts = np.full(len(ids), n_per_class)
-        blocks = list(self.iter_generate(embeddings, names, counts, seed=seed))
+        blocks = list(self.iter_generate(embeddings, names, counts, seed=seed, represented=represented))
         return np.concatenate(blocks), np.repeat(ids, n_per_class)
 
     def describe(
@@ -240,29 +253,46 @@ class FeatureGenerator:
 
     @torch.inference_mode()
     def iter_generate(
-        self, embeddings: np.ndarray, names: Sequence[str] | None, counts: np.ndarray, *, seed: int
+        self,
+        embeddings: np.ndarray,
+        names: Sequence[str] | None,
+        counts: np.ndarray,
+        *,
+        seed: int,
+        represented: bool = False,
     ) -> Iterator[np.ndarray]:
         """The features of one class after the other, ``(counts[k], D)`` raw float32, with bounded memory."""
         prepared = torch.from_numpy(self.preprocessor(embeddings)).to(self.device)
+        represented = represented and self.has_own_space
         for k, count in enumerate(counts):
             stream = rng.stream(seed, "generate", rng.class_key(None if names is None else names[k], embeddings[k]))
             condition = prepared[k].expand(TILE, -1)
-            features = np.empty((count, self.scaler.dim), dtype=np.float32)
-            for start in range(0, count, TILE):
-                noise = torch.from_numpy(stream.standard_normal((TILE, self.noise_dim), dtype=np.float32))
-                tile = self.scaler.invert(self.synthesise(noise.to(self.device), condition))
-                features[start : start + TILE] = tile[: count - start].cpu().numpy()
-            yield features
+            tiles = []
+            for _ in range(0, count, TILE):
+                noise = torch.from_numpy(self.tile_noise(stream)).to(self.device)
+                if represented:
+                    tile = self.synthesise_represented(noise, condition)
+                else:
+                    tile = self.scaler.invert(self.synthesise(noise, condition))
+                tiles.append(tile.float().cpu().numpy())
+            width = self.bank_dim if represented else self.scaler.dim
+            yield np.concatenate(tiles)[:count] if tiles else np.empty((0, width), dtype=np.float32)
+
+    @property
+    def bank_dim(self) -> int:
+        """Columns of a bank in the method's own :attr:`bank_space`."""
+        return self.scaler.dim
 
     def represent(self, features: np.ndarray) -> np.ndarray:
         """Raw features ``(N, D)`` to where the method's own heads live, ``(N, D')``; the identity by default."""
         if not self.has_own_space:
             return features
-        return np.concatenate([self._represented(block) for block in iter_blocks(features)])
+        blocks = [self._represented(block) for block in iter_blocks(features)]
+        return np.concatenate(blocks or [self._represented(np.zeros((0, self.scaler.dim), np.float32))])
 
     @torch.inference_mode()
     def _represented(self, block: np.ndarray) -> np.ndarray:
-        scaled = self.scaler.apply(torch.from_numpy(block).to(self.device))
+        scaled = self.scaler.apply(torch.tensor(block, device=self.device))
         return self.represent_scaled(scaled).float().cpu().numpy()
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -56,14 +57,14 @@ class CLSWGAN(AdversarialGenerator):
     def prepare(self, data: TrainingSet, seed: int) -> None:
         """Pre-train the classifier of Eq. 4 on the real seen features."""
         config = self.config
+        classifier = self.networks["classifier"]
+        assert isinstance(classifier, nn.Linear)
         head = SoftmaxClassifier(
             epochs=config.cls_epochs,
             batch_size=config.cls_batch_size,
             lr=config.cls_lr,
             scaling=config.feature_scaling,
-        ).fit(data.features, data.labels, seed=seed)
-        classifier = self.networks["classifier"]
-        assert isinstance(classifier, nn.Linear)
+        ).fit(data.features, data.labels, classes=np.arange(classifier.out_features), seed=seed)
         with torch.no_grad():
             classifier.weight.copy_(head.weight)
             classifier.bias.copy_(head.bias)

@@ -109,7 +109,8 @@ class FVAEGAN(AdversarialGenerator):
         """Eq. 1: reconstruction and divergence from the prior, each summed over columns and averaged over rows."""
         mean, log_variance = self.networks["encoder"](batch.features, batch.condition)
         noise = reparametrise(mean, log_variance, draws.normal("encoder noise", tuple(mean.shape)))
+        rebuilt = self.synthesise(noise, batch.condition)
         return {
-            "reconstruction": losses.reconstruction(self.synthesise(noise, batch.condition), batch.features),
+            "reconstruction": losses.reconstruction(rebuilt, batch.features, self.config.output),
             "divergence": losses.gaussian_divergence(mean, log_variance),
         }

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fgen.models.nets import Output
+
 
 def gradient_penalty(
     critic: Callable[[Tensor, Tensor], Tensor], real: Tensor, fake: Tensor, condition: Tensor, alpha: Tensor
@@ -67,14 +69,65 @@ def gaussian_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(dim=1).mean()
 
 
-def reconstruction(rebuilt: Tensor, real: Tensor) -> Tensor:
-    """Binary cross-entropy of sigmoid outputs, summed over columns and averaged over rows, as the VAE-GANs have it.
+def reconstruction(rebuilt: Tensor, real: Tensor, output: Output = "sigmoid") -> Tensor:
+    """What a decoder gets wrong, summed over columns and averaged over rows.
+
+    Binary cross-entropy of sigmoid outputs, as the VAE-GANs have it; of any other output, which may leave [0, 1],
+    half the squared error, a Gaussian's likelihood.
 
     Args:
-        rebuilt: ``(B, D)`` in [0, 1].
-        real: ``(B, D)`` in [0, 1]; anything outside is clamped, since rows beyond the training range are legal.
+        rebuilt: ``(B, D)``.
+        real: ``(B, D)``; for the cross-entropy what lies outside [0, 1] is clamped, since rows beyond the training
+            range are legal.
+        output: the decoder's last activation.
     """
+    if output != "sigmoid":
+        return 0.5 * (rebuilt - real).square().sum(dim=1).mean()
     target = real.clamp(0, 1)
     # torch's own stops with a RuntimeError at NaN, where the training loop wants to name the term. Clamped as there.
     log_on, log_off = rebuilt.log().clamp(min=-100), (1 - rebuilt).log().clamp(min=-100)
     return -(target * log_on + (1 - target) * log_off).sum() / len(real)
+
+
+def weighted_l1(decoded: Tensor, target: Tensor) -> Tensor:
+    """``sum_j w_j |d_j|`` with ``d = decoded - target`` and ``w = d^2 / |d|_2``, averaged over rows.
+
+    What TF-VAEGAN's and FREE's released code has for the L1 distance of their papers. The weights carry a gradient
+    there and here. The small constant keeps the slope finite where a row is met exactly.
+
+    Args:
+        decoded, target: ``(B, A)``.
+    """
+    gaps = (decoded - target).abs()
+    return (gaps.pow(3).sum(dim=1) / (gaps.square().sum(dim=1) + 1e-12).sqrt()).mean()
+
+
+def margin_to_centres(
+    latent: Tensor,
+    labels: Tensor,
+    centres: Tensor,
+    *,
+    margin: float,
+    balance: float,
+    others: Tensor | None = None,
+) -> Tensor:
+    """``max(0, margin + balance |h - c_y|^2 - (1 - balance) |h - c_y'|^2)``, averaged over rows: FREE's SAMC-loss.
+
+    Args:
+        latent: ``(B, A)``, h.
+        labels: ``(B,)`` in [0, S), y.
+        centres: ``(S, A)``, c; they get a gradient too.
+        margin, balance: Delta >= 0, and gamma in [0, 1].
+        others: ``(B,)`` in [0, S), y', each other than the label; None takes the nearest of the other centres.
+    """
+    classes = torch.arange(len(centres), device=labels.device)
+    distances = (
+        latent.square().sum(dim=1, keepdim=True) + centres.square().sum(dim=1) - 2 * latent @ centres.T
+    ).clamp_min(0)
+    own = classes == labels.unsqueeze(1)
+    to_own = distances.where(own, 0.0).sum(dim=1)
+    if others is None:
+        to_other = distances.masked_fill(own, torch.inf).amin(dim=1)
+    else:
+        to_other = distances.where(classes == others.unsqueeze(1), 0.0).sum(dim=1)
+    return F.relu(margin + balance * to_own - (1 - balance) * to_other).mean()

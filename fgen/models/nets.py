@@ -29,9 +29,17 @@ class Generator(nn.Module):
         self.out = nn.Linear(hidden_dim, feature_dim)
         self.output = output
 
+    def activation(self, noise: Tensor, condition: Tensor) -> Tensor:
+        """``(B, H)`` after the LeakyReLU."""
+        return activate(self.hidden(torch.cat([noise, condition], dim=1)))
+
     def forward(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Noise ``(B, Z)`` and class embeddings ``(B, A)`` to scaled features ``(B, D)``."""
-        features = self.out(activate(self.hidden(torch.cat([noise, condition], dim=1))))
+        return self.features(self.activation(noise, condition))
+
+    def features(self, activation: Tensor) -> Tensor:
+        """Hidden activations ``(B, H)`` to scaled features ``(B, D)``."""
+        features = self.out(activation)
         if self.output == "relu":
             return F.relu(features)
         return torch.sigmoid(features) if self.output == "sigmoid" else features
@@ -145,3 +153,20 @@ def initialise(network: nn.Module, seed: int, name: str) -> None:
                 continue
             numbers = rng.stream(seed, "init", name, key).standard_normal(tuple(parameter.shape), dtype=np.float32)
             parameter.copy_(torch.from_numpy(numbers) * 0.02)
+
+
+def initialise_xavier(network: nn.Module, seed: int, name: str, gain: float = 1.0) -> None:
+    """Weights uniform with variance ``gain^2 * 2 / (fan_in + fan_out)``, biases 0 (Glorot & Bengio 2010, Eq. 16).
+
+    Args:
+        network, seed, name: as for :func:`initialise`.
+        gain: 1 is the paper's; deep networks need it, where N(0, 0.02) would let the signal fade.
+    """
+    with torch.no_grad():
+        for key, parameter in network.named_parameters():
+            if parameter.ndim < 2:
+                parameter.zero_()
+                continue
+            bound = gain * (6 / sum(parameter.shape)) ** 0.5
+            numbers = rng.stream(seed, "init", name, key).random(tuple(parameter.shape), dtype=np.float32)
+            parameter.copy_((2 * torch.from_numpy(numbers) - 1) * bound)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -10,8 +11,7 @@ import torch
 from torch import Tensor
 
 from fgen import rng
-from fgen.data.dataset import Features, iter_blocks, read_rows
-from fgen.data.rows import class_means
+from fgen.data.access import Features, expect_rows, read_rows
 from fgen.data.scaling import FeatureScaler
 from fgen.models.matching import soul_prototypes
 
@@ -51,6 +51,10 @@ class Draws:
     def part(self, index: int) -> Draws:
         """The draws of one part of the step, all of them new."""
         return replace(self, within=f"{self.within}{index} ")
+
+    def next_step(self) -> Draws:
+        """What the same part of the next step will draw."""
+        return replace(self, step=self.step + 1)
 
     def stream(self, purpose: str) -> np.random.Generator:
         """The stream of a purpose, for choices that a method makes itself."""
@@ -118,11 +122,17 @@ class TrainingSet:
     def batches(self, seed: int, step: int, n_batches: int, batch_size: int) -> Batch:
         """The real rows of one step: ``n_batches`` draws without replacement, stacked.
 
-        Every batch is a fresh draw from all rows, as in the published loop (RECIPES 2.1).
+        Every batch is a fresh draw from all rows, as in the published loop (RECIPES 2.1), so files may be sorted by
+        class. A step's rows depend on nothing but its number: rows that stay on disk are fetched a step ahead.
         """
-        stream = rng.stream(seed, "batch", step)
-        size = min(batch_size, len(self))
-        return self.batch(np.concatenate([stream.choice(len(self), size, replace=False) for _ in range(n_batches)]))
+        batch = self.batch(self._rows_of_step(seed, step, n_batches, batch_size))
+        if not self._rows.in_memory:
+            self._rows.expect(self._rows_of_step(seed, step + 1, n_batches, batch_size))
+        return batch
+
+    def _rows_of_step(self, seed: int, step: int, n_batches: int, batch_size: int) -> np.ndarray:
+        stream, size = rng.stream(seed, "batch", step), min(batch_size, len(self))
+        return np.concatenate([stream.choice(len(self), size, replace=False) for _ in range(n_batches)])
 
     def batch(self, rows: np.ndarray) -> Batch:
         """The batch of some rows ``(B,)``."""
@@ -132,16 +142,31 @@ class TrainingSet:
     def unlabelled(self, draws: Draws, size: int) -> Tensor:
         """Scaled features ``(size, D)`` of unseen classes, drawn with replacement; transductive methods only."""
         assert self._unlabelled is not None, "fit() refuses a transductive method without unlabelled features"
-        return self._unlabelled.take(draws.stream("unlabelled").integers(len(self._unlabelled), size=size))
+        rows = self._unlabelled.take(_unlabelled_rows(draws, len(self._unlabelled), size))
+        if not self._unlabelled.in_memory:
+            self._unlabelled.expect(_unlabelled_rows(draws.next_step(), len(self._unlabelled), size))
+        return rows
 
     def class_means(self) -> Tensor:
         """``(S, D)`` mean of each seen class's scaled features, in one pass over the rows."""
-        _, means = class_means(self.features, self.labels)
-        return self.scaler.apply(torch.from_numpy(means.astype(np.float32)).to(self.device)).to(self.dtype)
+        sums = torch.zeros(self.n_classes, self.feature_dim, dtype=torch.float64)
+        labels = torch.from_numpy(self.labels)
+        for start, scaled in self.scaler.blocks(self.features):
+            sums.index_add_(0, labels[start : start + len(scaled)], torch.from_numpy(scaled).double())
+        return (sums / torch.bincount(labels).unsqueeze(1)).to(self.device, self.dtype)
+
+    def within_class_covariance(self) -> Tensor:
+        """``(D, D)`` covariance of scaled features about the mean of their class, pooled, in two passes."""
+        means, labels = self.class_means().cpu(), torch.from_numpy(self.labels)
+        scatter = torch.zeros(self.feature_dim, self.feature_dim, dtype=torch.float64)
+        for start, scaled in self.scaler.blocks(self.features):
+            rows = (torch.from_numpy(scaled) - means[labels[start : start + len(scaled)]]).double()
+            scatter.addmm_(rows.T, rows)
+        return (scatter / max(1, len(self) - self.n_classes)).to(self.device, self.dtype)
 
     def soul_samples(self, n_souls: int, seed: int) -> Tensor:
         """``(S, K, D)`` prototypes of each seen class's scaled features (LisGAN)."""
-        rows = self._rows.take(np.arange(len(self))).float().cpu().numpy()
+        rows: Any = self._rows  # asked for one class at a time
         souls = soul_prototypes(rows, self.labels, n_souls, seed)
         return torch.from_numpy(np.asarray(souls, dtype=np.float32)).to(self.device, self.dtype)
 
@@ -151,13 +176,12 @@ class TrainingSet:
         What cycle-CLSWGAN's regressor minimises, in closed form; the penalty is 1e-3 of the features' mean variance.
         """
         targets = self.embeddings.double().cpu().numpy()
-        gram, cross, total, start = 0.0, 0.0, 0.0, 0
-        centre = self.scaler.apply(class_means(self.features, np.zeros(len(self), np.int64))[1][0].astype(np.float32))
-        expected = targets[self.labels].mean(axis=0)
-        for block in iter_blocks(self.features):
-            x = (self.scaler.apply(block) - centre).astype(np.float64)
-            y = targets[self.labels[start : start + len(block)]] - expected
-            gram, cross, total, start = gram + x.T @ x, cross + x.T @ y, total + np.square(x).sum(), start + len(block)
+        gram, cross, total = 0.0, 0.0, 0.0
+        shares = np.bincount(self.labels) / len(self)
+        centre, expected = shares @ self.class_means().double().cpu().numpy(), shares @ targets
+        for start, scaled in self.scaler.blocks(self.features):
+            x, y = scaled - centre, targets[self.labels[start : start + len(scaled)]] - expected
+            gram, cross, total = gram + x.T @ x, cross + x.T @ y, total + np.square(x).sum()
         penalty = 1e-3 * total / self.feature_dim
         slope = scipy.linalg.solve(gram + penalty * np.eye(self.feature_dim), cross, assume_a="pos")
         offset = expected - centre @ slope
@@ -165,11 +189,14 @@ class TrainingSet:
 
 
 class ScaledMatrix:
-    """Scaled rows of a raw matrix, kept on the device where that takes less than :data:`IN_MEMORY` bytes."""
+    """Scaled rows of a raw matrix, kept on the device where that takes less than :data:`IN_MEMORY` bytes.
+
+    Larger ones stay where they are, and rows are scaled as they are read, to the same values.
+    """
 
     def __init__(self, features: Features, scaler: FeatureScaler, device: torch.device, dtype: torch.dtype) -> None:
         self._features, self._scaler, self._device, self._dtype = features, scaler, device, dtype
-        n_rows, dim = features.shape
+        self.shape = n_rows, dim = (int(features.shape[0]), int(features.shape[1]))
         self._scaled: Tensor | None = None
         if n_rows * dim * dtype.itemsize <= IN_MEMORY:
             self._scaled = torch.empty(n_rows, dim, dtype=dtype, device=device)
@@ -177,11 +204,29 @@ class ScaledMatrix:
                 self._scaled[start : start + len(block)] = torch.from_numpy(block)
 
     def __len__(self) -> int:
-        return int(self._features.shape[0])
+        return self.shape[0]
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """Rows by number ``(n,)`` as an array ``(n, D)`` float32."""
+        return self.take(rows).float().cpu().numpy()
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether rows need no reading."""
+        return self._scaled is not None
+
+    def expect(self, rows: np.ndarray) -> None:
+        """Have rows fetched in the background that will be taken soon."""
+        if self._scaled is None:
+            expect_rows(self._features, rows)
 
     def take(self, rows: np.ndarray) -> Tensor:
         """Rows by number ``(n,)``, ``(n, D)``."""
         if self._scaled is not None:
             return self._scaled.index_select(0, torch.from_numpy(rows).to(self._device))
-        raw = torch.from_numpy(read_rows(self._features, rows)).to(self._device)
-        return self._scaler.apply(raw).to(self._dtype)
+        scaled = self._scaler.apply(read_rows(self._features, rows))
+        return torch.from_numpy(scaled).to(self._device, self._dtype)
+
+
+def _unlabelled_rows(draws: Draws, n_rows: int, size: int) -> np.ndarray:
+    return draws.stream("unlabelled").integers(n_rows, size=size)

@@ -60,6 +60,8 @@ def test_reconstruction_is_bernoullis_likelihood_and_takes_rows_beyond_the_train
     twin = -(real * rebuilt.log() + (1 - real) * (1 - rebuilt).log()).sum(1).mean()
     assert losses.reconstruction(rebuilt, real).item() == pytest.approx(twin.item())
     assert torch.isfinite(losses.reconstruction(rebuilt, real * 3 - 1))
+    squared = ((rebuilt - real) ** 2).sum(1).mean() / 2
+    assert losses.reconstruction(rebuilt, real, "linear").item() == pytest.approx(squared.item())
 
 
 def test_classification_is_the_mean_negative_log_likelihood(batch):

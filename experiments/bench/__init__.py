@@ -1,0 +1,1 @@
+"""How fast fgen is, beside clean textbook code and the machine's own limits: ``make bench``."""

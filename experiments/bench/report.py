@@ -1,0 +1,124 @@
+"""The bench's outcome: JSON, a markdown table, and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.bench.machine import sentence
+
+Row = Mapping[str, Any]
+
+TITLES = {
+    "training": "f-CLSWGAN, 5 critic steps + 1 generator step",
+    "methods": "each method, against its formulas by autograd",
+    "losses": "terms, value and gradients, against published loops",
+    "head": "the final head, from raw features to trained",
+    "generation": "a feature bank on disk",
+    "memory": "peak anonymous memory beyond the imports",
+    "run": "a whole `fgen run`",
+}
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """The table of all parts; a median is followed by its range."""
+    lines = [f"Measured on {sentence(report['machine'])}. Medians of alternated runs, with their range.", ""]
+    lines += ["| what | case | compared with | fgen | gain |", "|---|---|---|---|---|"]
+    for row in report["rows"]:
+        where = row["case"] if row["device"] == "cpu" else f"{row['case']}, {row['device']}"
+        lines += [f"| {TITLES[row['part']]} | {where} | {' | '.join(cells)} |" for cells in _cells(row)]
+    return "\n".join(lines)
+
+
+def _cells(row: Row) -> Iterator[tuple[str, str, str]]:
+    """What it is compared with, what fgen has, and the gain."""
+    if row["part"] == "generation":
+        rates = row["facts"]["features_per_second"]
+        limits = [f"{name} {_rate(rate)}" for name, rate in rates.items() if name != row["reference"]]
+        share = row["facts"]["share_of_smaller_limit"]
+        low, middle, high = (f"{100 * share[key]:.0f}" for key in ("low", "median", "high"))
+        reached = f"{middle} % of the smaller limit ({low} to {high})"
+        yield "; ".join(limits), f"{_rate(rates[row['reference']])} features/s", reached
+        return
+    if not row["gain"]:  # nothing to compare with
+        phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in row["facts"].get("phases", {}).items())
+        (arm,) = row["arms"].values()
+        yield "", _amount(arm, row["unit"]) + (f": {phases}" if phases else ""), ""
+        return
+    for name, gain in row["gain"].items():
+        reference, own = (_amount(row["arms"][arm], row["unit"]) for arm in (row["reference"], name))
+        accuracy = row["facts"].get("accuracy")
+        if accuracy:
+            reference += f", accuracy {accuracy[row['reference']]['mean']:.3f}"
+            own += f", accuracy {accuracy[name]['mean']:.3f}"
+        label = "" if name == "fgen" else f"{name}: "
+        times = f"{gain['median']:.1f}x ({gain['low']:.1f} to {gain['high']:.1f})"
+        yield f"{row['reference']}: {reference}", f"{label}{own}", times
+
+
+def _amount(arm: Mapping[str, float], unit: str) -> str:
+    """``12.3 ms (11.9 to 14.0)``."""
+    values = [arm[key] for key in ("median", "low", "high")]
+    if unit.startswith("s") and values[0] < 1:
+        values, unit = [1000 * value for value in values], "m" + unit
+    digits = 0 if values[0] >= 100 else 1 if values[0] >= 10 else 2
+    middle, low, high = (f"{value:,.{digits}f}" for value in values)
+    return f"{middle} {unit}" if low == high else f"{middle} {unit} ({low} to {high})"
+
+
+def _rate(arm: Mapping[str, float]) -> str:
+    return f"{arm['median']:,.0f} ({arm['low']:,.0f} to {arm['high']:,.0f})"
+
+
+def draw(report: Mapping[str, Any], path: Path) -> None:
+    """Bars with their ranges, a panel for each part that was measured."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    parts = {part: [row for row in report["rows"] if row["part"] == part] for part in TITLES}
+    panels = {part: _bars(rows) for part, rows in parts.items() if rows}
+    heights = [1.2 + 0.28 * len(bars) for bars in panels.values()]
+    figure = Figure(figsize=(9, sum(heights) + 0.6), layout="constrained")
+    grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (part, bars) in zip(grid, panels.items(), strict=True):
+        labels, middles = [bar[0] for bar in bars], [bar[1] for bar in bars]
+        below, above = [bar[1] - bar[2] for bar in bars], [bar[3] - bar[1] for bar in bars]
+        colours = ["#b5651d" if "cuda" in label else "#2f6f8f" for label in labels]
+        axes.barh(labels, middles, xerr=[below, above], color=colours, capsize=3, height=0.65)
+        for label, middle, high in zip(labels, middles, (bar[3] for bar in bars), strict=True):
+            axes.annotate(f" {middle:.3g}", (high, label), va="center", fontsize=8)
+        axes.invert_yaxis()
+        axes.margins(x=0.12)
+        axes.set_title(TITLES[part].replace("`", ""), fontsize=10, loc="left")
+        axes.set_xlabel(_axis(part), fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+        if part in ("training", "methods", "losses", "head"):
+            axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
+    figure.suptitle(sentence(report["machine"]), fontsize=7)
+    figure.savefig(path, dpi=120)
+
+
+def _bars(rows: Sequence[Row]) -> list[tuple[str, float, float, float]]:
+    """Label, median, low and high of each bar."""
+    bars = []
+    for row in rows:
+        case = row["case"] if row["device"] == "cpu" else f"{row['case']}, cuda"
+        if row["part"] == "generation":
+            shown = {"": {k: 100 * row["facts"]["share_of_smaller_limit"][k] for k in ("median", "low", "high")}}
+        elif row["part"] in ("memory", "run"):
+            shown = row["arms"]
+        else:
+            shown = row["gain"]
+        for name, value in shown.items():
+            label = f"{case}: {name}" if name not in ("", "fgen run") else case
+            bars.append((label, value["median"], value["low"], value["high"]))
+    return bars
+
+
+def _axis(part: str) -> str:
+    special = {"generation": "% of the smaller of products and disk", "memory": "MB", "run": "seconds"}
+    return special.get(part, "times as fast as the reference")

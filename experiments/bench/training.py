@@ -1,0 +1,134 @@
+"""(a) Training steps: fgen's engine against the textbook loop, every method against its own, every term against loops.
+
+A step is five critic updates and one of the generator, at batch 64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from experiments.bench import textbook
+from experiments.bench.autograd import AutogradLoop
+from experiments.bench.published import all_twins
+from experiments.bench.sizes import Size, World, random_world
+from experiments.bench.timing import Comparison, alternate
+from fgen.models import MODELS, make_model
+from fgen.models.base import FeatureGenerator
+from fgen.models.engine import has_bf16, make_optimisers, matrix_precision, train_step
+from fgen.models.sampling import TrainingSet
+
+TEXTBOOK, EQUAL, AUTO = "textbook", "fgen, equal precision", "fgen, auto"
+TEXTBOOK_AUTO = "textbook, auto"
+
+
+def measure_steps(sizes: Sequence[Size], rounds: int, device: torch.device) -> Iterator[Comparison]:
+    """f-CLSWGAN against the textbook loop at each size, both in float32, then with the precision ``auto``."""
+    for size in sizes:
+        world = random_world(size)
+        loop = textbook_loop(size, world, device)
+        engine = engine_loop("clswgan", size, world, device)
+        arms = {TEXTBOOK: (loop, "highest"), EQUAL: (engine, "highest"), AUTO: (engine, "auto")}
+        if has_bf16(device):
+            arms[TEXTBOOK_AUTO] = (loop, "auto")
+        samples = alternate({n: _at(p, device, work) for n, (work, p) in arms.items()}, rounds, device=device)
+        facts = {"feature_dim": size.feature_dim, "embedding_dim": size.embedding_dim, "hidden_dim": size.hidden_dim}
+        yield Comparison("training", size.name, device.type, "s/step", samples, TEXTBOOK, facts)
+
+
+def measure_methods(size: Size, rounds: int, device: torch.device) -> Iterator[Comparison]:
+    """Every method in MODELS against its own formulas by autograd and torch's default Adam."""
+    world = random_world(size)
+    for name in MODELS:
+        model, data = begin(name, size, world, device)
+        plain = AutogradLoop(model, data)
+        arms = {
+            TEXTBOOK: _at("highest", device, _counting(lambda step, loop=plain: loop.step(0, step))),
+            EQUAL: _at("highest", device, engine_loop(name, size, world, device)),
+        }
+        if has_bf16(device):
+            arms[AUTO] = _at("auto", device, engine_loop(name, size, world, device))
+        yield Comparison("methods", name, device.type, "s/step", alternate(arms, rounds, device=device), TEXTBOOK)
+
+
+def measure_losses(size: Size, rounds: int, device: torch.device) -> Iterator[Comparison]:
+    """Value and gradients of the terms that published code computes in loops over classes."""
+    twins = all_twins(
+        n_classes=size.n_seen,
+        feature_dim=size.feature_dim,
+        embedding_dim=size.embedding_dim,
+        hidden_dim=size.hidden_dim // 2,
+        batch_size=size.batch_size,
+        device=device,
+    )
+    for twin in twins:
+        arms = {
+            "published loops": _with_gradients(twin.published, twin.leaves),
+            "fgen": _with_gradients(twin.fgen, twin.leaves),
+        }
+        with matrix_precision("highest", device):
+            samples = alternate(arms, rounds, device=device)
+        yield Comparison("losses", twin.name, device.type, "s", samples, "published loops")
+
+
+def engine_loop(name: str, size: Size, world: World, device: torch.device) -> Callable[[], None]:
+    """fgen's own steps of a method, one for each call."""
+    model, data = begin(name, size, world, device)
+    optimisers = make_optimisers(model)
+    return _counting(lambda step: train_step(model, data, optimisers, 0, step))
+
+
+def begin(name: str, size: Size, world: World, device: torch.device) -> tuple[FeatureGenerator, TrainingSet]:
+    """A method with the size's networks, initialised; what it would pre-train stays as it starts."""
+    model = make_model(name, **size.networks())
+    unlabelled = None
+    if model.config.is_transductive:
+        unlabelled = world.draw(np.arange(size.n_seen, len(world.means)), 20, "unlabelled")
+    data = model.begin(
+        world.features, world.labels, world.embeddings, seed=0, device=device.type, unlabelled=unlabelled
+    )
+    model.initialise(0)
+    return model, data
+
+
+def textbook_loop(size: Size, world: World, device: torch.device) -> Callable[[], object]:
+    """The textbook's steps, one for each call; its data are on the device from the start."""
+    features = torch.from_numpy(world.features)
+    features = textbook.scale_minmax(features, features).to(device)
+    labels, attributes = torch.from_numpy(world.labels).to(device), torch.from_numpy(world.embeddings).to(device)
+    networks: list[nn.Module] = [
+        textbook.Generator(size.noise_dim, size.embedding_dim, size.hidden_dim, size.feature_dim),
+        textbook.Critic(size.feature_dim, size.embedding_dim, size.hidden_dim),
+        nn.Linear(size.feature_dim, size.n_seen),
+    ]
+    for network in networks:
+        textbook.initialise(network.to(device))
+    loop = textbook.CLSWGAN(*networks)  # type: ignore[arg-type]
+    source = textbook.RandomSource(features, labels, attributes, noise_dim=size.noise_dim, batch_size=size.batch_size)
+    return lambda: loop.step(source)
+
+
+def _at(precision: str, device: torch.device, work: Callable[[], object]) -> Callable[[], None]:
+    def run() -> None:
+        with matrix_precision(precision, device):
+            work()
+
+    return run
+
+
+def _counting(work: Callable[[int], object]) -> Callable[[], None]:
+    step = 0
+
+    def run() -> None:
+        nonlocal step
+        work(step)
+        step += 1
+
+    return run
+
+
+def _with_gradients(term: Callable[[], Tensor], leaves: Sequence[Tensor]) -> Callable[[], object]:
+    return lambda: torch.autograd.grad(term(), leaves)

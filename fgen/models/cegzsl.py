@@ -1,0 +1,174 @@
+"""CE-GZSL: Han, Fu, Chen, Yang, "Contrastive Embedding for Generalized Zero-Shot Learning", CVPR 2021."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from fgen.encoders.fusion import EmbeddingConfig
+from fgen.errors import InputError
+from fgen.models import losses, matching
+from fgen.models.adversarial import AdversarialGenerator
+from fgen.models.base import Terms, Update
+from fgen.models.model_config import AdversarialConfig
+from fgen.models.nets import activate
+from fgen.models.sampling import Batch, Draws, TrainingSet
+
+#: Activations ``rows x classes x hidden`` that the comparator holds at a time: 128 MiB of float32.
+COMPARED = 1 << 25
+
+
+@dataclass(frozen=True, kw_only=True)
+class CEGZSLConfig(AdversarialConfig):
+    """Settings of CE-GZSL; defaults are the released code's for CUB with sentences, but for the batch of 2,048.
+
+    Attributes:
+        embedded_dim: columns of h, where the heads live; None means as many as features (2,048 of both in the paper).
+        projected_dim: columns of z, on which instances are contrasted.
+        comparator_dim: hidden width of the comparator; None means half of ``hidden_dim`` (2,048 for CUB and AWA;
+            1,024 for FLO and SUN).
+        ins_weight: weight of the instance-level term in the generator's step; in the encoder's it counts once.
+        cls_weight: weight of the class-level term in the generator's step; in the encoder's it counts once.
+        ins_temperature, cls_temperature: of the two softmaxes (tau_e and tau_s).
+        lr_decay: all learning rates are multiplied by this...
+        lr_decay_epochs: ... each time so many epochs have passed.
+    """
+
+    name: ClassVar[str] = "cegzsl"
+
+    embedded_dim: int | None = None
+    projected_dim: int = 512
+    comparator_dim: int | None = None
+    ins_weight: float = 0.001
+    cls_weight: float = 0.001
+    ins_temperature: float = 0.1
+    cls_temperature: float = 0.1
+    lr_decay: float = 0.99
+    lr_decay_epochs: int = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("ins_temperature", "cls_temperature"):
+            if not getattr(self, key) > 0:
+                raise InputError(f"{key} is {getattr(self, key)}", "a number above 0", "The paper's is 0.1")
+        if not 0 < self.lr_decay <= 1:
+            raise InputError(f"lr_decay is {self.lr_decay}", "a number above 0 and up to 1, which switches it off")
+
+    def build(self, embedding: EmbeddingConfig | None = None) -> CEGZSL:
+        """An untrained CE-GZSL."""
+        return CEGZSL(self, embedding)
+
+
+class Comparator(nn.Module):
+    """The paper's F: how well an embedded feature and a class description go together, for all pairs at once.
+
+    The released code runs an MLP on each pair ``[h; a]``. Its first layer is linear, so that it is a sum of a part of
+    h and a part of a; these are computed once for each row and once for each class, and only their sums for each
+    pair. The output has no bias: it would be the same for all classes, and their softmax forgets it.
+    """
+
+    def __init__(self, embedded_dim: int, embedding_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.of_embedded = nn.Linear(embedded_dim, hidden_dim)
+        self.of_class = nn.Linear(embedding_dim, hidden_dim, bias=False)
+        self.out = nn.Linear(hidden_dim, 1, bias=False)
+
+    def forward(self, embedded: Tensor, classes: Tensor) -> Tensor:
+        """h ``(B, E)`` and class embeddings ``(S, A)`` to scores ``(B, S)``."""
+        rows, columns = self.of_embedded(embedded), self.of_class(classes)
+        blocks = rows.split(max(1, COMPARED // columns.numel()))
+        if len(blocks) == 1:
+            return self.compare(rows, columns)
+        # A batch of 2,048 against 150 classes would keep 5 GB for the backward pass; it's computed again there.
+        return torch.cat(
+            [checkpoint(self.compare, b, columns, use_reentrant=False, preserve_rng_state=False) for b in blocks]
+        )
+
+    def compare(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Both parts of the first layer, ``(B, H)`` and ``(S, H)``, to scores ``(B, S)``."""
+        return self.out(activate(rows.unsqueeze(1) + columns)).squeeze(2)
+
+
+class CEGZSL(AdversarialGenerator):
+    """A WGAN-GP whose features are judged, and classified, in an embedding learned by two contrasts.
+
+    ``min_{G,E,H,F} max_D V(G, D) + L_ins(G, E, H) + L_cls(G, E, F)``, the paper's total loss: V is the WGAN-GP's,
+    ``h = E(x)``, and ``z = H(h)`` has length 1; the instance-level L_ins draws rows of a class together in z, the
+    class-level L_cls makes F(h, a) pick the right class description among those of all seen classes. Final heads work
+    on h.
+
+    After the released code where it differs from the paper: E, H and F learn from real features alone, beside each
+    critic step; L_ins takes all positives of a row, not one, and drops rows that have none; the generator's step
+    contrasts real and generated rows together. That code clears F's gradients once in an epoch, so that they pile up
+    over all of its steps; here every step has its own. E, H, F don't hang on D nor D on them, and Adam goes parameter
+    by parameter, so that two updates are the same as the code's single one. When several rows of the same class are
+    rare (SUN: 10 rows in each of 645 classes), L_ins needs large batches: 1,024 to 4,096 in the paper's runs.
+    """
+
+    config: CEGZSLConfig
+    trained: ClassVar[tuple[str, ...]] = ("critic", "encoder", "projection", "comparator", "generator")
+
+    def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
+        """Generator and critic, and E, H (without its normalisation) and F."""
+        config = self.config
+        embedded_dim = config.embedded_dim or feature_dim
+        comparator_dim = config.comparator_dim or max(1, config.hidden_dim // 2)
+        return super().build_networks(feature_dim, embedding_dim, n_seen) | {
+            "encoder": nn.Sequential(nn.Linear(feature_dim, embedded_dim), nn.ReLU()),
+            "projection": nn.Linear(embedded_dim, config.projected_dim),
+            "comparator": Comparator(embedded_dim, embedding_dim, comparator_dim),
+        }
+
+    def learning_rate(self, role: str, epoch: int) -> float:
+        """Decayed in steps, all roles alike."""
+        return super().learning_rate(role, epoch) * self.config.lr_decay ** (epoch // self.config.lr_decay_epochs)
+
+    def measure(self, data: TrainingSet, seed: int) -> None:
+        """Also keeps the class descriptions that F chooses from."""
+        super().measure(data, seed)
+        self.seen_embeddings = data.embeddings
+
+    def represent_scaled(self, features: Tensor) -> Tensor:
+        """``h = E(x)``."""
+        return self.networks["encoder"](features)
+
+    def critic_updates(self, batch: Batch, fake: Tensor, draws: Draws, index: int) -> Iterator[Update]:
+        """The critic's step, then that of E, H and F on the same real rows: ``L_ins + L_cls``."""
+        yield from super().critic_updates(batch, fake, draws, index)
+
+        def terms() -> Terms:
+            embedded = self.represent_scaled(batch.features)
+            return {
+                "instance_real": self.instance_loss(embedded, batch.labels),
+                "class_real": self.class_loss(embedded, batch.labels),
+            }
+
+        yield Update(("encoder", "projection", "comparator"), terms)
+
+    def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
+        """The total loss for the generator: ``-E[D(fake)]``, and both contrasts, weighted."""
+        config, fake = self.config, self.generator_fakes(batch, draws)
+        with torch.no_grad():
+            real = self.represent_scaled(batch.features)
+        embedded = self.represent_scaled(fake)
+        instance = self.instance_loss(torch.cat([embedded, real]), torch.cat([batch.labels, batch.labels]))
+        return self.adversarial_terms(fake, batch) | {
+            "instance_fake": config.ins_weight * instance,
+            "class_fake": config.cls_weight * self.class_loss(embedded, batch.labels),
+        }
+
+    def instance_loss(self, embedded: Tensor, labels: Tensor) -> Tensor:
+        """L_ins on ``z = H(h)``, of h ``(B, E)`` and labels ``(B,)``; a scalar."""
+        return matching.supervised_contrastive(
+            self.networks["projection"](embedded), labels, self.config.ins_temperature
+        )
+
+    def class_loss(self, embedded: Tensor, labels: Tensor) -> Tensor:
+        """L_cls, ``-E[log softmax_c(F(h, a_c) / tau)]`` at the true class; a scalar."""
+        scores = self.networks["comparator"](embedded, self.seen_embeddings)
+        return losses.classification(scores / self.config.cls_temperature, labels)

@@ -1,0 +1,147 @@
+"""cycle-CLSWGAN: Felix, Kumar, Reid, Carneiro, "Multi-modal Cycle-consistent Generalized Zero-Shot Learning", ECCV
+2018."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fgen import rng
+from fgen.encoders.fusion import EmbeddingConfig
+from fgen.models import losses, matching
+from fgen.models.base import Terms, Update
+from fgen.models.clswgan import CLSWGAN, CLSWGANConfig
+from fgen.models.feature_matching import FeatureMatching
+from fgen.models.sampling import Batch, Draws, TrainingSet
+
+
+@dataclass(frozen=True, kw_only=True)
+class CycleConfig(CLSWGANConfig):
+    """Settings of cycle-CLSWGAN; defaults are the released code's for CUB and FLO.
+
+    Attributes:
+        cycle_weight: weight of the cycle term on generated features of seen classes (the code's ``beta``). It is read
+            out by the regressor that this method trains, not by the linear map that other methods solve for.
+        unseen_cycle_weight: the same for generated features of classes without rows: above 0 it is the paper's
+            cycle-(U)WGAN, which looks at the descriptions of unseen classes in training.
+        cls_weight: the classification term's, as in f-CLSWGAN; 0 is the paper's cycle-WGAN, and the released code,
+            which lacks the term.
+        regressor_epochs, regressor_batch_size, regressor_lr: pre-training of the regressor on real seen features.
+    """
+
+    name: ClassVar[str] = "cycle"
+
+    cycle_weight: float = 0.01
+    unseen_cycle_weight: float = 0.0
+    critic_lr: float | None = 1e-3
+    regressor_epochs: int = 40
+    regressor_batch_size: int = 64
+    regressor_lr: float = 1e-4
+
+    @property
+    def uses_unseen_embeddings(self) -> bool:
+        """Only cycle-(U)WGAN does."""
+        return self.unseen_cycle_weight > 0
+
+    def build(self, embedding: EmbeddingConfig | None = None) -> Cycle:
+        """An untrained cycle-CLSWGAN."""
+        return Cycle(self, embedding)
+
+
+class Cycle(CLSWGAN):
+    """f-CLSWGAN whose features must give their class description back to a regressor.
+
+    Adds ``L_CYC = E[|a - R(G(a, z))|^2]`` to the generator's loss, over seen classes and in cycle-(U)WGAN over unseen
+    ones too; R is linear, trained to the same squares on real seen features, and frozen. As in the released code the
+    squares are averaged over the description's columns, its weights hold for that mean; networks start from Xavier's
+    uniform numbers; the gradient penalty's interpolates mix real and generated rows column by column, each with its
+    own share; critic and generator have learning rates of their own. Not taken over: the decays of the learning rates,
+    1e-5 to 1e-2 per step, which that code has for SUN and for the regressor.
+    """
+
+    config: CycleConfig
+
+    def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
+        """f-CLSWGAN's, and R."""
+        shared = super().build_networks(feature_dim, embedding_dim, n_seen)
+        return shared | {"regressor": nn.Linear(feature_dim, embedding_dim)}
+
+    def initialise(self, seed: int) -> None:
+        """Xavier's uniform numbers."""
+        for name, network in self.networks.items():
+            xavier(network, seed, name)
+
+    def measure(self, data: TrainingSet, seed: int) -> None:
+        """Feature matching without its own cycle term, whose place R takes."""
+        self.matching = FeatureMatching(replace(self.config, cycle_weight=0.0), data, seed)
+        self.unseen_embeddings = data.unseen_embeddings
+
+    def prepare(self, data: TrainingSet, seed: int) -> None:
+        """Train R by Adam on ``E[|a - R(x)|^2]`` of the real seen features, and the classifier if there is one."""
+        if self.config.cls_weight:
+            super().prepare(data, seed)
+        if not (self.config.cycle_weight or self.config.unseen_cycle_weight):
+            return
+        regressor = self.networks["regressor"].requires_grad_(True)
+        optimiser = torch.optim.Adam(regressor.parameters(), lr=self.config.regressor_lr, fused=True)
+        for epoch in range(self.config.regressor_epochs):
+            order = rng.stream(seed, "regressor", epoch).permutation(len(data))
+            for start in range(0, len(order), self.config.regressor_batch_size):
+                batch = data.batch(order[start : start + self.config.regressor_batch_size])
+                optimiser.zero_grad(set_to_none=True)
+                matching.cycle(regressor(batch.features), batch.condition).backward()
+                optimiser.step()
+        regressor.zero_grad(set_to_none=True)
+
+    def critic_updates(self, batch: Batch, fake: Tensor, draws: Draws, index: int) -> Iterator[Update]:
+        """The critic's step, with a share of its own for each column of each interpolate."""
+        alpha = draws.uniform(f"mixing {index}", tuple(batch.features.shape))
+        yield self.wasserstein_update("critic", batch.features, fake, batch.condition, alpha)
+
+    def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
+        """``-E[D(fake)]``, the classification term, and L_CYC over seen and, where wanted, unseen classes."""
+        config, fake = self.config, self.generator_fakes(batch, draws)
+        terms = self.adversarial_terms(fake, batch)
+        if config.cls_weight:
+            logits = self.networks["classifier"](fake)
+            terms["classification"] = config.cls_weight * losses.classification(logits, batch.labels)
+        if config.cycle_weight:
+            terms["cycle"] = config.cycle_weight * self.cycle_loss(fake, batch.condition)
+        if config.unseen_cycle_weight and len(self.unseen_embeddings):
+            condition = self.unseen_condition(draws, len(batch))
+            fake = self.synthesise(draws.normal("unseen noise", (len(batch), self.noise_dim)), condition)
+            terms["unseen_cycle"] = config.unseen_cycle_weight * self.cycle_loss(fake, condition)
+        return terms
+
+    def cycle_loss(self, fake: Tensor, condition: Tensor) -> Tensor:
+        """L_CYC of generated features ``(B, D)`` and the descriptions ``(B, A)`` they were made for; a scalar."""
+        return matching.cycle(self.networks["regressor"](fake), condition)
+
+    def unseen_condition(self, draws: Draws, size: int) -> Tensor:
+        """Descriptions ``(size, A)`` of classes without rows, drawn evenly."""
+        chosen = draws.stream("unseen classes").integers(len(self.unseen_embeddings), size=size)
+        return self.unseen_embeddings[torch.from_numpy(chosen).to(self.device)]
+
+
+def xavier(network: nn.Module, seed: int, name: str) -> None:
+    """Weights uniform in ``+-sqrt(6 / (in + out))``, biases 0 (Glorot & Bengio 2010, Eq. 16), from the run's streams.
+
+    Args:
+        network: its linear layers are set in place.
+        seed: the run's seed.
+        name: the network's role, so that two networks start apart.
+    """
+    with torch.no_grad():
+        for key, parameter in network.named_parameters():
+            if parameter.ndim < 2:
+                parameter.zero_()
+                continue
+            bound = math.sqrt(6 / sum(parameter.shape))
+            numbers = rng.stream(seed, "init", name, key).random(tuple(parameter.shape), dtype=np.float32)
+            parameter.copy_(torch.from_numpy(numbers) * (2 * bound) - bound)

@@ -1,0 +1,204 @@
+"""Conditional flow matching: Lipman, Chen, Ben-Hamu, Nickel, Le, "Flow Matching for Generative Modeling", ICLR 2023."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from functools import partial
+from itertools import pairwise
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fgen.data.scaling import Kind
+from fgen.encoders.fusion import EmbeddingConfig
+from fgen.errors import InputError
+from fgen.models.base import FeatureGenerator, Terms, Update
+from fgen.models.model_config import ModelConfig
+from fgen.models.nets import Output, initialise_xavier
+from fgen.models.sampling import Batch, Draws, TrainingSet
+
+#: Waves of the time's embedding: sines and cosines of 1 to so many half turns over the path.
+N_WAVES = 8
+#: A column that hardly varies within classes would make the path stiff at its end.
+LEAST_VARIANCE = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowConfig(ModelConfig):
+    """Settings of flow matching; no paper has it for zero-shot learning, the defaults are ours.
+
+    Attributes:
+        noise_dim: not used: the noise has as many columns as the features.
+        output: ``"linear"`` leaves the path's end as it is; ``"relu"`` clips it at 0, for features that are scaled
+            to start there.
+        n_layers: hidden layers of the velocity network.
+        n_ode_steps: midpoint steps at generation, two evaluations each.
+        guidance: classifier-free guidance at generation: ``v(0) + guidance * (v(a) - v(0))``; 1 is none.
+        drop_rate: share of the rows whose description is dropped in training, for the ``v(0)`` of guidance.
+    """
+
+    name: ClassVar[str] = "flow"
+
+    beta1: float = 0.9
+    hidden_dim: int = 1024
+    feature_scaling: Kind = "standard"
+    output: Output = "linear"
+    n_layers: int = 2
+    n_ode_steps: int = 10
+    guidance: float = 1.0
+    drop_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.n_layers < 1 or self.n_ode_steps < 1:
+            raise InputError(f"n_layers, n_ode_steps are {self.n_layers}, {self.n_ode_steps}", "at least 1")
+        if not self.guidance >= 0 or not 0 <= self.drop_rate < 1:
+            found = f"guidance, drop_rate are {self.guidance}, {self.drop_rate}"
+            raise InputError(found, "a guidance of at least 0, a rate from 0 to below 1")
+        if self.guidance != 1 and not self.drop_rate:
+            raise InputError(
+                f"guidance is {self.guidance}, drop_rate is 0",
+                "a velocity without a description to guide away from",
+                "Set drop_rate, for example to 0.1",
+            )
+        if self.output == "sigmoid":
+            raise InputError("output is 'sigmoid'", "'linear' or 'relu'", "A path ends among the features themselves")
+
+    @property
+    def matches(self) -> bool:
+        """Whether a feature-matching term is on; they are all the weights there are."""
+        return any(getattr(self, field.name) for field in fields(self) if field.name.endswith("_weight"))
+
+    def build(self, embedding: EmbeddingConfig | None = None) -> Flow:
+        """An untrained flow."""
+        return Flow(self, embedding)
+
+
+class Velocity(nn.Module):
+    """The velocity of one Gaussian for all, plus what hidden layers of SiLU add from ``[x_t; a; waves of t; given]``.
+
+    Were a class's features independent with deviations s about a mean of 0, the velocity would be
+    ``(t s^2 - (1 - t)) / (t^2 s^2 + (1 - t)^2) x_t``. With that beside them the layers need not hand all D columns
+    through, which layers narrower than D couldn't, and learn where classes lie (Karras et al. 2022, section 5, give a
+    denoiser its skip connection in this way).
+
+    Attributes:
+        variance: ``(D,)``, s squared: of the scaled features within their classes.
+    """
+
+    variance: Tensor
+
+    def __init__(self, feature_dim: int, embedding_dim: int, hidden_dim: int, n_layers: int) -> None:
+        super().__init__()
+        widths = [feature_dim + embedding_dim + 2 * N_WAVES + 1] + [hidden_dim] * n_layers
+        self.hidden = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
+        self.out = nn.Linear(hidden_dim, feature_dim)
+        self.register_buffer("variance", torch.ones(feature_dim))
+
+    def forward(self, points: Tensor, time: Tensor, condition: Tensor, given: Tensor) -> Tensor:
+        """Points ``(B, D)``, times ``(B, 1)`` in [0, 1], embeddings ``(B, A)``, 0 or 1 ``(B, 1)`` to ``(B, D)``."""
+        hidden = torch.cat([points, given * condition, waves(time), given], dim=1)
+        for layer in self.hidden:
+            hidden = F.silu(layer(hidden))
+        signal, noise = time * self.variance, 1 - time
+        return (signal - noise) / (time * signal + noise.square()) * points + self.out(hidden)
+
+
+def waves(time: Tensor) -> Tensor:
+    """Times ``(B, 1)`` to their sines and cosines ``(B, 2 * N_WAVES)``."""
+    angles = time * (math.pi * torch.arange(1, N_WAVES + 1, dtype=time.dtype, device=time.device))
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def within_variance(data: TrainingSet) -> Tensor:
+    """``(D,)``, the mean square of scaled features about their class's mean."""
+    means, total = data.class_means().cpu().numpy(), np.zeros(data.feature_dim)
+    for start, block in data.scaler.blocks(data.features):
+        total += np.square(block - means[data.labels[start : start + len(block)]], dtype=np.float64).sum(axis=0)
+    return torch.from_numpy((total / len(data)).astype(np.float32)).to(data.device)
+
+
+class Flow(FeatureGenerator):
+    """A velocity field that carries noise to features along straight lines.
+
+    ``min_v E |v(x_t, t, a) - (x_1 - x_0)|^2`` with ``x_t = (1 - t) x_0 + t x_1``, noise x_0, real features x_1 and t
+    uniform (Lipman et al. 2023, Eq. 22 and 23 with sigma_min = 0: the conditional optimal-transport path; Tong et al.
+    2024 call it independent coupling). Features are the ends of ``dx/dt = v`` from noise, by the midpoint rule.
+
+    Guidance and the dropped descriptions are Ho & Salimans' (2022) for velocities. Feature matching acts on
+    :meth:`coarse_path`. The one-step estimate ``x_t + (1 - t) v`` of x_1 has no part in it: it is the mean of what
+    x_t may become, so that its spread is too small to match anything's, and it starts from real rows.
+    """
+
+    config: FlowConfig
+    trained: ClassVar[tuple[str, ...]] = ("velocity",)
+
+    def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
+        """The velocity network."""
+        return {"velocity": Velocity(feature_dim, embedding_dim, self.config.hidden_dim, self.config.n_layers)}
+
+    def initialise(self, seed: int) -> None:
+        """Xavier's weights: under the lineage's N(0, 0.02) a signal fades from layer to layer."""
+        for name, network in self.networks.items():
+            initialise_xavier(network, seed, name)
+
+    def measure(self, data: TrainingSet, seed: int) -> None:
+        """Also the features' variance within classes, in one pass."""
+        super().measure(data, seed)
+        velocity = self.networks["velocity"]
+        assert isinstance(velocity, Velocity)
+        velocity.variance.copy_(within_variance(data).clamp(min=LEAST_VARIANCE))
+
+    @property
+    def noise_dim(self) -> int:
+        """D: a path starts in the space it ends in."""
+        return self.scaler.dim
+
+    def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
+        """One update of the velocity."""
+        batch = data.batches(draws.seed, draws.step, 1, self.config.batch_size)
+        yield Update(self.trained, partial(self.terms, batch, draws))
+
+    def terms(self, batch: Batch, draws: Draws) -> Terms:
+        """Eq. 23, and feature matching of the estimated ends.
+
+        Means over rows and columns. The two halves of the path are two terms, whose sum is the loss: the first
+        tells classes apart, the second gives features their details.
+        """
+        noise, time = draws.normal("noise", tuple(batch.features.shape)), draws.uniform("time", (len(batch), 1))
+        given = (draws.uniform("dropped", (len(batch), 1)) >= self.config.drop_rate).to(noise.dtype)
+        points = torch.lerp(noise, batch.features, time)
+        velocity = self.networks["velocity"](points, time, batch.condition, given)
+        gaps = (velocity - (batch.features - noise)).square().mean(dim=1, keepdim=True)
+        terms = {"early": (gaps * (time < 0.5)).mean(), "late": (gaps * (time >= 0.5)).mean()}
+        fake = self.coarse_path(batch, draws) if self.config.matches else points + (1 - time) * velocity
+        return terms | self.matching.terms(fake, batch)
+
+    def coarse_path(self, batch: Batch, draws: Draws) -> Tensor:
+        """Features ``(B, D)`` from fresh noise in two Euler steps, with the graph of both."""
+        points = draws.normal("matching noise", tuple(batch.features.shape))
+        given = torch.ones_like(points[:, :1])
+        for time in (0.0, 0.5):
+            points = points + 0.5 * self.networks["velocity"](points, time * given, batch.condition, given)
+        return points
+
+    def velocity(self, points: Tensor, time: float, condition: Tensor) -> Tensor:
+        """The guided velocity ``(B, D)`` at one time (Ho & Salimans 2022, Eq. 6)."""
+        network, times = self.networks["velocity"], points.new_full((len(points), 1), time)
+        velocity = network(points, times, condition, torch.ones_like(times))
+        if self.config.guidance == 1:
+            return velocity
+        return torch.lerp(network(points, times, condition, torch.zeros_like(times)), velocity, self.config.guidance)
+
+    def synthesise(self, noise: Tensor, condition: Tensor) -> Tensor:
+        """Noise ``(B, D)`` and embeddings ``(B, A)`` to scaled features ``(B, D)``, by the midpoint rule."""
+        points, length = noise, 1 / self.config.n_ode_steps
+        for step in range(self.config.n_ode_steps):
+            middle = points + 0.5 * length * self.velocity(points, step * length, condition)
+            points = points + length * self.velocity(middle, (step + 0.5) * length, condition)
+        return F.relu(points) if self.config.output == "relu" else points

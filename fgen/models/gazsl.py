@@ -1,0 +1,159 @@
+"""GAZSL: Zhu, Elhoseiny, Liu, Peng, Elgammal, "A Generative Adversarial Approach for Zero-Shot Learning from Noisy
+Texts", CVPR 2018."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fgen.encoders.fusion import EmbeddingConfig
+from fgen.models import losses
+from fgen.models.adversarial import AdversarialGenerator
+from fgen.models.base import Terms, Update
+from fgen.models.model_config import AdversarialConfig
+from fgen.models.nets import Generator, Output, initialise_xavier
+from fgen.models.sampling import Batch, Draws
+
+
+@dataclass(frozen=True, kw_only=True)
+class GAZSLConfig(AdversarialConfig):
+    """Settings of GAZSL; defaults are the released code's for CUB with Wikipedia texts.
+
+    Attributes:
+        epochs: 3,000 steps on CUB's 7,057 rows, as many as the released code has on any data set.
+        noise_dim: 100 for texts, CUB and FLO; 10 for the other attribute data sets.
+        output: the paper's is tanh. ``(1 + tanh(x)) / 2 = sigmoid(2x)`` is that on features scaled to [0, 1], just what
+            real ones take up; the released code's plain tanh on such features strays below their minimum.
+        text_dim: width that embeddings are reduced to before they meet the noise; None leaves the layer out, as the
+            released code does for attributes.
+        pivot_weight: weight of the visual pivot regularisation; 5 in the released code for attributes, divided there
+            by all seen classes, nearly all of which a batch of 1,000 holds.
+        cls_weight: weight of the generator's classification term; half of this in the released code.
+        critic_cls_weight: weight of the critic's classification term, the mean over real and generated rows; twice
+            this in the released code.
+        decay_weight: weight of the generator's summed squared weights.
+    """
+
+    name: ClassVar[str] = "gazsl"
+
+    epochs: int = 375
+    batch_size: int = 1000
+    beta2: float = 0.9
+    noise_dim: int | None = 100
+    output: Output = "sigmoid"
+    text_dim: int | None = 1000
+    pivot_weight: float = 1.0
+    cls_weight: float = 1.0
+    critic_cls_weight: float = 1.0
+    decay_weight: float = 1e-3
+
+    def build(self, embedding: EmbeddingConfig | None = None) -> GAZSL:
+        """An untrained GAZSL."""
+        return GAZSL(self, embedding)
+
+
+class GAZSL(AdversarialGenerator):
+    """A WGAN-GP whose critic never sees the class, but must tell it (an ACGAN), with a pivot for each class.
+
+    Critic: ``E[D(fake)] - E[D(real)] + gp_weight * penalty + critic_cls_weight * (L_cls(real) + L_cls(fake)) / 2``.
+    Generator: ``-E[D(fake)] + cls_weight * L_cls(fake) + pivot_weight * L_pivot + decay_weight * |W|^2``, L_pivot
+    being :func:`fgen.models.matching.pivot`. The paper is silent on the first weights; Xavier's are the released
+    code's. LeakyReLU's slope is the lineage's 0.2; the released code leaves torch's default, 0.01. The
+    generator's step takes the last critic batch's classes, where the released code draws a batch of its own.
+    """
+
+    config: GAZSLConfig
+
+    def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
+        """A generator that first reduces the text, and a critic with two heads."""
+        config = self.config
+        generator = TextGenerator(
+            self.noise_dim, embedding_dim, config.text_dim, config.hidden_dim, feature_dim, config.output
+        )
+        return {"generator": generator, "critic": AuxiliaryCritic(feature_dim, config.hidden_dim, n_seen)}
+
+    def initialise(self, seed: int) -> None:
+        """Xavier's weights; drawn evenly, with the variance of the released code's normal ones."""
+        for name, network in self.networks.items():
+            initialise_xavier(network, seed, name)
+
+    def critic_updates(self, batch: Batch, fake: Tensor, draws: Draws, index: int) -> Iterator[Update]:
+        """One critic step, both heads at once."""
+        alpha = draws.uniform(f"mixing {index}", (len(batch), 1))
+        yield Update(("critic",), partial(self.critic_terms, batch, fake, alpha))
+
+    def critic_terms(self, batch: Batch, fake: Tensor, alpha: Tensor) -> Terms:
+        """The critic's loss; ``alpha (B, 1)`` is the share of real rows in the interpolates."""
+        config, critic = self.config, self.networks["critic"]
+        assert isinstance(critic, AuxiliaryCritic)
+        scores, logits = critic.both(torch.cat([batch.features, fake]))
+        real, generated = scores.chunk(2)
+        penalty = losses.gradient_penalty(critic, batch.features, fake, batch.condition, alpha)
+        return {
+            "critic": generated.mean() - real.mean(),
+            "gradient_penalty": config.gp_weight * penalty,
+            "critic_classification": config.critic_cls_weight * losses.classification(logits, batch.labels.repeat(2)),
+        }
+
+    def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
+        """The generator's loss and the feature-matching terms that are switched on, the pivot among them."""
+        config, critic = self.config, self.networks["critic"]
+        assert isinstance(critic, AuxiliaryCritic)
+        fake = self.generator_fakes(batch, draws)
+        scores, logits = critic.both(fake)
+        weights = [p for p in self.networks["generator"].parameters() if p.ndim == 2]
+        return {
+            "adversarial": -scores.mean(),
+            "classification": config.cls_weight * losses.classification(logits, batch.labels),
+            "decay": config.decay_weight * torch.stack([w.square().sum() for w in weights]).sum(),
+        } | self.matching.terms(fake, batch)
+
+
+class TextGenerator(nn.Module):
+    """``[noise; reduced text]`` to features, the reduction being linear: texts have many more words than it has units.
+
+    Args:
+        text_dim: width of the reduction; None takes the embedding as it is.
+    """
+
+    def __init__(
+        self,
+        noise_dim: int,
+        embedding_dim: int,
+        text_dim: int | None,
+        hidden_dim: int,
+        feature_dim: int,
+        output: Output,
+    ) -> None:
+        super().__init__()
+        self.reduce = nn.Linear(embedding_dim, text_dim) if text_dim else nn.Identity()
+        self.main = Generator(noise_dim, text_dim or embedding_dim, hidden_dim, feature_dim, output)
+
+    def forward(self, noise: Tensor, condition: Tensor) -> Tensor:
+        """Noise ``(B, Z)`` and class embeddings ``(B, A)`` to scaled features ``(B, D)``."""
+        return self.main(noise, self.reduce(condition))
+
+
+class AuxiliaryCritic(nn.Module):
+    """Features to a score and to a seen class, by two linear heads on one hidden layer of ReLUs."""
+
+    def __init__(self, feature_dim: int, hidden_dim: int, n_seen: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(feature_dim, hidden_dim)
+        self.out = nn.Linear(hidden_dim, 1)
+        self.classes = nn.Linear(hidden_dim, n_seen)
+
+    def both(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Features ``(B, D)`` to scores ``(B,)`` and logits ``(B, S)``."""
+        hidden = F.relu(self.hidden(features))
+        return self.out(hidden).squeeze(1), self.classes(hidden)
+
+    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        """Features ``(B, D)`` to scores ``(B,)``, whatever the condition."""
+        return self.out(F.relu(self.hidden(features))).squeeze(1)

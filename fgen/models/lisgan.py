@@ -1,0 +1,94 @@
+"""LisGAN: Li, Jing, Lu, Ding, Zhu, Huang, "Leveraging the Invariant Side of Generative Zero-Shot Learning",
+CVPR 2019."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from fgen.encoders.fusion import EmbeddingConfig
+from fgen.errors import InputError
+from fgen.models import matching
+from fgen.models.base import Terms
+from fgen.models.clswgan import CLSWGAN, CLSWGANConfig
+from fgen.models.sampling import Batch, Draws, TrainingSet
+
+
+@dataclass(frozen=True, kw_only=True)
+class LisGANConfig(CLSWGANConfig):
+    """Settings of LisGAN; defaults are the released code's for CUB.
+
+    Attributes:
+        soul_weight: weight of L_R1, each feature to its nearest soul (``proto_param2`` of the released code).
+        soul_mean_weight: weight of L_R2, each class's mean to its nearest soul (``proto_param1``).
+        mean_rows: features generated for each class's mean in L_R2.
+        mean_classes: seen classes drawn for L_R2 in each step; None takes all, as the released code does, which on
+            SUN means 12,900 features beside a batch of 64. Fewer estimate the same mean over classes.
+    """
+
+    name: ClassVar[str] = "lisgan"
+
+    epochs: int = 56
+    cls_epochs: int = 100
+    soul_weight: float = 1e-3
+    soul_mean_weight: float = 1e-2
+    mean_rows: int = 20
+    mean_classes: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("mean_rows", "mean_classes"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise InputError(f"{key} is {value}", "a whole number of at least 1")
+
+    def build(self, embedding: EmbeddingConfig | None = None) -> LisGAN:
+        """An untrained LisGAN."""
+        return LisGAN(self, embedding)
+
+
+class LisGAN(CLSWGAN):
+    """f-CLSWGAN whose fakes must lie near a soul sample of their class: what is invariant in its real rows.
+
+    f-CLSWGAN's loss ``+ soul_weight * L_R1 + soul_mean_weight * L_R2``. A class's souls are the centres of a k-means
+    of its real features (section 3.3), L_R1 the squared distance of each feature to the nearest of them, and L_R2
+    that of each class's generated mean. For L_R2 alone the released code generates 20 features of every seen class
+    in each generator step, and so does this.
+
+    Only the generator is here. The paper's second stage, which pseudo-labels the test images of unseen classes that a
+    first classifier is surest of and trains the classifier on them too, is transductive and never reaches the
+    generator: it belongs to a head that sees unlabelled rows, and is left out. The paper's numbers come from both
+    stages, ours from the first.
+    """
+
+    config: LisGANConfig
+
+    def measure(self, data: TrainingSet, seed: int) -> None:
+        """Also keeps the seen classes' embeddings, to generate from."""
+        super().measure(data, seed)
+        self.seen_embeddings = data.embeddings
+
+    def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
+        """f-CLSWGAN's terms and L_R1, with L_R2 of features of its own in place of the batch's."""
+        terms = super().generator_terms(batch, draws)
+        if self.matching.souls is not None and self.config.soul_mean_weight:
+            terms["soul_mean"] = self.config.soul_mean_weight * self.soul_mean(self.matching.souls, draws)
+        return terms
+
+    def soul_mean(self, souls: Tensor, draws: Draws) -> Tensor:
+        """L_R2, unweighted: each class's generated mean to the nearest of its ``souls (S, K, D)``."""
+        classes, n_rows = self.classes_of_means(draws), self.config.mean_rows
+        noise = draws.normal("soul mean noise", (len(classes) * n_rows, self.noise_dim))
+        fake = self.synthesise(noise, self.seen_embeddings[classes].repeat_interleave(n_rows, dim=0))
+        return matching.soul_samples(fake.view(len(classes), n_rows, -1).mean(dim=1), classes, souls)
+
+    def classes_of_means(self, draws: Draws) -> Tensor:
+        """The seen classes in this step's L_R2, each once."""
+        n_seen, wanted = len(self.seen_embeddings), self.config.mean_classes
+        if wanted is None or wanted >= n_seen:
+            return torch.arange(n_seen, device=self.device)
+        drawn = draws.stream("soul mean classes").choice(n_seen, wanted, replace=False)
+        return torch.from_numpy(drawn).to(self.device)

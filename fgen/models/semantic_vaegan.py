@@ -1,0 +1,143 @@
+"""What TF-VAEGAN and FREE share: a VAE-GAN with a decoder that reads class embeddings out of features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fgen.encoders.fusion import EmbeddingConfig
+from fgen.models import losses
+from fgen.models.base import Terms, Update
+from fgen.models.fvaegan import FVAEGAN, FVAEGANConfig
+from fgen.models.nets import AdaptiveWeight, Encoder, reparametrise
+from fgen.models.sampling import Batch, Draws
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Rows ``(B, A)`` at length 1; a row without a direction stays near 0."""
+    return F.normalize(vectors, dim=1, eps=1e-6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SemanticVAEGANConfig(FVAEGANConfig):
+    """Settings of a VAE-GAN with a semantic decoder; ``gp_weight`` is where the adaptive weight starts.
+
+    Attributes:
+        recons_weight: weight of the decoder's reconstruction of the class embedding, from real rows in each critic
+            step and from generated ones in the generator's.
+        decoder_lr: the decoder's learning rate.
+        freeze_decoder: the decoder learns from real rows only, not in the generator's update too.
+        encoded_noise: the noise of generated rows is what the encoder makes of the batch's real rows; else it comes
+            from the prior.
+    """
+
+    gan_weight: float = 10.0
+    recons_weight: float = 0.01
+    decoder_lr: float = 1e-4
+    freeze_decoder: bool = False
+    encoded_noise: bool = True
+
+
+class SemanticVAEGAN(FVAEGAN):
+    """``L_VAE + gamma L_WGAN + recons_weight L_R``: f-VAEGAN's loss and the decoder's reconstruction of embeddings.
+
+    Taken from the released code, where the papers are silent: the encoder has a second hidden layer, twice as wide
+    as the noise, and Adam's default beta1; the decoder moves before each critic update; the penalty's weight follows
+    the penalty (:class:`fgen.models.nets.AdaptiveWeight`, D1 only); critic and decoder see encoded noise.
+
+    The recipes take class embeddings of length 1. The decoder is held against embeddings of length 1 whatever length
+    the generator gets them in, so that ``embedding_scale`` doesn't change what it has to learn.
+    """
+
+    config: SemanticVAEGANConfig
+    trained: ClassVar[tuple[str, ...]] = ("critic", "encoder", "generator", "decoder")
+    decoder_roles: ClassVar[tuple[str, ...]] = ("decoder",)
+
+    def __init__(self, config: SemanticVAEGANConfig, embedding: EmbeddingConfig | None = None) -> None:
+        super().__init__(config, embedding)
+        if not config.freeze_decoder:
+            self.generator_roles = (*self.generator_roles, "decoder")  # type: ignore[misc]
+
+    def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
+        """f-VAEGAN's with a deeper encoder, and the penalty's weight; methods add their decoder."""
+        config, width = self.config, self.noise_dim
+        networks = super().build_networks(feature_dim, embedding_dim, n_seen)
+        networks["encoder"] = Encoder(feature_dim, embedding_dim, config.hidden_dim, width, 2 * width)
+        networks["penalty_weight"] = AdaptiveWeight(config.gp_weight, config.critic_steps)
+        return networks
+
+    def optimiser(self, role: str) -> torch.optim.Optimizer:
+        """Adam; the encoder's with its default beta1, as in the released code."""
+        optimiser = super().optimiser(role)
+        if role == "encoder":
+            optimiser.param_groups[0]["betas"] = (0.9, self.config.beta2)
+        return optimiser
+
+    def learning_rate(self, role: str, epoch: int) -> float:
+        """``decoder_lr`` for the decoder."""
+        return self.config.decoder_lr if role == "decoder" else super().learning_rate(role, epoch)
+
+    def decoded(self, features: Tensor, draws: Draws) -> Tensor:
+        """What the decoder reads out of scaled features, ``(B, A)``."""
+        raise NotImplementedError
+
+    def decoder_terms(self, batch: Batch, draws: Draws) -> Terms:
+        """The decoder's reconstruction of embeddings from real rows."""
+        return {"decoding": self.decoding_error(batch.features, batch.condition, draws)}
+
+    def decoding_error(self, features: Tensor, condition: Tensor, draws: Draws) -> Tensor:
+        """``recons_weight * L_R`` of features ``(B, D)``, a scalar."""
+        return self.config.recons_weight * losses.weighted_l1(self.decoded(features, draws), unit(condition))
+
+    def critic_fakes(self, batch: Batch, draws: Draws) -> Tensor:
+        """From encoded noise, or from the prior's."""
+        if not self.config.encoded_noise:
+            return super().critic_fakes(batch, draws)
+        mean, log_variance = self.networks["encoder"](batch.features, batch.condition)
+        noise = reparametrise(mean, log_variance, draws.normal("critic noise", tuple(mean.shape)))
+        return self.synthesise(noise, batch.condition)
+
+    def critic_updates(self, batch: Batch, fake: Tensor, draws: Draws, index: int) -> Iterator[Update]:
+        """The decoder's update on the real rows, then f-VAEGAN's."""
+        yield Update(self.decoder_roles, partial(self.decoder_terms, batch, draws.part(index)))
+        yield from super().critic_updates(batch, fake, draws, index)
+
+    def wasserstein_update(
+        self,
+        role: str,
+        real: Tensor,
+        fake: Tensor,
+        condition: Tensor,
+        alpha: Tensor,
+        *,
+        gp_weight: AdaptiveWeight | None = None,
+        scale: float = 1.0,
+    ) -> Update:
+        """As everywhere, with the adaptive weight for D1."""
+        weight = self.networks["penalty_weight"] if role == "critic" else gp_weight
+        assert weight is None or isinstance(weight, AdaptiveWeight)
+        return super().wasserstein_update(role, real, fake, condition, alpha, gp_weight=weight, scale=scale)
+
+    def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
+        """Eq. 4 of f-VAEGAN and ``L_R`` of generated rows, which are the reconstructions where noise is encoded."""
+        mean, log_variance = self.networks["encoder"](batch.features, batch.condition)
+        noise = reparametrise(mean, log_variance, draws.normal("encoder noise", tuple(mean.shape)))
+        rebuilt = self.synthesise(noise, batch.condition)
+        fake = rebuilt if self.config.encoded_noise else self.generator_fakes(batch, draws)
+        terms = self.adversarial_terms(fake, batch)
+        terms["adversarial"] *= self.config.gan_weight
+        if self.config.is_transductive:
+            unseen = self.unseen_fakes(draws, len(batch))
+            score = self.networks["critic2"](unseen, unseen.new_zeros(len(unseen), 0)).mean()
+            terms["adversarial2"] = -self.config.gan_weight * score
+        return terms | {
+            "reconstruction": losses.reconstruction(rebuilt, batch.features, self.config.output),
+            "divergence": losses.gaussian_divergence(mean, log_variance),
+            "semantic": self.decoding_error(fake, batch.condition, draws),
+        }

@@ -1,0 +1,135 @@
+"""TF-VAEGAN: Narayan, Gupta, Khan, Snoek, Shao, "Latent Embedding Feedback and Discriminative Features for Zero-Shot
+Classification", ECCV 2020."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from fgen.encoders.fusion import EmbeddingConfig
+from fgen.models.base import Update
+from fgen.models.nets import Generator, activate
+from fgen.models.sampling import Draws, TrainingSet
+from fgen.models.semantic_vaegan import SemanticVAEGAN, SemanticVAEGANConfig, unit
+
+
+@dataclass(frozen=True, kw_only=True)
+class TFVAEGANConfig(SemanticVAEGANConfig):
+    """Settings of TF-VAEGAN; defaults are the released code's for CUB, whose ``epochs`` are 300.
+
+    Attributes:
+        feedback_weight: a1, how much of the feedback is added to the generator's hidden layer in training.
+        synthesis_feedback_weight: a2, the same when features are generated.
+        feedback_lr: the feedback module's learning rate.
+    """
+
+    name: ClassVar[str] = "tfvaegan"
+
+    feedback_weight: float = 1.0
+    synthesis_feedback_weight: float = 1.0
+    feedback_lr: float = 1e-5
+
+    def build(self, embedding: EmbeddingConfig | None = None) -> TFVAEGAN:
+        """An untrained TF-VAEGAN, with D2 where the setting is transductive."""
+        return TFVAEGAN(self, embedding)
+
+
+class SemanticDecoder(nn.Module):
+    """Dec: features to class embeddings of length 1, one hidden layer, whose activation feeds back."""
+
+    def __init__(self, feature_dim: int, hidden_dim: int, embedding_dim: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(feature_dim, hidden_dim)
+        self.out = nn.Linear(hidden_dim, embedding_dim)
+
+    def activation(self, features: Tensor) -> Tensor:
+        """Scaled features ``(B, D)`` to ``(B, H)``."""
+        return activate(self.hidden(features))
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Scaled features ``(B, D)`` to embeddings ``(B, A)`` and hidden activations ``(B, H)``."""
+        activation = self.activation(features)
+        return unit(self.out(activation)), activation
+
+
+class Feedback(nn.Module):
+    """F: the decoder's hidden activations to what is added to the generator's, two layers as wide as those."""
+
+    def __init__(self, hidden_dim: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(hidden_dim, hidden_dim)
+        self.out = nn.Linear(hidden_dim, hidden_dim)
+
+    def forward(self, activation: Tensor) -> Tensor:
+        """``(B, H)`` to ``(B, H)``."""
+        return activate(self.out(activate(self.hidden(activation))))
+
+
+class TFVAEGAN(SemanticVAEGAN):
+    """An f-VAEGAN whose decoder of class embeddings tells the generator how to mend its features.
+
+    ``x' = G(z, a; h + a1 F(Dec_h(x)))`` with ``x = G(z, a)``: h is the generator's hidden layer, Dec_h the decoder's
+    (feedback module, section 3). Heads live on ``[x; Dec(x); Dec_h(x)]`` (discriminative features, section 3).
+
+    The released code passes over the rows twice in an epoch, first without feedback, then with it. Here a step is two
+    iterations, one of either kind, on batches of their own; so an epoch is as much work as there, it ends with
+    feedback trained as often as the rest, and only the order is finer. The feedback module moves only with feedback.
+    No gradient runs through the decoder into the first features, as in that code. There the last generator step
+    without encoded noise (FLO) decodes the reconstruction in place of the fake that it then corrects; here feedback
+    always comes from the features that it mends.
+    """
+
+    config: TFVAEGANConfig
+    trained: ClassVar[tuple[str, ...]] = (*SemanticVAEGAN.trained, "feedback")
+    stacked_fakes: ClassVar[bool] = False  # the decoder moves between critic steps, and fakes depend on it
+
+    def __init__(self, config: TFVAEGANConfig, embedding: EmbeddingConfig | None = None) -> None:
+        super().__init__(config, embedding)
+        self.strength = config.synthesis_feedback_weight
+
+    def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
+        """The VAE-GAN's, Dec and F."""
+        networks, width = super().build_networks(feature_dim, embedding_dim, n_seen), self.config.hidden_dim
+        networks["decoder"] = SemanticDecoder(feature_dim, width, embedding_dim)
+        networks["feedback"] = Feedback(width)
+        return networks
+
+    def learning_rate(self, role: str, epoch: int) -> float:
+        """``feedback_lr`` for F."""
+        return self.config.feedback_lr if role == "feedback" else super().learning_rate(role, epoch)
+
+    def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
+        """An iteration without feedback, then one with it, each with the draws of a step of its own."""
+        try:
+            self.strength = 0.0
+            yield from super().updates(data, replace(draws, step=2 * draws.step))
+            self.strength = self.config.feedback_weight
+            for update in super().updates(data, replace(draws, step=2 * draws.step + 1)):
+                with_feedback = update.roles == self.generator_roles
+                yield replace(update, roles=(*update.roles, "feedback")) if with_feedback else update
+        finally:
+            self.strength = self.config.synthesis_feedback_weight
+
+    def synthesise(self, noise: Tensor, condition: Tensor) -> Tensor:
+        """Features mended by feedback: a2 of it, but in training none, then a1."""
+        generator, decoder = self.networks["generator"], self.networks["decoder"]
+        assert isinstance(generator, Generator)
+        assert isinstance(decoder, SemanticDecoder)
+        hidden = generator.activation(noise, condition)
+        if not self.strength:
+            return generator.features(hidden)
+        with torch.no_grad():
+            first = decoder.activation(generator.features(hidden))
+        return generator.features(hidden + self.strength * self.networks["feedback"](first))
+
+    def decoded(self, features: Tensor, draws: Draws) -> Tensor:
+        """Dec, ``(B, A)`` of length 1."""
+        return self.networks["decoder"](features)[0]
+
+    def represent_scaled(self, features: Tensor) -> Tensor:
+        """``[x; Dec(x); Dec_h(x)]``, ``(B, D + A + H)``."""
+        return torch.cat([features, *self.networks["decoder"](features)], dim=1)

@@ -1,0 +1,251 @@
+"""ZSML: Verma, Brahma, Rai, "Meta-Learning for Generalized Zero-Shot Learning", AAAI 2020."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from fgen.encoders.fusion import EmbeddingConfig
+from fgen.errors import InputError
+from fgen.models import losses
+from fgen.models.adversarial import AdversarialGenerator
+from fgen.models.base import Terms, Update
+from fgen.models.closed_form import TINY
+from fgen.models.model_config import AdversarialConfig
+from fgen.models.nets import SLOPE, Critic
+from fgen.models.sampling import Batch, Draws, TrainingSet
+
+#: A network's weights by name, each ``(T, ...)``: a copy for each task.
+Weights = dict[str, Tensor]
+ROLES = ("critic", "generator", "classifier")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZSMLConfig(AdversarialConfig):
+    """Settings of ZSML; defaults are the released code's for CUB.
+
+    Attributes:
+        batch_size: rows of all of a step's queries together, and of an ordinary critic step; 300 are the code's 10
+            tasks.
+        critic_steps: updates of the critic in a step: all but the last are an ordinary WGAN's, the last is the
+            tasks', together with the generator's.
+        n_way: classes of a task's support, and as many others of its query; at most half of the seen classes.
+        n_support, n_query: rows of each class, drawn with replacement.
+        inner_steps, inner_lr: gradient descent on the support, by which a task's fast weights come about; 0 steps
+            leave a WGAN with a classifier.
+        second_order: the outer gradient goes through the inner steps too, as MAML's does; it keeps every step's fast
+            weights of every task, some 10 GB at the default widths. Else it is taken at the last fast weights
+            (first-order MAML), as the released code has it.
+        cls_weight: weight of the classification term.
+        classifier_dim: width of the classifier's two hidden layers; None means a quarter of ``hidden_dim`` (512).
+        noise_scale, generation_scale: standard deviation of the noise in training and in generation; 0.1 and 1 for
+            AWA2.
+    """
+
+    name: ClassVar[str] = "zsml"
+
+    batch_size: int = 300
+    hidden_dim: int = 2048
+    lr: float = 1e-5
+    critic_lr: float | None = 1e-3
+    n_way: int = 10
+    n_support: int = 5
+    n_query: int = 3
+    inner_steps: int = 5
+    inner_lr: float = 1e-3
+    second_order: bool = False
+    cls_weight: float = 0.05
+    classifier_dim: int | None = None
+    noise_scale: float = 0.5
+    generation_scale: float = 0.25
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key, least in {"n_way": 1, "n_support": 1, "n_query": 1, "inner_steps": 0}.items():
+            if getattr(self, key) < least:
+                raise InputError(f"{key} is {getattr(self, key)}", f"a whole number of at least {least}")
+        for key in ("noise_scale", "generation_scale"):
+            if not getattr(self, key) > 0:
+                raise InputError(f"{key} is {getattr(self, key)}", "a number above 0")
+
+    @property
+    def n_tasks(self) -> int:
+        """T, the tasks of a step: as many queries as ``batch_size`` rows hold, at least 1."""
+        return max(1, self.batch_size // (self.n_way * self.n_query))
+
+    def build(self, embedding: EmbeddingConfig | None = None) -> ZSML:
+        """An untrained ZSML."""
+        return ZSML(self, embedding)
+
+
+class WassersteinLoss(nn.Module):
+    """``E[D(fake)] - E[D(real)]`` and the gradient penalty as a module, so that a task's weights can be put into it.
+
+    The same as :func:`fgen.models.losses.critic_terms`, with the input gradient written down: the inner steps
+    differentiate once or twice more, and double backward below that would triple their cost.
+    """
+
+    def __init__(self, critic: Critic) -> None:
+        super().__init__()
+        self.critic = critic
+
+    def forward(self, real: Tensor, fake: Tensor, condition: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        """``(n, D)`` twice, ``(n, A)`` and shares of ``real`` ``(n, 1)`` to two scalars."""
+        rows, classes = torch.cat([real, fake]), torch.cat([condition, condition])
+        hidden = self.critic.pre_activation(rows, classes)
+        of_real, of_fake = hidden.chunk(2)
+        on_real, on_fake = self.critic.score(hidden).chunk(2)
+        gradient = self.critic.input_gradient(torch.lerp(of_fake, of_real, alpha))
+        lengths = (gradient.square().sum(dim=1) + TINY).sqrt()
+        return on_fake.mean() - on_real.mean(), (lengths - 1).square().mean()
+
+
+class Episodes(NamedTuple):
+    """The tasks of one update, ``T * n`` rows each: class by class, task after task."""
+
+    support: Batch
+    query: Batch
+
+
+class ZSML(AdversarialGenerator):
+    """A WGAN with a classifier, meta-learned: a few steps on some classes must help to generate *other* classes.
+
+    Each task descends ``inner_steps`` times on its support, ``L_D = E[D(fake)] - E[D(x)]`` for the critic's weights
+    and ``L_GC = -E[D(fake)] + cls_weight * -E[log C(y | fake)]`` for generator and classifier; the same losses of its
+    query, whose classes its support lacks, at the fast weights that this leads to, are what the weights are trained
+    for, each network's loss with respect to its own weights alone, averaged over tasks. Features are then generated
+    with the trained weights as they are: nothing of an unseen class could adapt them.
+
+    A WGAN as in the paper; the released code's is a least-squares GAN. It also writes the fast weights into the
+    network's own parameters, so that the slow ones are lost, and starts each inner step from the same place; here
+    they are true fast weights. The paper says nothing of how its critic is kept Lipschitz: here it's the penalty.
+    Departures: LayerNorm (without weights of its own) for BatchNorm with an eps of 0.8, so that a feature doesn't
+    depend on its company, and no dropout; the lineage's critic of one hidden layer, for the code's three; Adam for
+    the critic too, without weight decay and without decay of the rates; scaled features behind a ReLU, for raw ones
+    behind a linear output. The classifier learns from generated features alone, as in the code.
+    """
+
+    config: ZSMLConfig
+    trained: ClassVar[tuple[str, ...]] = ROLES
+
+    def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
+        """Generator, critic, and the classifier C over the seen classes."""
+        width = self.config.classifier_dim or max(1, self.config.hidden_dim // 4)
+        layers = [nn.Linear(feature_dim, width), nn.LeakyReLU(SLOPE), nn.Linear(width, width), nn.LeakyReLU(SLOPE)]
+        shared = super().build_networks(feature_dim, embedding_dim, n_seen)
+        return shared | {"classifier": nn.Sequential(*layers, nn.Linear(width, n_seen))}
+
+    def measure(self, data: TrainingSet, seed: int) -> None:
+        """Also finds each class's rows, which episodes are drawn from."""
+        super().measure(data, seed)
+        self.by_class = np.argsort(data.labels, kind="stable")
+        self.counts = np.bincount(data.labels)
+        self.starts = np.cumsum(self.counts) - self.counts
+
+    def synthesise(self, noise: Tensor, condition: Tensor) -> Tensor:
+        """Features of the trained weights, with generation's share of the noise."""
+        return self.networks["generator"](self.config.generation_scale * noise, condition)
+
+    def critic_fakes(self, batch: Batch, draws: Draws) -> Tensor:
+        """What the critic is shown as generated in its own steps, ``(B, D)``, with training's share of the noise."""
+        noise = draws.normal("critic noise", (len(batch), self.noise_dim))
+        return self.networks["generator"](self.config.noise_scale * noise, batch.condition)
+
+    def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
+        """``critic_steps - 1`` ordinary steps of the critic, then one of all networks on a step's tasks."""
+        n_batches = self.config.critic_steps - 1
+        if n_batches:
+            stacked = data.batches(draws.seed, draws.step, n_batches, self.config.batch_size)
+            with torch.no_grad():
+                fakes = self.critic_fakes(stacked, draws)
+            size = len(stacked) // n_batches
+            for index, (batch, fake) in enumerate(zip(stacked.split(size), fakes.split(size), strict=True)):
+                yield from self.critic_updates(batch, fake, draws, index)
+        yield Update(ROLES, partial(self.query_terms, self.episodes(data, draws), draws))
+
+    def episodes(self, data: TrainingSet, draws: Draws) -> Episodes:
+        """Tasks whose query has other classes than their support; classes and rows drawn evenly."""
+        config, stream = self.config, draws.stream("episodes")
+        ways = min(config.n_way, data.n_classes // 2)
+        order = stream.random((config.n_tasks, data.n_classes)).argsort(axis=1)
+
+        def batch(classes: np.ndarray, n_rows: int) -> Batch:
+            chosen = np.repeat(classes, n_rows, axis=1).ravel()
+            return data.batch(self.by_class[self.starts[chosen] + stream.integers(self.counts[chosen])])
+
+        return Episodes(batch(order[:, :ways], config.n_support), batch(order[:, ways : 2 * ways], config.n_query))
+
+    def query_terms(self, episodes: Episodes, draws: Draws) -> Terms:
+        """L_D and L_GC of the queries, at the fast weights that the supports lead to."""
+        fast = self.fast_weights(episodes.support, draws)
+        terms, fake = self.critic_loss(fast, episodes.query, draws)
+        return terms | self.generator_loss(fast, fake, episodes.query) | self.matching.terms(fake, episodes.query)
+
+    def fast_weights(self, support: Batch, draws: Draws) -> dict[str, Weights]:
+        """Each task's weights, ``inner_steps`` of gradient descent on its support away from the networks' own.
+
+        They carry a graph to the networks' parameters: the identity's, and of ``second_order`` the descent's too.
+        """
+        n_tasks = self.config.n_tasks
+        fast = {
+            role: {name: p.expand(n_tasks, *p.shape) for name, p in self.networks[role].named_parameters()}
+            for role in ROLES
+        }
+        for step in range(self.config.inner_steps):
+            critic_terms, fake = self.critic_loss(fast, support, draws.part(step))
+            generator_terms = self.generator_loss(fast, fake, support)
+            others = {role: fast[role] for role in ROLES[1:]}
+            fast = self.descend({"critic": fast["critic"]}, critic_terms) | self.descend(others, generator_terms)
+        return fast
+
+    def descend(self, fast: dict[str, Weights], terms: Terms) -> dict[str, Weights]:
+        """One step of gradient descent on each task's own mean loss."""
+        names = [(role, name) for role, weights in fast.items() for name in weights]
+        # Terms are means over all tasks' rows: times T, the gradient in a task's copy is that of its own mean.
+        loss = self.config.n_tasks * torch.stack(list(terms.values())).sum()
+        values = [fast[role][name] for role, name in names]
+        slopes = torch.autograd.grad(loss, values, create_graph=self.config.second_order)
+        moved: dict[str, Weights] = {role: {} for role in fast}
+        for (role, name), value, slope in zip(names, values, slopes, strict=True):
+            moved[role][name] = torch.sub(value, slope, alpha=self.config.inner_lr)
+        return moved
+
+    def critic_loss(self, fast: dict[str, Weights], batch: Batch, draws: Draws) -> tuple[Terms, Tensor]:
+        """L_D and its penalty, for the critic alone; and the features ``(T * n, D)`` it saw, with their graph."""
+        noise = self.config.noise_scale * draws.normal("noise", (len(batch), self.noise_dim))
+        fake = self.call("generator", fast["generator"], noise, batch.condition)
+        alpha = draws.uniform("mixing", (len(batch), 1))
+        critic = self.networks["critic"]
+        assert isinstance(critic, Critic)
+        weights = {f"critic.{name}": value for name, value in fast["critic"].items()}
+        inputs = (batch.features, fake.detach(), batch.condition, alpha)
+        distance, penalty = self.per_task(WassersteinLoss(critic), weights, *inputs)
+        return {"critic": distance.mean(), "gradient_penalty": self.config.gp_weight * penalty.mean()}, fake
+
+    def generator_loss(self, fast: dict[str, Weights], fake: Tensor, batch: Batch) -> Terms:
+        """L_GC: its first two terms are the generator's, with the others' weights as constants, the last one is C's."""
+        critic, judge = ({name: value.detach() for name, value in fast[role].items()} for role in ROLES[::2])
+        weight, labels = self.config.cls_weight, batch.labels
+        on_fake = losses.classification(self.call("classifier", judge, fake), labels)
+        on_real = losses.classification(self.call("classifier", fast["classifier"], batch.features), labels)
+        return {
+            "adversarial": -self.call("critic", critic, fake, batch.condition).mean(),
+            "classification": weight * on_fake,
+            "classifier": on_real,
+        }
+
+    def call(self, role: str, weights: Weights, *inputs: Tensor) -> Tensor:
+        """A network on ``T * n`` rows, each task's with its own weights."""
+        return self.per_task(self.networks[role], weights, *inputs).flatten(0, 1)
+
+    def per_task(self, module: nn.Module, weights: Weights, *inputs: Tensor) -> Any:
+        """What a module makes of each task's rows with each task's weights; stacked, ``(T, ...)``."""
+        stacked = tuple(tensor.unflatten(0, (self.config.n_tasks, -1)) for tensor in inputs)
+        return vmap(partial(functional_call, module))(weights, stacked)

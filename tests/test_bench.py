@@ -1,0 +1,210 @@
+"""The bench compares like with like: its textbook loops give what fgen gives, and its report can be read."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from experiments.bench import autograd, textbook
+from experiments.bench.__main__ import main
+from experiments.bench.head import emoji_task, fit, random_task, textbook_head
+from experiments.bench.published import all_twins
+from experiments.bench.sizes import SIZES, random_world
+from experiments.bench.timing import Comparison, alternate
+from experiments.bench.training import begin
+from fgen.classifiers.softmax import SoftmaxConfig
+from fgen.models import MODELS, engine
+from fgen.models.sampling import Draws, TrainingSet
+
+TINY = SIZES["tiny"]
+STEPS = 50
+CRITIC_STEPS = 5
+
+
+class DoubleDraws(Draws):
+    """fgen's numbers in float64, so that two ways of adding up agree."""
+
+    def normal(self, purpose, shape):
+        return super().normal(purpose, shape).double()
+
+    def uniform(self, purpose, shape):
+        return super().uniform(purpose, shape).double()
+
+
+class Replay:
+    """The batches and random numbers that fgen's engine uses in a step, for the textbook loop."""
+
+    def __init__(self, data, step, noise_dim):
+        size = TINY.batch_size
+        draws = DoubleDraws(0, step, data.device)
+        self.batches = iter(data.batches(0, step, CRITIC_STEPS, size).split(size))
+        noise = draws.normal("critic noise", (CRITIC_STEPS * size, noise_dim)).split(size)
+        self.noises = iter([*noise, draws.normal("generator noise", (size, noise_dim))])
+        self.alphas = iter([draws.uniform(f"mixing {index}", (size, 1)) for index in range(CRITIC_STEPS)])
+
+    def batch(self):
+        batch = next(self.batches)
+        return batch.features, batch.condition, batch.labels
+
+    def noise(self, n_rows):
+        return next(self.noises)
+
+    def alpha(self, n_rows):
+        return next(self.alphas)
+
+
+@pytest.fixture
+def in_double(monkeypatch):
+    """A method's small networks and data in float64."""
+    monkeypatch.setattr(engine, "Draws", DoubleDraws)
+    monkeypatch.setattr(autograd, "Draws", DoubleDraws)
+
+    def build(name):
+        world = random_world(TINY)
+        model, _ = begin(name, TINY, world, torch.device("cpu"))
+        model.networks.double()
+        prepared = model.preprocessor(model.class_embeddings)
+        data = TrainingSet(
+            world.features, world.labels, prepared, model.scaler, torch.device("cpu"), dtype=torch.float64
+        )
+        model.measure(data, 0)
+        return model, data
+
+    return build
+
+
+def by_the_textbook(model):
+    """The textbook's networks with fgen's starting weights."""
+    generator = textbook.Generator(TINY.noise_dim, TINY.embedding_dim, TINY.hidden_dim, TINY.feature_dim)
+    critic = textbook.Critic(TINY.feature_dim, TINY.embedding_dim, TINY.hidden_dim)
+    classifier = nn.Linear(TINY.feature_dim, TINY.n_seen)
+    for network, role in ((generator, "generator"), (critic, "critic"), (classifier, "classifier")):
+        network.double()
+        with torch.no_grad():
+            for parameter, given in zip(network.parameters(), model.networks[role].parameters(), strict=True):
+                parameter.copy_(given)
+    return textbook.CLSWGAN(generator, critic, classifier, lr=model.config.lr)
+
+
+def test_the_engine_and_the_textbook_loop_train_the_same_networks(in_double):
+    model, data = in_double("clswgan")
+    loop = by_the_textbook(model)
+    optimisers = engine.make_optimisers(model)
+    start = [p.detach().clone() for p in model.networks["generator"].parameters()]
+    for step in range(STEPS):
+        slow = loop.step(Replay(data, step, TINY.noise_dim))
+        fast = engine.train_step(model, data, optimisers, 0, step)
+        for name, value in slow.items():
+            assert float(fast[name]) == pytest.approx(float(value), rel=1e-7, abs=1e-12), (step, name)
+    for network, role in ((loop.generator, "generator"), (loop.critic, "critic")):
+        for slow, fast in zip(network.parameters(), model.networks[role].parameters(), strict=True):
+            torch.testing.assert_close(fast, slow, rtol=1e-7, atol=1e-9)
+    moved = [float((a - b).detach().abs().max()) for a, b in zip(start, loop.generator.parameters(), strict=True)]
+    assert min(moved) > 10 * 1e-4  # 50 steps of Adam: agreement of networks that stood still would mean little
+
+
+@pytest.mark.parametrize("name", ["clswgan", "fvaegan"])
+def test_a_method_by_autograd_trains_the_same_networks(name, in_double):
+    (model, data), (plain, plain_data) = in_double(name), in_double(name)
+    # Passes batch by batch would draw other noise than one for all batches.
+    stacked = type(plain).stacked_fakes
+    loop, optimisers = autograd.AutogradLoop(plain, plain_data), engine.make_optimisers(model)
+    assert not plain.stacked_fakes
+    plain.stacked_fakes = stacked
+    for step in range(10):
+        slow, fast = loop.step(0, step), engine.train_step(model, data, optimisers, 0, step)
+        for term in fast:
+            assert float(fast[term]) == pytest.approx(float(slow[term]), rel=1e-7, abs=1e-12), (step, term)
+    for key, value in plain.networks.state_dict().items():
+        torch.testing.assert_close(model.networks.state_dict()[key], value, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_method_takes_an_ordinary_step(name):
+    model, data = begin(name, TINY, random_world(TINY), torch.device("cpu"))
+    terms = autograd.AutogradLoop(model, data).step(0, 0)
+    assert terms
+    assert all(torch.isfinite(term) for term in terms.values())
+
+
+def test_the_ordinary_form_uses_no_gradient_that_is_written_down(monkeypatch):
+    def refuse(*arguments, **settings):
+        raise AssertionError("a gradient was written down")
+
+    monkeypatch.setattr("fgen.models.adversarial.critic_gradients", refuse)
+    model, data = begin("clswgan", TINY, random_world(TINY), torch.device("cpu"))
+    autograd.AutogradLoop(model, data).step(0, 0)
+    with pytest.raises(AssertionError, match="written down"):
+        engine.train_step(model, data, engine.make_optimisers(model), 0, 0)
+
+
+def test_the_published_loops_give_fgens_values_and_gradients():
+    twins = all_twins(n_classes=12, feature_dim=7, embedding_dim=5, hidden_dim=6, batch_size=16, dtype=torch.float64)
+    for twin in twins:
+        slow, fast = twin.published(), twin.fgen()
+        torch.testing.assert_close(fast, slow, msg=twin.name)
+        gradients = [torch.autograd.grad(term, twin.leaves) for term in (fast, slow)]
+        for ours, theirs in zip(*gradients, strict=True):
+            torch.testing.assert_close(ours, theirs)
+        assert all(gradient.abs().max() > 0 for gradient in gradients[0]), twin.name
+
+
+@pytest.mark.parametrize("task", [random_task(TINY), emoji_task(2)], ids=["random", "emoji"])
+def test_heads_are_judged_on_rows_that_tell_them_apart(task):
+    torch.manual_seed(0)
+    task = dataclasses.replace(task, n_per_class=64)  # the recipe's batch: tiny ones would take long
+    scores = task.accuracy(textbook_head(task, torch.device("cpu"), epochs=4)(task.test))
+    assert set(task.labels) == set(range(task.n_classes))
+    assert set(task.test_labels) <= set(task.labels)
+    chance = 1 / task.n_classes
+    assert 2 * chance < scores["mean"] < 0.99
+    assert scores["S"] > chance
+
+
+def test_fgens_head_and_the_recipe_get_the_same_rows():
+    task = random_task(TINY)
+    ours = task.accuracy(fit(task, SoftmaxConfig(solver="adam", batch_size=task.n_per_class)).predict(task.test))
+    torch.manual_seed(0)
+    theirs = task.accuracy(textbook_head(task, torch.device("cpu"))(task.test))
+    assert ours["mean"] == pytest.approx(theirs["mean"], abs=0.1)
+
+
+def test_arms_take_turns_and_gains_are_paired():
+    calls = []
+    arms = {name: (lambda name=name: calls.append(name)) for name in "AB"}
+    samples = alternate(arms, 3, device=torch.device("cpu"), warm=False)
+    assert calls == list("ABABAB")
+    assert {name: len(values) for name, values in samples.items()} == {"A": 3, "B": 3}
+    row = Comparison("training", "x", "cpu", "s", {"A": [2.0, 9.0, 4.0], "B": [1.0, 3.0, 1.0]}, "A").to_json()
+    assert row["gain"]["B"] == {"median": 3.0, "low": 2.0, "high": 4.0, "all": [2.0, 3.0, 4.0]}
+
+
+def test_a_tiny_bench_writes_json_a_table_and_a_picture(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("experiments.bench.timing.SAMPLE", 0.001)
+    threads = torch.get_num_threads()
+    main(["--quick", "--only", "a,b,c", "--sizes", "tiny", "--threads", "1", "--out", str(tmp_path)])
+    result = json.loads((tmp_path / "bench.json").read_text())
+    parts = {"training", "methods", "losses", "head", "generation"}
+    assert {row["part"] for row in result["rows"]} == parts
+    assert {row["case"] for row in result["rows"] if row["part"] == "methods"} == set(MODELS)
+    assert result["machine"]["threads"] == 1
+    assert torch.get_num_threads() == threads
+    for row in result["rows"]:
+        for arm in row["arms"].values():
+            assert 0 < arm["low"] <= arm["median"] <= arm["high"]
+    (head,) = (row for row in result["rows"] if row["part"] == "head")
+    assert set(head["facts"]["accuracy"]) == set(head["arms"])
+    table = (tmp_path / "table.md").read_text()
+    assert table.strip() in capsys.readouterr().out
+    assert np.all([line.count("|") == 6 for line in table.splitlines() if line.startswith("|")])
+    assert (tmp_path / "bench.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("wrong", [["--only", "f"], ["--sizes", "CUBE"]])
+def test_an_unknown_part_or_size_is_refused(wrong, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([*wrong, "--out", str(tmp_path)])
+    assert wrong[1] in capsys.readouterr().err
