@@ -34,6 +34,7 @@ def evaluate_bank(
     """
     with FeatureBank.open(path) as bank:
         space = bank.space
+        dataset = with_shots_of(bank, dataset)
         if space != "raw" and run is None:
             raise InputError(
                 f"{path} holds features of the space {space!r}", "the run whose model knows it", "Add --run RUN_DIR"
@@ -59,6 +60,18 @@ def evaluate_bank(
     represent = None if model is None else model.represent
     heads = train_heads(classifier, dataset, synthetic, labels, seed=seed, represent=represent, space=space)
     return score_heads(heads, dataset, represent=represent)[0]
+
+
+def with_shots_of(bank: FeatureBank, dataset: ZSLDataset) -> ZSLDataset:
+    """The data set with those rows moved to training that the bank's generator was trained on as shots."""
+    run = bank.config.get("run", bank.config)
+    given = run.get("dataset", {}) if isinstance(run, dict) else {}
+    shots = given.get("shots", 0) if isinstance(given, dict) else 0
+    if not shots or dataset.shots is not None:
+        return dataset
+    classes = given.get("shot_classes")
+    chosen = tuple(classes) if isinstance(classes, list) else classes
+    return dataset.with_shots(shots, chosen, seed=given.get("split_seed", 0))
 
 
 def match_classes(bank: FeatureBank, dataset: ZSLDataset) -> np.ndarray:

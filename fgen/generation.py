@@ -139,7 +139,9 @@ def generate_from_run(
             progress=progress,
         )
         return
-    dataset = load_dataset(config.dataset.source, config.dataset.embedding, seed=config.dataset.split_seed)
+    given = config.dataset
+    dataset = load_dataset(given.source, given.embedding, seed=given.split_seed)
+    dataset = dataset.with_shots(given.shots, given.shot_classes, seed=given.split_seed)
     chosen = choose_classes(classes, dataset)
     write_bank(
         out,

@@ -415,7 +415,7 @@ def test_convert_replaces_a_file_only_when_told(shell, tmp_path):
         ("protocol.name=honets", "'honets'", "expected one of 'honest', 'legacy'", "Did you mean honest?"),
         ("protocol.seeds=3", "protocol.seeds is 3", "expected a list", ""),
         ("protocol.seeds=[1, 1]", "seeds are [1, 1]", "expected one or more different numbers", ""),
-        ("model.name=clswgen", "model.name is 'clswgen'", "expected one of clswgan, fvaegan", ""),
+        ("model.name=clswgen", "model.name is 'clswgen'", "expected one of cadavae, cegzsl", ""),
         ("model.lr=fast", "model.lr is 'fast'", "expected a number", ""),
         ("model.lr=0", "lr is 0", "expected a number between 0 and 1", "1e-4"),
         ("model.epochs=2.0", "model.epochs is 2.0", "expected a whole number", "Write 2"),
@@ -445,7 +445,7 @@ def test_a_wrong_setting_is_refused_before_anything_is_written(
     [
         ("run nowhere.toml", ["nowhere.toml can't be read", "expected a TOML file"]),
         ("train nowhere.toml --out x", ["nowhere.toml can't be read", "expected a TOML file"]),
-        ("train CONFIG --out x --set model={name='ridge'}", ["'ridge', a baseline", "expected a generator: clswgan"]),
+        ("train CONFIG --out x --set model={name='ridge'}", ["'ridge', a baseline", "expected a generator: cadavae"]),
         ("generate nowhere --out x.h5", ["nowhere is no run folder", "the --out of fgen run"]),
         ("generate RUN --classes class_21 --out x.h5", ["names 'class_21'", "Did you mean 'class 21'"]),
         ("generate RUN --classes zebra --out x.h5", ["names 'zebra'", "expected unseen, seen, all", "fgen inspect"]),
@@ -519,3 +519,16 @@ def test_words_that_no_command_has_are_refused_with_the_usage(shell, words):
     assert "usage: fgen" in shell.err
     assert "Traceback" not in shell.err
     assert shell.out == ""
+
+
+def test_a_bank_from_a_run_with_shots_is_never_tested_on_them(shell, config, tmp_path):
+    """What evaluate scores is what the run scored: the shots were training rows there."""
+    run = tmp_path / "shots"
+    options = ("--set", "dataset.shots=5", "--set", "protocol.seeds=[0]", "--set", "protocol.calibrate=false", "--json")
+    assert shell("run", config, "--out", run, *options) == 0
+    told = json.loads(shell.out)["scores"]
+    bank = run / "seeds/0/bank.h5"
+    assert shell("evaluate", bank, "--dataset", "toy", "--json") == 0
+    scores = json.loads(shell.out)
+    assert scores["U"] == pytest.approx(told["U"]["mean"], abs=0.05)
+    assert scores["S"] == pytest.approx(told["S"]["mean"], abs=0.05)

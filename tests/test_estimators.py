@@ -165,7 +165,7 @@ def test_predicting_before_fit_is_refused(data):
         ({"class_embeddings": np.full((24, 4), np.nan)}, "holds nan in row 0"),
         ({"classes": list(range(23))}, r"classes has shape \(23,\).*\(24,\), one for each embedding"),
         ({"classes": [0, *range(23)]}, "'0' twice"),
-        ({"method": "nope"}, r"model.name is 'nope'; expected one of clswgan"),
+        ({"method": "nope"}, r"model.name is 'nope'; expected one of cadavae"),
         ({"model": {"epoch": 3}}, r"model.epoch; .* Did you mean epochs\?"),
         ({"classifier": {"solver": "sgd"}}, r"classifier.solver is 'sgd'"),
         ({"train": {"device": "abacus"}}, "abacus"),

@@ -45,7 +45,7 @@ CHILD = """
     data = fgen.load_dataset(path)
     rows = data.splits["trainval"]
     features, labels = SelectedRows(data.features, rows), data.labels[rows]
-    model = make_model("clswgan", hidden_dim=32, noise_dim=4, batch_size=64, steps=20, cls_epochs=1)
+    model = make_model("clswgan", hidden_dim=32, noise_dim=4, batch_size=64, steps=20, cls_epochs=1, cls_batch_size=500)
     config = TrainConfig(device="cpu", threads=1)
     model.fit(features, labels, data.class_embeddings, seed=0, train_config=config)
     head = fgen.SoftmaxClassifier(epochs=1, batch_size=512).fit(features, labels)

@@ -99,7 +99,7 @@ class FeatureScaler:
         return raw * abs(raw) if self.kind == "sqrt" else raw
 
     def blocks(self, features: Features) -> Iterator[tuple[int, np.ndarray]]:
-        """Consecutive scaled float32 blocks of rows of about 64 MB, each with the number of its first row.
+        """Consecutive scaled float32 blocks of rows of about 16 MB, each with the number of its first row.
 
         Raises:
             InputError: a feature isn't finite; the message names its row and column.

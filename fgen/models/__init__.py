@@ -25,20 +25,23 @@ from fgen.models.tfvaegan import TFVAEGANConfig
 from fgen.models.zsml import ZSMLConfig
 
 MODELS: dict[str, type[ModelConfig]] = {
-    CADAVAEConfig.name: CADAVAEConfig,
-    CLSWGANConfig.name: CLSWGANConfig,
-    DiffusionConfig.name: DiffusionConfig,
-    FlowConfig.name: FlowConfig,
-    FREEConfig.name: FREEConfig,
-    FVAEGANConfig.name: FVAEGANConfig,
-    TFVAEGANConfig.name: TFVAEGANConfig,
-    GAZSLConfig.name: GAZSLConfig,
-    LisGANConfig.name: LisGANConfig,
-    LsrGANConfig.name: LsrGANConfig,
-    CEGZSLConfig.name: CEGZSLConfig,
-    CycleConfig.name: CycleConfig,
-    PriorGANConfig.name: PriorGANConfig,
-    ZSMLConfig.name: ZSMLConfig,
+    config.name: config
+    for config in (
+        CADAVAEConfig,
+        CEGZSLConfig,
+        CLSWGANConfig,
+        CycleConfig,
+        DiffusionConfig,
+        FlowConfig,
+        FREEConfig,
+        FVAEGANConfig,
+        GAZSLConfig,
+        LisGANConfig,
+        LsrGANConfig,
+        PriorGANConfig,
+        TFVAEGANConfig,
+        ZSMLConfig,
+    )
 }
 
 

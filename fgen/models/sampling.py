@@ -13,7 +13,7 @@ from torch import Tensor
 from fgen import rng
 from fgen.data.access import Features, expect_rows, read_rows
 from fgen.data.scaling import FeatureScaler
-from fgen.models.matching import soul_prototypes
+from fgen.models.souls import soul_prototypes
 
 #: Scaled training rows are kept whole up to this many bytes.
 IN_MEMORY = 2 << 30

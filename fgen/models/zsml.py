@@ -118,18 +118,20 @@ class ZSML(AdversarialGenerator):
     """A WGAN with a classifier, meta-learned: a few steps on some classes must help to generate *other* classes.
 
     Each task descends ``inner_steps`` times on its support, ``L_D = E[D(fake)] - E[D(x)]`` for the critic's weights
-    and ``L_GC = -E[D(fake)] + cls_weight * -E[log C(y | fake)]`` for generator and classifier; the same losses of its
-    query, whose classes its support lacks, at the fast weights that this leads to, are what the weights are trained
-    for, each network's loss with respect to its own weights alone, averaged over tasks. Features are then generated
-    with the trained weights as they are: nothing of an unseen class could adapt them.
+    and ``L_GC = -E[D(fake)] + cls_weight * -E[log C(y | fake)]`` for the generator's, with a classifier C that descends
+    beside it; the same losses of its query, whose classes its support lacks, at the fast weights that this leads to,
+    are what the weights are trained for, averaged over tasks. Each network's loss counts for its own weights alone.
+    Features are then generated with the trained weights as they are: nothing of an unseen class could adapt them.
 
     A WGAN as in the paper; the released code's is a least-squares GAN. It also writes the fast weights into the
-    network's own parameters, so that the slow ones are lost, and starts each inner step from the same place; here
-    they are true fast weights. The paper says nothing of how its critic is kept Lipschitz: here it's the penalty.
-    Departures: LayerNorm (without weights of its own) for BatchNorm with an eps of 0.8, so that a feature doesn't
-    depend on its company, and no dropout; the lineage's critic of one hidden layer, for the code's three; Adam for
-    the critic too, without weight decay and without decay of the rates; scaled features behind a ReLU, for raw ones
-    behind a linear output. The classifier learns from generated features alone, as in the code.
+    networks' own parameters, so that the slow ones are lost, and starts each inner step from the same place; here
+    they are true fast weights. How the critic is kept Lipschitz isn't said: here it's the lineage's penalty, and
+    its ``critic_steps - 1`` ordinary steps beforehand, without which generators collapsed in trials.
+
+    Departures from that code: its generator has three hidden layers with BatchNorm (of an eps of 0.8) and dropout, so
+    that a feature depends on its company; here generator and critic are the lineage's, of one hidden layer, and
+    features are scaled. C learns from real rows; there from generated ones alone, where both can agree on any code
+    of their own. Adam for the critic too, no weight decay, no decay of the rates. Rows are drawn with replacement.
     """
 
     config: ZSMLConfig

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from fgen.errors import InputError
 from fgen.models import matching
 from fgen.models.nets import Generator, initialise
+from fgen.models.souls import soul_prototypes
 
 B, D, A, K, H = 9, 5, 3, 3, 11
 # Fewer classes than rows and more: the sums over a class take another way in each.
@@ -334,7 +335,7 @@ def test_souls_are_the_best_of_all_partitions():
     random = np.random.default_rng(0)
     features = random.random((14, 2))
     labels = np.array([0, 1] * 7)
-    souls = matching.soul_prototypes(features, labels, 2, seed=0)
+    souls = soul_prototypes(features, labels, 2, seed=0)
     assert souls.shape == (2, 2, 2)
     for label in (0, 1):
         rows = features[labels == label]
@@ -347,15 +348,15 @@ def test_souls_are_the_best_of_all_partitions():
 def test_souls_are_the_same_for_the_same_seed_and_for_a_class_whatever_its_company():
     random = np.random.default_rng(1)
     features, labels = random.random((60, 4)).astype(np.float32), np.arange(60) % 3
-    souls = matching.soul_prototypes(features, labels, 3, seed=5)
-    np.testing.assert_array_equal(souls, matching.soul_prototypes(features, labels, 3, seed=5))
+    souls = soul_prototypes(features, labels, 3, seed=5)
+    np.testing.assert_array_equal(souls, soul_prototypes(features, labels, 3, seed=5))
     kept = labels < 2
-    np.testing.assert_array_equal(souls[:2], matching.soul_prototypes(features[kept], labels[kept], 3, seed=5))
+    np.testing.assert_array_equal(souls[:2], soul_prototypes(features[kept], labels[kept], 3, seed=5))
 
 
 def test_classes_with_fewer_distinct_rows_than_souls_have_every_row_as_a_soul():
     features = np.array([[0.0, 1.0], [2.0, 3.0], [2.0, 3.0], [2.0, 3.0], [9.0, 9.0]])
-    souls = matching.soul_prototypes(features, np.array([0, 0, 0, 0, 1]), 3, seed=0)
+    souls = soul_prototypes(features, np.array([0, 0, 0, 0, 1]), 3, seed=0)
     assert {tuple(soul) for soul in souls[0]} == {(0.0, 1.0), (2.0, 3.0)}
     assert {tuple(soul) for soul in souls[1]} == {(9.0, 9.0)}
 
@@ -365,4 +366,4 @@ def test_classes_with_fewer_distinct_rows_than_souls_have_every_row_as_a_soul():
 )
 def test_souls_say_which_class_has_no_rows(labels, n_souls, text):
     with pytest.raises(InputError, match=text):
-        matching.soul_prototypes(np.zeros((len(labels), 2)), np.array(labels, dtype=int), n_souls, seed=0)
+        soul_prototypes(np.zeros((len(labels), 2)), np.array(labels, dtype=int), n_souls, seed=0)
