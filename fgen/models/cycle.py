@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +16,7 @@ from fgen.models import losses, matching
 from fgen.models.base import Terms, Update
 from fgen.models.clswgan import CLSWGAN, CLSWGANConfig
 from fgen.models.feature_matching import FeatureMatching
+from fgen.models.nets import initialise_xavier
 from fgen.models.sampling import Batch, Draws, TrainingSet
 
 
@@ -75,7 +74,7 @@ class Cycle(CLSWGAN):
     def initialise(self, seed: int) -> None:
         """Xavier's uniform numbers."""
         for name, network in self.networks.items():
-            xavier(network, seed, name)
+            initialise_xavier(network, seed, name)
 
     def measure(self, data: TrainingSet, seed: int) -> None:
         """Feature matching without its own cycle term, whose place R takes."""
@@ -127,21 +126,3 @@ class Cycle(CLSWGAN):
         """Descriptions ``(size, A)`` of classes without rows, drawn evenly."""
         chosen = draws.stream("unseen classes").integers(len(self.unseen_embeddings), size=size)
         return self.unseen_embeddings[torch.from_numpy(chosen).to(self.device)]
-
-
-def xavier(network: nn.Module, seed: int, name: str) -> None:
-    """Weights uniform in ``+-sqrt(6 / (in + out))``, biases 0 (Glorot & Bengio 2010, Eq. 16), from the run's streams.
-
-    Args:
-        network: its linear layers are set in place.
-        seed: the run's seed.
-        name: the network's role, so that two networks start apart.
-    """
-    with torch.no_grad():
-        for key, parameter in network.named_parameters():
-            if parameter.ndim < 2:
-                parameter.zero_()
-                continue
-            bound = math.sqrt(6 / sum(parameter.shape))
-            numbers = rng.stream(seed, "init", name, key).random(tuple(parameter.shape), dtype=np.float32)
-            parameter.copy_(torch.from_numpy(numbers) * (2 * bound) - bound)
