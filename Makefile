@@ -22,8 +22,8 @@ compare: $(READY) ## all methods and baselines on emoji, 5 seeds, under 4 hours 
 bench: $(READY) ## fgen against textbook code and the machine's limits, about 10 minutes: [ARGS="--quick --only a,b"]
 	$(BIN)/python -m experiments.bench --out runs/bench $(ARGS)
 
-test: $(READY) ## all tests, under 10 minutes on 2 cores
-	$(BIN)/python -m pytest
+test: $(READY) ## all tests, a process for each core, under 10 minutes on 2
+	$(BIN)/python -m pytest -n auto
 
 check: $(READY) ## lint, types, direction of imports
 	$(BIN)/ruff check .

@@ -33,7 +33,8 @@ def test_invert_undoes_apply_to_float32_precision(kind, features):
     scaler = FeatureScaler.fit(kind, features)
     back = scaler.invert(scaler.apply(features))
     size = np.abs(features).max(axis=0) + np.abs(scaler.offset)
-    assert (np.abs(back - features) <= 4 * np.finfo(np.float32).eps * size).all()
+    rounding = 16 if kind == "sqrt" else 4  # squaring doubles the error of a root, whose range may straddle zero
+    assert (np.abs(back - features) <= rounding * np.finfo(np.float32).eps * size).all()
 
 
 @given(features=matrices)
