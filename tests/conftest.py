@@ -1,5 +1,7 @@
 """What several test files stand on."""
 
+import signal
+
 import pytest
 import torch
 
@@ -13,6 +15,12 @@ TINY = {"hidden_dim": 32, "noise_dim": 4, "batch_size": 32, "epochs": 2}
 def _one_thread():
     """Networks this small only wait for each other's threads, badly so on a busy machine."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_is_heard():
+    """A shell starts what it puts in the background with Ctrl-C ignored, and all that this starts in turn."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
