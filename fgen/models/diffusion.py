@@ -257,16 +257,10 @@ class Diffusion(AdversarialGenerator):
         terms = {
             "adversarial": -config.gan_weight * score,
             "adversarial_clean": -config.gan_weight * clean_score,
-            "reconstruction": config.vae_weight * self.reconstruction(clean, batch.features),
+            "reconstruction": config.vae_weight * losses.reconstruction(clean, batch.features, config.output),
             "divergence": config.vae_weight * losses.gaussian_divergence(mean, log_variance),
         }
         return terms | self.matching.terms(clean, batch)
-
-    def reconstruction(self, rebuilt: Tensor, real: Tensor) -> Tensor:
-        """Binary cross-entropy of sigmoid outputs, else half the squared error; summed over columns."""
-        if self.config.output == "sigmoid":
-            return losses.reconstruction(rebuilt, real)
-        return 0.5 * (rebuilt - real).square().sum(dim=1).mean()
 
     def synthesise(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Noise ``(B, noise_dim)`` and embeddings ``(B, A)`` to scaled features ``(B, D)``."""

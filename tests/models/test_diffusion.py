@@ -107,7 +107,7 @@ def test_generation_is_the_chain_written_out(world, progressive):
 def test_signed_features_are_rebuilt_by_squares(world):
     model, _ = started(world, output="linear", feature_scaling="standard")
     rebuilt, real = torch.tensor([[1.0, -2.0], [0.0, 0.0]]), torch.tensor([[0.0, 1.0], [0.0, 2.0]])
-    assert model.reconstruction(rebuilt, real).item() == pytest.approx(0.5 * (1 + 9 + 4) / 2)
+    assert losses.reconstruction(rebuilt, real, model.config.output).item() == pytest.approx(0.5 * (1 + 9 + 4) / 2)
 
 
 def test_impossible_settings_are_refused():
