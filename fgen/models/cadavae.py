@@ -17,7 +17,7 @@ from fgen.errors import InputError
 from fgen.models import losses
 from fgen.models.base import FeatureGenerator, Terms, Update
 from fgen.models.model_config import ModelConfig
-from fgen.models.nets import Output, initialise_xavier, reparametrise
+from fgen.models.nets import Linear, Output, initialise_xavier, reparametrise
 from fgen.models.sampling import Batch, Draws, TrainingSet
 
 #: Keeps the square root's slope finite where two Gaussians coincide.
@@ -81,9 +81,9 @@ class LatentEncoder(nn.Module):
 
     def __init__(self, input_dim: int, hidden_dim: int, latent_dim: int) -> None:
         super().__init__()
-        self.hidden = nn.Linear(input_dim, hidden_dim)
-        self.mean = nn.Linear(hidden_dim, latent_dim)
-        self.log_variance = nn.Linear(hidden_dim, latent_dim)
+        self.hidden = Linear(input_dim, hidden_dim)
+        self.mean = Linear(hidden_dim, latent_dim)
+        self.log_variance = Linear(hidden_dim, latent_dim)
 
     def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance, ``(B, Z)`` twice."""
@@ -206,7 +206,7 @@ class CADAVAE(FeatureGenerator):
 
 
 def _decoder(latent_dim: int, hidden_dim: int, output_dim: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(latent_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, output_dim))
+    return nn.Sequential(Linear(latent_dim, hidden_dim), nn.ReLU(), Linear(hidden_dim, output_dim))
 
 
 def l1(rebuilt: Tensor, real: Tensor) -> Tensor:

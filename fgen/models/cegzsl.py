@@ -16,7 +16,7 @@ from fgen.models import losses, matching
 from fgen.models.adversarial import AdversarialGenerator
 from fgen.models.base import Terms, Update
 from fgen.models.model_config import AdversarialConfig
-from fgen.models.nets import activate
+from fgen.models.nets import Linear, activate
 from fgen.models.sampling import Batch, Draws, TrainingSet
 
 #: Activations ``rows x classes x hidden`` that the comparator holds at a time: 128 MiB of float32.
@@ -74,9 +74,9 @@ class Comparator(nn.Module):
 
     def __init__(self, embedded_dim: int, embedding_dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.of_embedded = nn.Linear(embedded_dim, hidden_dim)
-        self.of_class = nn.Linear(embedding_dim, hidden_dim, bias=False)
-        self.out = nn.Linear(hidden_dim, 1, bias=False)
+        self.of_embedded = Linear(embedded_dim, hidden_dim)
+        self.of_class = Linear(embedding_dim, hidden_dim, bias=False)
+        self.out = Linear(hidden_dim, 1, bias=False)
 
     def forward(self, embedded: Tensor, classes: Tensor) -> Tensor:
         """h ``(B, E)`` and class embeddings ``(S, A)`` to scores ``(B, S)``."""
@@ -119,8 +119,8 @@ class CEGZSL(AdversarialGenerator):
         embedded_dim = config.embedded_dim or feature_dim
         comparator_dim = config.comparator_dim or max(1, config.hidden_dim // 2)
         return super().build_networks(feature_dim, embedding_dim, n_seen) | {
-            "encoder": nn.Sequential(nn.Linear(feature_dim, embedded_dim), nn.ReLU()),
-            "projection": nn.Linear(embedded_dim, config.projected_dim),
+            "encoder": nn.Sequential(Linear(feature_dim, embedded_dim), nn.ReLU()),
+            "projection": Linear(embedded_dim, config.projected_dim),
             "comparator": Comparator(embedded_dim, embedding_dim, comparator_dim),
         }
 

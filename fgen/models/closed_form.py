@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from fgen.models.nets import SLOPE, Critic
+from fgen.models.nets import SLOPE, Critic, for_products
 
 #: As in :mod:`fgen.models.losses`: keeps the length's derivative finite where the gradient vanishes.
 TINY = 1e-12
@@ -39,44 +40,51 @@ def critic_gradients(
         ``scale * (E[D(fake)] - E[D(real)])``, and the penalty without its weight; two scalars.
     """
     n_rows, dim = real.shape
-    weight, out = critic.hidden.weight, critic.out.weight
+    weight, out = for_products(critic.hidden.weight), critic.out.weight
     of_features, of_class = weight[:, :dim], weight[:, dim:]
-    rows = real.new_empty(3 * n_rows, dim)
-    torch.cat([real, fake], out=rows[: 2 * n_rows])
-    shared = torch.addmm(critic.hidden.bias, condition, of_class.T)
+    condition = condition.to(weight.dtype)
+    rows = real.new_empty(3 * n_rows, dim, dtype=weight.dtype)
+    rows[:n_rows], rows[n_rows : 2 * n_rows] = real, fake
+    shared = (condition @ of_class.T).to(real.dtype).add_(critic.hidden.bias)
 
-    hidden = (rows[: 2 * n_rows] @ of_features.T).view(2, n_rows, -1).add_(shared)
+    hidden = (rows[: 2 * n_rows] @ of_features.T).to(real.dtype).view(2, n_rows, -1).add_(shared)
     mixed = torch.lerp(hidden[1], hidden[0], alpha)
-    slopes = _slopes(hidden)
-    activated = hidden.mul_(slopes).view(2 * n_rows, -1)
-    scores = activated @ out[0]
     sign = scale / n_rows
-    distance = (scores[n_rows:].sum() - scores[:n_rows].sum()) * sign
+    deltas = real.new_empty(3, n_rows, len(weight), dtype=weight.dtype)
+    deltas[:2] = _before_activation(out[0] * sign, hidden)
+    deltas[0].neg_()
+    deltas[2] = _before_activation(out[0], mixed)
+    activated = F.leaky_relu_(hidden, SLOPE)
+    moved = (activated[1].sum(dim=0) - activated[0].sum(dim=0)) * sign
+    distance = moved @ out[0]
 
-    deltas = real.new_empty(3 * n_rows, weight.shape[0])
-    torch.mul(slopes.view(2 * n_rows, -1), out[0] * sign, out=deltas[: 2 * n_rows])
-    deltas[:n_rows].neg_()
-    mask = _slopes(mixed)
-    torch.mul(mask, out[0], out=deltas[2 * n_rows :])
-    gradient = deltas[2 * n_rows :] @ of_features
+    gradient = (deltas[2] @ of_features).to(real.dtype)
     lengths = (gradient.square().sum(dim=1, keepdim=True) + TINY).sqrt_()
     penalty = (lengths - 1).square_().mean()
     pull = torch.mul(gradient, (lengths - 1) / lengths * (2 / n_rows * gp_weight), out=rows[2 * n_rows :])
+    pulled = _before_activation((pull @ of_features.T).to(real.dtype), mixed)
 
-    to_weight, to_bias, to_out, to_out_bias = (_buffer(p) for p in (weight, critic.hidden.bias, out, critic.out.bias))
-    torch.mm(deltas.T, rows, out=to_weight[:, :dim])
-    both = deltas[:n_rows] + deltas[n_rows : 2 * n_rows]
-    torch.mm(both.T, condition, out=to_weight[:, dim:])
-    torch.sum(both, dim=0, out=to_bias)
-    from_penalty = (pull @ of_features.T).mul_(mask).sum(dim=0)
-    torch.add(from_penalty, (activated[n_rows:].sum(dim=0) - activated[:n_rows].sum(dim=0)) * sign, out=to_out[0])
+    to_weight, to_bias, to_out, to_out_bias = (_buffer(p) for p in critic.parameters())
+    both = deltas[0] + deltas[1]
+    _multiply(deltas.view(3 * n_rows, -1).T, rows, out=to_weight[:, :dim])
+    _multiply(both.T, condition, out=to_weight[:, dim:])
+    torch.sum(both, dim=0, dtype=to_bias.dtype, out=to_bias)
+    torch.add(pulled.sum(dim=0), moved, out=to_out[0])
     to_out_bias.zero_()
     return distance, penalty
 
 
-def _slopes(pre_activation: Tensor) -> Tensor:
-    """LeakyReLU's derivative, elementwise."""
-    return torch.where(pre_activation > 0, pre_activation.new_ones(()), pre_activation.new_full((), SLOPE))
+def _before_activation(gradient: Tensor, pre_activation: Tensor) -> Tensor:
+    """A gradient after the LeakyReLU to the one before it."""
+    return torch.ops.aten.leaky_relu_backward(gradient.expand_as(pre_activation), pre_activation, SLOPE, False)
+
+
+def _multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
+    """``out = left @ right``; a product of rounded factors is rounded itself before it becomes float32."""
+    if left.dtype == out.dtype:
+        torch.mm(left, right, out=out)
+    else:
+        out.copy_(left @ right)
 
 
 def _buffer(parameter: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from fgen.models import losses
 from fgen.models.adversarial import AdversarialGenerator
 from fgen.models.base import Terms
 from fgen.models.model_config import AdversarialConfig
+from fgen.models.nets import Linear
 from fgen.models.sampling import Batch, Draws, TrainingSet
 
 
@@ -52,13 +53,13 @@ class CLSWGAN(AdversarialGenerator):
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """Generator, critic and the linear classifier of Eq. 4."""
         shared = super().build_networks(feature_dim, embedding_dim, n_seen)
-        return shared | {"classifier": nn.Linear(feature_dim, n_seen)}
+        return shared | {"classifier": Linear(feature_dim, n_seen)}
 
     def prepare(self, data: TrainingSet, seed: int) -> None:
         """Pre-train the classifier of Eq. 4 on the real seen features."""
         config = self.config
         classifier = self.networks["classifier"]
-        assert isinstance(classifier, nn.Linear)
+        assert isinstance(classifier, Linear)
         head = SoftmaxClassifier(
             epochs=config.cls_epochs,
             batch_size=config.cls_batch_size,

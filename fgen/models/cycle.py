@@ -16,7 +16,7 @@ from fgen.models import losses, matching
 from fgen.models.base import Terms, Update
 from fgen.models.clswgan import CLSWGAN, CLSWGANConfig
 from fgen.models.feature_matching import FeatureMatching
-from fgen.models.nets import initialise_xavier
+from fgen.models.nets import Linear, initialise_xavier
 from fgen.models.sampling import Batch, Draws, TrainingSet
 
 
@@ -69,7 +69,7 @@ class Cycle(CLSWGAN):
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """f-CLSWGAN's, and R."""
         shared = super().build_networks(feature_dim, embedding_dim, n_seen)
-        return shared | {"regressor": nn.Linear(feature_dim, embedding_dim)}
+        return shared | {"regressor": Linear(feature_dim, embedding_dim)}
 
     def initialise(self, seed: int) -> None:
         """Xavier's uniform numbers."""

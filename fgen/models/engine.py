@@ -5,8 +5,10 @@ It knows nothing of any method; a method gives it networks and terms.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 #: Terms are looked at for NaN and explosion once in so many steps, and at each epoch's end.
 CHECK_EVERY = 20
 EXPLODED = 1e7
+#: glibc's numbers of two settings (mallopt(3)): the most blocks with a mapping of their own; how much is kept.
+M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +99,7 @@ def train(
     last_written = time.monotonic()
     with (
         cpu_threads(config.threads),
+        kept_memory(),
         stop_signals(caught=checkpoint is not None) as stop,
         tqdm(total=n_steps, initial=state.step, unit="step", desc="training", disable=not progress) as bar,
     ):
@@ -192,6 +197,27 @@ def cpu_threads(threads: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def kept_memory() -> Iterator[None]:
+    """Freed memory stays with the process for a while, for the next step to use.
+
+    Left to itself, glibc gives every freed gradient back to the system and has the next one's pages made anew, which
+    takes longer than the gradient's own product. These settings are global too; other C libraries have none.
+    """
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if libc is None or not hasattr(libc, "mallopt"):
+        yield
+        return
+    try:
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        yield
+    finally:
+        libc.mallopt(M_MMAP_MAX, 65536)
+        libc.mallopt(M_TRIM_THRESHOLD, 128 * 1024)
+        libc.malloc_trim(0)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
 from fgen.models.base import FeatureGenerator, Terms, Update
 from fgen.models.model_config import ModelConfig
-from fgen.models.nets import Output, initialise_xavier
+from fgen.models.nets import Linear, Output, initialise_xavier
 from fgen.models.sampling import Batch, Draws, TrainingSet
 
 #: Waves of the time's embedding: sines and cosines of 1 to so many half turns over the path.
@@ -96,8 +96,8 @@ class Velocity(nn.Module):
     def __init__(self, feature_dim: int, embedding_dim: int, hidden_dim: int, n_layers: int) -> None:
         super().__init__()
         widths = [feature_dim + embedding_dim + 2 * N_WAVES + 1] + [hidden_dim] * n_layers
-        self.hidden = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
-        self.out = nn.Linear(hidden_dim, feature_dim)
+        self.hidden = nn.ModuleList(Linear(before, after) for before, after in pairwise(widths))
+        self.out = Linear(hidden_dim, feature_dim)
         self.register_buffer("variance", torch.ones(feature_dim))
 
     def forward(self, points: Tensor, time: Tensor, condition: Tensor, given: Tensor) -> Tensor:

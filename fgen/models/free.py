@@ -15,7 +15,7 @@ from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
 from fgen.models import losses
 from fgen.models.base import Terms
-from fgen.models.nets import activate
+from fgen.models.nets import Linear, activate
 from fgen.models.sampling import Batch, Draws
 from fgen.models.semantic_vaegan import SemanticVAEGAN, SemanticVAEGANConfig, unit
 
@@ -61,8 +61,8 @@ class FeatureRefiner(nn.Module):
 
     def __init__(self, feature_dim: int, hidden_dim: int, embedding_dim: int) -> None:
         super().__init__()
-        self.hidden = nn.Linear(feature_dim, hidden_dim)
-        self.out = nn.Linear(hidden_dim, 2 * embedding_dim)
+        self.hidden = Linear(feature_dim, hidden_dim)
+        self.out = Linear(hidden_dim, 2 * embedding_dim)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Scaled features ``(B, D)`` to hidden activations ``(B, H)``, mean and deviation in (0, 1), ``(B, A)``."""

@@ -17,7 +17,7 @@ from fgen.models import losses
 from fgen.models.adversarial import AdversarialGenerator
 from fgen.models.base import Terms, Update
 from fgen.models.model_config import AdversarialConfig
-from fgen.models.nets import Generator, Output, initialise_xavier
+from fgen.models.nets import Generator, Linear, Output, initialise_xavier
 from fgen.models.sampling import Batch, Draws
 
 
@@ -132,7 +132,7 @@ class TextGenerator(nn.Module):
         output: Output,
     ) -> None:
         super().__init__()
-        self.reduce = nn.Linear(embedding_dim, text_dim) if text_dim else nn.Identity()
+        self.reduce = Linear(embedding_dim, text_dim) if text_dim else nn.Identity()
         self.main = Generator(noise_dim, text_dim or embedding_dim, hidden_dim, feature_dim, output)
 
     def forward(self, noise: Tensor, condition: Tensor) -> Tensor:
@@ -145,9 +145,9 @@ class AuxiliaryCritic(nn.Module):
 
     def __init__(self, feature_dim: int, hidden_dim: int, n_seen: int) -> None:
         super().__init__()
-        self.hidden = nn.Linear(feature_dim, hidden_dim)
-        self.out = nn.Linear(hidden_dim, 1)
-        self.classes = nn.Linear(hidden_dim, n_seen)
+        self.hidden = Linear(feature_dim, hidden_dim)
+        self.out = Linear(hidden_dim, 1)
+        self.classes = Linear(hidden_dim, n_seen)
 
     def both(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Features ``(B, D)`` to scores ``(B,)`` and logits ``(B, S)``."""

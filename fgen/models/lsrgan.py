@@ -16,6 +16,7 @@ from fgen.errors import InputError
 from fgen.models import losses, matching
 from fgen.models.base import Terms, Update
 from fgen.models.clswgan import CLSWGAN, CLSWGANConfig
+from fgen.models.nets import Linear
 from fgen.models.sampling import Batch, Draws, TrainingSet
 
 
@@ -90,7 +91,7 @@ class LsrGAN(CLSWGAN):
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """f-CLSWGAN's, with a classifier over the seen classes, followed by the unseen ones."""
         shared = super().build_networks(feature_dim, embedding_dim, n_seen)
-        return shared | {"classifier": nn.Linear(feature_dim, len(self.class_embeddings))}
+        return shared | {"classifier": Linear(feature_dim, len(self.class_embeddings))}
 
     def learning_rate(self, role: str, epoch: int) -> float:
         """The classifier goes on with the rate that it was pre-trained with."""

@@ -20,13 +20,35 @@ def activate(hidden: Tensor) -> Tensor:
     return F.leaky_relu(hidden, SLOPE)
 
 
+def for_products(tensor: Tensor) -> Tensor:
+    """A factor as matrix products take it: float32 in bfloat16 while torch's precision is "medium", else as it is.
+
+    torch's own products of float32 round both factors under that setting too, but keep what they return whole and take
+    twice as long.
+    """
+    medium = tensor.dtype == torch.float32 and torch.get_float32_matmul_precision() == "medium"
+    return tensor.bfloat16() if medium else tensor
+
+
+class Linear(nn.Linear):
+    """A linear layer with products of :func:`for_products`; parameters, their gradients and results keep their own."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """``(B, in)`` to ``(B, out)``."""
+        factor = for_products(rows)
+        if factor.dtype == rows.dtype:
+            return super().forward(rows)
+        outputs = F.linear(factor, for_products(self.weight)).to(rows.dtype)
+        return outputs if self.bias is None else outputs + self.bias
+
+
 class Generator(nn.Module):
     """``[noise; condition]`` to features, one hidden layer (RECIPES 2.1: LeakyReLU, then ReLU)."""
 
     def __init__(self, noise_dim: int, embedding_dim: int, hidden_dim: int, feature_dim: int, output: Output) -> None:
         super().__init__()
-        self.hidden = nn.Linear(noise_dim + embedding_dim, hidden_dim)
-        self.out = nn.Linear(hidden_dim, feature_dim)
+        self.hidden = Linear(noise_dim + embedding_dim, hidden_dim)
+        self.out = Linear(hidden_dim, feature_dim)
         self.output = output
 
     def activation(self, noise: Tensor, condition: Tensor) -> Tensor:
@@ -56,10 +78,10 @@ class Encoder(nn.Module):
         self, feature_dim: int, embedding_dim: int, hidden_dim: int, noise_dim: int, middle_dim: int | None = None
     ) -> None:
         super().__init__()
-        self.hidden = nn.Linear(feature_dim + embedding_dim, hidden_dim)
-        self.middle = nn.Linear(hidden_dim, middle_dim) if middle_dim else None
-        self.mean = nn.Linear(middle_dim or hidden_dim, noise_dim)
-        self.log_variance = nn.Linear(middle_dim or hidden_dim, noise_dim)
+        self.hidden = Linear(feature_dim + embedding_dim, hidden_dim)
+        self.middle = Linear(hidden_dim, middle_dim) if middle_dim else None
+        self.mean = Linear(middle_dim or hidden_dim, noise_dim)
+        self.log_variance = Linear(middle_dim or hidden_dim, noise_dim)
 
     def forward(self, features: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, Z)`` twice."""
@@ -84,8 +106,8 @@ class Critic(nn.Module):
     def __init__(self, feature_dim: int, embedding_dim: int, hidden_dim: int) -> None:
         super().__init__()
         self.feature_dim = feature_dim
-        self.hidden = nn.Linear(feature_dim + embedding_dim, hidden_dim)
-        self.out = nn.Linear(hidden_dim, 1)
+        self.hidden = Linear(feature_dim + embedding_dim, hidden_dim)
+        self.out = Linear(hidden_dim, 1)
 
     def pre_activation(self, features: Tensor, condition: Tensor) -> Tensor:
         """``(B, H)`` before the LeakyReLU."""
@@ -101,7 +123,8 @@ class Critic(nn.Module):
         LeakyReLU's derivative is constant almost everywhere, so the mask carries no gradient.
         """
         slopes = torch.where(pre_activation.detach() > 0, self.out.weight, SLOPE * self.out.weight)
-        return slopes @ self.hidden.weight[:, : self.feature_dim]
+        weight = for_products(self.hidden.weight[:, : self.feature_dim])
+        return (for_products(slopes) @ weight).to(slopes.dtype)
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
         """Features ``(B, D)`` and class embeddings ``(B, A)`` to scores ``(B,)``."""

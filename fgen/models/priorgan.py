@@ -15,7 +15,7 @@ from fgen.errors import InputError
 from fgen.models.adversarial import AdversarialGenerator
 from fgen.models.base import TILE
 from fgen.models.model_config import AdversarialConfig
-from fgen.models.nets import Critic, Output, activate
+from fgen.models.nets import Critic, Linear, Output, activate
 from fgen.models.sampling import Batch, Draws, TrainingSet
 from fgen.models.semantic_prior import SemanticPrior
 
@@ -127,9 +127,9 @@ class OddGenerator(nn.Module):
     def __init__(self, noise_dim: int, embedding_dim: int, hidden_dim: int, feature_dim: int, output: Output) -> None:
         super().__init__()
         self.factor = nn.Parameter(torch.zeros(noise_dim, feature_dim))
-        self.of_noise = nn.Linear(noise_dim, hidden_dim, bias=False)
-        self.of_class = nn.Linear(embedding_dim, hidden_dim)
-        self.out = nn.Linear(hidden_dim, feature_dim, bias=False)  # a bias would cancel
+        self.of_noise = Linear(noise_dim, hidden_dim, bias=False)
+        self.of_class = Linear(embedding_dim, hidden_dim)
+        self.out = Linear(hidden_dim, feature_dim, bias=False)  # a bias would cancel
         self.output = output
 
     def forward(self, noise: Tensor, condition: Tensor, mean: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fgen.encoders.fusion import EmbeddingConfig
 from fgen.models.base import Update
-from fgen.models.nets import Generator, activate
+from fgen.models.nets import Generator, Linear, activate
 from fgen.models.sampling import Draws, TrainingSet
 from fgen.models.semantic_vaegan import SemanticVAEGAN, SemanticVAEGANConfig, unit
 
@@ -43,8 +43,8 @@ class SemanticDecoder(nn.Module):
 
     def __init__(self, feature_dim: int, hidden_dim: int, embedding_dim: int) -> None:
         super().__init__()
-        self.hidden = nn.Linear(feature_dim, hidden_dim)
-        self.out = nn.Linear(hidden_dim, embedding_dim)
+        self.hidden = Linear(feature_dim, hidden_dim)
+        self.out = Linear(hidden_dim, embedding_dim)
 
     def activation(self, features: Tensor) -> Tensor:
         """Scaled features ``(B, D)`` to ``(B, H)``."""
@@ -61,8 +61,8 @@ class Feedback(nn.Module):
 
     def __init__(self, hidden_dim: int) -> None:
         super().__init__()
-        self.hidden = nn.Linear(hidden_dim, hidden_dim)
-        self.out = nn.Linear(hidden_dim, hidden_dim)
+        self.hidden = Linear(hidden_dim, hidden_dim)
+        self.out = Linear(hidden_dim, hidden_dim)
 
     def forward(self, activation: Tensor) -> Tensor:
         """``(B, H)`` to ``(B, H)``."""

@@ -19,7 +19,7 @@ from fgen.models.adversarial import AdversarialGenerator
 from fgen.models.base import Terms, Update
 from fgen.models.closed_form import TINY
 from fgen.models.model_config import AdversarialConfig
-from fgen.models.nets import SLOPE, Critic
+from fgen.models.nets import SLOPE, Critic, Linear
 from fgen.models.sampling import Batch, Draws, TrainingSet
 
 #: A network's weights by name, each ``(T, ...)``: a copy for each task.
@@ -140,9 +140,9 @@ class ZSML(AdversarialGenerator):
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """Generator, critic, and the classifier C over the seen classes."""
         width = self.config.classifier_dim or max(1, self.config.hidden_dim // 4)
-        layers = [nn.Linear(feature_dim, width), nn.LeakyReLU(SLOPE), nn.Linear(width, width), nn.LeakyReLU(SLOPE)]
+        layers = [Linear(feature_dim, width), nn.LeakyReLU(SLOPE), Linear(width, width), nn.LeakyReLU(SLOPE)]
         shared = super().build_networks(feature_dim, embedding_dim, n_seen)
-        return shared | {"classifier": nn.Sequential(*layers, nn.Linear(width, n_seen))}
+        return shared | {"classifier": nn.Sequential(*layers, Linear(width, n_seen))}
 
     def measure(self, data: TrainingSet, seed: int) -> None:
         """Also finds each class's rows, which episodes are drawn from."""

@@ -21,13 +21,13 @@ MATCHING_TERMS = ("class_mean", "moment", "mmd", "coral", "soul", "soul_mean", "
 MATCHING = {f"{term}_weight": 1.0 for term in MATCHING_TERMS}
 
 
-def fitted(name, world, *, seed=0, names=True, embedding=None, **overrides):
+def fitted(name, world, *, seed=0, names=True, embedding=None, precision="auto", **overrides):
     data = world.dataset
     features, labels = data.split("trainval")
     model = make_model(name, embedding=embedding, **(TINY | overrides))
-    return model.fit(
-        features, labels, data.class_embeddings, seed=seed, class_names=data.class_names if names else None
-    )
+    names = data.class_names if names else None
+    config = TrainConfig(precision=precision)
+    return model.fit(features, labels, data.class_embeddings, seed=seed, class_names=names, train_config=config)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,8 @@ def test_training_brings_generated_classes_to_their_true_means(name):
     from fgen.data.toy import toy_world
 
     world = toy_world(n_seen=40, n_unseen=5, rows_per_class=20, embedding_dim=6, seed=1)
-    model = fitted(name, world, epochs=60, hidden_dim=128, lr=1e-3, batch_size=64, embedding=EmbeddingConfig())
+    sizes = {"epochs": 60, "hidden_dim": 128, "lr": 1e-3, "batch_size": 64}
+    model = fitted(name, world, embedding=EmbeddingConfig(), precision="highest", **sizes)
     unseen = world.dataset.unseen
     features, labels = model.generate(unseen, 100, seed=0)
     means = np.stack([features[labels == c].mean(0) for c in unseen])
