@@ -16,6 +16,7 @@ from fgen.data.files import load_dataset
 from fgen.data.tables import read_embeddings_csv
 from fgen.errors import InputError
 from fgen.models.base import FeatureGenerator
+from fgen.models.engine import kept_memory
 from fgen.models.storage import load_model
 from fgen.results import RunDirectory
 from fgen.settings import ExperimentConfig
@@ -56,7 +57,7 @@ def write_bank(
     real_labels = np.zeros(0, dtype=np.int64) if real is None else real.labels[rows]
     real_counts = np.bincount(real_labels, minlength=len(counts))
     names = class_names if class_names is not None else [f"class {k}" for k in range(len(counts))]
-    with FeatureBank.create(
+    creation = FeatureBank.create(
         path,
         class_names=names,
         class_embeddings=class_embeddings,
@@ -70,7 +71,8 @@ def write_bank(
         data_sha256=data_sha256,
         dtype=dtype,
         overwrite=overwrite,
-    ) as writer:
+    )
+    with kept_memory(), creation as writer:
         done = set(writer.done)
         wanted = np.array([k for k in np.flatnonzero(counts + real_counts) if k not in done], dtype=np.int64)
         generated = model.iter_generate(

@@ -19,14 +19,12 @@ from fgen.data.dataset import Features, iter_blocks
 from fgen.data.scaling import FeatureScaler
 from fgen.encoders.fusion import EmbeddingConfig, EmbeddingPreprocessor
 from fgen.errors import InputError
+from fgen.models.blocks import TILE, noise_blocks, rows_by_class
 from fgen.models.engine import TrainConfig, choose_device, train
 from fgen.models.feature_matching import FeatureMatching
 from fgen.models.model_config import ModelConfig
 from fgen.models.nets import initialise
 from fgen.models.sampling import Draws, TrainingSet
-
-#: Rows of one class that are generated together; fixed, so that a feature never depends on its company.
-TILE = 64
 
 Terms = dict[str, Tensor]
 
@@ -262,21 +260,21 @@ class FeatureGenerator:
         represented: bool = False,
     ) -> Iterator[np.ndarray]:
         """The features of one class after the other, ``(counts[k], D)`` raw float32, with bounded memory."""
-        prepared = torch.from_numpy(self.preprocessor(embeddings)).to(self.device)
         represented = represented and self.has_own_space
-        for k, count in enumerate(counts):
-            stream = rng.stream(seed, "generate", rng.class_key(None if names is None else names[k], embeddings[k]))
-            condition = prepared[k].expand(TILE, -1)
-            tiles = []
-            for _ in range(0, count, TILE):
-                noise = torch.from_numpy(self.tile_noise(stream)).to(self.device)
-                if represented:
-                    tile = self.synthesise_represented(noise, condition)
-                else:
-                    tile = self.scaler.invert(self.synthesise(noise, condition))
-                tiles.append(tile.float().cpu().numpy())
-            width = self.bank_dim if represented else self.scaler.dim
-            yield np.concatenate(tiles)[:count] if tiles else np.empty((0, width), dtype=np.float32)
+        prepared = torch.from_numpy(self.preprocessor(embeddings)).to(self.device)
+        keys = [rng.class_key(None if names is None else names[k], row) for k, row in enumerate(embeddings)]
+        blocks = (
+            self._synthesise_block(noise, prepared[of_class], represented)
+            for noise, of_class in noise_blocks(self.tile_noise, keys, counts, seed)
+        )
+        no_rows = np.zeros((0, self.scaler.dim), dtype=np.float32)
+        yield from rows_by_class(blocks, counts, (self.represent(no_rows) if represented else no_rows).shape[1])
+
+    def _synthesise_block(self, noise: np.ndarray, condition: Tensor, represented: bool) -> np.ndarray:
+        rows = torch.from_numpy(noise).to(self.device)
+        if represented:
+            return self.synthesise_represented(rows, condition).float().cpu().numpy()
+        return self.scaler.invert(self.synthesise(rows, condition)).float().cpu().numpy()
 
     @property
     def bank_dim(self) -> int:

@@ -13,7 +13,7 @@ from fgen.data.scaling import Kind
 from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
 from fgen.models.adversarial import AdversarialGenerator
-from fgen.models.base import TILE
+from fgen.models.blocks import TILE
 from fgen.models.model_config import AdversarialConfig
 from fgen.models.nets import Critic, Linear, Output, activate
 from fgen.models.sampling import Batch, Draws, TrainingSet

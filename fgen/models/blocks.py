@@ -1,0 +1,65 @@
+"""Generation in passes of a fixed size, whatever the classes are and however many rows each of them gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+
+from fgen import rng
+
+#: A class's noise is drawn for so many rows at a time.
+TILE = 64
+#: Rows of a pass, of one class or several; always as many, with old rows where new ones run out.
+BLOCK = 256
+#: A class begins at a multiple of so many rows. A product's last bits depend on how many rows it has and, where it is
+#: narrow, on a row's place among its neighbours; with both fixed, a feature doesn't depend on its company.
+ALIGNED = 16
+
+
+def noise_blocks(
+    draw: Callable[[np.random.Generator], np.ndarray], keys: Sequence[int | str | bytes], counts: np.ndarray, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The noise ``(BLOCK, Z)`` of one pass after the other, and the class's index of each row ``(BLOCK,)``.
+
+    Both are overwritten with the next pass.
+
+    Args:
+        draw: the next TILE rows of a class, ``(TILE, Z)``, from its own stream.
+        keys: each class's stream.
+        counts: rows of each class.
+    """
+    noise, of_class, filled = np.zeros((0, 0), dtype=np.float32), np.zeros(BLOCK, dtype=np.int64), 0
+    for k, (key, count) in enumerate(zip(keys, counts, strict=True)):
+        stream = rng.stream(seed, "generate", key)
+        wanted = _aligned(count)
+        for start in range(0, wanted, TILE):
+            tile = draw(stream)[: wanted - start]
+            if not noise.size:
+                noise = np.zeros((BLOCK, tile.shape[1]), dtype=np.float32)
+            while len(tile):
+                part = tile[: BLOCK - filled]
+                noise[filled : filled + len(part)], of_class[filled : filled + len(part)] = part, k
+                tile, filled = tile[len(part) :], filled + len(part)
+                if filled == BLOCK:
+                    yield noise, of_class
+                    filled = 0
+    if filled:
+        yield noise, of_class
+
+
+def rows_by_class(blocks: Iterable[np.ndarray], counts: np.ndarray, width: int) -> Iterator[np.ndarray]:
+    """What the passes gave, cut into classes: ``(counts[k], width)`` one after the other."""
+    blocks, rows = iter(blocks), np.empty((0, width), dtype=np.float32)
+    for count in counts:
+        parts = [rows[: _aligned(count)]]
+        while (missing := _aligned(count) - sum(map(len, parts))) > 0:
+            rows = next(blocks)
+            parts.append(rows[:missing])
+        rows = rows[len(parts[-1]) :]
+        yield np.concatenate(parts)[:count]
+
+
+def _aligned(count: int) -> int:
+    """The next multiple of :data:`ALIGNED`."""
+    return -(-int(count) // ALIGNED) * ALIGNED
