@@ -55,7 +55,7 @@ def plan(*, quick: bool, sizes: list[str] | None) -> Plan:
 
     if quick:
         small, once = chosen("emoji"), dict.fromkeys(("methods", "heads", "memory", "runs"), 1)
-        rounds = once | {"steps": 2, "losses": 2, "banks": 2}
+        rounds = once | {"steps": 3, "losses": 3, "banks": 3}
         return Plan(chosen("CUB", "emoji"), small[0], small, small, small, ["toy"], rounds, features=2000)
     return Plan(
         chosen("CUB", "AWA2", "SUN", "FLO", "emoji"),

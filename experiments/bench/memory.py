@@ -87,8 +87,9 @@ def work(case: str, arm: str, size: Size) -> Callable[[], object]:
             loop = training.textbook_loop(size, world, device)
         else:
             loop = training.engine_loop("clswgan", size, world, device)
-        for _ in range(STEPS):
-            loop()
+        with training.settings(device)[training.TEXTBOOK if arm == "textbook" else training.AUTO]():
+            for _ in range(STEPS):
+                loop()
 
     def final_head() -> None:
         task = head.emoji_task(size.n_per_class) if size.name == "emoji" else head.random_task(size)

@@ -6,6 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,11 +58,18 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def alternate(
-    arms: Mapping[str, Callable[[], object]], rounds: int, *, device: torch.device, warm: bool = True
+    arms: Mapping[str, Callable[[], object]],
+    rounds: int,
+    *,
+    device: torch.device,
+    warm: bool = True,
+    settings: Mapping[str, Callable[[], AbstractContextManager[None]]] | None = None,
 ) -> dict[str, list[float]]:
     """Seconds of one call of each arm, ``rounds`` times in turn.
 
     Args:
+        settings: what an arm's calls run under, entered anew for each sample; a call that isn't counted comes first,
+            since what settings do to memory is undone with them.
         warm: call every arm before, to allocate and to see how often a sample has to repeat it. Without, for work of
             many seconds, nothing is repeated.
     """
@@ -75,7 +83,10 @@ def alternate(
     samples: dict[str, list[float]] = {name: [] for name in arms}
     for _ in range(rounds):
         for name, work in arms.items():
-            samples[name].append(seconds(work, device, repeats[name]))
+            with (settings or {}).get(name, nullcontext)():
+                if settings:
+                    work()
+                samples[name].append(seconds(work, device, repeats[name]))
     return samples
 
 

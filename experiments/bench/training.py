@@ -6,6 +6,8 @@ A step is five critic updates and one of the generator, at batch 64.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ from experiments.bench.sizes import Size, World, random_world
 from experiments.bench.timing import Comparison, alternate
 from fgen.models import MODELS, make_model
 from fgen.models.base import FeatureGenerator
-from fgen.models.engine import has_bf16, make_optimisers, matrix_precision, train_step
+from fgen.models.engine import has_bf16, kept_memory, make_optimisers, matrix_precision, train_step
 from fgen.models.sampling import TrainingSet
 
 TEXTBOOK, EQUAL, AUTO = "textbook", "fgen, equal precision", "fgen, auto"
@@ -31,10 +33,10 @@ def measure_steps(sizes: Sequence[Size], rounds: int, device: torch.device) -> I
         world = random_world(size)
         loop = textbook_loop(size, world, device)
         engine = engine_loop("clswgan", size, world, device)
-        arms = {TEXTBOOK: (loop, "highest"), EQUAL: (engine, "highest"), AUTO: (engine, "auto")}
-        if has_bf16(device):
-            arms[TEXTBOOK_AUTO] = (loop, "auto")
-        samples = alternate({n: _at(p, device, work) for n, (work, p) in arms.items()}, rounds, device=device)
+        arms = {TEXTBOOK: loop, EQUAL: engine, AUTO: engine, TEXTBOOK_AUTO: loop}
+        if not has_bf16(device):
+            del arms[TEXTBOOK_AUTO]
+        samples = alternate(arms, rounds, device=device, settings=settings(device))
         facts = {"feature_dim": size.feature_dim, "embedding_dim": size.embedding_dim, "hidden_dim": size.hidden_dim}
         yield Comparison("training", size.name, device.type, "s/step", samples, TEXTBOOK, facts)
 
@@ -46,12 +48,13 @@ def measure_methods(size: Size, rounds: int, device: torch.device) -> Iterator[C
         model, data = begin(name, size, world, device)
         plain = AutogradLoop(model, data)
         arms = {
-            TEXTBOOK: _at("highest", device, _counting(lambda step, loop=plain: loop.step(0, step))),
-            EQUAL: _at("highest", device, engine_loop(name, size, world, device)),
+            TEXTBOOK: _counting(lambda step, loop=plain: loop.step(0, step)),
+            EQUAL: engine_loop(name, size, world, device),
         }
         if has_bf16(device):
-            arms[AUTO] = _at("auto", device, engine_loop(name, size, world, device))
-        yield Comparison("methods", name, device.type, "s/step", alternate(arms, rounds, device=device), TEXTBOOK)
+            arms[AUTO] = engine_loop(name, size, world, device)
+        samples = alternate(arms, rounds, device=device, settings=settings(device))
+        yield Comparison("methods", name, device.type, "s/step", samples, TEXTBOOK)
 
 
 def measure_losses(size: Size, rounds: int, device: torch.device) -> Iterator[Comparison]:
@@ -111,12 +114,20 @@ def textbook_loop(size: Size, world: World, device: torch.device) -> Callable[[]
     return lambda: loop.step(source)
 
 
-def _at(precision: str, device: torch.device, work: Callable[[], object]) -> Callable[[], None]:
-    def run() -> None:
-        with matrix_precision(precision, device):
-            work()
+def settings(device: torch.device) -> dict[str, Callable[[], AbstractContextManager[None]]]:
+    """What each arm runs under: fgen's as :func:`fgen.models.engine.train` sets it up, the textbook's as torch is."""
 
-    return run
+    @contextmanager
+    def engine(precision: str) -> Iterator[None]:
+        with kept_memory(), matrix_precision(precision, device):
+            yield
+
+    return {
+        TEXTBOOK: partial(matrix_precision, "highest", device),
+        TEXTBOOK_AUTO: partial(matrix_precision, "auto", device),
+        EQUAL: partial(engine, "highest"),
+        AUTO: partial(engine, "auto"),
+    }
 
 
 def _counting(work: Callable[[int], object]) -> Callable[[], None]:

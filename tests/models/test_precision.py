@@ -1,0 +1,92 @@
+"""bfloat16 products: what they round, what they leave alone, and that results are as good with them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+import fgen
+from fgen.models import engine, losses
+from fgen.models.closed_form import critic_gradients
+from fgen.models.engine import kept_memory, matrix_precision
+from fgen.models.nets import Critic, Linear, initialise
+
+CPU = torch.device("cpu")
+TOY = Path(__file__).parents[2] / "experiments" / "fgen2026_clswgan_toy.toml"
+
+
+@pytest.fixture
+def bf16(monkeypatch):
+    """Products in bfloat16 wherever "auto" is asked for; processors without them calculate the same, slowly."""
+    monkeypatch.setattr(engine, "has_bf16", lambda device: True)
+
+
+def test_a_layer_multiplies_rounded_factors_and_keeps_everything_else_whole(bf16):
+    torch.manual_seed(0)
+    layer, rows = Linear(32, 8), torch.randn(16, 32, requires_grad=True)
+    with matrix_precision("auto", CPU):
+        outputs = layer(rows)
+        outputs.square().sum().backward()
+    expected = rows.bfloat16().float() @ layer.weight.bfloat16().float().T + layer.bias
+    torch.testing.assert_close(outputs, expected, rtol=2**-7, atol=1e-2)
+    assert not torch.equal(outputs, F.linear(rows, layer.weight, layer.bias))
+    assert {tensor.dtype for tensor in (outputs, layer.weight.grad, rows.grad)} == {torch.float32}
+    torch.testing.assert_close(layer.weight.grad, 2 * expected.T @ rows, rtol=0.1, atol=0.3)
+
+
+def test_highest_and_float64_are_not_rounded(bf16):
+    layer, rows = Linear(32, 8), torch.randn(16, 32)
+    with matrix_precision("highest", CPU):
+        assert torch.equal(layer(rows), F.linear(rows, layer.weight, layer.bias))
+    with matrix_precision("auto", CPU):
+        double = layer.double()
+        assert torch.equal(double(rows.double()), F.linear(rows.double(), double.weight, double.bias))
+
+
+def test_the_critics_gradients_in_bfloat16_point_where_float32_points(bf16):
+    torch.manual_seed(0)
+    critic = Critic(64, 8, 128)
+    initialise(critic, 0, "critic")
+    inputs = torch.rand(32, 64), torch.rand(32, 64), torch.rand(32, 8), torch.rand(32, 1)
+    distance, penalty = losses.critic_terms(critic, *inputs)
+    whole = torch.autograd.grad(distance + 10 * penalty, list(critic.parameters())[:3])
+    for written_down in (True, False):
+        critic.zero_grad()
+        with matrix_precision("auto", CPU):
+            if written_down:
+                critic_gradients(critic, *inputs, 10.0)
+            else:
+                distance, penalty = losses.critic_terms(critic, *inputs)
+                (distance + 10 * penalty).backward()
+        for parameter, expected in zip(critic.parameters(), whole, strict=False):
+            # A pre-activation next to zero may change its sign, and its slope with it.
+            assert F.cosine_similarity(parameter.grad.flatten(), expected.flatten(), dim=0) > 0.99
+
+
+def test_toy_scores_are_those_of_float32_within_the_seeds_spread(bf16):
+    def scores(precision):
+        overrides = [f'train.precision="{precision}"', "protocol.seeds=[0,1,2]", "model.epochs=30"]
+        outcomes = fgen.run(fgen.ExperimentConfig.from_file(TOY, overrides)).outcomes
+        return np.array([[outcome.scores.T1, outcome.scores.H] for outcome in outcomes])
+
+    rounded, whole = scores("auto"), scores("highest")
+    assert not np.array_equal(rounded, whole)
+    spread = np.maximum(np.ptp(whole, axis=0), np.ptp(rounded, axis=0))
+    assert (abs(rounded.mean(0) - whole.mean(0)) <= np.maximum(spread, 0.02)).all()
+    assert (whole.mean(0) > 0.5).all()
+
+
+def test_memory_is_given_back_after_training():
+    def megabytes():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * 4096 / 1e6
+
+    before = megabytes()
+    with kept_memory():
+        del (held := [torch.ones(4 << 20) for _ in range(16)])[:]
+        kept = megabytes()
+    assert held == []
+    assert kept - before > 200
+    assert megabytes() - before < 100
