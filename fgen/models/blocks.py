@@ -11,7 +11,7 @@ from fgen import rng
 #: A class's noise is drawn for so many rows at a time.
 TILE = 64
 #: Rows of a pass, of one class or several; always as many, with old rows where new ones run out.
-BLOCK = 256
+BLOCK = 512
 #: A class begins at a multiple of so many rows. A product's last bits depend on how many rows it has and, where it is
 #: narrow, on a row's place among its neighbours; with both fixed, a feature doesn't depend on its company.
 ALIGNED = 16
