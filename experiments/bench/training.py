@@ -25,6 +25,7 @@ from fgen.models.sampling import TrainingSet
 
 TEXTBOOK, EQUAL, AUTO = "textbook", "fgen, equal precision", "fgen, auto"
 TEXTBOOK_AUTO = "textbook, auto"
+LOOPS, FGEN = "published loops", "fgen"
 
 
 def measure_steps(sizes: Sequence[Size], rounds: int, device: torch.device) -> Iterator[Comparison]:
@@ -68,13 +69,9 @@ def measure_losses(size: Size, rounds: int, device: torch.device) -> Iterator[Co
         device=device,
     )
     for twin in twins:
-        arms = {
-            "published loops": _with_gradients(twin.published, twin.leaves),
-            "fgen": _with_gradients(twin.fgen, twin.leaves),
-        }
-        with matrix_precision("highest", device):
-            samples = alternate(arms, rounds, device=device)
-        yield Comparison("losses", twin.name, device.type, "s", samples, "published loops")
+        arms = {LOOPS: _with_gradients(twin.published, twin.leaves), FGEN: _with_gradients(twin.fgen, twin.leaves)}
+        samples = alternate(arms, rounds, device=device, settings=settings(device))
+        yield Comparison("losses", twin.name, device.type, "s", samples, LOOPS)
 
 
 def engine_loop(name: str, size: Size, world: World, device: torch.device) -> Callable[[], None]:
@@ -124,6 +121,8 @@ def settings(device: torch.device) -> dict[str, Callable[[], AbstractContextMana
 
     return {
         TEXTBOOK: partial(matrix_precision, "highest", device),
+        LOOPS: partial(matrix_precision, "highest", device),
+        FGEN: partial(engine, "highest"),
         TEXTBOOK_AUTO: partial(matrix_precision, "auto", device),
         EQUAL: partial(engine, "highest"),
         AUTO: partial(engine, "auto"),
