@@ -6,8 +6,8 @@ import torch
 
 from fgen.errors import InputError
 from fgen.models import losses, make_model
-from fgen.models.diffusion import Schedule
 from fgen.models.nets import reparametrise
+from fgen.models.noising import Schedule
 from fgen.models.sampling import Draws
 from tests.conftest import TINY
 
