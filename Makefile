@@ -5,7 +5,7 @@ READY := .venv/.ready
 EMOJI_READY := .venv/.emoji-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo emoji-table compare bench test check run bank reproduce fuzz emoji clean
+.PHONY: help demo emoji-table compare bench bench-large test check run bank reproduce fuzz emoji clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -21,6 +21,9 @@ compare: $(READY) ## all methods and baselines on emoji, 5 seeds, under 4 hours 
 
 bench: $(READY) ## fgen against textbook code and the machine's limits, about 10 minutes: [ARGS="--quick --only a,b"]
 	$(BIN)/python -m experiments.bench --out runs/bench $(ARGS)
+
+bench-large: $(READY) ## training on a 20 GB file beside a set in memory, about 5 minutes, 21 GB of disk: [ARGS="--gigabytes 2"]
+	$(BIN)/python -m experiments.bench.larger_than_memory $(ARGS)
 
 test: $(READY) ## all tests, a process for each core, under 10 minutes on 2
 	$(BIN)/python -m pytest -n auto

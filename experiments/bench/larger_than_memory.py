@@ -27,7 +27,7 @@ import fgen
 from fgen.data.rows import SelectedRows
 from fgen.data.scaling import FeatureScaler
 from fgen.models import sampling
-from fgen.models.engine import make_optimisers, train_step, training_bytes
+from fgen.models.engine import kept_memory, make_optimisers, matrix_precision, train_step, training_bytes
 
 DIM, CLASSES, WIDTH = 2048, 200, 312
 BLOCK_ROWS = 4096
@@ -75,7 +75,7 @@ def measure(path: Path, n_rows: int, options: argparse.Namespace) -> dict[str, o
     large = model.begin(features, data.labels[rows], data.class_embeddings, device="cpu")
     optimisers = make_optimisers(model)
     drop_pages(path, data.features)
-    with Peak() as training:
+    with Peak() as training, kept_memory(), matrix_precision("auto", large.device):
         for step in range(options.steps):
             train_step(model, large, optimisers, 1, step)
     networks = training_bytes(model)
@@ -86,8 +86,9 @@ def measure(path: Path, n_rows: int, options: argparse.Namespace) -> dict[str, o
     for turn in range(options.turns):
         for name, part in (("on_disk", large), ("in_memory", small)):
             start, cpu_start, disk_start = time.perf_counter(), time.process_time(), disk_bytes()
-            for step in range(options.steps):
-                train_step(model, part, optimisers, 0, turn * options.steps + step)
+            with kept_memory(), matrix_precision("auto", part.device):
+                for step in range(options.steps):
+                    train_step(model, part, optimisers, 0, turn * options.steps + step)
             turns[name].append((time.perf_counter() - start) / options.steps)
             cpu[name].append((time.process_time() - cpu_start) / options.steps)
             disk[name].append((disk_bytes() - disk_start) / options.steps)
