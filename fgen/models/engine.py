@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 #: Terms are looked at for NaN and explosion once in so many steps, and at each epoch's end.
 CHECK_EVERY = 20
 EXPLODED = 1e7
-#: glibc's numbers of two settings (mallopt(3)): the most blocks with a mapping of their own; how much is kept.
-M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1
+#: glibc's numbers of three settings (mallopt(3)): the most blocks with a mapping of their own, from which size on a
+#: block has one, and how much free memory is kept.
+M_MMAP_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -4, -3, -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +217,9 @@ def kept_memory() -> Iterator[None]:
         yield
     finally:
         libc.mallopt(M_MMAP_MAX, 65536)
-        libc.mallopt(M_TRIM_THRESHOLD, 128 * 1024)
+        # Where glibc's own adaptation ends after blocks as large as a gradient; it stops once anything is set.
+        libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)
+        libc.mallopt(M_TRIM_THRESHOLD, 64 << 20)
         libc.malloc_trim(0)
 
 
