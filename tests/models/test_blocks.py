@@ -1,0 +1,44 @@
+"""Passes of a fixed size: every class gets its own rows, at an aligned place, whatever its company."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fgen import rng
+from fgen.models.blocks import ALIGNED, BLOCK, TILE, noise_blocks, rows_by_class
+
+COUNTS = st.lists(st.integers(0, 3 * TILE), max_size=12) | st.lists(st.integers(0, 2 * BLOCK), max_size=4)
+
+
+def draw(stream):
+    return stream.standard_normal((TILE, 3), dtype=np.float32)
+
+
+def passes(counts):
+    """Copies of all passes, with the class's index as a fourth column."""
+    keys = [f"class {k}" for k in range(len(counts))]
+    for noise, of_class in noise_blocks(draw, keys, np.array(counts, dtype=np.int64), seed=0):
+        assert noise.shape == (BLOCK, 3)
+        yield np.column_stack([noise, of_class]).astype(np.float32)
+
+
+@given(COUNTS)
+def test_each_class_gets_the_rows_of_its_own_stream(counts):
+    found = list(rows_by_class(passes(counts), np.array(counts, dtype=np.int64), 4))
+    assert [len(rows) for rows in found] == counts
+    for k, rows in enumerate(found):
+        stream = rng.stream(0, "generate", f"class {k}")
+        alone = np.concatenate([draw(stream) for _ in range(0, max(1, counts[k]), TILE)])
+        assert rows[:, :3].tobytes() == alone[: counts[k]].tobytes()
+        assert (rows[:, 3] == k).all()
+
+
+@given(COUNTS)
+def test_a_class_begins_at_an_aligned_row_and_few_rows_are_for_nothing(counts):
+    rows = np.concatenate([*passes(counts), np.empty((0, 4), np.float32)])
+    aligned = [-(-count // ALIGNED) * ALIGNED for count in counts]
+    assert len(rows) == -(-sum(aligned) // BLOCK) * BLOCK
+    starts = np.concatenate([[0], np.cumsum(aligned)])
+    for k, (start, end) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
+        assert start % ALIGNED == 0
+        assert (rows[start:end, 3] == k).all()
