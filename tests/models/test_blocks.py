@@ -1,5 +1,7 @@
 """Passes of a fixed size: every class gets its own rows, at an aligned place, whatever its company."""
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,6 +41,6 @@ def test_a_class_begins_at_an_aligned_row_and_few_rows_are_for_nothing(counts):
     aligned = [-(-count // ALIGNED) * ALIGNED for count in counts]
     assert len(rows) == -(-sum(aligned) // BLOCK) * BLOCK
     starts = np.concatenate([[0], np.cumsum(aligned)])
-    for k, (start, end) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
+    for k, (start, end) in enumerate(pairwise(starts)):
         assert start % ALIGNED == 0
         assert (rows[start:end, 3] == k).all()
