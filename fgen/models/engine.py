@@ -146,7 +146,7 @@ def train_step(
 def time_step(model: FeatureGenerator, data: TrainingSet, config: TrainConfig) -> float:
     """Seconds of a training step, measured on a model that is then thrown away."""
     optimisers = make_optimisers(model)
-    with cpu_threads(config.threads), matrix_precision(config.precision, data.device):
+    with cpu_threads(config.threads), kept_memory(), matrix_precision(config.precision, data.device):
         train_step(model, data, optimisers, 0, 0)
         start = time.perf_counter()
         train_step(model, data, optimisers, 0, 1)
