@@ -32,13 +32,14 @@ class Plan:
     """How much is measured.
 
     Attributes:
-        steps, methods, heads, banks, memory: sizes of each part.
+        steps, methods, losses, heads, banks, memory: sizes of each part.
         rounds: of each kind of measurement; those of the parts where little varies, or much time goes, are few.
         features: in a bank.
     """
 
     steps: list[Size]
     methods: Size
+    losses: list[Size]
     heads: list[Size]
     banks: list[Size]
     memory: list[Size]
@@ -56,10 +57,11 @@ def plan(*, quick: bool, sizes: list[str] | None) -> Plan:
     if quick:
         small, once = chosen("emoji"), dict.fromkeys(("methods", "heads", "memory", "runs"), 1)
         rounds = once | {"steps": 3, "losses": 3, "banks": 3}
-        return Plan(chosen("CUB", "emoji"), small[0], small, small, small, ["toy"], rounds, features=2000)
+        return Plan(chosen("CUB", "emoji"), small[0], small, small, small, small, ["toy"], rounds, features=2000)
     return Plan(
         chosen("CUB", "AWA2", "SUN", "FLO", "emoji"),
         chosen("CUB")[0],
+        chosen("CUB", "SUN", "emoji"),
         chosen("emoji", "CUB"),
         chosen("CUB", "emoji"),
         chosen("CUB", "emoji"),
@@ -76,7 +78,7 @@ def measure(chosen: str, todo: Plan, folder: Path) -> Iterator[Comparison]:
         if "a" in chosen:
             yield from training.measure_steps(todo.steps, todo.rounds["steps"], device)
             yield from training.measure_methods(todo.methods, todo.rounds["methods"], device)
-            yield from training.measure_losses(todo.methods, todo.rounds["losses"], device)
+            yield from training.measure_losses(todo.losses, todo.rounds["losses"], device)
         if "b" in chosen:
             yield from head.measure_heads(todo.heads, todo.rounds["heads"], device)
         if "c" in chosen:

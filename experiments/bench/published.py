@@ -54,7 +54,6 @@ def all_twins(
     fake = random(batch_size, feature_dim).requires_grad_(True)
     many = random(n_classes * ROWS_PER_CLASS, feature_dim).requires_grad_(True)
     labels = torch.randint(n_classes, (batch_size,), generator=draw).to(device)
-    everyone = torch.arange(n_classes, device=device)
     souls, means = random(n_classes, 3, feature_dim), random(n_classes, feature_dim)
     embeddings = random(n_classes, embedding_dim)
     neighbours, similarities = matching.semantic_neighbours(embeddings, embeddings, N_NEIGHBOURS)
@@ -62,7 +61,7 @@ def all_twins(
 
     def lisgan() -> Tensor:
         averages = many.view(n_classes, ROWS_PER_CLASS, -1).mean(1)
-        return matching.soul_samples(averages, everyone, souls) + matching.soul_samples(fake, labels, souls)
+        return matching.to_nearest_soul(averages, souls).mean() + matching.soul_samples(fake, labels, souls)
 
     def lsrgan() -> Tensor:
         drift = matching.semantic_regularisation(fake, labels, means, neighbours, similarities, below=0.01, above=0.01)
@@ -88,19 +87,36 @@ def all_twins(
 def lisgan_loops(many: Tensor, fake: Tensor, labels: Tensor, souls: Tensor) -> Tensor:
     """Each class's mean of 20 generated rows to its nearest soul, and each generated row to its own.
 
+    As released: distances to all souls of all classes, in a loop the nearest soul of every class to every row, and of
+    these each row's own; the rows' labels written and read back class by class, into the matrix that averages them.
+
     Args:
         many: ``(S * 20, D)``, by class.
         fake: ``(B, D)``; ``labels (B,)``; ``souls (S, K, D)``.
     """
     n_classes = len(souls)
-    of_means = many.new_zeros(())
-    for c, rows in enumerate(many.split(ROWS_PER_CLASS)):  # a slice's gradient would be as large as the whole
-        of_means = of_means + ((rows.mean(0) - souls[c]) ** 2).sum(1).min()
-    of_rows = fake.new_zeros(())
+    written, mapped = labels.new_empty(len(many)), labels.new_empty(len(many))
     for c in range(n_classes):
-        for row in (labels == c).nonzero().flatten():
-            of_rows = of_rows + ((fake[row] - souls[c]) ** 2).sum(1).min()
-    return of_means / n_classes + of_rows / len(fake)
+        written[c * ROWS_PER_CLASS : (c + 1) * ROWS_PER_CLASS] = c
+    for c in range(n_classes):
+        mapped[written == c] = c
+    averaging = many.new_zeros(n_classes, len(many))
+    for c in range(n_classes):
+        members = (mapped == c).nonzero().squeeze(1)
+        averaging[c, members] = 1 / len(members)
+    of_means = _to_own_souls(averaging @ many, torch.arange(n_classes, device=many.device), souls)
+    return of_means + _to_own_souls(fake, labels, souls)
+
+
+def _to_own_souls(rows: Tensor, labels: Tensor, souls: Tensor) -> Tensor:
+    n_classes, n_souls, _ = souls.shape
+    every = souls.flatten(0, 1)
+    distances = (rows**2).sum(1, keepdim=True) + (every**2).sum(1) - 2 * rows @ every.T
+    nearest = labels.new_empty(len(rows), n_classes)
+    for c in range(n_classes):
+        own = slice(c * n_souls, (c + 1) * n_souls)
+        nearest[:, c] = distances[:, own].detach().min(1).indices + own.start
+    return distances.gather(1, nearest).gather(1, labels.unsqueeze(1)).mean()
 
 
 def lsrgan_loops(

@@ -58,20 +58,21 @@ def measure_methods(size: Size, rounds: int, device: torch.device) -> Iterator[C
         yield Comparison("methods", name, device.type, "s/step", samples, TEXTBOOK)
 
 
-def measure_losses(size: Size, rounds: int, device: torch.device) -> Iterator[Comparison]:
+def measure_losses(sizes: Sequence[Size], rounds: int, device: torch.device) -> Iterator[Comparison]:
     """Value and gradients of the terms that published code computes in loops over classes."""
-    twins = all_twins(
-        n_classes=size.n_seen,
-        feature_dim=size.feature_dim,
-        embedding_dim=size.embedding_dim,
-        hidden_dim=size.hidden_dim // 2,
-        batch_size=size.batch_size,
-        device=device,
-    )
-    for twin in twins:
-        arms = {LOOPS: _with_gradients(twin.published, twin.leaves), FGEN: _with_gradients(twin.fgen, twin.leaves)}
-        samples = alternate(arms, rounds, device=device, settings=settings(device))
-        yield Comparison("losses", twin.name, device.type, "s", samples, LOOPS)
+    for size in sizes:
+        twins = all_twins(
+            n_classes=size.n_seen,
+            feature_dim=size.feature_dim,
+            embedding_dim=size.embedding_dim,
+            hidden_dim=size.hidden_dim // 2,
+            batch_size=size.batch_size,
+            device=device,
+        )
+        for twin in twins:
+            arms = {LOOPS: _with_gradients(twin.published, twin.leaves), FGEN: _with_gradients(twin.fgen, twin.leaves)}
+            samples = alternate(arms, rounds, device=device, settings=settings(device))
+            yield Comparison("losses", f"{twin.name}, {size.name}", device.type, "s", samples, LOOPS)
 
 
 def engine_loop(name: str, size: Size, world: World, device: torch.device) -> Callable[[], None]:

@@ -81,14 +81,14 @@ class LisGAN(CLSWGAN):
     def soul_mean(self, souls: Tensor, draws: Draws) -> Tensor:
         """L_R2, unweighted: each class's generated mean to the nearest of its ``souls (S, K, D)``."""
         classes, n_rows = self.classes_of_means(draws), self.config.mean_rows
-        noise = draws.normal("soul mean noise", (len(classes) * n_rows, self.noise_dim))
-        fake = self.synthesise(noise, self.seen_embeddings[classes].repeat_interleave(n_rows, dim=0))
-        return matching.soul_samples(fake.view(len(classes), n_rows, -1).mean(dim=1), classes, souls)
+        condition = self.seen_embeddings[classes].repeat_interleave(n_rows, dim=0)
+        fake = self.synthesise(draws.normal("soul mean noise", (len(condition), self.noise_dim)), condition)
+        return matching.to_nearest_soul(fake.unflatten(0, (-1, n_rows)).mean(dim=1), souls[classes]).mean()
 
-    def classes_of_means(self, draws: Draws) -> Tensor:
+    def classes_of_means(self, draws: Draws) -> Tensor | slice:
         """The seen classes in this step's L_R2, each once."""
         n_seen, wanted = len(self.seen_embeddings), self.config.mean_classes
         if wanted is None or wanted >= n_seen:
-            return torch.arange(n_seen, device=self.device)
+            return slice(None)  # where all take part, nothing is copied
         drawn = draws.stream("soul mean classes").choice(n_seen, wanted, replace=False)
         return torch.from_numpy(drawn).to(self.device)

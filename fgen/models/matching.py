@@ -155,7 +155,7 @@ def soul_samples(fake: Tensor, labels: Tensor, souls: Tensor) -> Tensor:
         labels: ``(B,)`` in [0, S).
         souls: ``(S, K, D)``, see :func:`soul_prototypes`.
     """
-    return _to_nearest_soul(fake, souls[labels]).mean()
+    return to_nearest_soul(fake, souls[labels]).mean()
 
 
 def soul_means(fake: Tensor, labels: Tensor, souls: Tensor) -> Tensor:
@@ -171,12 +171,22 @@ def soul_means(fake: Tensor, labels: Tensor, souls: Tensor) -> Tensor:
         souls: ``(S, K, D)``.
     """
     averages = _class_averages(fake, labels, len(souls))
-    return averages.per_class @ _to_nearest_soul(averages.means, souls[averages.classes])
+    return averages.per_class @ to_nearest_soul(averages.means, souls[averages.classes])
 
 
-def _to_nearest_soul(features: Tensor, souls: Tensor) -> Tensor:
-    # (G, D) and (G, K, D) to (G,). Differences rather than products: exact, and K is small.
-    return (features.unsqueeze(1) - souls).square().sum(dim=2).min(dim=1).values
+def to_nearest_soul(features: Tensor, souls: Tensor) -> Tensor:
+    """Squared distance ``(G,)`` of each feature to the nearest of its own souls, summed over the columns.
+
+    Args:
+        features: ``(G, D)``.
+        souls: ``(G, K, D)``.
+    """
+    # Differences rather than products: exact, and K is small. Which soul is nearest carries no gradient, so that the
+    # distance to that one is all that is differentiated.
+    with torch.no_grad():
+        nearest = (features.unsqueeze(1) - souls).square().sum(dim=2).argmin(dim=1)
+    rows = torch.arange(len(souls), device=souls.device)
+    return (features - souls[rows, nearest]).square().sum(dim=1)
 
 
 def supervised_contrastive(embeddings: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
