@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from experiments.bench import textbook
 from experiments.bench.autograd import AutogradLoop
+from experiments.bench.limit import bare_step
 from experiments.bench.published import all_twins
 from experiments.bench.sizes import Size, World, random_world
 from experiments.bench.timing import Comparison, alternate
@@ -25,18 +26,20 @@ from fgen.models.sampling import TrainingSet
 
 TEXTBOOK, EQUAL, AUTO = "textbook", "fgen, equal precision", "fgen, auto"
 TEXTBOOK_AUTO = "textbook, auto"
+LIMIT, LIMIT_AUTO = "products and Adam alone, equal precision", "products and Adam alone, auto"
 LOOPS, FGEN = "published loops", "fgen"
 
 
 def measure_steps(sizes: Sequence[Size], rounds: int, device: torch.device) -> Iterator[Comparison]:
-    """f-CLSWGAN against the textbook loop at each size, both in float32, then with the precision ``auto``."""
+    """f-CLSWGAN at each size, in float32 and at ``auto``, between the textbook loop and the least a step can cost."""
     for size in sizes:
         world = random_world(size)
         loop = textbook_loop(size, world, device)
         engine = engine_loop("clswgan", size, world, device)
-        arms = {TEXTBOOK: loop, EQUAL: engine, AUTO: engine, TEXTBOOK_AUTO: loop}
+        limit = bare_step(size, device)
+        arms = {TEXTBOOK: loop, EQUAL: engine, LIMIT: limit, AUTO: engine, LIMIT_AUTO: limit, TEXTBOOK_AUTO: loop}
         if not has_bf16(device):
-            del arms[TEXTBOOK_AUTO]
+            del arms[LIMIT_AUTO], arms[TEXTBOOK_AUTO]
         samples = alternate(arms, rounds, device=device, settings=settings(device))
         facts = {"feature_dim": size.feature_dim, "embedding_dim": size.embedding_dim, "hidden_dim": size.hidden_dim}
         yield Comparison("training", size.name, device.type, "s/step", samples, TEXTBOOK, facts)
@@ -126,7 +129,9 @@ def settings(device: torch.device) -> dict[str, Callable[[], AbstractContextMana
         FGEN: partial(engine, "highest"),
         TEXTBOOK_AUTO: partial(matrix_precision, "auto", device),
         EQUAL: partial(engine, "highest"),
+        LIMIT: partial(engine, "highest"),
         AUTO: partial(engine, "auto"),
+        LIMIT_AUTO: partial(engine, "auto"),
     }
 
 
