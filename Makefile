@@ -5,19 +5,22 @@ READY := .venv/.ready
 EMOJI_READY := .venv/.emoji-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo emoji-table compare bench bench-large test check run bank reproduce fuzz emoji clean
+.PHONY: help demo emoji-table compare awa1 bench bench-large test check run bank reproduce fuzz emoji clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 demo: $(READY) ## the main job on the embedded real data, one seed, about 3 minutes: table, bank, picture
-	$(BIN)/python experiments/emoji/compare.py demo --seeds 0 --epochs 8 --out runs/demo
+	$(BIN)/python experiments/compare.py demo --seeds 0 --epochs 8 --out runs/demo
 
 emoji-table: $(READY) ## the demo's table over 5 seeds, each experiment its own epochs, with paired intervals (resumable)
-	$(BIN)/python experiments/emoji/compare.py demo --seeds 0 1 2 3 4 --out runs/emoji-table
+	$(BIN)/python experiments/compare.py demo --seeds 0 1 2 3 4 --out runs/emoji-table
 
 compare: $(READY) ## all methods and baselines on emoji, 5 seeds, under 4 hours on 2 cores (resumable): [ARGS="--seeds 0"]
-	$(BIN)/python experiments/emoji/compare.py family --seeds 0 1 2 3 4 --epochs 15 --out runs/compare $(ARGS)
+	$(BIN)/python experiments/compare.py family --seeds 0 1 2 3 4 --epochs 15 --out runs/compare $(ARGS)
+
+awa1: $(READY) ## every method on AWA1's features, narrow nets and 200 steps, about 25 minutes: make awa1 DATA=FOLDER [ARGS="--rows gazsl"]
+	$(BIN)/python experiments/compare.py awa1 --data $(DATA) --out runs/awa1 $(ARGS)
 
 bench: $(READY) ## fgen against textbook code and the machine's limits, about 10 minutes: [ARGS="--quick --only a,b"]
 	$(BIN)/python -m experiments.bench --out runs/bench $(ARGS)

@@ -1,7 +1,8 @@
-"""Tables of what a generator is worth on `emoji`, beside the baselines, under one honest protocol.
+"""Tables of what a generator is worth beside the baselines, under one honest protocol: on `emoji`, or on your AWA1.
 
-    python experiments/emoji/compare.py demo --seeds 0 --out runs/demo
-    python experiments/emoji/compare.py family --seeds 0 1 2 3 4 --out runs/compare
+    python experiments/compare.py demo --seeds 0 --out runs/demo
+    python experiments/compare.py family --seeds 0 1 2 3 4 --out runs/compare
+    python experiments/compare.py awa1 --data FOLDER --out runs/awa1
 
 Each row and seed is a run of its own, on one thread; two run at a time. What is finished in --out isn't computed again,
 and what was stopped goes on.
@@ -27,14 +28,18 @@ from tqdm import tqdm
 import fgen
 from fgen.data.emoji import emoji_card
 from fgen.errors import InputError, Interrupted
-from fgen.results import SCORES, format_score, format_table
+from fgen.experiment import load_task
+from fgen.results import format_score, format_table
 from fgen.scores.accuracy import GZSLScores
 from fgen.scores.stats import paired_interval, summarise
 
-HERE = Path(__file__).resolve().parent.parent
+HERE = Path(__file__).resolve().parent
 RIDGE = "fgen2026_ridge_emoji"
 OURS = "fgen2026_priorgan_emoji"
+AWA1_BASE = "fgen2026_clswgan-matching_awa1_zsl"
 SAME_HEAD = 'classifier={name="cosine",scaling="sqrt",whitening=1.0}'
+
+OUTSIDE = "T1 outside ImageNet"
 
 Rows = dict[str, tuple[str, list[str]]]
 
@@ -68,8 +73,19 @@ FAMILY: Rows = {
     "fgen's recipe": (OURS, []),
     "its prior alone": (OURS, ["model.truncation=0", "model.epochs=1"]),
 }
-TABLES = {"demo": DEMO, "family": FAMILY}
-REFERENCE = {"demo": "ridge, calibrated", "family": None}
+#: Every method in the same narrow nets for the same few steps, each with class-mean matching, and fgen's recipe.
+AWA1_NETS = 'hidden_dim=512,noise_dim=32,lr=0.0005,feature_scaling="standard",output="linear",class_mean_weight=100.0'
+#: CADA-VAE's steps are a tenth of the others' work, and its terms are faded in over epochs.
+AWA1_STEPS = {
+    **dict.fromkeys((name for name in fgen.MODELS if name != "priorgan"), "steps=200"),
+    "cadavae": "steps=2000,cross_start=0,cross_end=3,alignment_start=0,alignment_end=2,divergence_end=9",
+}
+AWA1: Rows = {
+    **{name: (AWA1_BASE, [f'model={{name="{name}"}}']) for name in ("ridge", "eszsl", "sae")},
+    **{name: (AWA1_BASE, [f'model={{name="{name}",{AWA1_NETS},{steps}}}']) for name, steps in AWA1_STEPS.items()},
+    "priorgan, fgen's recipe": ("fgen2026_priorgan_awa1_zsl", []),
+}
+TABLES = {"demo": DEMO, "family": FAMILY, "awa1": AWA1}
 
 
 def main() -> int:
@@ -77,29 +93,35 @@ def main() -> int:
     parser.add_argument("table", choices=TABLES)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="folder with the data set's .mat files, where it isn't emoji")
     parser.add_argument("--epochs", type=int, help="the same number for all generators (default: each one's own)")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each")
     parser.add_argument("--rows", nargs="+", help="only these rows")
     arguments = parser.parse_args()
-    rows = {label: row for label, row in TABLES[arguments.table].items() if label in (arguments.rows or [label])}
+    if (arguments.table == "awa1") != (arguments.data is not None):
+        parser.error("--data belongs to the table awa1, which needs it")
+    place = [] if arguments.data is None else [f'dataset.path="{arguments.data}"']
+    table = TABLES[arguments.table].items()
+    rows = {label: (name, [*own, *place]) for label, (name, own) in table if label in (arguments.rows or [label])}
     started = time.monotonic()
     try:
+        dataset = load_task(configure(*next(iter(rows.values()))))
         results = run_all(rows, arguments)
     except (InputError, Interrupted, KeyboardInterrupt) as error:
         print(f"compare: {error or 'stopped'}. The same command goes on.", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 130
-    reference = REFERENCE[arguments.table] or best_baseline(rows, results)
-    found = facts(results, reference)
-    text = report(found, reference, arguments)
+    reference = best_baseline(rows, results)
+    found = facts(results, reference, outside=dataset.name == "emoji")
+    text = report(dataset, found, reference, arguments)
     print(f"\n{text}\n")
     (arguments.out / "table.txt").write_text(text + "\n", encoding="utf-8")
     (arguments.out / "table.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    drawn = "fgen's recipe" if "fgen's recipe" in rows else next(iter(rows))
+    drawn = next((label for label in rows if "fgen's recipe" in label), next(iter(rows)))
     print(f"run folders: {arguments.out}/, each with its feature bank in seeds/*/bank.h5")
     if (
         bank := folder(arguments.out, drawn, arguments.seeds[0]) / "seeds" / str(arguments.seeds[0]) / "bank.h5"
     ).exists():
-        print(f"picture: {draw(bank, arguments.out / 'features.png')}")
+        print(f"picture: {draw(dataset, bank, arguments.out / 'features.png')}")
     print(f"{time.monotonic() - started:.0f} s")
     return 0
 
@@ -137,8 +159,7 @@ def run_one(experiment: str, overrides: list[str], seed: int, epochs: int | None
     """One seed of one row, in a process of its own; its scores, and what its result says of time and choice."""
     logging.getLogger("fgen").setLevel(logging.WARNING)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    path = HERE / f"{experiment}.toml"
-    config = fgen.ExperimentConfig.from_file(path, [*overrides, f"protocol.seeds=[{seed}]", "train.threads=1"])
+    config = configure(experiment, [*overrides, f"protocol.seeds=[{seed}]", "train.threads=1"])
     if epochs is not None and config.model.name in fgen.MODELS and config.model.epochs > 1:
         config = replace(config, model=replace(config.model, epochs=epochs))
     threads(1)
@@ -147,6 +168,11 @@ def run_one(experiment: str, overrides: list[str], seed: int, epochs: int | None
         key: result.description[key] for key in ("choice", "timing", "transductive", "unseen_embeddings_in_training")
     }
     return result.outcomes[0].scores, kept
+
+
+def configure(experiment: str, overrides: list[str]) -> fgen.ExperimentConfig:
+    """The committed experiment of this name, overridden."""
+    return fgen.ExperimentConfig.from_file(HERE / f"{experiment}.toml", overrides)
 
 
 def threads(number: int) -> None:
@@ -158,7 +184,7 @@ def threads(number: int) -> None:
 
 def best_baseline(rows: Rows, results: dict[str, list[tuple[GZSLScores, dict]]]) -> str:
     """The baseline with the best mean H, which every generator is held against."""
-    baselines = [label for label, (experiment, _) in rows.items() if experiment == RIDGE] or list(rows)
+    baselines = [label for label, row in rows.items() if configure(*row).model.name in fgen.BASELINES] or list(rows)
     return max(baselines, key=lambda label: np.mean([scores.H for scores, _ in results[label]]))
 
 
@@ -173,12 +199,17 @@ def unfamiliar(per_seed: list[GZSLScores]) -> Iterator[GZSLScores]:
         yield replace(narrowed, **means)
 
 
-def facts(results: dict[str, list[tuple[GZSLScores, dict]]], reference: str) -> dict:
+def facts(results: dict[str, list[tuple[GZSLScores, dict]]], reference: str, *, outside: bool) -> dict:
+    """What the table says of each row.
+
+    Args:
+        outside: also T1 on the unseen classes outside ImageNet's labels, which emoji knows.
+    """
     scores = {label: [one for one, _ in found] for label, found in results.items()}
     return {
         label: {
-            "scores": summarise(scores[label]),
-            "outside ImageNet's labels": summarise(list(unfamiliar(scores[label])))["T1"],
+            "scores": summarise(scores[label])
+            | ({OUTSIDE: summarise(list(unfamiliar(scores[label])))["T1"]} if outside else {}),
             "minus reference": {name: paired_interval(scores[label], scores[reference], name) for name in ("T1", "H")},
             "seconds": float(np.median([sum(next(iter(kept["timing"].values())).values()) for _, kept in found])),
             "per_seed": [kept for _, kept in found],
@@ -187,14 +218,13 @@ def facts(results: dict[str, list[tuple[GZSLScores, dict]]], reference: str) -> 
     }
 
 
-def report(found: dict, reference: str, arguments: argparse.Namespace) -> str:
-    dataset = fgen.load_dataset("emoji")
-    header = ["percent, mean [95 % interval]", *SCORES, "T1 outside ImageNet", "T1 gap", "H gap", "seconds"]
+def report(dataset: fgen.ZSLDataset, found: dict, reference: str, arguments: argparse.Namespace) -> str:
+    """The table, and what its columns mean."""
+    names = list(found[reference]["scores"])
     rows = [
         [
             label,
-            *(format_score(row["scores"][name]) for name in SCORES),
-            format_score(row["outside ImageNet's labels"]),
+            *(format_score(row["scores"][name]) for name in names),
             *("" if label == reference else format_gap(row["minus reference"][name]) for name in ("T1", "H")),
             f"{row['seconds']:.0f}",
         ]
@@ -203,9 +233,9 @@ def report(found: dict, reference: str, arguments: argparse.Namespace) -> str:
     budget = "each its own epochs" if arguments.epochs is None else f"{arguments.epochs} epochs for every generator"
     return "\n".join(
         [
-            f"emoji: {len(dataset.seen)} seen and {len(dataset.unseen)} unseen classes, honest protocol, seeds "
-            f"{', '.join(map(str, arguments.seeds))}; chance T1 {100 / len(dataset.unseen):.1f}; {budget}",
-            format_table(header, rows),
+            f"{dataset.name}: {len(dataset.seen)} seen and {len(dataset.unseen)} unseen classes, honest protocol, "
+            f"seeds {', '.join(map(str, arguments.seeds))}; chance T1 {100 / len(dataset.unseen):.1f}; {budget}",
+            format_table(["percent, mean [95 % interval]", *names, "T1 gap", "H gap", "seconds"], rows),
             f"gaps: minus {reference!r}, paired over classes and seeds; seconds: of one seed on one thread, selection, "
             "final training, bank, heads and test",
         ]
@@ -216,10 +246,9 @@ def format_gap(gap: dict) -> str:
     return f"{100 * gap['difference']:+.1f} [{100 * gap['low']:+.1f}, {100 * gap['high']:+.1f}]"
 
 
-def draw(bank_path: Path, path: Path, n_classes: int = 8) -> Path:
+def draw(dataset: fgen.ZSLDataset, bank_path: Path, path: Path, n_classes: int = 8) -> Path:
     from fgen.scores.plots import plot_features
 
-    dataset = fgen.load_dataset("emoji")
     classes = dataset.unseen[:: max(1, len(dataset.unseen) // n_classes)][:n_classes]
     rows = dataset.splits["test_unseen"]
     rows = rows[np.isin(dataset.labels[rows], classes)]
@@ -232,7 +261,7 @@ def draw(bank_path: Path, path: Path, n_classes: int = 8) -> Path:
         synthetic,
         labels,
         dataset.class_names,
-        title="Unseen classes: real drawings and features generated from words alone",
+        title="Unseen classes: real features and those generated from descriptions alone",
     )
     return path
 
