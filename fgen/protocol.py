@@ -69,9 +69,33 @@ def load_or_train_heads(
     with FeatureBank.open(room.bank) as bank:
         synthetic, labels = bank.to_numpy()
         space = bank.space
-    heads = train_heads(config.classifier, dataset, synthetic, labels, seed=seed, represent=represent, space=space)
+    heads = new_heads(config, dataset, synthetic, labels, seed, represent, space)
     heads.save(room.head, room.head_zsl)
     return heads
+
+
+def new_heads(
+    config: ExperimentConfig,
+    task: ZSLDataset,
+    synthetic: np.ndarray,
+    labels: np.ndarray,
+    seed: int,
+    represent: Represent | None,
+    space: str,
+    with_zsl: bool = True,
+) -> Heads:
+    """The experiment's heads, trained on the task and a bank, and on pseudo-labelled rows where its method has them."""
+    return train_heads(
+        config.classifier,
+        task,
+        synthetic,
+        labels,
+        seed=seed,
+        represent=represent,
+        space=space,
+        with_zsl=with_zsl,
+        pseudo_share=config.model.pseudo_labelled_share,
+    )
 
 
 def choose_epochs(
@@ -97,8 +121,8 @@ def choose_epochs(
             return {}
         own, represent = model.bank_space != "raw", representation(model)
         bank = model.generate(task.unseen, config.bank.n_per_class, seed=seed, represented=own)
-        zsl, space = config.protocol.setting == "zsl", model.bank_space
-        heads = train_heads(config.classifier, task, *bank, seed=seed, represent=represent, space=space, with_zsl=zsl)
+        zsl = config.protocol.setting == "zsl"
+        heads = new_heads(config, task, *bank, seed, represent, model.bank_space, with_zsl=zsl)
         scores, _ = score_heads(heads, task, represent=represent)
         return validation_scores(config, scores)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fgen.classifiers.cosine import CosineClassifier
+from fgen.classifiers.pseudo_labels import surest_rows
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.classifiers.storage import StoredHead
 from fgen.data.dataset import ZSLDataset
@@ -90,6 +91,7 @@ def train_heads(
     represent: Represent | None = None,
     space: str = "raw",
     with_zsl: bool = True,
+    pseudo_share: float = 0.0,
 ) -> Heads:
     """Train on the task's real seen rows and synthetic rows (Xian et al. 2018, section 3.2).
 
@@ -100,6 +102,8 @@ def train_heads(
         represent: the method's map from raw features to the space of its heads.
         space: where ``synthetic`` lives; raw, or already where the heads do.
         with_zsl: also train the head over the unseen classes.
+        pseudo_share: the transductive setting's second stage (LisGAN): that share of the unlabelled rows of unseen
+            classes, those that a first head over all classes is surest of, joins the training of both heads.
     """
     if getattr(config, "batch_size", 0) is None and len(synthetic_labels):
         config = replace(config, batch_size=int(np.bincount(synthetic_labels).max()))
@@ -112,8 +116,16 @@ def train_heads(
     known = {"seed": seed, "scaling_rows": real, "seen": task.seen}
     everything = StackedRows([real, synthetic])
     gzsl = config.build().fit(everything, labels, classes=candidates, **known)
+    if pseudo_share:
+        unlabelled: Any = SelectedRows(task.features, task.splits["test_unseen"])
+        if represent is not None:
+            unlabelled = represent(unlabelled[:])
+        chosen, guesses = surest_rows(gzsl, unlabelled, np.intersect1d(task.unseen, candidates), pseudo_share)
+        everything = StackedRows([real, synthetic, SelectedRows(unlabelled, chosen)])
+        labels = np.concatenate([labels, guesses])
+        gzsl = config.build().fit(everything, labels, classes=candidates, **known)
     zsl = None
-    of_unseen = np.flatnonzero(np.isin(labels, task.unseen))  # synthetic rows, and shots
+    of_unseen = np.flatnonzero(np.isin(labels, task.unseen))  # synthetic rows, shots, and pseudo-labelled rows
     # A whitened head of the unseen classes alone would lack the real rows that show the spread.
     own = with_zsl and getattr(config, "whitening", None) is None
     if own and len(np.unique(labels[of_unseen])) > 1:

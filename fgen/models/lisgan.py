@@ -27,6 +27,8 @@ class LisGANConfig(CLSWGANConfig):
         mean_rows: features generated for each class's mean in L_R2.
         mean_classes: seen classes drawn for L_R2 in each step; None takes all, as the released code does, which on
             SUN means 12,900 features beside a batch of 64. Fewer estimate the same mean over classes.
+        transductive: the paper's second stage (section 3.4): a run's heads also train on unlabelled rows.
+        pseudo_share: how many of these, those that a first head is surest of (``ratio`` of the released code).
     """
 
     name: ClassVar[str] = "lisgan"
@@ -37,6 +39,8 @@ class LisGANConfig(CLSWGANConfig):
     soul_mean_weight: float = 1e-2
     mean_rows: int = 20
     mean_classes: int | None = None
+    transductive: bool = False
+    pseudo_share: float = 0.6
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,6 +48,23 @@ class LisGANConfig(CLSWGANConfig):
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise InputError(f"{key} is {value}", "a whole number of at least 1")
+        if not 0 < self.pseudo_share <= 1:
+            raise InputError(f"pseudo_share is {self.pseudo_share}", "a number above 0, at most 1")
+
+    @property
+    def is_transductive(self) -> bool:
+        """As the config says."""
+        return self.transductive
+
+    @property
+    def pseudo_labelled_share(self) -> float:
+        """``pseudo_share`` in the transductive setting."""
+        return self.pseudo_share if self.transductive else 0.0
+
+    @property
+    def uses_unseen_embeddings(self) -> bool:
+        """Never in training the generator, whose unlabelled rows are for the heads."""
+        return False
 
     def build(self, embedding: EmbeddingConfig | None = None) -> LisGAN:
         """An untrained LisGAN."""
@@ -58,10 +79,10 @@ class LisGAN(CLSWGAN):
     that of each class's generated mean. For L_R2 alone the released code generates 20 features of every seen class
     in each generator step, and so does this.
 
-    Only the generator is here. The paper's second stage, which pseudo-labels the test images of unseen classes that a
-    first classifier is surest of and trains the classifier on them too, is transductive and never reaches the
-    generator: it belongs to a head that sees unlabelled rows, and is left out. The paper's numbers come from both
-    stages, ours from the first.
+    Only the generator is here, and it never sees an unlabelled row. The paper's second stage trains the classifier on
+    unlabelled features too, under the classes that a first classifier gives them (section 3.4); the paper's numbers
+    come from both stages. Since these rows are test rows, it is transductive, off by default, and part of a run's
+    heads: :func:`fgen.classifiers.heads.train_heads`.
     """
 
     config: LisGANConfig

@@ -82,6 +82,11 @@ class ModelConfig:
         return False
 
     @property
+    def pseudo_labelled_share(self) -> float:
+        """Share of the unlabelled features that the final heads train on with their own guesses; transductive alone."""
+        return 0.0
+
+    @property
     def uses_unseen_embeddings(self) -> bool:
         """Whether training looks at the embeddings of classes without a row."""
         return self.is_transductive

@@ -1,9 +1,12 @@
 """LisGAN: its second soul term has features of its own, of every seen class or of some."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+import fgen
 from fgen.errors import InputError
 from fgen.models import make_model
 from fgen.models.sampling import Draws
@@ -77,3 +80,21 @@ def test_without_the_soul_terms_it_is_f_clswgan(world):
 def test_impossible_counts_are_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         make_model("lisgan", **wrong)
+
+
+def test_the_transductive_stage_changes_heads_alone_and_is_told(tmp_path):
+    toy = Path(__file__).parents[2] / "experiments" / "fgen2026_clswgan_toy.toml"
+    results = {}
+    for transductive in ("false", "true"):
+        model = f'model={{name="lisgan",epochs=2,hidden_dim=16,cls_epochs=2,transductive={transductive}}}'
+        config = fgen.ExperimentConfig.from_file(toy, [model, "protocol.seeds=[0]"])
+        results[transductive] = fgen.run(config, out=tmp_path / transductive)
+    plain, told = results["false"], results["true"]
+    assert (plain.description["transductive"], told.description["transductive"]) == (False, True)
+    assert not told.description["unseen_embeddings_in_training"]
+    weights = [next((tmp_path / kind).rglob("model/*.safetensors")).read_bytes() for kind in results]
+    banks = [fgen.FeatureBank.open(next((tmp_path / kind).rglob("bank.h5"))).to_numpy()[0] for kind in results]
+    if plain.outcomes[0].choice["epochs"] == told.outcomes[0].choice["epochs"]:
+        assert weights[0] == weights[1]
+        assert np.array_equal(*banks)
+    assert plain.outcomes[0].scores.T1 != told.outcomes[0].scores.T1
