@@ -122,43 +122,31 @@ def generate_from_run(
     if seed not in config.protocol.seeds:
         raise InputError(f"{run} has no model of seed {seed}", f"one of {list(config.protocol.seeds)}")
     model = load_model(directory.seed(seed).model)
-    settings: dict[str, Any] = {"n_per_class": n_per_class, "seed": seed, "run": config.to_mapping()}
     if embeddings is not None:
         if real:
             raise InputError("--real and --embeddings were both given", "one of them: new classes have no real rows")
         names, matrix = read_embeddings_csv(embeddings, width=model.class_embeddings.shape[1])
-        counts, seen = np.full(len(names), n_per_class), np.zeros(len(names), dtype=bool)
-        write_bank(
-            out,
-            model,
-            class_embeddings=matrix,
-            class_names=names,
-            counts=counts,
-            seen=seen,
-            seed=seed,
-            config=settings,
-            overwrite=overwrite,
-            progress=progress,
-        )
-        return
-    given = config.dataset
-    dataset = load_dataset(given.source, given.embedding, seed=given.split_seed)
-    dataset = dataset.with_shots(given.shots, given.shot_classes, seed=given.split_seed)
-    chosen = choose_classes(classes, dataset)
-    write_bank(
-        out,
-        model,
-        class_embeddings=dataset.class_embeddings,
-        class_names=dataset.class_names,
-        counts=np.where(np.isin(np.arange(dataset.n_classes), chosen), n_per_class, 0),
-        seen=np.isin(np.arange(dataset.n_classes), dataset.seen),
-        seed=seed,
-        config=settings,
-        data_sha256=dataset.fingerprint,
-        real=dataset if real else None,
-        overwrite=overwrite,
-        progress=progress,
-    )
+        bank: dict[str, Any] = {
+            "class_embeddings": matrix,
+            "class_names": names,
+            "counts": np.full(len(names), n_per_class),
+            "seen": np.zeros(len(names), dtype=bool),
+        }
+    else:
+        given = config.dataset
+        dataset = load_dataset(given.source, given.embedding, seed=given.split_seed)
+        dataset = dataset.with_shots(given.shots, given.shot_classes, seed=given.split_seed)
+        everyone = np.arange(dataset.n_classes)
+        bank = {
+            "class_embeddings": dataset.class_embeddings,
+            "class_names": dataset.class_names,
+            "counts": np.where(np.isin(everyone, choose_classes(classes, dataset)), n_per_class, 0),
+            "seen": np.isin(everyone, dataset.seen),
+            "data_sha256": dataset.fingerprint,
+            "real": dataset if real else None,
+        }
+    settings = {"n_per_class": n_per_class, "seed": seed, "run": config.to_mapping()}
+    write_bank(out, model, **bank, seed=seed, config=settings, overwrite=overwrite, progress=progress)
 
 
 def choose_classes(classes: str, dataset: ZSLDataset) -> np.ndarray:

@@ -27,7 +27,8 @@ import fgen
 from fgen.data.rows import SelectedRows
 from fgen.data.scaling import FeatureScaler
 from fgen.models import sampling
-from fgen.models.engine import kept_memory, make_optimisers, matrix_precision, train_step, training_bytes
+from fgen.models.base import FeatureGenerator
+from fgen.models.engine import make_optimisers, step_settings, train_step, training_bytes
 
 DIM, CLASSES, WIDTH = 2048, 200, 312
 BLOCK_ROWS = 4096
@@ -75,24 +76,13 @@ def measure(path: Path, n_rows: int, options: argparse.Namespace) -> dict[str, o
     large = model.begin(features, data.labels[rows], data.class_embeddings, device="cpu")
     optimisers = make_optimisers(model)
     drop_pages(path, data.features)
-    with Peak() as training, kept_memory(), matrix_precision("auto", large.device):
+    with Peak() as training, step_settings("auto", large.device):
         for step in range(options.steps):
             train_step(model, large, optimisers, 1, step)
     networks = training_bytes(model)
     small = in_memory_set(options, data.class_embeddings)
-    turns: dict[str, list[float]] = {"on_disk": [], "in_memory": []}
-    cpu: dict[str, list[float]] = {"on_disk": [], "in_memory": []}
-    disk: dict[str, list[float]] = {"on_disk": [], "in_memory": []}
-    for turn in range(options.turns):
-        for name, part in (("on_disk", large), ("in_memory", small)):
-            start, cpu_start, disk_start = time.perf_counter(), time.process_time(), disk_bytes()
-            with kept_memory(), matrix_precision("auto", part.device):
-                for step in range(options.steps):
-                    train_step(model, part, optimisers, 0, turn * options.steps + step)
-            turns[name].append((time.perf_counter() - start) / options.steps)
-            cpu[name].append((time.process_time() - cpu_start) / options.steps)
-            disk[name].append((disk_bytes() - disk_start) / options.steps)
-    ratios = [a / b for a, b in zip(turns["in_memory"], turns["on_disk"], strict=True)]
+    spent = take_turns(model, {"on_disk": large, "in_memory": small}, options)
+    ratios = [a / b for a, b in zip(spent["seconds"]["in_memory"], spent["seconds"]["on_disk"], strict=True)]
     return {
         "gigabytes": round(n_rows * DIM * 4 / 1e9, 2),
         "rows": n_rows,
@@ -104,9 +94,10 @@ def measure(path: Path, n_rows: int, options: argparse.Namespace) -> dict[str, o
         "threads": options.threads,
         "held_in_memory": large._rows.in_memory,
         "seconds": seconds,
-        "seconds_per_step": {name: round(statistics.median(values), 4) for name, values in turns.items()},
-        "cpu_seconds_per_step": {name: round(statistics.median(values), 4) for name, values in cpu.items()},
-        "disk_mb_per_step": {name: round(statistics.median(values) / 1e6, 2) for name, values in disk.items()},
+        **{
+            f"{key}_per_step": {name: round(statistics.median(values), 4) for name, values in of_parts.items()}
+            for key, of_parts in spent.items()
+        },
         "speed_ratio": {
             "median": round(statistics.median(ratios), 3),
             "lowest": round(min(ratios), 3),
@@ -119,6 +110,24 @@ def measure(path: Path, n_rows: int, options: argparse.Namespace) -> dict[str, o
             "beyond_networks_while_training": round((training.bytes - before - networks) / 1e6, 1),
         },
     }
+
+
+def take_turns(
+    model: FeatureGenerator, parts: dict[str, sampling.TrainingSet], options: argparse.Namespace
+) -> dict[str, dict[str, list[float]]]:
+    """What a step takes of the clock, the processor and the disk, for each part in turn."""
+    optimisers = make_optimisers(model)
+    spent = {key: {name: [] for name in parts} for key in ("seconds", "cpu_seconds", "disk_mb")}
+    with step_settings("auto", model.device):
+        for turn in range(options.turns):
+            for name, part in parts.items():
+                before = time.perf_counter(), time.process_time(), disk_bytes() / 1e6
+                for step in range(options.steps):
+                    train_step(model, part, optimisers, 0, turn * options.steps + step)
+                after = time.perf_counter(), time.process_time(), disk_bytes() / 1e6
+                for of_parts, start, end in zip(spent.values(), before, after, strict=True):
+                    of_parts[name].append((end - start) / options.steps)
+    return spent
 
 
 def write(path: Path, n_rows: int) -> None:
@@ -143,7 +152,7 @@ def write(path: Path, n_rows: int) -> None:
         file["splits/test_unseen"] = np.flatnonzero(unseen)
 
 
-def build(options: argparse.Namespace):
+def build(options: argparse.Namespace) -> FeatureGenerator:
     """An untrained f-CLSWGAN with the paper's batches."""
     return fgen.make_model("clswgan", hidden_dim=options.hidden_dim, batch_size=64, noise_dim=WIDTH)
 

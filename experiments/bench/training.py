@@ -6,7 +6,7 @@ A step is five critic updates and one of the generator, at batch 64.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from functools import partial
 
 import numpy as np
@@ -21,7 +21,7 @@ from experiments.bench.sizes import Size, World, random_world
 from experiments.bench.timing import Comparison, alternate
 from fgen.models import MODELS, make_model
 from fgen.models.base import FeatureGenerator
-from fgen.models.engine import has_bf16, kept_memory, make_optimisers, matrix_precision, train_step
+from fgen.models.engine import has_bf16, make_optimisers, matrix_precision, step_settings, train_step
 from fgen.models.sampling import TrainingSet
 
 TEXTBOOK, EQUAL, AUTO = "textbook", "fgen, equal precision", "fgen, auto"
@@ -117,21 +117,17 @@ def textbook_loop(size: Size, world: World, device: torch.device) -> Callable[[]
 
 def settings(device: torch.device) -> dict[str, Callable[[], AbstractContextManager[None]]]:
     """What each arm runs under: fgen's as :func:`fgen.models.engine.train` sets it up, the textbook's as torch is."""
-
-    @contextmanager
-    def engine(precision: str) -> Iterator[None]:
-        with kept_memory(), matrix_precision(precision, device):
-            yield
-
+    exact = partial(step_settings, "highest", device)
+    auto = partial(step_settings, "auto", device)
     return {
         TEXTBOOK: partial(matrix_precision, "highest", device),
         LOOPS: partial(matrix_precision, "highest", device),
-        FGEN: partial(engine, "highest"),
+        FGEN: exact,
         TEXTBOOK_AUTO: partial(matrix_precision, "auto", device),
-        EQUAL: partial(engine, "highest"),
-        LIMIT: partial(engine, "highest"),
-        AUTO: partial(engine, "auto"),
-        LIMIT_AUTO: partial(engine, "auto"),
+        EQUAL: exact,
+        LIMIT: exact,
+        AUTO: auto,
+        LIMIT_AUTO: auto,
     }
 
 

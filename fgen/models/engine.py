@@ -146,7 +146,7 @@ def train_step(
 def time_step(model: FeatureGenerator, data: TrainingSet, config: TrainConfig) -> float:
     """Seconds of a training step, measured on a model that is then thrown away."""
     optimisers = make_optimisers(model)
-    with cpu_threads(config.threads), kept_memory(), matrix_precision(config.precision, data.device):
+    with cpu_threads(config.threads), step_settings(config.precision, data.device):
         train_step(model, data, optimisers, 0, 0)
         start = time.perf_counter()
         train_step(model, data, optimisers, 0, 1)
@@ -232,6 +232,13 @@ def matrix_precision(precision: str, device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def step_settings(precision: str, device: torch.device) -> Iterator[None]:
+    """What :func:`train` has its steps run under, for those who run steps by themselves."""
+    with kept_memory(), matrix_precision(precision, device):
+        yield
 
 
 def has_bf16(device: torch.device) -> bool:
