@@ -24,7 +24,8 @@ from fgen.generation import write_bank
 from fgen.models.base import FeatureGenerator
 from fgen.models.storage import load_model
 from fgen.results import Clock, SeedOutcome, SeedRoom, write_metrics, write_predictions
-from fgen.scores.accuracy import GZSLScores, best_gamma
+from fgen.scores.accuracy import GZSLScores
+from fgen.scores.calibration import best_gamma
 from fgen.settings import ExperimentConfig
 
 

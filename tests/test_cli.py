@@ -13,7 +13,7 @@ from fgen.data.bank import FeatureBank
 from fgen.data.files import load_dataset, save_dataset
 from fgen.data.toy import toy_world
 from fgen.models.storage import load_model
-from fgen.scores.accuracy import harmonic_mean
+from fgen.scores.calibration import harmonic_mean
 
 CONFIG = """
 [dataset]

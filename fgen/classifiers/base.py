@@ -9,7 +9,7 @@ import numpy as np
 from fgen.data.dataset import Features
 from fgen.data.scaling import FeatureScaler, as_rows
 from fgen.errors import InputError
-from fgen.scores.accuracy import predict_classes
+from fgen.scores.calibration import predict_classes
 
 #: The score of a class that is no candidate: below any log-probability a row can have, yet finite, so that margins
 #: between scores (calibrated stacking, AUSUC) are numbers where -inf - -inf would be NaN.

@@ -18,7 +18,8 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.disk import reading
 from fgen.data.rows import SelectedRows, StackedRows
 from fgen.errors import InputError
-from fgen.scores.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_class_accuracy, predict_classes
+from fgen.scores.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_class_accuracy
+from fgen.scores.calibration import predict_classes
 
 Represent = Callable[[np.ndarray], np.ndarray]
 

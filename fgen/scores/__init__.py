@@ -1,17 +1,7 @@
 """How good the result is: accuracies, intervals, fidelity of features, pictures."""
 
-from fgen.scores.accuracy import (
-    Curve,
-    GZSLScores,
-    ausuc,
-    best_gamma,
-    calibration_curve,
-    gzsl_scores,
-    harmonic_mean,
-    mean_accuracy,
-    per_class_accuracy,
-    predict_classes,
-)
+from fgen.scores.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_class_accuracy
+from fgen.scores.calibration import Curve, ausuc, best_gamma, calibration_curve, harmonic_mean, predict_classes
 from fgen.scores.fidelity import Closeness, Comparison, Fidelity, compare_features, frechet_distance, neighbour_scores
 from fgen.scores.plots import plot_calibration, plot_features, plot_training
 from fgen.scores.stats import paired_interval, summarise

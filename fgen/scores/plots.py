@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fgen.errors import InputError, require
-from fgen.scores.accuracy import Curve, best_gamma
+from fgen.scores.calibration import Curve, best_gamma
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

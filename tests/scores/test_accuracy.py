@@ -9,16 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgen.errors import InputError
-from fgen.scores.accuracy import (
-    ausuc,
-    best_gamma,
-    calibration_curve,
-    gzsl_scores,
-    harmonic_mean,
-    mean_accuracy,
-    per_class_accuracy,
-    predict_classes,
-)
+from fgen.scores.accuracy import gzsl_scores, mean_accuracy, per_class_accuracy
+from fgen.scores.calibration import ausuc, best_gamma, calibration_curve, harmonic_mean, predict_classes
 
 SEEN, UNSEEN = [0, 2, 5], [1, 3]
 N_CLASSES = 6  # class 4 is in neither group

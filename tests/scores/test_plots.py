@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fgen.errors import InputError, MissingExtra
-from fgen.scores.accuracy import calibration_curve
+from fgen.scores.calibration import calibration_curve
 from fgen.scores.plots import _principal_plane, plot_calibration, plot_features, plot_training
 
 pytest.importorskip("matplotlib")

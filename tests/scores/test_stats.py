@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fgen.errors import InputError
-from fgen.scores.accuracy import GZSLScores, gzsl_scores, harmonic_mean
+from fgen.scores.accuracy import GZSLScores, gzsl_scores
+from fgen.scores.calibration import harmonic_mean
 from fgen.scores.stats import _draw, _resample, paired_interval, summarise
 
 

@@ -1,0 +1,168 @@
+"""Calibrated stacking: seen and unseen accuracy for every gamma taken from the seen classes' scores.
+
+Chao, Changpinyo, Gong, Sha, "An Empirical Study and Analysis of Generalized Zero-Shot Learning for Object Recognition
+in the Wild", ECCV 2016.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fgen.errors import InputError
+from fgen.scores.inputs import checked_groups, checked_labels
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Seen and unseen accuracy for every calibration ``gamma`` (Chao et al. 2016, "calibrated stacking").
+
+    Attributes:
+        breakpoints: ``(K,)`` ascending; the only values of gamma at which an accuracy changes.
+        seen, unseen: ``(K + 1,)`` mean accuracies; point j holds for ``breakpoints[j-1] < gamma <= breakpoints[j]``,
+            so the first point is gamma -> -inf and the last gamma -> +inf.
+    """
+
+    breakpoints: np.ndarray
+    seen: np.ndarray
+    unseen: np.ndarray
+
+    @property
+    def H(self) -> np.ndarray:
+        """``(K + 1,)`` harmonic mean of both accuracies."""
+        return harmonic_mean(self.unseen, self.seen)
+
+    def at(self, gamma: float) -> tuple[float, float]:
+        """(seen accuracy, unseen accuracy) at one gamma."""
+        point = np.searchsorted(self.breakpoints, gamma, side="left")
+        return float(self.seen[point]), float(self.unseen[point])
+
+
+def harmonic_mean(u: Any, s: Any) -> Any:
+    """2us / (u + s), 0 where both are 0; for numbers or arrays."""
+    u, s = np.asarray(u, dtype=np.float64), np.asarray(s, dtype=np.float64)
+    total = u + s
+    h = 2 * u * s / np.where(total == 0, 1.0, total)
+    return h if h.ndim else float(h)
+
+
+def predict_classes(scores: Any, *, seen: Any, unseen: Any, gamma: float = 0.0) -> np.ndarray:
+    """``(N,)`` class ids by the rule of :func:`fgen.scores.accuracy.gzsl_scores`, from ``(N, C)`` scores."""
+    seen, unseen = checked_groups(seen, unseen)
+    scores = np.asarray(scores)
+    best_seen, best_unseen, margin = best_of_each_group(scores, len(scores), seen, unseen)
+    if np.isnan(gamma):
+        raise InputError("gamma is NaN", "a number")
+    return np.where(margin >= gamma, best_seen, best_unseen)
+
+
+def calibration_curve(labels: Any, scores: Any, seen: Any, unseen: Any) -> Curve:
+    """Seen and unseen accuracy for every gamma, exactly, in O(N log N) after the maxima.
+
+    Args and errors as in :func:`fgen.scores.accuracy.gzsl_scores`, which predicts by the same rule: seen where
+    ``best seen score - best unseen score >= gamma``.
+    """
+    labels, seen, unseen = checked_labels(labels, seen, unseen)
+    return curve_of(labels, seen, unseen, *best_of_each_group(np.asarray(scores), len(labels), seen, unseen))
+
+
+def ausuc(curve: Curve) -> float:
+    """Area under the seen-unseen accuracy curve in [0, 1], by trapezoids (Chao et al. 2016).
+
+    Rows that switch at the same gamma make a diagonal piece, any other row a step. NaN where seen or unseen
+    classes have no rows at all.
+    """
+    if np.isnan(curve.H).any():
+        return float("nan")
+    return float((np.diff(curve.unseen) * (curve.seen[1:] + curve.seen[:-1])).sum() / 2)
+
+
+def best_gamma(curve: Curve | None, tolerance: float = 0.0) -> tuple[float, float]:
+    """The gamma with the highest H, and that H.
+
+    Args:
+        curve: of the rows that the choice is made on.
+        tolerance: with 0.05, the middle of all gammas whose H is within 5 % of the highest. The curve of a few hundred
+            rows is a saw, and its highest tooth is an accident of those rows.
+
+    Returns:
+        ``(gamma, H there)``: the midpoint of the plateau on which H is highest, the one with the lowest gamma if there
+        are several; ``(0, 0)`` if H is 0 everywhere. On test rows this H is an upper bound, not a result.
+
+    Raises:
+        InputError: there is no curve, or it lacks rows of seen or of unseen classes.
+    """
+    if curve is None:
+        raise InputError("there is no calibration curve", "one", "It needs class scores (N, C), not predicted ids")
+    h = curve.H
+    if np.isnan(h).any():
+        raise InputError("the calibration curve lacks rows of seen or of unseen classes", "rows of both")
+    if h.max() == 0:
+        return 0.0, 0.0
+    # H is 0 at both ends of the curve (no row is predicted unseen, or none seen), so the plateau is bounded.
+    on_plateau = np.flatnonzero(h >= h.max() * (1 - tolerance) - 1e-12)
+    first, last = on_plateau[0], on_plateau[-1]
+    if not tolerance:  # one gamma must be exactly as good as another, and two plateaus have a valley between them
+        last = first + int(np.argmin(np.append(h[first:] >= h.max() - 1e-12, False))) - 1
+    low, high = curve.breakpoints[first - 1], curve.breakpoints[last]
+    middle = low / 2 + high / 2
+    gamma = float(middle if middle > low else high)
+    return gamma, harmonic_mean(*curve.at(gamma))
+
+
+def curve_of(
+    labels: np.ndarray,
+    seen: np.ndarray,
+    unseen: np.ndarray,
+    best_seen: np.ndarray,
+    best_unseen: np.ndarray,
+    margin: np.ndarray,
+) -> Curve:
+    """The curve of checked labels, from :func:`best_of_each_group`."""
+    is_seen = np.isin(labels, seen)
+    # Only rows that are right within their own group ever count: seen ones up to their margin, unseen ones beyond it.
+    counts = labels == np.where(is_seen, best_seen, best_unseen)
+    breakpoints, at = np.unique(margin[counts], return_inverse=True)
+
+    def weights(group: np.ndarray) -> np.ndarray:
+        """``(K,)``: what the group's rows at each breakpoint add to its mean accuracy."""
+        n_rows = np.bincount(labels[group], minlength=int(labels.max()) + 1)
+        share = group / np.maximum(n_rows, 1)[labels] / max(np.count_nonzero(n_rows), 1)
+        return np.bincount(at, share[counts], minlength=len(breakpoints))
+
+    # Each is summed from the end where it is exactly 0.
+    seen_accuracy = np.append(np.cumsum(weights(is_seen)[::-1])[::-1], 0.0)
+    unseen_accuracy = np.append(0.0, np.cumsum(weights(~is_seen)))
+    return Curve(
+        breakpoints,
+        seen=np.where(is_seen.any(), seen_accuracy.clip(0, 1), np.nan),
+        unseen=np.where(is_seen.all(), np.nan, unseen_accuracy.clip(0, 1)),
+    )
+
+
+def best_of_each_group(
+    scores: np.ndarray, n_rows: int, seen: np.ndarray, unseen: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ids of the best seen and best unseen class, and the margin between their scores; each ``(N,)``."""
+    n_classes = int(max(seen[-1], unseen[-1])) + 1
+    if scores.ndim != 2 or len(scores) != n_rows or scores.shape[1] < n_classes or scores.dtype.kind not in "fiu":
+        raise InputError(
+            f"scores have shape {scores.shape} and type {scores.dtype}",
+            f"({n_rows}, C) numbers with C at least {n_classes}, a column for each class id",
+        )
+    best, value = [], []
+    for classes in (seen, unseen):
+        block = scores[:, classes]
+        column = block.argmax(axis=1)
+        best.append(classes[column])
+        value.append(np.take_along_axis(block, column[:, None], axis=1)[:, 0].astype(np.float64))
+    with np.errstate(invalid="ignore", over="ignore"):
+        margin = value[0] - value[1]
+    if not np.isfinite(margin).all():
+        row = int(np.argmin(np.isfinite(margin)))
+        raise InputError(
+            f"row {row} has best scores {value[0][row]} (seen) and {value[1][row]} (unseen)", "finite numbers"
+        )
+    return best[0], best[1], margin
