@@ -55,8 +55,8 @@ def plan(*, quick: bool, sizes: list[str] | None) -> Plan:
         return [SIZES[name] for name in sizes or names]
 
     if quick:
-        small, once = chosen("emoji"), dict.fromkeys(("methods", "heads", "memory", "runs"), 1)
-        rounds = once | {"steps": 3, "losses": 3, "banks": 3}
+        small, once = chosen("emoji"), dict.fromkeys(("heads", "memory", "runs"), 1)
+        rounds = once | dict.fromkeys(("steps", "methods", "losses", "banks"), 3)
         return Plan(chosen("CUB", "emoji"), small[0], small, small, small, small, ["toy"], rounds, features=2000)
     return Plan(
         chosen("CUB", "AWA2", "SUN", "FLO", "emoji"),
@@ -66,7 +66,7 @@ def plan(*, quick: bool, sizes: list[str] | None) -> Plan:
         chosen("CUB", "emoji"),
         chosen("CUB", "emoji"),
         ["toy", "emoji"],
-        {"steps": 5, "losses": 5, "methods": 2, "heads": 3, "banks": 5, "memory": 2, "runs": 2},
+        {"steps": 5, "losses": 5, "methods": 3, "heads": 3, "banks": 5, "memory": 2, "runs": 2},
         features=generation.FEATURES,
     )
 
@@ -92,7 +92,7 @@ def measure(chosen: str, todo: Plan, folder: Path) -> Iterator[Comparison]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, and write ``bench.json``, ``table.md`` and ``bench.png``."""
+    """Measure, and write ``bench.json``, ``table.md``, ``summary.md`` and ``bench.png``."""
     parser = argparse.ArgumentParser(
         prog="python -m experiments.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -124,8 +124,11 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(before)
     table = report.markdown(result)
     (options.out / "table.md").write_text(table + "\n", encoding="utf-8")
+    (options.out / "summary.md").write_text(report.summary(result) + "\n", encoding="utf-8")
     report.draw(result, options.out / "bench.png")
-    print(f"{table}\n\nwritten to {options.out}/: bench.json, table.md, bench.png; {result['seconds']:.0f} s")
+    print(
+        f"{table}\n\nwritten to {options.out}/: bench.json, table.md, summary.md, bench.png; {result['seconds']:.0f} s"
+    )
     return 0
 
 

@@ -31,6 +31,23 @@ def markdown(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def summary(report: Mapping[str, Any]) -> str:
+    """A short table for people in a hurry: how many times the textbook's speed steps and heads have, and could have."""
+    arms = {
+        "training": ("fgen, equal precision", "fgen, auto", "products and Adam alone, auto"),
+        "head": ("fgen, lbfgs",),
+    }
+    whats = {"training": "a training step", "head": "the final head, by L-BFGS"}
+    lines = ["| | textbook | equal precision | `auto` | products and Adam alone |", "|---|---|---|---|---|"]
+    for row in report["rows"]:
+        if row["part"] in arms:
+            where = row["case"] if row["device"] == "cpu" else f"{row['case']}, {row['device']}"
+            gains = [_times(row["gain"][arm]) if arm in row["gain"] else "" for arm in arms[row["part"]]]
+            cells = [f"{whats[row['part']]}, {where}", _amount(row["arms"][row["reference"]], row["unit"]), *gains]
+            lines.append(f"| {' | '.join([*cells, '', ''][:5])} |")
+    return "\n".join(lines)
+
+
 def _cells(row: Row) -> Iterator[tuple[str, str, str]]:
     """What it is compared with, what fgen has, and the gain."""
     if row["part"] == "generation":
@@ -53,8 +70,12 @@ def _cells(row: Row) -> Iterator[tuple[str, str, str]]:
             reference += f", accuracy {accuracy[row['reference']]['mean']:.3f}"
             own += f", accuracy {accuracy[name]['mean']:.3f}"
         label = "" if name == "fgen" else f"{name}: "
-        times = f"{gain['median']:.1f}x ({gain['low']:.1f} to {gain['high']:.1f})"
-        yield f"{row['reference']}: {reference}", f"{label}{own}", times
+        yield f"{row['reference']}: {reference}", f"{label}{own}", _times(gain)
+
+
+def _times(gain: Mapping[str, float]) -> str:
+    """``5.4x (5.2 to 5.9)``."""
+    return f"{gain['median']:.1f}x ({gain['low']:.1f} to {gain['high']:.1f})"
 
 
 def _amount(arm: Mapping[str, float], unit: str) -> str:
