@@ -197,7 +197,14 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
             "train": dict(self.train or {}),
             "protocol": {"calibrate": True},
         }
-        return ExperimentConfig.from_mapping(sections)
+        config = ExperimentConfig.from_mapping(sections)
+        if config.model.sees_test_rows:
+            raise InputError(
+                f"{self.method} is set to the transductive setting, and there are no unlabelled rows here",
+                "the inductive setting",
+                "Leave transductive out, or use fgen.run or make_model",
+            )
+        return config
 
     def _train_heads(self, config: ExperimentConfig, dataset: ZSLDataset, seed: int) -> None:
         model = self.generator_

@@ -132,7 +132,7 @@ def describe(config: ExperimentConfig, dataset: ZSLDataset, outcomes: Sequence[S
         "calibrated": config.protocol.calibrate,
         "test_used_for_selection": config.protocol.name == "legacy",
         "unseen_embeddings_in_training": getattr(config.model, "uses_unseen_embeddings", False),
-        "transductive": getattr(config.model, "is_transductive", False),
+        "transductive": getattr(config.model, "sees_test_rows", False),
         "seeds": list(config.protocol.seeds),
         "scores": summarise([outcome.scores for outcome in outcomes]),
         "uncalibrated": summarise([outcome.uncalibrated for outcome in outcomes]),

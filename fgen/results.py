@@ -211,7 +211,7 @@ class RunResult:
         if facts["test_used_for_selection"]:
             lines.append("The TEST SET was used to choose the number of epochs: not comparable with honest results.")
         if facts["transductive"]:
-            lines.append("TRANSDUCTIVE: training saw unlabelled features of the unseen classes' test rows.")
+            lines.append("TRANSDUCTIVE: training saw unlabelled features of the test rows.")
         if facts["unseen_embeddings_in_training"]:
             lines.append("Training saw the embeddings of the unseen classes.")
         lines.append(format_table(["", *SCORES], [self.row("%")]))

@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.bench import autograd, textbook
 from experiments.bench.__main__ import main
 from experiments.bench.head import emoji_task, fit, random_task, textbook_head
+from experiments.bench.limit import products_of_step
 from experiments.bench.published import all_twins
 from experiments.bench.sizes import SIZES, random_world
 from experiments.bench.timing import Comparison, alternate
-from experiments.bench.training import begin
+from experiments.bench.training import begin, engine_loop
 from fgen.classifiers.softmax import SoftmaxConfig
 from fgen.models import MODELS, engine
 from fgen.models.sampling import Draws, TrainingSet
@@ -197,10 +199,24 @@ def test_a_tiny_bench_writes_json_a_table_and_a_picture(tmp_path, capsys, monkey
             assert 0 < arm["low"] <= arm["median"] <= arm["high"]
     (head,) = (row for row in result["rows"] if row["part"] == "head")
     assert set(head["facts"]["accuracy"]) == set(head["arms"])
-    table = (tmp_path / "table.md").read_text()
+    table, summary = (tmp_path / "table.md").read_text(), (tmp_path / "summary.md").read_text()
     assert table.strip() in capsys.readouterr().out
     assert np.all([line.count("|") == 6 for line in table.splitlines() if line.startswith("|")])
     assert (tmp_path / "bench.png").stat().st_size > 10_000
+    step, head = ([cell.strip() for cell in line.split("|")[1:-1]] for line in summary.splitlines()[2:])
+    assert step[0] == "a training step, tiny"
+    assert head[0] == "the final head, by L-BFGS, tiny"
+    assert ["x (" in cell for cell in step[2:]] == [True, True, engine.has_bf16(torch.device("cpu"))]
+    assert ["x (" in cell for cell in head[2:]] == [True, False, False]
+
+
+def test_the_least_that_a_step_can_cost_counts_its_products():
+    size = SIZES["emoji"]
+    counted = sum(2 * rows * inner * columns for rows, inner, columns, _ in products_of_step(size))
+    step = engine_loop("clswgan", size, random_world(size), torch.device("cpu"))
+    with FlopCounterMode(display=False) as counter:
+        step()
+    assert counted <= counter.get_total_flops() <= 1.02 * counted
 
 
 @pytest.mark.parametrize("wrong", [["--only", "f"], ["--sizes", "CUBE"]])

@@ -18,7 +18,7 @@ from fgen.classifiers.softmax import SoftmaxClassifier, SoftmaxConfig
 from fgen.data.emoji import load_emoji
 from fgen.scores.accuracy import mean_accuracy, per_class_accuracy
 
-TEXTBOOK = "25 epochs of Adam"
+TEXTBOOK, LBFGS = "25 epochs of Adam", "fgen, lbfgs"
 PENALTIES = (1e-3, 1e-4, 1e-5)
 
 
@@ -67,9 +67,7 @@ def measure_heads(sizes: Sequence[Size], rounds: int, device: torch.device) -> I
             "fgen, adam": _keep(
                 trained, "fgen, adam", lambda t=task: fit(t, SoftmaxConfig(solver="adam", batch_size=t.n_per_class))
             ),
-            "fgen, lbfgs": _keep(
-                trained, "fgen, lbfgs", lambda t=task, l2=best: fit(t, SoftmaxConfig(solver="lbfgs", l2=l2))
-            ),
+            "fgen, lbfgs": _keep(trained, LBFGS, lambda t=task, l2=best: fit(t, SoftmaxConfig(solver="lbfgs", l2=l2))),
         }
         samples = alternate(arms, rounds, device=device, warm=False)
         facts = {

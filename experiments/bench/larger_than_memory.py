@@ -81,7 +81,7 @@ def measure(path: Path, n_rows: int, options: argparse.Namespace) -> dict[str, o
             train_step(model, large, optimisers, 1, step)
     networks = training_bytes(model)
     small = in_memory_set(options, data.class_embeddings)
-    spent = take_turns(model, {"on_disk": large, "in_memory": small}, options)
+    spent = take_turns(model, optimisers, {"on_disk": large, "in_memory": small}, options)
     ratios = [a / b for a, b in zip(spent["seconds"]["in_memory"], spent["seconds"]["on_disk"], strict=True)]
     return {
         "gigabytes": round(n_rows * DIM * 4 / 1e9, 2),
@@ -113,10 +113,12 @@ def measure(path: Path, n_rows: int, options: argparse.Namespace) -> dict[str, o
 
 
 def take_turns(
-    model: FeatureGenerator, parts: dict[str, sampling.TrainingSet], options: argparse.Namespace
+    model: FeatureGenerator,
+    optimisers: dict[str, torch.optim.Optimizer],
+    parts: dict[str, sampling.TrainingSet],
+    options: argparse.Namespace,
 ) -> dict[str, dict[str, list[float]]]:
     """What a step takes of the clock, the processor and the disk, for each part in turn."""
-    optimisers = make_optimisers(model)
     spent = {key: {name: [] for name in parts} for key in ("seconds", "cpu_seconds", "disk_mb")}
     with step_settings("auto", model.device):
         for turn in range(options.turns):

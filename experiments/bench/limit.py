@@ -13,49 +13,58 @@ from fgen.models.nets import for_products
 CRITIC_STEPS = 5
 
 
-def bare_step(size: Size, device: torch.device) -> Callable[[], None]:
-    """The products that a step of f-CLSWGAN can't do without, of random factors that lie where a step has them.
+def products_of_step(size: Size) -> list[tuple[int, int, int, str]]:
+    """The matrix products that a step of f-CLSWGAN can't do without: rows, inner length, columns, and how the right
+    factor lies: ``"T"`` as a layer's weight does in its forward pass, ``"N"`` as it does on the way back.
 
-    A step is counted as :mod:`fgen.models.closed_form` needs it, which is fewer products than autograd's. Factors are
-    rounded beforehand, results lie the way that is fastest, and no bias, activation, loss, or draw is counted.
+    They are those of :mod:`fgen.models.closed_form`, which are fewer than autograd's.
     """
     rows, dim, hidden, seen = size.batch_size, size.feature_dim, size.hidden_dim, size.n_seen
     condition, inputs = size.embedding_dim, size.noise_dim + size.embedding_dim
     critic = [
-        (2 * rows, dim, hidden),  # real and fake rows
-        (rows, condition, hidden),  # their classes
-        (rows, hidden, dim),  # the gradient in the interpolates
-        (rows, dim, hidden),  # and the penalty's way back
-        (hidden, 3 * rows, dim),  # the weights' gradients
-        (hidden, rows, condition),
+        (2 * rows, dim, hidden, "T"),  # real and fake rows
+        (rows, condition, hidden, "T"),  # their classes
+        (rows, hidden, dim, "N"),  # the gradient in the interpolates
+        (rows, dim, hidden, "T"),  # and the penalty's way back
+        (hidden, 3 * rows, dim, "N"),  # the weights' gradients
+        (hidden, rows, condition, "N"),
     ]
-    fakes = [(CRITIC_STEPS * rows, inputs, hidden), (CRITIC_STEPS * rows, hidden, dim)]
+    fakes = [(CRITIC_STEPS * rows, inputs, hidden, "T"), (CRITIC_STEPS * rows, hidden, dim, "T")]
     generator = [
-        (rows, inputs, hidden),
-        (rows, hidden, dim),
-        (rows, dim + condition, hidden),  # the critic's opinion
-        (rows, hidden, dim),  # and its gradient
-        (rows, dim, seen),  # the classifier's
-        (rows, seen, dim),
-        (dim, rows, hidden),  # the weights' gradients
-        (rows, dim, hidden),
-        (hidden, rows, inputs),
+        (rows, inputs, hidden, "T"),
+        (rows, hidden, dim, "T"),
+        (rows, dim + condition, hidden, "T"),  # the critic's opinion
+        (rows, hidden, dim, "N"),  # and its gradient
+        (rows, dim, seen, "T"),  # the classifier's
+        (rows, seen, dim, "N"),
+        (dim, rows, hidden, "N"),  # the weights' gradients
+        (rows, dim, hidden, "N"),
+        (hidden, rows, inputs, "N"),
     ]
-    products = [*fakes, *CRITIC_STEPS * critic, *generator]
-    factors = {torch.float32: {shape: _factors(shape, device) for shape in set(products)}}
-    factors[torch.bfloat16] = {s: (a.bfloat16(), b.bfloat16()) for s, (a, b) in factors[torch.float32].items()}
-    adams = [
-        *CRITIC_STEPS * [_adam([(hidden, dim + condition), (1, hidden)], device)],
-        _adam([(hidden, inputs), (dim, hidden)], device),
-    ]
+    return [*fakes, *CRITIC_STEPS * critic, *generator]
+
+
+def bare_step(size: Size, device: torch.device) -> Callable[[], None]:
+    """:func:`products_of_step` and Adam's passes on random numbers: about the least that a step can cost.
+
+    Factors are rounded beforehand; no bias, activation, loss, or draw is counted. float32 products of few rows are
+    done the other way round, as :mod:`fgen.models.closed_form` does them.
+    """
+    products = products_of_step(size)
+    factors = {torch.float32: {product: _factors(*product, device) for product in set(products)}}
+    factors[torch.bfloat16] = {p: (a.bfloat16(), b.bfloat16()) for p, (a, b) in factors[torch.float32].items()}
+    hidden, dim = size.hidden_dim, size.feature_dim
+    critic = [(hidden, dim + size.embedding_dim), (1, hidden)]
+    generator = [(hidden, size.noise_dim + size.embedding_dim), (dim, hidden)]
+    adams = [*CRITIC_STEPS * [_adam(critic, device)], _adam(generator, device)]
     probe = torch.empty(0, device=device)
 
     @torch.no_grad()
     def run() -> None:
         own = factors[for_products(probe).dtype]
-        for shape in products:
-            left, right = own[shape]
-            if left.dtype == torch.float32 and len(left) <= CRITIC_STEPS * rows:
+        for product in products:
+            left, right = own[product]
+            if left.dtype == torch.float32 and len(left) <= CRITIC_STEPS * size.batch_size:
                 torch.mm(right.T, left.T)
             else:
                 torch.mm(left, right)
@@ -65,9 +74,9 @@ def bare_step(size: Size, device: torch.device) -> Callable[[], None]:
     return run
 
 
-def _factors(shape: tuple[int, int, int], device: torch.device) -> tuple[Tensor, Tensor]:
-    n, inner, m = shape
-    return torch.randn(n, inner, device=device), torch.randn(m, inner, device=device).T
+def _factors(rows: int, inner: int, columns: int, lies: str, device: torch.device) -> tuple[Tensor, Tensor]:
+    right = torch.randn(columns, inner, device=device).T if lies == "T" else torch.randn(inner, columns, device=device)
+    return torch.randn(rows, inner, device=device), right
 
 
 def _adam(shapes: list[tuple[int, int]], device: torch.device) -> torch.optim.Optimizer:

@@ -31,7 +31,7 @@ class Heads:
     Attributes:
         gzsl: over seen and unseen classes, trained on real seen and synthetic unseen features.
         zsl: over the unseen classes, trained on their synthetic features (and shots) alone; None leaves it to
-            ``gzsl``.
+            ``gzsl``. Both may have seen pseudo-labelled test rows too, in the transductive setting.
     """
 
     gzsl: Any
@@ -103,8 +103,9 @@ def train_heads(
         represent: the method's map from raw features to the space of its heads.
         space: where ``synthetic`` lives; raw, or already where the heads do.
         with_zsl: also train the head over the unseen classes.
-        pseudo_share: the transductive setting's second stage (LisGAN): that share of the unlabelled rows of unseen
-            classes, those that a first head over all classes is surest of, joins the training of both heads.
+        pseudo_share: the transductive setting's second stage (LisGAN): each head is trained again with that share of
+            the unlabelled rows it will be asked about, those it is surest of, under its own answers. ``gzsl`` chooses
+            among the test rows of seen and unseen classes, ``zsl`` among those of unseen ones.
     """
     if getattr(config, "batch_size", 0) is None and len(synthetic_labels):
         config = replace(config, batch_size=int(np.bincount(synthetic_labels).max()))
@@ -115,22 +116,27 @@ def train_heads(
     labels = np.concatenate([task.labels[rows], synthetic_labels])
     candidates = np.union1d(task.seen, np.unique(synthetic_labels))
     known = {"seed": seed, "scaling_rows": real, "seen": task.seen}
-    everything = StackedRows([real, synthetic])
-    gzsl = config.build().fit(everything, labels, classes=candidates, **known)
-    if pseudo_share:
-        unlabelled: Any = SelectedRows(task.features, task.splits["test_unseen"])
+
+    def trained(features: Any, labels: np.ndarray, asked: np.ndarray, **classes: Any) -> Any:
+        head = config.build().fit(features, labels, **known, **classes)
+        if not pseudo_share:
+            return head
+        unlabelled: Any = SelectedRows(task.features, asked)
         if represent is not None:
             unlabelled = represent(unlabelled[:])
-        chosen, guesses = surest_rows(gzsl, unlabelled, np.intersect1d(task.unseen, candidates), pseudo_share)
-        everything = StackedRows([real, synthetic, SelectedRows(unlabelled, chosen)])
-        labels = np.concatenate([labels, guesses])
-        gzsl = config.build().fit(everything, labels, classes=candidates, **known)
+        chosen, answers = surest_rows(head, unlabelled, pseudo_share)
+        more = StackedRows([features, SelectedRows(unlabelled, chosen)])
+        return config.build().fit(more, np.concatenate([labels, answers]), **known, **classes)
+
+    test_seen, test_unseen = task.splits["test_seen"], task.splits["test_unseen"]
+    everything = StackedRows([real, synthetic])
+    gzsl = trained(everything, labels, np.concatenate([test_seen, test_unseen]), classes=candidates)
     zsl = None
-    of_unseen = np.flatnonzero(np.isin(labels, task.unseen))  # synthetic rows, shots, and pseudo-labelled rows
+    of_unseen = np.flatnonzero(np.isin(labels, task.unseen))  # synthetic rows, and shots
     # A whitened head of the unseen classes alone would lack the real rows that show the spread.
     own = with_zsl and getattr(config, "whitening", None) is None
     if own and len(np.unique(labels[of_unseen])) > 1:
-        zsl = config.build().fit(SelectedRows(everything, of_unseen), labels[of_unseen], **known)
+        zsl = trained(SelectedRows(everything, of_unseen), labels[of_unseen], test_unseen)
     return Heads(gzsl, zsl)
 
 

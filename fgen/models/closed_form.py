@@ -6,8 +6,8 @@ derivative is zero almost everywhere, so the penalty's gradient is two more prod
 product of real and fake rows, the input gradient, its product back, and one product for all weight gradients, straight
 into buffers that are allocated once: a fresh gradient of 39 MB in each step costs more in page faults than its product.
 
-What has a number for each hidden unit and row lies unit by unit, ``(H, ..., B)``: threads share a product of many rows
-better than one of a batch's few.
+What has a number for each hidden unit and row lies unit by unit, ``(H, ..., B)``: a processor's threads share a product
+of many rows better than one of a batch's few.
 """
 
 from __future__ import annotations
@@ -83,7 +83,10 @@ def _before_activation(gradient: Tensor, pre_activation: Tensor) -> Tensor:
 
 
 def _to_rows(deltas: Tensor, weight: Tensor) -> Tensor:
-    """``deltas.T @ weight``, from ``(H, B)`` to ``(B, D)``; whole factors are multiplied the other way round."""
+    """``deltas.T @ weight``, from ``(H, B)`` to ``(B, D)``.
+
+    Of float32 the transposed product is faster, as above; of bfloat16 it is slower, for another library multiplies it.
+    """
     return deltas.T @ weight if weight.dtype == torch.bfloat16 else (weight.T @ deltas).T
 
 

@@ -236,7 +236,7 @@ def matrix_precision(precision: str, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def step_settings(precision: str, device: torch.device) -> Iterator[None]:
-    """What :func:`train` has its steps run under, for those who run steps by themselves."""
+    """The same two settings that :func:`train` has its steps run under, for those who run steps by themselves."""
     with kept_memory(), matrix_precision(precision, device):
         yield
 

@@ -27,8 +27,9 @@ class LisGANConfig(CLSWGANConfig):
         mean_rows: features generated for each class's mean in L_R2.
         mean_classes: seen classes drawn for L_R2 in each step; None takes all, as the released code does, which on
             SUN means 12,900 features beside a batch of 64. Fewer estimate the same mean over classes.
-        transductive: the paper's second stage (section 3.4): a run's heads also train on unlabelled rows.
-        pseudo_share: how many of these, those that a first head is surest of (``ratio`` of the released code).
+        transductive: the paper's second stage (section 3.4): a run's heads also train on unlabelled test rows.
+        pseudo_share: how many of these, those that a first head is surest of (``ratio`` of the released code; its
+            generalized call never hands the option on, so that it stays at this default).
     """
 
     name: ClassVar[str] = "lisgan"
@@ -52,19 +53,9 @@ class LisGANConfig(CLSWGANConfig):
             raise InputError(f"pseudo_share is {self.pseudo_share}", "a number above 0, at most 1")
 
     @property
-    def is_transductive(self) -> bool:
-        """As the config says."""
-        return self.transductive
-
-    @property
     def pseudo_labelled_share(self) -> float:
         """``pseudo_share`` in the transductive setting."""
         return self.pseudo_share if self.transductive else 0.0
-
-    @property
-    def uses_unseen_embeddings(self) -> bool:
-        """Never in training the generator, whose unlabelled rows are for the heads."""
-        return False
 
     def build(self, embedding: EmbeddingConfig | None = None) -> LisGAN:
         """An untrained LisGAN."""
@@ -79,10 +70,12 @@ class LisGAN(CLSWGAN):
     that of each class's generated mean. For L_R2 alone the released code generates 20 features of every seen class
     in each generator step, and so does this.
 
-    Only the generator is here, and it never sees an unlabelled row. The paper's second stage trains the classifier on
-    unlabelled features too, under the classes that a first classifier gives them (section 3.4); the paper's numbers
-    come from both stages. Since these rows are test rows, it is transductive, off by default, and part of a run's
-    heads: :func:`fgen.classifiers.heads.train_heads`.
+    The generator never sees an unlabelled row. The paper's second stage trains the classifier on some of the test rows
+    too, under the classes that a first classifier gives them (section 3.4); the paper's numbers come from both stages.
+    It is transductive, off by default, and part of a run's heads: :func:`fgen.classifiers.heads.train_heads`.
+    Departures from the released code there: the second head starts anew in place of training on, and answers all rows,
+    where that code keeps the first one's answers to the rows it chose; and what "surest" means, see
+    :func:`fgen.classifiers.pseudo_labels.surest_rows`.
     """
 
     config: LisGANConfig

@@ -163,7 +163,7 @@ def soul_means(fake: Tensor, labels: Tensor, souls: Tensor) -> Tensor:
 
     Summed over the columns, averaged over the batch's classes. The released code generates 20 features of every
     seen class for this term alone (weight ``proto_param1``); where every class has n rows in turn,
-    ``soul_samples(fake.view(S, n, D).mean(1), torch.arange(S), souls)`` is the same and cheaper.
+    ``to_nearest_soul(fake.view(S, n, D).mean(1), souls).mean()`` is the same and cheaper.
 
     Args:
         fake: ``(B, D)``.

@@ -78,13 +78,18 @@ class ModelConfig:
 
     @property
     def is_transductive(self) -> bool:
-        """Whether training looks at unlabelled features of unseen classes."""
+        """Whether training the generator looks at unlabelled features of unseen classes."""
         return False
 
     @property
     def pseudo_labelled_share(self) -> float:
-        """Share of the unlabelled features that the final heads train on with their own guesses; transductive alone."""
+        """Share of the test rows that a run's heads train on, unlabelled and under their own guesses."""
         return 0.0
+
+    @property
+    def sees_test_rows(self) -> bool:
+        """Whether a run is transductive: its generator or its heads train on unlabelled test rows."""
+        return self.is_transductive or self.pseudo_labelled_share > 0
 
     @property
     def uses_unseen_embeddings(self) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fgen.errors import InputError
-from fgen.scores.calibration import Curve, ausuc, best_of_each_group, curve_of, harmonic_mean, predict_classes
+from fgen.scores.calibration import Curve, ausuc, best_of_each_group, by_margin, curve_of, harmonic_mean
 from fgen.scores.inputs import checked_labels, checked_predictions
 
 
@@ -118,8 +118,8 @@ def gzsl_scores(labels: Any, predictions_or_scores: Any, *, seen: Any, unseen: A
     if given.ndim == 1:
         predictions = checked_predictions(given, labels, seen, unseen, gamma)
     else:
-        predictions = predict_classes(given, seen=seen, unseen=unseen, gamma=gamma)
         best_seen, best_unseen, margin = best_of_each_group(given, len(labels), seen, unseen)
+        predictions = by_margin(best_seen, best_unseen, margin, gamma)
         per_class_T1 = per_class_accuracy(labels, best_unseen, unseen)
         t1 = mean_accuracy(per_class_T1)
         curve = curve_of(labels, seen, unseen, best_seen, best_unseen, margin)

@@ -52,7 +52,11 @@ def predict_classes(scores: Any, *, seen: Any, unseen: Any, gamma: float = 0.0) 
     """``(N,)`` class ids by the rule of :func:`fgen.scores.accuracy.gzsl_scores`, from ``(N, C)`` scores."""
     seen, unseen = checked_groups(seen, unseen)
     scores = np.asarray(scores)
-    best_seen, best_unseen, margin = best_of_each_group(scores, len(scores), seen, unseen)
+    return by_margin(*best_of_each_group(scores, scores.shape[0] if scores.ndim else 0, seen, unseen), gamma)
+
+
+def by_margin(best_seen: np.ndarray, best_unseen: np.ndarray, margin: np.ndarray, gamma: float) -> np.ndarray:
+    """``(N,)`` class ids: the best seen class where it leads by ``gamma``, else the best unseen one."""
     if np.isnan(gamma):
         raise InputError("gamma is NaN", "a number")
     return np.where(margin >= gamma, best_seen, best_unseen)

@@ -87,14 +87,26 @@ def test_the_transductive_stage_changes_heads_alone_and_is_told(tmp_path):
     results = {}
     for transductive in ("false", "true"):
         model = f'model={{name="lisgan",epochs=2,hidden_dim=16,cls_epochs=2,transductive={transductive}}}'
-        config = fgen.ExperimentConfig.from_file(toy, [model, "protocol.seeds=[0]"])
+        config = fgen.ExperimentConfig.from_file(toy, [model, "protocol.seeds=[0]", "protocol.evaluations=1"])
         results[transductive] = fgen.run(config, out=tmp_path / transductive)
     plain, told = results["false"], results["true"]
     assert (plain.description["transductive"], told.description["transductive"]) == (False, True)
+    assert "TRANSDUCTIVE" in told.table()
+    assert "TRANSDUCTIVE" not in plain.table()
     assert not told.description["unseen_embeddings_in_training"]
     weights = [next((tmp_path / kind).rglob("model/*.safetensors")).read_bytes() for kind in results]
     banks = [fgen.FeatureBank.open(next((tmp_path / kind).rglob("bank.h5"))).to_numpy()[0] for kind in results]
-    if plain.outcomes[0].choice["epochs"] == told.outcomes[0].choice["epochs"]:
-        assert weights[0] == weights[1]
-        assert np.array_equal(*banks)
-    assert plain.outcomes[0].scores.T1 != told.outcomes[0].scores.T1
+    assert weights[0] == weights[1]
+    assert np.array_equal(*banks)
+    assert plain.outcomes[0].scores.H != told.outcomes[0].scores.H
+    again = fgen.run(config, out=tmp_path / "true", resume=True)
+    assert again.outcomes[0].scores.H == told.outcomes[0].scores.H
+
+
+def test_the_estimator_refuses_a_stage_that_it_has_no_rows_for(world):
+    data = world.dataset
+    classifier = fgen.ZeroShotClassifier(
+        class_embeddings=data.class_embeddings, method="lisgan", model={"transductive": True}
+    )
+    with pytest.raises(InputError, match="transductive"):
+        classifier.fit(*data.split("trainval"))
