@@ -8,7 +8,7 @@ EMOJI_READY := .venv/.emoji-ready
 .PHONY: help demo emoji-table compare awa1 bench bench-large test check run bank reproduce fuzz emoji clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 demo: $(READY) ## the main job on the embedded real data, one seed, about 3 minutes: table, bank, picture
 	$(BIN)/python experiments/compare.py demo --seeds 0 --epochs 8 --out runs/demo
@@ -22,7 +22,7 @@ compare: $(READY) ## all methods and baselines on emoji, 5 seeds, under 4 hours 
 awa1: $(READY) ## every method on AWA1's features, narrow nets and 200 steps, about 25 minutes: make awa1 DATA=FOLDER [ARGS="--rows gazsl"]
 	$(BIN)/python experiments/compare.py awa1 --data $(DATA) --out runs/awa1 $(ARGS)
 
-bench: $(READY) ## fgen against textbook code and the machine's limits, about 10 minutes: [ARGS="--quick --only a,b"]
+bench: $(READY) ## fgen against textbook code and the machine's limits, about 20 minutes: [ARGS="--quick --only a,b"]
 	$(BIN)/python -m experiments.bench --out runs/bench $(ARGS)
 
 bench-large: $(READY) ## training on a 20 GB file beside a set in memory, about 5 minutes, 21 GB of disk: [ARGS="--gigabytes 2"]

@@ -112,9 +112,12 @@ def main() -> int:
     try:
         dataset = load_task(configure(*next(iter(rows.values()))))
         results = run_all(rows, arguments)
-    except (InputError, Interrupted, KeyboardInterrupt) as error:
-        print(f"compare: {error or 'stopped'}. The same command goes on.", file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 130
+    except InputError as error:
+        print(f"compare: {error}", file=sys.stderr)
+        return 2
+    except (Interrupted, KeyboardInterrupt) as error:
+        print(f"compare: {str(error) or 'stopped'}. The same command goes on.", file=sys.stderr)
+        return 130
     reference = best_baseline(rows, results)
     found = facts(results, reference, outside=dataset.name == "emoji")
     text = report(dataset, found, reference, arguments)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.bench import autograd, textbook
+from experiments.bench import autograd, report, textbook
 from experiments.bench.__main__ import main
 from experiments.bench.head import emoji_task, fit, random_task, textbook_head
 from experiments.bench.limit import products_of_step
@@ -21,6 +22,7 @@ from fgen.classifiers.softmax import SoftmaxConfig
 from fgen.models import MODELS, engine
 from fgen.models.sampling import Draws, TrainingSet
 
+ROOT = Path(__file__).parents[1]
 TINY = SIZES["tiny"]
 STEPS = 50
 CRITIC_STEPS = 5
@@ -224,3 +226,9 @@ def test_an_unknown_part_or_size_is_refused(wrong, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([*wrong, "--out", str(tmp_path)])
     assert wrong[1] in capsys.readouterr().err
+
+
+def test_the_committed_figures_are_those_of_the_committed_run():
+    result = json.loads((ROOT / "experiments" / "bench" / "results.json").read_text())
+    assert report.markdown(result) in (ROOT / "experiments" / "bench" / "results.md").read_text()
+    assert report.summary(result) in (ROOT / "README.md").read_text()
