@@ -5,7 +5,7 @@ READY := .venv/.ready
 EMOJI_READY := .venv/.emoji-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo emoji-table compare awa1 bench bench-large test check run bank reproduce fuzz emoji clean
+.PHONY: help demo emoji-table compare awa1 bench bench-large test check run bank reproduce table fuzz emoji clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -19,7 +19,7 @@ emoji-table: $(READY) ## the demo's table over 5 seeds, each experiment its own 
 compare: $(READY) ## all methods and baselines on emoji, 5 seeds, under 4 hours on 2 cores (resumable): [ARGS="--seeds 0"]
 	$(BIN)/python experiments/compare.py family --seeds 0 1 2 3 4 --epochs 15 --out runs/compare $(ARGS)
 
-awa1: $(READY) ## every method on AWA1's features, narrow nets and 200 steps, about 25 minutes: make awa1 DATA=FOLDER [ARGS="--rows gazsl"]
+awa1: $(READY) ## every method on AWA1's features, narrow nets and 200 steps, about 10 minutes: make awa1 DATA=FOLDER [ARGS="--rows gazsl"]
 	$(BIN)/python experiments/compare.py awa1 --data $(DATA) --out runs/awa1 $(ARGS)
 
 bench: $(READY) ## fgen against textbook code and the machine's limits, about 20 minutes: [ARGS="--quick --only a,b"]
@@ -45,6 +45,9 @@ bank: $(READY) ## a feature bank: make bank RUN=runs/NAME OUT=bank.h5 [ARGS="--c
 
 reproduce: $(READY) ## a paper's settings on your files: make reproduce EXP=xian2018_clswgan_cub_gzsl DATA=FOLDER
 	$(BIN)/fgen run experiments/$(EXP).toml --set dataset.path=$(DATA) $(ARGS)
+
+table: $(READY) ## the papers' numbers beside ours: [NAMES="cub lisgan"]
+	$(BIN)/python experiments/table.py $(NAMES)
 
 fuzz: $(READY) ## 1,000 corrupted or mismatched inputs through the shell door
 	FGEN_FUZZ_CASES=1000 $(BIN)/python -m pytest tests/test_hostile_inputs.py

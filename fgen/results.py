@@ -93,7 +93,7 @@ class RunDirectory:
                 raise InputError(
                     f"{path} already holds a run", "a new folder", "Add --resume to go on, or choose --out"
                 )
-            if read_toml(room.config) != config:
+            if _settings(read_toml(room.config)) != _settings(config):
                 raise InputError(
                     f"{path} was started with another config",
                     "the same settings when resuming",
@@ -220,6 +220,11 @@ class RunResult:
     def row(self, label: str) -> list[str]:
         """``label``, then each score in percent with its 95 % interval."""
         return [label, *(format_score(self.scores[name]) for name in SCORES)]
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config without the numbers that its file notes beside it, which may be filled in while it runs."""
+    return {section: keys for section, keys in config.items() if section not in ("paper", "ours")}
 
 
 def format_score(score: dict[str, Any]) -> str:

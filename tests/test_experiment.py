@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import time
 from dataclasses import replace
 
@@ -312,6 +313,14 @@ def test_data_without_test_rows_are_refused_before_any_training(world, tmp_path)
     with pytest.raises(InputError, match=r"no rows in 'test_unseen'.*fgen train"):
         fgen.run(settings(tmp_path / "data.h5"), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_numbers_that_are_noted_beside_the_settings_dont_keep_a_run_from_going_on(finished, path, tmp_path):
+    shutil.copytree(finished.out, tmp_path / "run")
+    measured = {"ours": {"T1": 0.3, "U": 0.2, "S": 0.2, "H": 0.2}}
+    config = settings(path, protocol={"seeds": [0, 1], "calibrate": True}, **measured)
+    again = fgen.run(config, out=tmp_path / "run", resume=True)
+    assert [o.scores.H for o in again.outcomes] == [o.scores.H for o in finished.outcomes]
 
 
 def test_a_folder_in_use_is_left_alone(finished, path, tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import fgen
+from experiments.table import main
 from fgen.baselines import BASELINES
 from fgen.config import read_toml
 from fgen.data.files import save_dataset
@@ -85,6 +86,27 @@ def test_the_papers_numbers_are_fractions_that_agree_with_each_other(path):
         assert config.paper["read_in"], "where the numbers were read"
         wanted = {"T1"} if config.protocol.setting == "zsl" else {"U", "S"}
         assert wanted <= set(config.paper), "the score that selection looks at can be compared"
+
+
+@each_file
+def test_what_we_measured_says_how(path):
+    ours = ExperimentConfig.from_file(path).ours
+    if ours:
+        assert set(ours) == {*SCORES, "seeds", "commit", "command"}
+        assert re.fullmatch(r"[0-9a-f]{7,40}", ours["commit"])
+        assert len(ours["seeds"]) >= 5
+
+
+def test_the_table_has_the_papers_numbers_beside_ours_in_percent(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["table.py", "clswgan_cub", "clswgan_emoji"])
+    assert main() == 0
+    lines = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line}
+    assert lines["xian2018_clswgan_cub_gzsl"] == ["43.7", "57.7", "49.7"]
+    assert lines["xian2018_clswgan_cub_zsl"] == ["57.3"]
+    ours = ExperimentConfig.from_file(FOLDER / "xian2018_clswgan_emoji.toml").ours
+    assert lines["xian2018_clswgan_emoji"] == [*(f"{100 * ours[name]:.1f}" for name in SCORES), ours["commit"]]
+    monkeypatch.setattr("sys.argv", ["table.py", "no such method"])
+    assert main() == 2
 
 
 @each_file

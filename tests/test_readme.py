@@ -45,7 +45,7 @@ def test_the_shell_commands_run_one_after_the_other(commands, folder, capsys):
 
 def test_every_file_and_make_target_it_names_is_there():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"(?<=`)make ([a-z0-9-]+)", TEXT) + re.findall(r"^make ([a-z0-9-]+)", TEXT, flags=re.MULTILINE):
+    for target in re.findall(r"(?:`|^)make ([a-z0-9-]+)", TEXT, flags=re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
     for link in re.findall(r"\]\(([^)]+)\)", TEXT):
         assert (ROOT / link).exists(), link
