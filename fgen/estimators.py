@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from fgen.classifiers.heads import Heads, train_heads
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
-from fgen.protocol import choose_epochs, embedding_config, fit, representation
+from fgen.protocol import choose_epochs, embedding_config, fit, new_heads, representation
 from fgen.settings import ExperimentConfig
 
 try:
@@ -214,16 +213,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         else:
             width = model.bank_dim if own else dataset.feature_dim
             synthetic, labels = np.zeros((0, width), np.float32), np.zeros(0, np.int64)
-        self.heads_: Heads = train_heads(
-            config.classifier,
-            dataset,
-            synthetic,
-            labels,
-            seed=seed,
-            represent=representation(model),
-            space=model.bank_space,
-            with_zsl=False,
-        )
+        self.heads_ = new_heads(config, dataset, model, synthetic, labels, seed, with_zsl=False)
 
 
 def _matrix(rows: Any) -> np.ndarray:

@@ -51,9 +51,9 @@ def run_generator(
     if not room.bank.exists():
         fill_bank(config, dataset, model, seed, room.bank, progress)
     clock.mark("bank")
-    represent = representation(model)
-    heads = load_or_train_heads(config, dataset, seed, room, represent)
+    heads = load_or_train_heads(config, dataset, seed, room, model)
     clock.mark("heads")
+    represent = representation(model)
     scores, predictions = score_heads(heads, dataset, gamma=choice["gamma"], represent=represent)
     uncalibrated, _ = score_heads(heads, dataset, represent=represent)
     clock.mark("test")
@@ -62,15 +62,14 @@ def run_generator(
 
 
 def load_or_train_heads(
-    config: ExperimentConfig, dataset: ZSLDataset, seed: int, room: SeedRoom, represent: Represent | None
+    config: ExperimentConfig, dataset: ZSLDataset, seed: int, room: SeedRoom, model: FeatureGenerator
 ) -> Heads:
     """The heads that an earlier call saved, or new ones, trained on the real rows and the run's bank."""
     if room.head.exists():
         return Heads.load(room.head, room.head_zsl)
     with FeatureBank.open(room.bank) as bank:
         synthetic, labels = bank.to_numpy()
-        space = bank.space
-    heads = new_heads(config, dataset, synthetic, labels, seed, represent, space)
+    heads = new_heads(config, dataset, model, synthetic, labels, seed)
     heads.save(room.head, room.head_zsl)
     return heads
 
@@ -78,22 +77,22 @@ def load_or_train_heads(
 def new_heads(
     config: ExperimentConfig,
     task: ZSLDataset,
+    model: FeatureGenerator,
     synthetic: np.ndarray,
     labels: np.ndarray,
     seed: int,
-    represent: Represent | None,
-    space: str,
+    *,
     with_zsl: bool = True,
 ) -> Heads:
-    """The experiment's heads, trained on the task and a bank, and on pseudo-labelled rows where its method has them."""
+    """The experiment's heads, trained on the task's rows and the model's ``(M, D)`` in its own ``bank_space``."""
     return train_heads(
         config.classifier,
         task,
         synthetic,
         labels,
         seed=seed,
-        represent=represent,
-        space=space,
+        represent=representation(model),
+        space=model.bank_space,
         with_zsl=with_zsl,
         pseudo_share=config.model.pseudo_labelled_share,
     )
@@ -120,11 +119,10 @@ def choose_epochs(
     def evaluate(epoch: int) -> dict[str, float]:
         if epoch not in evaluated:
             return {}
-        own, represent = model.bank_space != "raw", representation(model)
+        own, zsl = model.bank_space != "raw", config.protocol.setting == "zsl"
         bank = model.generate(task.unseen, config.bank.n_per_class, seed=seed, represented=own)
-        zsl = config.protocol.setting == "zsl"
-        heads = new_heads(config, task, *bank, seed, represent, model.bank_space, with_zsl=zsl)
-        scores, _ = score_heads(heads, task, represent=represent)
+        heads = new_heads(config, task, model, *bank, seed, with_zsl=zsl)
+        scores, _ = score_heads(heads, task, represent=representation(model))
         return validation_scores(config, scores)
 
     history = fit(model, config, task, seed, checkpoint, progress, evaluate).history
