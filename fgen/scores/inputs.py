@@ -15,14 +15,7 @@ ABSTAIN = -1
 def checked_labels(labels: Any, seen: Any, unseen: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels ``(N,)`` and the ids of both groups, ascending; every label is of one of them."""
     labels, (seen, unseen) = _ids("labels", labels), checked_groups(seen, unseen)
-    other = ~np.isin(labels, np.concatenate([seen, unseen]))
-    if other.any():
-        row = int(np.argmax(other))
-        raise InputError(
-            f"labels[{row}] is {labels[row]}, which is neither in seen nor in unseen",
-            "ids of seen or unseen classes",
-            "Leave such rows out, or add the class",
-        )
+    _refuse_others("labels", labels, [*seen, *unseen], "Leave such rows out, or add the class")
     return labels, seen, unseen
 
 
@@ -46,15 +39,20 @@ def checked_predictions(
             f"predictions have shape {predictions.shape} and type {predictions.dtype}",
             f"({len(labels)},) class ids, one for each label, or ({len(labels)}, C) class scores",
         )
-    other = ~np.isin(predictions, np.concatenate([[ABSTAIN], seen, unseen]))
+    remedy = "Restrict the classifier to the candidates; -1 stands for no answer"
+    _refuse_others("predictions", predictions, [ABSTAIN, *seen, *unseen], remedy)
+    return predictions
+
+
+def _refuse_others(name: str, ids: np.ndarray, allowed: list[int], remedy: str) -> None:
+    other = ~np.isin(ids, allowed)
     if other.any():
         row = int(np.argmax(other))
         raise InputError(
-            f"predictions[{row}] is {predictions[row]}, which is neither in seen nor in unseen",
+            f"{name}[{row}] is {ids[row]}, which is neither in seen nor in unseen",
             "ids of seen or unseen classes",
-            "Restrict the classifier to the candidates; -1 stands for no answer",
+            remedy,
         )
-    return predictions
 
 
 def _ids(name: str, values: Any) -> np.ndarray:
