@@ -105,7 +105,7 @@ def main() -> int:
         parser.error("--epochs is not for the table awa1, whose generators have steps")
     if unknown := set(arguments.rows or ()) - set(TABLES[arguments.table]):
         parser.error(f"no row is called {', '.join(sorted(unknown))}; rows are {', '.join(TABLES[arguments.table])}")
-    place = [] if arguments.data is None else [f'dataset.path="{arguments.data}"']
+    place = [] if arguments.data is None else [f"dataset.path={arguments.data}"]
     table = TABLES[arguments.table].items()
     rows = {label: (name, [*own, *place]) for label, (name, own) in table if label in (arguments.rows or [label])}
     started = time.monotonic()

@@ -67,7 +67,7 @@ def measure_heads(sizes: Sequence[Size], rounds: int, device: torch.device) -> I
             "fgen, adam": _keep(
                 trained, "fgen, adam", lambda t=task: fit(t, SoftmaxConfig(solver="adam", batch_size=t.n_per_class))
             ),
-            "fgen, lbfgs": _keep(trained, LBFGS, lambda t=task, l2=best: fit(t, SoftmaxConfig(solver="lbfgs", l2=l2))),
+            LBFGS: _keep(trained, LBFGS, lambda t=task, l2=best: fit(t, SoftmaxConfig(solver="lbfgs", l2=l2))),
         }
         samples = alternate(arms, rounds, device=device, warm=False)
         facts = {

@@ -28,8 +28,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     lines = [f"Measured on {sentence(report['machine'])}. Medians of alternated runs, with their range.", ""]
     lines += ["| what | case | compared with | fgen | gain |", "|---|---|---|---|---|"]
     for row in report["rows"]:
-        where = row["case"] if row["device"] == "cpu" else f"{row['case']}, {row['device']}"
-        lines += [f"| {TITLES[row['part']]} | {where} | {' | '.join(cells)} |" for cells in _cells(row)]
+        lines += [f"| {TITLES[row['part']]} | {_where(row)} | {' | '.join(cells)} |" for cells in _cells(row)]
     return "\n".join(lines)
 
 
@@ -40,11 +39,18 @@ def summary(report: Mapping[str, Any]) -> str:
     lines = ["| | textbook | equal precision | `auto` | products and Adam alone |", "|---|---|---|---|---|"]
     for row in report["rows"]:
         if row["part"] in arms:
-            where = row["case"] if row["device"] == "cpu" else f"{row['case']}, {row['device']}"
             gains = [_times(row["gain"][arm]) if arm in row["gain"] else "" for arm in arms[row["part"]]]
-            cells = [f"{whats[row['part']]}, {where}", _amount(row["arms"][row["reference"]], row["unit"]), *gains]
+            cells = [
+                f"{whats[row['part']]}, {_where(row)}",
+                _amount(row["arms"][row["reference"]], row["unit"]),
+                *gains,
+            ]
             lines.append(f"| {' | '.join([*cells, '', ''][:5])} |")
     return "\n".join(lines)
+
+
+def _where(row: Row) -> str:
+    return row["case"] if row["device"] == "cpu" else f"{row['case']}, {row['device']}"
 
 
 def _cells(row: Row) -> Iterator[tuple[str, str, str]]:
@@ -126,7 +132,7 @@ def _bars(rows: Sequence[Row]) -> list[tuple[str, float, float, float]]:
     """Label, median, low and high of each bar."""
     bars = []
     for row in rows:
-        case = row["case"] if row["device"] == "cpu" else f"{row['case']}, cuda"
+        case = _where(row)
         if row["part"] == "generation":
             shown = {"": {k: 100 * row["facts"]["share_of_smaller_limit"][k] for k in ("median", "low", "high")}}
         elif row["part"] in ("memory", "run"):
