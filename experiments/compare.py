@@ -108,16 +108,27 @@ def main() -> int:
     place = [] if arguments.data is None else [f"dataset.path={arguments.data}"]
     table = TABLES[arguments.table].items()
     rows = {label: (name, [*own, *place]) for label, (name, own) in table if label in (arguments.rows or [label])}
-    started = time.monotonic()
     try:
-        dataset = load_task(configure(*next(iter(rows.values()))))
-        results = run_all(rows, arguments)
+        make_table(rows, arguments)
     except InputError as error:
         print(f"compare: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        remedy = "What was finished is kept; mend that, and the same command goes on."
+        print(f"compare: {where}{error.strerror or error}. {remedy}", file=sys.stderr)
         return 2
     except (Interrupted, KeyboardInterrupt) as error:
         print(f"compare: {str(error) or 'stopped'}. The same command goes on.", file=sys.stderr)
         return 130
+    return 0
+
+
+def make_table(rows: Rows, arguments: argparse.Namespace) -> None:
+    """Run what isn't finished, and print and write the table, with a picture of the recipe's bank."""
+    started = time.monotonic()
+    dataset = load_task(configure(*next(iter(rows.values()))))
+    results = run_all(rows, arguments)
     reference = best_baseline(rows, results)
     found = facts(results, reference, outside=dataset.name == "emoji")
     text = report(dataset, found, reference, arguments)
@@ -130,7 +141,6 @@ def main() -> int:
     if bank.exists() and (picture := draw(dataset, bank, arguments.out / "features.png")):
         print(f"picture: {picture}")
     print(f"{time.monotonic() - started:.0f} s")
-    return 0
 
 
 def folder(out: Path, label: str, seed: int) -> Path:

@@ -43,7 +43,8 @@ def table(experiments: Mapping[str, fgen.ExperimentConfig]) -> str:
             sources += [f"{name}: {config.paper['read_in']}"] if config.paper else []
     if not rows:
         return ""
-    return "\n".join([format_table([*header, "commit"], rows), "", "Where the papers' numbers were read:", *sources])
+    lines = ["", "Where the papers' numbers were read:", *sources] if sources else []
+    return "\n".join([format_table([*header, "commit"], rows), *lines])
 
 
 def _percent(section: Mapping[str, Any]) -> list[str]:

@@ -37,3 +37,10 @@ def test_what_cannot_be_meant_is_refused_before_any_work(arguments, complaint, t
     assert stop.value.code == 2
     assert complaint in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_an_output_folder_that_cannot_be_made_is_told_in_one_message(tmp_path, monkeypatch, capsys):
+    (tmp_path / "out").write_text("a file")
+    monkeypatch.setattr("sys.argv", ["compare.py", "demo", "--rows", "ridge", "--out", str(tmp_path / "out")])
+    assert compare.main() == 2
+    assert capsys.readouterr().err.startswith(f"compare: {tmp_path / 'out'}: File exists. What was finished is kept")
