@@ -16,8 +16,9 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset
 from fgen.data.rows import SelectedRows
 from fgen.errors import InputError
+from fgen.machine import choose_device
 from fgen.models import MODELS
-from fgen.models.engine import choose_device, time_step, training_bytes
+from fgen.models.engine import time_step, training_bytes
 from fgen.protocol import new_model, run_baseline, run_generator, selection_task, train_final
 from fgen.results import RunDirectory, RunResult, SeedOutcome, git_commit
 from fgen.scores.stats import summarise

@@ -15,8 +15,8 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset
 from fgen.data.tables import read_embeddings_csv
 from fgen.errors import InputError
+from fgen.machine import kept_memory
 from fgen.models.base import FeatureGenerator
-from fgen.models.engine import kept_memory
 from fgen.models.storage import load_model
 from fgen.results import RunDirectory
 from fgen.settings import ExperimentConfig

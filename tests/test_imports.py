@@ -13,7 +13,7 @@ ROOT = Path(fgen.__file__).parent
 
 # From the floor up; a room may import from its own floor and from those below.
 FLOORS = [
-    {"errors", "rng", "config"},
+    {"errors", "rng", "config", "machine"},
     {"data", "encoders"},
     {"scores"},
     {"classifiers", "baselines"},

@@ -15,8 +15,8 @@ from experiments.bench.sizes import Size, World, random_world
 from experiments.bench.timing import Comparison, alternate, spread
 from experiments.bench.training import begin
 from fgen.generation import write_bank
+from fgen.machine import matrix_precision
 from fgen.models.base import FeatureGenerator
-from fgen.models.engine import matrix_precision
 from fgen.models.nets import SLOPE
 
 #: Rows of a bare product: large, so that its own overhead vanishes.

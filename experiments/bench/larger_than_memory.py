@@ -26,9 +26,10 @@ import torch
 import fgen
 from fgen.data.rows import SelectedRows
 from fgen.data.scaling import FeatureScaler
+from fgen.machine import step_settings
 from fgen.models import sampling
 from fgen.models.base import FeatureGenerator
-from fgen.models.engine import make_optimisers, step_settings, train_step, training_bytes
+from fgen.models.engine import make_optimisers, train_step, training_bytes
 
 DIM, CLASSES, WIDTH = 2048, 200, 312
 BLOCK_ROWS = 4096

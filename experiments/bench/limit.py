@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from experiments.bench.sizes import Size
-from fgen.models.nets import for_products
+from fgen.machine import for_products
 
 CRITIC_STEPS = 5
 

@@ -19,9 +19,10 @@ from experiments.bench.limit import bare_step
 from experiments.bench.published import all_twins
 from experiments.bench.sizes import Size, World, random_world
 from experiments.bench.timing import Comparison, alternate
+from fgen.machine import has_bf16, matrix_precision, step_settings
 from fgen.models import MODELS, make_model
 from fgen.models.base import FeatureGenerator
-from fgen.models.engine import has_bf16, make_optimisers, matrix_precision, step_settings, train_step
+from fgen.models.engine import make_optimisers, train_step
 from fgen.models.sampling import TrainingSet
 
 TEXTBOOK, EQUAL, AUTO = "textbook", "fgen, equal precision", "fgen, auto"

@@ -19,8 +19,9 @@ from fgen.data.dataset import Features, iter_blocks
 from fgen.data.scaling import FeatureScaler
 from fgen.encoders.fusion import EmbeddingConfig, EmbeddingPreprocessor
 from fgen.errors import InputError
+from fgen.machine import choose_device
 from fgen.models.blocks import TILE, noise_blocks, rows_by_class
-from fgen.models.engine import TrainConfig, choose_device, train
+from fgen.models.engine import TrainConfig, train
 from fgen.models.feature_matching import FeatureMatching
 from fgen.models.model_config import ModelConfig
 from fgen.models.nets import initialise

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fgen.models.nets import SLOPE, Critic, for_products
+from fgen.machine import for_products
+from fgen.models.nets import SLOPE, Critic
 
 #: As in :mod:`fgen.models.losses`: keeps the length's derivative finite where the gradient vanishes.
 TINY = 1e-12

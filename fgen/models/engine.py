@@ -5,10 +5,8 @@ It knows nothing of any method; a method gives it networks and terms.
 
 from __future__ import annotations
 
-import ctypes
 import math
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fgen.errors import InputError, Interrupted, TrainingDiverged
+from fgen.machine import cpu_threads, kept_memory, matrix_precision, step_settings
 from fgen.models.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from fgen.models.sampling import Draws, TrainingSet
 
@@ -31,9 +30,6 @@ if TYPE_CHECKING:
 #: Terms are looked at for NaN and explosion once in so many steps, and at each epoch's end.
 CHECK_EVERY = 20
 EXPLODED = 1e7
-#: glibc's numbers of three settings (mallopt(3)): the most blocks with a mapping of their own, from which size on a
-#: block has one, and how much free memory is kept.
-M_MMAP_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -4, -3, -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +39,8 @@ class TrainConfig:
     Attributes:
         device: ``"auto"`` takes the accelerator if there is one.
         threads: CPU threads; None leaves torch's choice.
-        precision: of matrix products: ``"highest"`` is float32; ``"auto"`` takes bfloat16 products where the
-            hardware has them.
+        precision: of matrix products, the heads' included: ``"highest"`` is float32; ``"auto"`` takes bfloat16
+            products where the hardware has them.
         checkpoint_every: seconds between checkpoints; 0 writes one after every step.
     """
 
@@ -58,19 +54,6 @@ class TrainConfig:
             raise InputError(f"threads is {self.threads}", "at least 1")
         if not self.checkpoint_every >= 0:
             raise InputError(f"checkpoint_every is {self.checkpoint_every}", "seconds, at least 0")
-
-
-def choose_device(name: str) -> torch.device:
-    """The device called ``name``; ``"auto"`` is CUDA if there is one, else the CPU."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {name!r} can't be used ({reason})", "'auto', 'cpu' or 'cuda'") from None
-    return device
 
 
 def train(
@@ -187,65 +170,6 @@ def _refuse_divergence(state: TrainingState, terms: Mapping[str, Tensor], lr: fl
                 f"a finite number below {EXPLODED:.0g}",
                 f"Lower model.lr (now {lr:g}), or look for outliers in the features",
             )
-
-
-@contextmanager
-def cpu_threads(threads: int | None) -> Iterator[None]:
-    """So many CPU threads for a while; the number is global state of torch, so it is restored."""
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(threads or before)
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def kept_memory() -> Iterator[None]:
-    """Freed memory stays with the process for a while, for the next step to use.
-
-    Left to itself, glibc gives every freed gradient back to the system and has the next one's pages made anew, which
-    takes longer than the gradient's own product. These settings are global too; other C libraries have none.
-    """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if libc is None or not hasattr(libc, "mallopt"):
-        yield
-        return
-    try:
-        libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-        yield
-    finally:
-        libc.mallopt(M_MMAP_MAX, 65536)
-        # Where glibc's own adaptation ends after blocks as large as a gradient; it stops once anything is set.
-        libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)
-        libc.mallopt(M_TRIM_THRESHOLD, 64 << 20)
-        libc.malloc_trim(0)
-
-
-@contextmanager
-def matrix_precision(precision: str, device: torch.device) -> Iterator[None]:
-    """Matrix products in this precision for a while; global state of torch too."""
-    before = torch.get_float32_matmul_precision()
-    try:
-        torch.set_float32_matmul_precision("medium" if precision == "auto" and has_bf16(device) else "highest")
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-@contextmanager
-def step_settings(precision: str, device: torch.device) -> Iterator[None]:
-    """The same two settings that :func:`train` has its steps run under, for those who run steps by themselves."""
-    with kept_memory(), matrix_precision(precision, device):
-        yield
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
 class _StopFlag(threading.Event):

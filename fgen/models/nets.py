@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fgen import rng
+from fgen.machine import for_products
 
 Output = Literal["relu", "sigmoid", "linear"]
 SLOPE = 0.2
@@ -18,16 +19,6 @@ SLOPE = 0.2
 def activate(hidden: Tensor) -> Tensor:
     """LeakyReLU with the lineage's slope of 0.2."""
     return F.leaky_relu(hidden, SLOPE)
-
-
-def for_products(tensor: Tensor) -> Tensor:
-    """A factor as matrix products take it: float32 in bfloat16 while torch's precision is "medium", else as it is.
-
-    torch's own products of float32 round both factors under that setting too, but keep what they return whole and take
-    twice as long.
-    """
-    medium = tensor.dtype == torch.float32 and torch.get_float32_matmul_precision() == "medium"
-    return tensor.bfloat16() if medium else tensor
 
 
 class Linear(nn.Linear):

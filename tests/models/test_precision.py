@@ -8,9 +8,10 @@ import torch
 from torch.nn import functional as F
 
 import fgen
-from fgen.models import engine, losses
+from fgen import machine
+from fgen.machine import kept_memory, matrix_precision
+from fgen.models import losses
 from fgen.models.closed_form import critic_gradients
-from fgen.models.engine import kept_memory, matrix_precision
 from fgen.models.nets import Critic, Linear, initialise
 
 CPU = torch.device("cpu")
@@ -20,7 +21,7 @@ TOY = Path(__file__).parents[2] / "experiments" / "fgen2026_clswgan_toy.toml"
 @pytest.fixture
 def bf16(monkeypatch):
     """Products in bfloat16 wherever "auto" is asked for; processors without them calculate the same, slowly."""
-    monkeypatch.setattr(engine, "has_bf16", lambda device: True)
+    monkeypatch.setattr(machine, "has_bf16", lambda device: True)
 
 
 def test_a_layer_multiplies_rounded_factors_and_keeps_everything_else_whole(bf16):

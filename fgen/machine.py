@@ -1,0 +1,102 @@
+"""What fgen asks of the machine: the device, threads, the precision of matrix products, and memory that is kept.
+
+All but the device are global settings of torch or of the C library, so each is set for a while and then put back.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from fgen.errors import InputError
+
+#: glibc's numbers of three settings (mallopt(3)): the most blocks with a mapping of their own, from which size on a
+#: block has one, and how much free memory is kept.
+M_MMAP_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -4, -3, -1
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called ``name``; ``"auto"`` is CUDA if there is one, else the CPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {name!r} can't be used ({reason})", "'auto', 'cpu' or 'cuda'") from None
+    return device
+
+
+@contextmanager
+def cpu_threads(threads: int | None) -> Iterator[None]:
+    """So many CPU threads for a while; the number is global state of torch, so it is restored."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads or before)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def kept_memory() -> Iterator[None]:
+    """Freed memory stays with the process for a while, for the next step to use.
+
+    Left to itself, glibc gives every freed gradient back to the system and has the next one's pages made anew, which
+    takes longer than the gradient's own product. These settings are global too; other C libraries have none.
+    """
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if libc is None or not hasattr(libc, "mallopt"):
+        yield
+        return
+    try:
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        yield
+    finally:
+        libc.mallopt(M_MMAP_MAX, 65536)
+        # Where glibc's own adaptation ends after blocks as large as a gradient; it stops once anything is set.
+        libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)
+        libc.mallopt(M_TRIM_THRESHOLD, 64 << 20)
+        libc.malloc_trim(0)
+
+
+@contextmanager
+def matrix_precision(precision: str, device: torch.device) -> Iterator[None]:
+    """Matrix products in this precision for a while; global state of torch too."""
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium" if precision == "auto" and has_bf16(device) else "highest")
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def step_settings(precision: str, device: torch.device) -> Iterator[None]:
+    """The same two settings that :func:`train` has its steps run under, for those who run steps by themselves."""
+    with kept_memory(), matrix_precision(precision, device):
+        yield
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
+def for_products(tensor: Tensor) -> Tensor:
+    """A factor as matrix products take it: float32 in bfloat16 while torch's precision is "medium", else as it is.
+
+    torch's own products of float32 round both factors under that setting too, but keep what they return whole and take
+    twice as long.
+    """
+    medium = tensor.dtype == torch.float32 and torch.get_float32_matmul_precision() == "medium"
+    return tensor.bfloat16() if medium else tensor
