@@ -95,6 +95,7 @@ def new_heads(
         space=model.bank_space,
         with_zsl=with_zsl,
         pseudo_share=config.model.pseudo_labelled_share,
+        precision=config.train.precision,
     )
 
 

@@ -16,9 +16,10 @@ from experiments.bench.timing import Comparison, alternate
 from fgen.baselines.ridge import ridge
 from fgen.classifiers.softmax import SoftmaxClassifier, SoftmaxConfig
 from fgen.data.emoji import load_emoji
+from fgen.machine import matrix_precision
 from fgen.scores.accuracy import mean_accuracy, per_class_accuracy
 
-TEXTBOOK, LBFGS = "25 epochs of Adam", "fgen, lbfgs"
+TEXTBOOK, LBFGS, LBFGS_EQUAL = "25 epochs of Adam", "fgen, lbfgs", "fgen, lbfgs, equal precision"
 PENALTIES = (1e-3, 1e-4, 1e-5)
 
 
@@ -68,6 +69,9 @@ def measure_heads(sizes: Sequence[Size], rounds: int, device: torch.device) -> I
                 trained, "fgen, adam", lambda t=task: fit(t, SoftmaxConfig(solver="adam", batch_size=t.n_per_class))
             ),
             LBFGS: _keep(trained, LBFGS, lambda t=task, l2=best: fit(t, SoftmaxConfig(solver="lbfgs", l2=l2))),
+            LBFGS_EQUAL: _keep(
+                trained, LBFGS_EQUAL, lambda t=task, l2=best: fit(t, SoftmaxConfig(solver="lbfgs", l2=l2), "highest")
+            ),
         }
         samples = alternate(arms, rounds, device=device, warm=False)
         facts = {
@@ -82,10 +86,11 @@ def measure_heads(sizes: Sequence[Size], rounds: int, device: torch.device) -> I
         yield Comparison("head", size.name, device.type, "s", samples, TEXTBOOK, facts)
 
 
-def fit(task: HeadTask, config: SoftmaxConfig) -> SoftmaxClassifier:
-    """fgen's head on raw rows."""
+def fit(task: HeadTask, config: SoftmaxConfig, precision: str = "auto") -> SoftmaxClassifier:
+    """fgen's head on raw rows, in the precision that experiments train heads in."""
     classes = np.arange(task.n_classes)
-    return config.build().fit(task.features, task.labels, classes=classes, scaling_rows=task.real, seen=task.seen)
+    with matrix_precision(precision, torch.device("cpu")):
+        return config.build().fit(task.features, task.labels, classes=classes, scaling_rows=task.real, seen=task.seen)
 
 
 def textbook_head(task: HeadTask, device: torch.device, *, epochs: int = 25) -> Callable[[np.ndarray], np.ndarray]:

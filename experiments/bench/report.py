@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.bench.head import LBFGS
+from experiments.bench.head import LBFGS, LBFGS_EQUAL
 from experiments.bench.machine import sentence
 from experiments.bench.training import AUTO, EQUAL, LIMIT_AUTO
 
@@ -34,7 +34,7 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 def summary(report: Mapping[str, Any]) -> str:
     """A short table for people in a hurry: how many times the textbook's speed steps and heads have, and could have."""
-    arms = {"training": (EQUAL, AUTO, LIMIT_AUTO), "head": (LBFGS,)}
+    arms = {"training": (EQUAL, AUTO, LIMIT_AUTO), "head": (LBFGS_EQUAL, LBFGS)}
     whats = {"training": "a training step", "head": "the final head, by L-BFGS"}
     lines = ["| | textbook | equal precision | `auto` | products and Adam alone |", "|---|---|---|---|---|"]
     for row in report["rows"]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from fgen.classifiers.cosine import CosineClassifier
 from fgen.classifiers.pseudo_labels import surest_rows
@@ -18,6 +19,7 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.disk import reading
 from fgen.data.rows import SelectedRows, StackedRows
 from fgen.errors import InputError
+from fgen.machine import matrix_precision
 from fgen.scores.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_class_accuracy
 from fgen.scores.calibration import predict_classes
 
@@ -93,6 +95,7 @@ def train_heads(
     space: str = "raw",
     with_zsl: bool = True,
     pseudo_share: float = 0.0,
+    precision: str = "auto",
 ) -> Heads:
     """Train on the task's real seen rows and synthetic rows (Xian et al. 2018, section 3.2).
 
@@ -106,6 +109,7 @@ def train_heads(
         pseudo_share: the transductive setting's second stage (LisGAN): each head is trained again with that share of
             the unlabelled rows it will be asked about, those it is surest of, under its own answers. ``gzsl`` chooses
             among the test rows of seen and unseen classes, ``zsl`` among those of unseen ones.
+        precision: of training's matrix products, see :func:`fgen.machine.matrix_precision`; scores are float32's.
     """
     if getattr(config, "batch_size", 0) is None and len(synthetic_labels):
         config = replace(config, batch_size=int(np.bincount(synthetic_labels).max()))
@@ -117,8 +121,12 @@ def train_heads(
     candidates = np.union1d(task.seen, np.unique(synthetic_labels))
     known = {"seed": seed, "scaling_rows": real, "seen": task.seen}
 
+    def fitted(features: Any, labels: np.ndarray, **classes: Any) -> Any:
+        with matrix_precision(precision, torch.device("cpu")):
+            return config.build().fit(features, labels, **known, **classes)
+
     def trained(features: Any, labels: np.ndarray, asked: np.ndarray, **classes: Any) -> Any:
-        head = config.build().fit(features, labels, **known, **classes)
+        head = fitted(features, labels, **classes)
         if not pseudo_share:
             return head
         unlabelled: Any = SelectedRows(task.features, asked)
@@ -126,7 +134,7 @@ def train_heads(
             unlabelled = represent(unlabelled[:])
         chosen, answers = surest_rows(head, unlabelled, pseudo_share)
         more = StackedRows([features, SelectedRows(unlabelled, chosen)])
-        return config.build().fit(more, np.concatenate([labels, answers]), **known, **classes)
+        return fitted(more, np.concatenate([labels, answers]), **classes)
 
     test_seen, test_unseen = task.splits["test_seen"], task.splits["test_unseen"]
     everything = StackedRows([real, synthetic])

@@ -12,8 +12,9 @@ import torch
 from fgen.classifiers.base import NO_CANDIDATE as NO_CANDIDATE
 from fgen.classifiers.base import checked_labels as checked_labels
 from fgen.classifiers.base import fitted_scaler, seen_mask
+from fgen.classifiers.lbfgs import train_lbfgs
 from fgen.classifiers.seen_bias import log_prior, row_weights
-from fgen.classifiers.solvers import ScaledRows, initial_parameters, train_adam, train_lbfgs
+from fgen.classifiers.solvers import ScaledRows, initial_parameters, train_adam
 from fgen.classifiers.storage import StoredHead, reading_head, require_shape
 from fgen.config import build, to_mapping
 from fgen.data.dataset import Features
@@ -135,7 +136,7 @@ class SoftmaxClassifier(StoredHead):
         seen: Any | None = None,
         progress: bool = False,
     ) -> SoftmaxClassifier:
-        """Train on raw features.
+        """Train on raw features; products are in bfloat16 under ``torch.set_float32_matmul_precision("medium")``.
 
         Args:
             features: ``(N, D)``: an array, a memory map, an open HDF5 dataset or a tensor.
@@ -169,12 +170,15 @@ class SoftmaxClassifier(StoredHead):
             weight, bias = initial_parameters(len(classes), scaler.dim, seed)
             train_adam(rows, targets, weights, weight, bias, self.config, seed, offsets=offsets, progress=progress)
         else:
-            weight, bias = torch.zeros(len(classes), scaler.dim), torch.zeros(len(classes))
-            train_lbfgs(rows, targets, weights, weight, bias, self.config.l2)
+            weight, bias = train_lbfgs(rows, targets, weights, len(classes), self.config.l2, progress=progress)
             if offsets is not None:  # biases bear no penalty: this minimum is the one without offsets, shifted
                 bias -= offsets
         if not bool(torch.isfinite(weight).all() and torch.isfinite(bias).all()):
-            raise TrainingDiverged("the head's weights are NaN or infinite", "finite features", "Lower classifier.lr")
+            raise TrainingDiverged(
+                "the head's weights are NaN or infinite",
+                "finite numbers",
+                "Choose another classifier.scaling, or lower classifier.lr",
+            )
         self.weight, self.bias, self.scaler, self.classes_, self.n_classes_ = weight, bias, scaler, classes, n_classes
         return self
 

@@ -1,7 +1,6 @@
-"""The softmax head's solvers: Adam in batches, and L-BFGS to the minimum.
+"""The softmax head by Adam in batches, and what both of its solvers share.
 
-Features stay where they are and indices are shuffled; the gradient is written down, so no graph is built. Both
-solvers work in place on ``weight (K, D)`` and ``bias (K,)``, in whose precision they calculate.
+Features stay where they are and indices are shuffled; the gradient is written down, so no graph is built.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from tqdm import tqdm
 from fgen import rng
 from fgen.data.access import Features, expect_rows, read_rows
 from fgen.data.scaling import FeatureScaler
+from fgen.machine import for_products
 
 if TYPE_CHECKING:
     from fgen.classifiers.softmax import SoftmaxConfig
@@ -25,11 +25,8 @@ if TYPE_CHECKING:
 IN_MEMORY = 2 << 30
 #: Beyond it rows are asked for so many rows before their turn, which keeps a disk busy with many requests at once.
 ROWS_AHEAD = 512
-#: Rows whose logits L-BFGS holds at once.
+#: Rows that are multiplied at once.
 BLOCK_ROWS = 8192
-#: L-BFGS ends when no entry of the gradient is larger than this; 600 classes of 1,280 features take 25 to 40 passes.
-LBFGS_GRADIENT = 1e-5
-LBFGS_STEPS = 500
 
 
 def initial_parameters(n_classes: int, dim: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -50,8 +47,9 @@ def train_adam(
     offsets: Tensor | None = None,
     progress: bool = False,
 ) -> None:
-    """Minimise the batches' mean weighted cross-entropy; ``targets (N,)`` index classes, ``row_weights (N, 1)``.
+    """Minimise the batches' mean weighted cross-entropy, in place on ``weight (K, D)`` and ``bias (K,)``.
 
+    ``targets (N,)`` index classes, ``row_weights (N, 1)``.
     ``offsets (K,)`` are added to the logits here and never again, see :func:`fgen.classifiers.seen_bias.log_prior`.
     """
     weight.grad, bias.grad = to_weight, to_bias = torch.empty_like(weight), torch.empty_like(bias)
@@ -70,52 +68,6 @@ def train_adam(
             torch.mm(slope.T, x, out=to_weight)
             torch.sum(slope, dim=0, out=to_bias)
             adam.step()
-    weight.grad = bias.grad = None
-
-
-def train_lbfgs(
-    rows: ScaledRows, targets: Tensor, row_weights: Tensor, weight: Tensor, bias: Tensor, l2: float
-) -> None:
-    """Minimise the mean weighted cross-entropy plus ``l2 / 2 |W|^2`` over all rows.
-
-    The steps are taken on ``W (x - m) + c`` with m the rows' weighted mean: the same problem, as the biases
-    ``b = c - W m`` bear no penalty, but one whose weights and biases don't pull at each other. It halves the passes
-    (from 49 to 25 on emoji with l2 = 1e-3, from 67 to 35 with 1e-4). Whitening the features beyond that saves none,
-    nor does a longer history or a start at the classes' log-frequencies.
-    """
-    mean = torch.zeros_like(weight[0])
-    for start, x in rows.blocks():
-        mean.addmv_(x.T, row_weights[start : start + len(x), 0].to(x))
-    mean /= row_weights.sum()
-    row_weights = row_weights / len(targets)
-    bias.addmv_(weight, mean)
-    weight.grad, bias.grad = to_weight, to_bias = torch.empty_like(weight), torch.empty_like(bias)
-
-    def objective() -> Tensor:
-        torch.mul(weight, l2, out=to_weight)
-        to_bias.zero_()
-        loss = l2 / 2 * weight.double().square().sum()
-        shifted = bias - weight @ mean
-        for start, x in rows.blocks():
-            block = slice(start, start + len(x))
-            logits = torch.addmm(shifted, x, weight.T)
-            losses = torch.nn.functional.cross_entropy(logits, targets[block], reduction="none")
-            loss += torch.dot(losses, row_weights[block, 0].to(losses)).double()
-            slope = cross_entropy_slope(logits, targets[block], row_weights[block], out=torch.empty_like(logits))
-            to_weight.addmm_(slope.T, x)
-            to_bias.add_(slope.sum(dim=0))
-        to_weight.addr_(to_bias, mean, alpha=-1)
-        return loss
-
-    torch.optim.LBFGS(
-        [weight, bias],
-        max_iter=LBFGS_STEPS,
-        max_eval=2 * LBFGS_STEPS,
-        tolerance_grad=LBFGS_GRADIENT,
-        history_size=10,
-        line_search_fn="strong_wolfe",
-    ).step(objective)
-    bias.addmv_(weight, mean, alpha=-1)
     weight.grad = bias.grad = None
 
 
@@ -139,10 +91,11 @@ class ScaledRows:
     """
 
     def __init__(self, features: Features, scaler: FeatureScaler, dtype: torch.dtype = torch.float32) -> None:
-        self._features, self._scaler, self._dtype = features, scaler, dtype
-        n_rows, dim = features.shape
-        fits = n_rows * dim * dtype.itemsize <= IN_MEMORY
-        self._scaled = torch.empty(n_rows, dim, dtype=dtype) if fits else None
+        self._features, self._scaler, self.dtype = features, scaler, dtype
+        self._offset: Tensor | None = None
+        n_rows, self.dim = features.shape
+        fits = n_rows * self.dim * dtype.itemsize <= IN_MEMORY
+        self._scaled = torch.empty(n_rows, self.dim, dtype=dtype) if fits else None
         for start, scaled in scaler.blocks(features):
             if self._scaled is not None:
                 self._scaled[start : start + len(scaled)] = torch.from_numpy(scaled)
@@ -159,11 +112,27 @@ class ScaledRows:
             return torch.index_select(self._scaled, 0, rows, out=out)
         return out.copy_(torch.from_numpy(self._scaler.apply(read_rows(self._features, rows.numpy()))))
 
+    def centre(self, row_weights: Tensor) -> Tensor:
+        """Have :meth:`blocks` give the rows less their mean ``(D,)``, weighted by ``(N, 1)``, as products take them.
+
+        Returns:
+            The mean.
+        """
+        mean = torch.zeros(self.dim, dtype=self.dtype)
+        for start, x in self.blocks():
+            mean.addmv_(x.T, row_weights[start : start + len(x), 0].to(x))
+        mean /= row_weights.sum()
+        if self._scaled is not None:
+            self._scaled = for_products(self._scaled.sub_(mean))
+        self._offset = mean
+        return mean
+
     def blocks(self) -> Iterator[tuple[int, Tensor]]:
         """Consecutive blocks of rows, each with the number of its first."""
         if self._scaled is not None:
-            for i, block in enumerate(self._scaled.split(BLOCK_ROWS)):
-                yield i * BLOCK_ROWS, block
+            parts = self._scaled.split(BLOCK_ROWS)
+            yield from zip(range(0, len(self._scaled), BLOCK_ROWS), parts, strict=True)
             return
-        for start, scaled in self._scaler.blocks(self._features):
-            yield start, torch.from_numpy(scaled).to(self._dtype)
+        for first, scaled in self._scaler.blocks(self._features):
+            for i, x in enumerate(torch.from_numpy(scaled).to(self.dtype).split(BLOCK_ROWS)):
+                yield first + i * BLOCK_ROWS, x if self._offset is None else for_products(x - self._offset)

@@ -70,7 +70,7 @@ def slow_second_stage(task, rows, labels, asked, real):
 
 def test_each_head_trains_on_its_own_answers_to_what_it_will_be_asked(world):
     task, (rows, labels) = world.dataset, off_bank(world.dataset)
-    heads = train_heads(SOFTMAX, task, rows, labels, seed=0, pseudo_share=0.5)
+    heads = train_heads(SOFTMAX, task, rows, labels, seed=0, pseudo_share=0.5, precision="highest")
     real, real_labels = task.split("trainval")
     of_unseen = task.splits["test_unseen"]
     everyone = np.concatenate([real, rows]), np.concatenate([real_labels, labels])

@@ -1,0 +1,178 @@
+"""The softmax head at its minimum, by L-BFGS with the line search that a linear model has almost for nothing.
+
+All rows' logits are kept, and their change in the direction of the next step: along a line they only have to be added
+up, so that a step costs one product for the direction and one for the gradient, however many points it looks at.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections import deque
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from fgen.classifiers.solvers import BLOCK_ROWS, ScaledRows, cross_entropy_slope
+from fgen.machine import for_products
+
+#: The end: no entry of the gradient is larger than this. 600 classes of 1,280 features take 15 to 30 steps.
+LBFGS_GRADIENT = 1e-5
+LBFGS_STEPS = 500
+#: So many of the last steps tell L-BFGS the curvature.
+HISTORY = 10
+#: A point of a line is good enough where the slope is this share of that at its start.
+SLOPE_LEFT = 0.1
+POINTS = 20
+#: Larger matrices of logits than this many bytes are kept in a file; there are two.
+LOGITS_IN_MEMORY = 1 << 29
+
+
+def train_lbfgs(
+    rows: ScaledRows, targets: Tensor, row_weights: Tensor, n_classes: int, l2: float, *, progress: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The minimum of the mean weighted cross-entropy plus ``l2 / 2 |W|^2`` over all rows.
+
+    The steps are taken on ``W (x - m) + c`` with m the rows' weighted mean: the same problem, as the biases
+    ``b = c - W m`` bear no penalty, but one whose weights and biases don't pull at each other, which halves the steps.
+
+    While torch's precision is "medium", centred features and directions are rounded to bfloat16, the latter before
+    they are taken, so that weights and logits stay together. Products are rounded too, and the smaller the steps
+    become, the less that is: there are as many of them as in float32.
+
+    Args:
+        rows: of features; they are centred in place, and useless afterwards.
+        targets: ``(N,)`` indices of classes. row_weights: ``(N, 1)``.
+        progress: show a bar.
+
+    Returns:
+        ``(K, D)`` weights and ``(K,)`` biases; NaN where features are too large to be multiplied.
+    """
+    mean = rows.centre(row_weights)
+    line = Line(rows, targets, row_weights / len(targets), n_classes, l2)
+    gradient, recent = line.gradient(), deque[tuple[Tensor, Tensor]](maxlen=HISTORY)
+    for _ in tqdm(range(LBFGS_STEPS), desc="head", unit="step", disable=not progress):
+        if not gradient.abs().max() > LBFGS_GRADIENT:
+            break
+        line.turn(-through_inverse_hessian(gradient, recent))
+        step = line.search(_dot(gradient, line.direction), first=None if recent else 1.0)
+        if step == 0:  # rounding is all that is left
+            break
+        line.go(step)
+        before, gradient = gradient, line.gradient()
+        move, change = line.direction * step, gradient - before
+        if _dot(move, change) > 0:  # as always for a convex function, but for rounding
+            recent.append((move, change))
+    weight, bias = line.parameters[:, :-1].contiguous(), line.parameters[:, -1]
+    return weight, bias - weight @ mean
+
+
+def through_inverse_hessian(gradient: Tensor, recent: deque[tuple[Tensor, Tensor]]) -> Tensor:
+    """L-BFGS's two loops over the last moves and changes of the gradient (Nocedal and Wright 2006, algorithm 7.4)."""
+    result, shares = gradient.clone(), []
+    for move, change in reversed(recent):
+        shares.append(_dot(move, result) / _dot(move, change))
+        result.sub_(change, alpha=shares[-1])
+    if recent:
+        move, change = recent[-1]
+        result.mul_(_dot(move, change) / _dot(change, change))
+    for (move, change), share in zip(recent, reversed(shares), strict=True):
+        result.add_(move, alpha=share - _dot(change, result) / _dot(move, change))
+    return result
+
+
+class Line:
+    """The loss on a line through the parameters.
+
+    Attributes:
+        parameters: ``(K, D + 1)``, the weights and, last, the biases; zeros at first.
+        direction: of the line, likewise.
+    """
+
+    def __init__(self, rows: ScaledRows, targets: Tensor, row_weights: Tensor, n_classes: int, l2: float) -> None:
+        self._rows, self._targets, self._row_weights, self._l2 = rows, targets, row_weights, l2
+        self.parameters = row_weights.new_zeros(n_classes, rows.dim + 1, dtype=rows.dtype)
+        self.direction = torch.zeros_like(self.parameters)
+        self._logits, self._change = (_zeros(len(targets), n_classes, rows.dtype) for _ in range(2))
+        self._point, self._slopes = (self.parameters.new_empty(BLOCK_ROWS, n_classes) for _ in range(2))
+
+    def gradient(self) -> Tensor:
+        """``(K, D + 1)``, at the parameters."""
+        gradient = self._l2 * self.parameters
+        gradient[:, -1] = 0
+        for start, x in self._rows.blocks():
+            slopes = self._slopes_at(self._logits[start : start + len(x)], start)
+            gradient[:, :-1] += for_products(slopes).T @ x
+            gradient[:, -1] += slopes.sum(dim=0)
+        return gradient
+
+    def turn(self, direction: Tensor) -> None:
+        """Another line through the parameters."""
+        factor = for_products(direction[:, :-1])
+        direction[:, :-1] = factor
+        for start, x in self._rows.blocks():
+            torch.add(x @ factor.T, direction[:, -1], out=self._change[start : start + len(x)])
+        self.direction = direction
+
+    def slope(self, step: float) -> float:
+        """The loss's derivative by the step, at a step."""
+        weight, along = self.parameters[:, :-1], self.direction[:, :-1]
+        total = self._l2 * (_dot(weight, along) + step * _dot(along, along))
+        for start in range(0, len(self._targets), BLOCK_ROWS):
+            change = self._change[start : start + BLOCK_ROWS]
+            logits = torch.add(
+                self._logits[start : start + BLOCK_ROWS], change, alpha=step, out=self._point[: len(change)]
+            )
+            total += _dot(self._slopes_at(logits, start), change)
+        return total
+
+    def search(self, at_start: float, *, first: float | None) -> float:
+        """A step near the line's minimum, found by its slopes alone, as the loss is convex; 0 if there is none.
+
+        After the first one, by false position, or four times as far while the loss still falls.
+
+        Args:
+            at_start: the slope at 0, below 0.
+            first: where to begin; None is L-BFGS's own step, a number the step that changes some logit by so much.
+        """
+        step = 1.0 if first is None else first / float(max(self._change.max(), -self._change.min()))
+        near, at_near, far, at_far = 0.0, at_start, math.inf, math.nan
+        for _ in range(POINTS):
+            slope = self.slope(step)
+            if math.isnan(slope) or abs(slope) <= -SLOPE_LEFT * at_start:
+                return step
+            if slope < 0:
+                near, at_near = step, slope
+            else:
+                far, at_far = step, slope
+            if far < math.inf:
+                step = near + (far - near) * min(max(at_near / (at_near - at_far), 0.1), 0.9)
+            else:
+                step *= 4
+        return near
+
+    def go(self, step: float) -> None:
+        """To this step of the line."""
+        self.parameters.add_(self.direction, alpha=step)
+        self._logits.add_(self._change, alpha=step)
+
+    def _slopes_at(self, logits: Tensor, start: int) -> Tensor:
+        block = slice(start, start + len(logits))
+        return cross_entropy_slope(logits, self._targets[block], self._row_weights[block], self._slopes[: len(logits)])
+
+
+def _dot(left: Tensor, right: Tensor) -> float:
+    return float((left * right).sum())
+
+
+def _zeros(n_rows: int, n_columns: int, dtype: torch.dtype) -> Tensor:
+    size = n_rows * n_columns * dtype.itemsize
+    if size <= LOGITS_IN_MEMORY:
+        return torch.zeros(n_rows, n_columns, dtype=dtype)
+    with tempfile.TemporaryFile(prefix="fgen-") as file:  # it stays until the map goes
+        os.posix_fallocate(file.fileno(), 0, size)  # a disk that is too small says so here, not by a crash later on
+        numbers = np.memmap(file, dtype=str(dtype).removeprefix("torch."), shape=(n_rows, n_columns))
+    return torch.from_numpy(numbers)

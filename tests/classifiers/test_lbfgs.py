@@ -1,0 +1,131 @@
+"""L-BFGS's parts against their slow twins, in float32 and in bfloat16."""
+
+from collections import deque
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from fgen import machine
+from fgen.classifiers import lbfgs
+from fgen.classifiers.lbfgs import SLOPE_LEFT, Line, through_inverse_hessian, train_lbfgs
+from fgen.classifiers.softmax import SoftmaxClassifier
+from fgen.classifiers.solvers import ScaledRows
+from fgen.data.scaling import FeatureScaler
+from fgen.errors import TrainingDiverged
+from fgen.machine import matrix_precision
+
+CPU = torch.device("cpu")
+N_ROWS, DIM, N_CLASSES, L2 = 150, 5, 4, 1e-2
+
+
+def draw(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.fixture
+def problem():
+    """Rows of overlapping classes, far from zero, with weights of their own."""
+    targets = torch.arange(N_ROWS) % N_CLASSES
+    features = (draw(N_CLASSES, DIM)[targets] + draw(N_ROWS, DIM, seed=1) + 3).float().numpy()
+    return features, targets, draw(N_ROWS, 1, seed=2).abs() + 0.5
+
+
+def scaled_rows(features, dtype=torch.float64):
+    return ScaledRows(features, FeatureScaler.fit("none", features), dtype=dtype)
+
+
+def line_through(problem, parameters):
+    features, targets, row_weights = problem
+    rows = scaled_rows(features)
+    rows.centre(row_weights)
+    line = Line(rows, targets, row_weights / N_ROWS, N_CLASSES, L2)
+    line.turn(parameters)
+    line.go(1.0)
+    return line
+
+
+def loss_at(problem, parameters):
+    """The loss of ``(K, D + 1)`` parameters on centred rows, by the book."""
+    features, targets, row_weights = problem
+    x = torch.from_numpy(features).double()
+    x = x - (row_weights * x).sum(0) / row_weights.sum()
+    losses = F.cross_entropy(x @ parameters[:, :-1].T + parameters[:, -1], targets, reduction="none")
+    return (losses * row_weights[:, 0]).mean() + L2 / 2 * parameters[:, :-1].square().sum()
+
+
+def test_the_gradient_is_autograds(problem):
+    parameters = draw(N_CLASSES, DIM + 1).requires_grad_()
+    loss_at(problem, parameters).backward()
+    torch.testing.assert_close(line_through(problem, parameters.detach().clone()).gradient(), parameters.grad)
+
+
+def test_the_slope_of_a_line_is_autograds(problem):
+    parameters, direction = draw(N_CLASSES, DIM + 1), draw(N_CLASSES, DIM + 1, seed=3)
+    line = line_through(problem, parameters.clone())
+    line.turn(direction.clone())
+    step = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    loss_at(problem, parameters + step * direction).backward()
+    assert line.slope(0.7) == pytest.approx(float(step.grad))
+
+
+@pytest.mark.parametrize("stretch", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("first", [None, 1.0])
+def test_a_search_ends_lower_and_where_the_line_is_nearly_level(problem, stretch, first):
+    parameters = draw(N_CLASSES, DIM + 1)
+    line = line_through(problem, parameters.clone())
+    gradient = line.gradient()
+    line.turn(-stretch * gradient)
+    at_start = line.slope(0.0)
+    assert at_start == pytest.approx(-stretch * float(gradient.square().sum()))
+    step = line.search(at_start, first=first)
+    assert abs(line.slope(step)) <= -SLOPE_LEFT * at_start
+    assert loss_at(problem, parameters + step * line.direction) < loss_at(problem, parameters)
+
+
+def test_the_two_loops_multiply_by_the_matrix_that_bfgs_would_keep():
+    size = N_CLASSES * (DIM + 1)
+    hessian = draw(size, size)
+    hessian = hessian @ hessian.T + torch.eye(size, dtype=torch.float64)
+    moves = [draw(N_CLASSES, DIM + 1, seed=seed) for seed in range(3)]
+    recent = deque((move, (hessian @ move.flatten()).view_as(move)) for move in moves)
+    move, change = recent[-1]
+    inverse = torch.eye(size, dtype=torch.float64) * (move * change).sum() / change.square().sum()
+    for move, change in ((a.flatten(), b.flatten()) for a, b in recent):
+        rho, eye = 1 / (move @ change), torch.eye(size, dtype=torch.float64)
+        left = eye - rho * torch.outer(move, change)
+        inverse = left @ inverse @ left.T + rho * torch.outer(move, move)
+    gradient = draw(N_CLASSES, DIM + 1, seed=9)
+    expected = (inverse @ gradient.flatten()).view_as(gradient)
+    torch.testing.assert_close(through_inverse_hessian(gradient, recent), expected)
+
+
+def test_in_bfloat16_the_minimum_is_float32s_to_three_digits(problem, monkeypatch):
+    monkeypatch.setattr(machine, "has_bf16", lambda device: True)
+    features, targets, row_weights = problem
+    heads = {}
+    for precision in ("highest", "auto"):
+        with matrix_precision(precision, CPU):
+            heads[precision] = train_lbfgs(
+                scaled_rows(features, torch.float32), targets, row_weights.float(), N_CLASSES, L2
+            )
+    for whole, rounded in zip(*heads.values(), strict=True):
+        assert not torch.equal(whole, rounded)
+        assert (whole - rounded).norm() < 5e-3 * whole.norm()
+
+
+def test_logits_in_a_file_train_the_same_bytes(problem, monkeypatch):
+    features, targets, row_weights = problem
+    heads = []
+    for limit in (1 << 20, 0):
+        monkeypatch.setattr(lbfgs, "LOGITS_IN_MEMORY", limit)
+        heads.append(train_lbfgs(scaled_rows(features), targets, row_weights, N_CLASSES, L2))
+    assert torch.equal(heads[0][0], heads[1][0])
+    assert torch.equal(heads[0][1], heads[1][1])
+
+
+def test_features_too_large_to_be_multiplied_are_divergence():
+    features = np.float32(1e25) * np.array([[1.1, 0.3], [0.1, 1.3], [-0.9, 0.3], [0.1, -0.7]], dtype=np.float32)
+    with pytest.raises(TrainingDiverged, match=r"classifier\.scaling"):
+        SoftmaxClassifier(solver="lbfgs", scaling="none").fit(features, np.array([0, 0, 1, 1]))
