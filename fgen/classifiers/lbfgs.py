@@ -123,10 +123,9 @@ class Line:
         total = self._l2 * (_dot(weight, along) + step * _dot(along, along))
         for start in range(0, len(self._targets), BLOCK_ROWS):
             change = self._change[start : start + BLOCK_ROWS]
-            logits = torch.add(
-                self._logits[start : start + BLOCK_ROWS], change, alpha=step, out=self._point[: len(change)]
-            )
-            total += _dot(self._slopes_at(logits, start), change)
+            logits, point = self._logits[start : start + BLOCK_ROWS], self._point[: len(change)]
+            slopes = self._slopes_at(torch.add(logits, change, alpha=step, out=point), start)
+            total += float(torch.mul(slopes, change, out=point).sum())
         return total
 
     def search(self, at_start: float, *, first: float | None) -> float:

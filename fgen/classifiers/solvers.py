@@ -27,6 +27,8 @@ IN_MEMORY = 2 << 30
 ROWS_AHEAD = 512
 #: Rows that are multiplied at once.
 BLOCK_ROWS = 8192
+#: Rows that stay in a processor's cache from one operation to the next.
+CACHED_ROWS = 256
 
 
 def initial_parameters(n_classes: int, dim: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -123,7 +125,11 @@ class ScaledRows:
             mean.addmv_(x.T, row_weights[start : start + len(x), 0].to(x))
         mean /= row_weights.sum()
         if self._scaled is not None:
-            self._scaled = for_products(self._scaled.sub_(mean))
+            kind = for_products(mean).dtype
+            centred = self._scaled if kind == self.dtype else torch.empty_like(self._scaled, dtype=kind)
+            for x, out in zip(self._scaled.split(CACHED_ROWS), centred.split(CACHED_ROWS), strict=True):
+                torch.sub(x, mean, out=out)
+            self._scaled = centred
         self._offset = mean
         return mean
 

@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
-from fgen import load_dataset
+from fgen import load_dataset, machine
 from fgen.classifiers import CLASSIFIERS, load_head
 from fgen.classifiers.heads import Heads, score_heads, train_heads
 from fgen.classifiers.softmax import SoftmaxClassifier
@@ -76,3 +77,14 @@ def test_a_head_of_another_kind_is_refused_by_its_format(task, bank, tmp_path):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(InputError, match="nowhere"):
         load_head(tmp_path / "nowhere")
+
+
+def test_heads_train_in_the_precision_they_are_told_and_leave_torchs_as_it_was(task, bank, monkeypatch):
+    monkeypatch.setattr(machine, "has_bf16", lambda device: True)
+    config = CLASSIFIERS["softmax"](solver="lbfgs")
+    whole, again, rounded = (
+        train_heads(config, task, *bank, seed=0, precision=name).gzsl.weight for name in ("highest", "highest", "auto")
+    )
+    assert torch.equal(whole, again)
+    assert 0 < (whole - rounded).norm() < 0.02 * whole.norm()
+    assert torch.get_float32_matmul_precision() == "highest"
