@@ -45,7 +45,7 @@ def evaluate_bank(
                 f"{dataset.feature_dim}, as {dataset.name} has",
                 "Use the bank with the data set it was made for",
             )
-        ids = match_classes(bank, dataset)
+        ids, precision = match_classes(bank, dataset), str(_setting(bank, "train", "precision", "auto"))
         rows = np.flatnonzero(bank.synthetic & (ids[bank.labels] >= 0))
         synthetic, labels = np.asarray(bank.features[rows], dtype=np.float32), ids[bank.labels[rows]]
     missing = np.setdiff1d(dataset.unseen, labels)
@@ -58,20 +58,27 @@ def evaluate_bank(
         )
     model = None if run is None else load_model(RunDirectory.open(run).first_seed().model)
     represent = None if model is None else model.represent
-    heads = train_heads(classifier, dataset, synthetic, labels, seed=seed, represent=represent, space=space)
+    heads = train_heads(
+        classifier, dataset, synthetic, labels, seed=seed, represent=represent, space=space, precision=precision
+    )
     return score_heads(heads, dataset, represent=represent)[0]
 
 
 def with_shots_of(bank: FeatureBank, dataset: ZSLDataset) -> ZSLDataset:
     """The data set with those rows moved to training that the bank's generator was trained on as shots."""
-    run = bank.config.get("run", bank.config)
-    given = run.get("dataset", {}) if isinstance(run, dict) else {}
-    shots = given.get("shots", 0) if isinstance(given, dict) else 0
+    shots = _setting(bank, "dataset", "shots", 0)
     if not shots or dataset.shots is not None:
         return dataset
-    classes = given.get("shot_classes")
+    classes = _setting(bank, "dataset", "shot_classes", None)
     chosen = tuple(classes) if isinstance(classes, list) else classes
-    return dataset.with_shots(shots, chosen, seed=given.get("split_seed", 0))
+    return dataset.with_shots(shots, chosen, seed=_setting(bank, "dataset", "split_seed", 0))
+
+
+def _setting(bank: FeatureBank, section: str, key: str, default: Any) -> Any:
+    """A setting of the run that the bank comes from, if it comes from one."""
+    run = bank.config.get("run", bank.config)
+    given = run.get(section, {}) if isinstance(run, dict) else {}
+    return given.get(key, default) if isinstance(given, dict) else default
 
 
 def match_classes(bank: FeatureBank, dataset: ZSLDataset) -> np.ndarray:

@@ -1,6 +1,6 @@
 """What fgen asks of the machine: the device, threads, the precision of matrix products, and memory that is kept.
 
-All but the device are global settings of torch or of the C library, so each is set for a while and then put back.
+Threads, precision and memory are global settings of torch or of the C library: each is set for a while only.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def matrix_precision(precision: str, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def step_settings(precision: str, device: torch.device) -> Iterator[None]:
-    """The same two settings that :func:`train` has its steps run under, for those who run steps by themselves."""
+    """What :func:`fgen.models.engine.train` has its steps run under, for those who run steps by themselves."""
     with kept_memory(), matrix_precision(precision, device):
         yield
 

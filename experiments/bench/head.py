@@ -54,7 +54,7 @@ class HeadTask:
 
 def measure_heads(sizes: Sequence[Size], rounds: int, device: torch.device) -> Iterator[Comparison]:
     """Each solver's seconds from raw features to a trained head. The penalty of L-BFGS is chosen on the same
-    validation rows; what the choice costs is among the facts."""
+    validation rows; what the choice costs is among the facts. fgen's are at ``auto`` where they don't say otherwise."""
     for size in sizes:
         task = emoji_task(size.n_per_class) if size.name == "emoji" else random_task(size)
         start = time.perf_counter()
@@ -87,7 +87,7 @@ def measure_heads(sizes: Sequence[Size], rounds: int, device: torch.device) -> I
 
 
 def fit(task: HeadTask, config: SoftmaxConfig, precision: str = "auto") -> SoftmaxClassifier:
-    """fgen's head on raw rows, in the precision that experiments train heads in."""
+    """fgen's head on raw rows, by default in the precision that experiments train heads in."""
     classes = np.arange(task.n_classes)
     with matrix_precision(precision, torch.device("cpu")):
         return config.build().fit(task.features, task.labels, classes=classes, scaling_rows=task.real, seen=task.seen)

@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fgen.classifiers.solvers import BLOCK_ROWS, ScaledRows, cross_entropy_slope
+from fgen.errors import InputError
 from fgen.machine import for_products
 
 #: The end: no entry of the gradient is larger than this. 600 classes of 1,280 features take 15 to 30 steps.
@@ -39,35 +40,41 @@ def train_lbfgs(
     The steps are taken on ``W (x - m) + c`` with m the rows' weighted mean: the same problem, as the biases
     ``b = c - W m`` bear no penalty, but one whose weights and biases don't pull at each other, which halves the steps.
 
-    While torch's precision is "medium", centred features and directions are rounded to bfloat16, the latter before
-    they are taken, so that weights and logits stay together. Products are rounded too, and the smaller the steps
-    become, the less that is: there are as many of them as in float32.
+    While torch's precision is "medium", centred features, directions and what their products give are in bfloat16,
+    and kept logits, weights and sums in float32. It takes as many steps as in float32, since the rounding of a step's
+    logits shrinks with the steps; the minimum is float32's to about three digits.
 
     Args:
-        rows: of features; they are centred in place, and useless afterwards.
+        rows: of features; they are centred, and serve nothing else afterwards.
         targets: ``(N,)`` indices of classes. row_weights: ``(N, 1)``.
         progress: show a bar.
 
     Returns:
         ``(K, D)`` weights and ``(K,)`` biases; NaN where features are too large to be multiplied.
+
+    Raises:
+        InputError: logits that are too many for memory have no room in the folder for temporary files.
     """
     mean = rows.centre(row_weights)
     line = Line(rows, targets, row_weights / len(targets), n_classes, l2)
     gradient, recent = line.gradient(), deque[tuple[Tensor, Tensor]](maxlen=HISTORY)
     for _ in tqdm(range(LBFGS_STEPS), desc="head", unit="step", disable=not progress):
-        if not gradient.abs().max() > LBFGS_GRADIENT:
+        if gradient.abs().max() <= LBFGS_GRADIENT:
             break
         line.turn(-through_inverse_hessian(gradient, recent))
         step = line.search(_dot(gradient, line.direction), first=None if recent else 1.0)
         if step == 0:  # rounding is all that is left
             break
         line.go(step)
+        if math.isnan(step):
+            break
         before, gradient = gradient, line.gradient()
         move, change = line.direction * step, gradient - before
         if _dot(move, change) > 0:  # as always for a convex function, but for rounding
             recent.append((move, change))
     weight, bias = line.parameters[:, :-1].contiguous(), line.parameters[:, -1]
-    return weight, bias - weight @ mean
+    # No product of torch's, which would be rounded to bfloat16 as well.
+    return weight, bias - (weight * mean).sum(dim=1)
 
 
 def through_inverse_hessian(gradient: Tensor, recent: deque[tuple[Tensor, Tensor]]) -> Tensor:
@@ -129,19 +136,26 @@ class Line:
         return total
 
     def search(self, at_start: float, *, first: float | None) -> float:
-        """A step near the line's minimum, found by its slopes alone, as the loss is convex; 0 if there is none.
+        """A step near the line's minimum, found by its slopes alone, as the loss is convex.
 
         After the first one, by false position, or four times as far while the loss still falls.
 
         Args:
             at_start: the slope at 0, below 0.
             first: where to begin; None is L-BFGS's own step, a number the step that changes some logit by so much.
+
+        Returns:
+            0 if the loss falls nowhere, NaN if slopes aren't finite.
         """
         step = 1.0 if first is None else first / float(max(self._change.max(), -self._change.min()))
+        if step == 0 or not math.isfinite(at_start):
+            return math.nan
         near, at_near, far, at_far = 0.0, at_start, math.inf, math.nan
         for _ in range(POINTS):
             slope = self.slope(step)
-            if math.isnan(slope) or abs(slope) <= -SLOPE_LEFT * at_start:
+            if not math.isfinite(slope):
+                return math.nan
+            if abs(slope) <= -SLOPE_LEFT * at_start:
                 return step
             if slope < 0:
                 near, at_near = step, slope
@@ -172,6 +186,13 @@ def _zeros(n_rows: int, n_columns: int, dtype: torch.dtype) -> Tensor:
     if size <= LOGITS_IN_MEMORY:
         return torch.zeros(n_rows, n_columns, dtype=dtype)
     with tempfile.TemporaryFile(prefix="fgen-") as file:  # it stays until the map goes
-        os.posix_fallocate(file.fileno(), 0, size)  # a disk that is too small says so here, not by a crash later on
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)  # or a disk that is too small would crash the program later on
+        except OSError as error:
+            raise InputError(
+                f"{tempfile.gettempdir()} can't take a temporary file of {size / 1e9:.1f} GB ({error.strerror})",
+                f"room for the logits of {n_rows:,} rows and {n_columns:,} classes, twice",
+                "Name a folder on a larger disk in TMPDIR, or set classifier.solver = 'adam'",
+            ) from None
         numbers = np.memmap(file, dtype=str(dtype).removeprefix("torch."), shape=(n_rows, n_columns))
     return torch.from_numpy(numbers)

@@ -117,6 +117,8 @@ class ScaledRows:
     def centre(self, row_weights: Tensor) -> Tensor:
         """Have :meth:`blocks` give the rows less their mean ``(D,)``, weighted by ``(N, 1)``, as products take them.
 
+        To be called once, and instead of :meth:`take`.
+
         Returns:
             The mean.
         """

@@ -13,7 +13,7 @@ from fgen.classifiers.lbfgs import SLOPE_LEFT, Line, through_inverse_hessian, tr
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.classifiers.solvers import ScaledRows
 from fgen.data.scaling import FeatureScaler
-from fgen.errors import TrainingDiverged
+from fgen.errors import InputError, TrainingDiverged
 from fgen.machine import matrix_precision
 
 CPU = torch.device("cpu")
@@ -125,7 +125,32 @@ def test_logits_in_a_file_train_the_same_bytes(problem, monkeypatch):
     assert torch.equal(heads[0][1], heads[1][1])
 
 
-def test_features_too_large_to_be_multiplied_are_divergence():
-    features = np.float32(1e25) * np.array([[1.1, 0.3], [0.1, 1.3], [-0.9, 0.3], [0.1, -0.7]], dtype=np.float32)
+def test_the_rounding_of_products_does_not_reach_the_biases_of_features_far_from_zero(monkeypatch):
+    monkeypatch.setattr(machine, "has_bf16", lambda device: True)
+    labels = np.arange(60) % 4
+    features = (draw(4, 1200)[labels] / 8 + draw(60, 1200, seed=1) / 4 + 40).float().numpy()
+    heads = []
+    for precision in ("highest", "auto"):
+        with matrix_precision(precision, CPU):
+            heads.append(SoftmaxClassifier(solver="lbfgs", scaling="none", l2=1e-2).fit(features, labels))
+    whole, rounded = (head.decision_function(features) for head in heads)
+    np.testing.assert_allclose(rounded, whole, atol=0.02)
+
+
+def test_logits_without_room_are_told_with_the_folder(problem, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    features, targets, row_weights = problem
+    monkeypatch.setattr(lbfgs, "LOGITS_IN_MEMORY", 0)
+    monkeypatch.setattr(lbfgs.os, "posix_fallocate", full)
+    with pytest.raises(InputError, match="TMPDIR"):
+        train_lbfgs(scaled_rows(features), targets, row_weights, N_CLASSES, L2)
+
+
+@pytest.mark.parametrize("size", [1e20, 1e25])
+@pytest.mark.parametrize("rows", [[[1], [0.2], [-1], [-0.2]], [[1.1, 0.3], [0.1, 1.3], [-0.9, 0.3], [0.1, -0.7]]])
+def test_features_too_large_to_be_multiplied_are_divergence(rows, size):
+    features = np.float32(size) * np.array(rows, dtype=np.float32)
     with pytest.raises(TrainingDiverged, match=r"classifier\.scaling"):
         SoftmaxClassifier(solver="lbfgs", scaling="none").fit(features, np.array([0, 0, 1, 1]))

@@ -21,6 +21,7 @@ from fgen.classifiers.softmax import (
     initial_parameters,
     train_adam,
 )
+from fgen.data import dataset
 from fgen.data.scaling import FeatureScaler
 from fgen.errors import InputError, TrainingDiverged
 
@@ -112,11 +113,16 @@ def test_rows_too_many_for_memory_train_the_same_head(monkeypatch, tmp_path):
     expected = [SoftmaxClassifier(**each).fit(features, labels) for each in settings]
     monkeypatch.setattr(solvers, "IN_MEMORY", 0)
     monkeypatch.setattr(lbfgs, "LOGITS_IN_MEMORY", 0)
+    monkeypatch.setattr(dataset, "BLOCK_BYTES", 50 * 4 * features.shape[1])
+    for room in (solvers, lbfgs):
+        monkeypatch.setattr(room, "BLOCK_ROWS", 7)
     with h5py.File(tmp_path / "x.h5", "w") as file:
         stored = file.create_dataset("x", data=features)
         for each, head in zip(settings, expected, strict=True):
             streamed = SoftmaxClassifier(**each).fit(stored, labels)
-            np.testing.assert_allclose(streamed.weight, head.weight, atol=1e-6)
+            # Sums are in another order, and how far L-BFGS goes beyond its tolerance is left to them.
+            tolerance = 1e-6 if head.config.solver == "adam" else 2e-3
+            np.testing.assert_allclose(streamed.weight, head.weight, atol=tolerance)
             np.testing.assert_array_equal(streamed.predict(stored), head.predict(features))
 
 
