@@ -45,7 +45,8 @@ def evaluate_bank(
                 f"{dataset.feature_dim}, as {dataset.name} has",
                 "Use the bank with the data set it was made for",
             )
-        ids, precision = match_classes(bank, dataset), str(_setting(bank, "train", "precision", "auto"))
+        ids = match_classes(bank, dataset)
+        precision = str(_setting(bank, "train", "precision", "auto"))
         rows = np.flatnonzero(bank.synthetic & (ids[bank.labels] >= 0))
         synthetic, labels = np.asarray(bank.features[rows], dtype=np.float32), ids[bank.labels[rows]]
     missing = np.setdiff1d(dataset.unseen, labels)

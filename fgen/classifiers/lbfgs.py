@@ -27,6 +27,7 @@ LBFGS_STEPS = 500
 HISTORY = 10
 #: A point of a line is good enough where the slope is this share of that at its start.
 SLOPE_LEFT = 0.1
+#: At most so many points of a line are looked at.
 POINTS = 20
 #: Larger matrices of logits than this many bytes are kept in a file; there are two.
 LOGITS_IN_MEMORY = 1 << 29
