@@ -52,7 +52,7 @@ def all_twins(
         return torch.rand(shape, generator=draw, dtype=torch.float64).to(device, dtype)
 
     fake = random(batch_size, feature_dim).requires_grad_(True)
-    many = random(n_classes * ROWS_PER_CLASS, feature_dim).requires_grad_(True)
+    many = random(n_classes, ROWS_PER_CLASS, feature_dim).requires_grad_(True)
     labels = torch.randint(n_classes, (batch_size,), generator=draw).to(device)
     souls, means = random(n_classes, 3, feature_dim), random(n_classes, feature_dim)
     embeddings = random(n_classes, embedding_dim)
@@ -60,15 +60,15 @@ def all_twins(
     compare = Comparator(feature_dim, embedding_dim, hidden_dim).to(device, dtype)
 
     def lisgan() -> Tensor:
-        averages = many.view(n_classes, ROWS_PER_CLASS, -1).mean(1)
-        return matching.to_nearest_soul(averages, souls).mean() + matching.soul_samples(fake, labels, souls)
+        turns = many.transpose(0, 1)
+        return matching.soul_means_of_turns(turns, souls) + matching.soul_samples(fake, labels, souls)
 
     def lsrgan() -> Tensor:
         drift = matching.semantic_regularisation(fake, labels, means, neighbours, similarities, below=0.01, above=0.01)
         return matching.pivot(fake, labels, means) + drift
 
     return [
-        Twins("LisGAN's souls", lambda: lisgan_loops(many, fake, labels, souls), lisgan, (fake, many)),
+        Twins("LisGAN's souls", lambda: lisgan_loops(many.flatten(0, 1), fake, labels, souls), lisgan, (fake, many)),
         Twins(
             "LsrGAN's pivot and SR-loss",
             lambda: lsrgan_loops(fake, labels, means, neighbours, similarities, 0.01),

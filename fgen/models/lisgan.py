@@ -95,9 +95,9 @@ class LisGAN(CLSWGAN):
     def soul_mean(self, souls: Tensor, draws: Draws) -> Tensor:
         """L_R2, unweighted: each class's generated mean to the nearest of its ``souls (S, K, D)``."""
         classes, n_rows = self.classes_of_means(draws), self.config.mean_rows
-        condition = self.seen_embeddings[classes].repeat_interleave(n_rows, dim=0)
-        fake = self.synthesise(draws.normal("soul mean noise", (len(condition), self.noise_dim)), condition)
-        return matching.to_nearest_soul(fake.unflatten(0, (-1, n_rows)).mean(dim=1), souls[classes]).mean()
+        condition = self.seen_embeddings[classes].expand(n_rows, -1, -1)
+        fake = self.synthesise(draws.normal("soul mean noise", (*condition.shape[:2], self.noise_dim)), condition)
+        return matching.soul_means_of_turns(fake, souls[classes])
 
     def classes_of_means(self, draws: Draws) -> Tensor | slice:
         """The seen classes in this step's L_R2, each once."""

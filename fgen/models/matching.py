@@ -155,15 +155,14 @@ def soul_samples(fake: Tensor, labels: Tensor, souls: Tensor) -> Tensor:
         labels: ``(B,)`` in [0, S).
         souls: ``(S, K, D)``, see :func:`soul_prototypes`.
     """
-    return to_nearest_soul(fake, souls[labels]).mean()
+    return to_nearest_soul(fake, souls.index_select(0, labels)).mean()
 
 
 def soul_means(fake: Tensor, labels: Tensor, souls: Tensor) -> Tensor:
     """Squared distance of each class's generated mean to the nearest soul of the class (LisGAN, L_R2).
 
     Summed over the columns, averaged over the batch's classes. The released code generates 20 features of every
-    seen class for this term alone (weight ``proto_param1``); where every class has n rows in turn,
-    ``to_nearest_soul(fake.view(S, n, D).mean(1), souls).mean()`` is the same and cheaper.
+    seen class for this term alone (weight ``proto_param1``), for which :func:`soul_means_of_turns` is cheaper.
 
     Args:
         fake: ``(B, D)``.
@@ -172,6 +171,17 @@ def soul_means(fake: Tensor, labels: Tensor, souls: Tensor) -> Tensor:
     """
     averages = _class_averages(fake, labels, len(souls))
     return averages.per_class @ to_nearest_soul(averages.means, souls[averages.classes])
+
+
+def soul_means_of_turns(fake: Tensor, souls: Tensor) -> Tensor:
+    """:func:`soul_means` of features that were generated in turns, one of every class in each.
+
+    Args:
+        fake: ``(n, S, D)``.
+        souls: ``(S, K, D)``.
+    """
+    # A sum's gradient is that of one turn, seen n times; a mean's would be written out n times.
+    return to_nearest_soul(fake.sum(dim=0) / len(fake), souls).mean()
 
 
 def to_nearest_soul(features: Tensor, souls: Tensor) -> Tensor:
@@ -184,9 +194,9 @@ def to_nearest_soul(features: Tensor, souls: Tensor) -> Tensor:
     # Differences rather than products: exact, and K is small. Which soul is nearest carries no gradient, so that the
     # distance to that one is all that is differentiated.
     with torch.no_grad():
-        nearest = (features.unsqueeze(1) - souls).square().sum(dim=2).argmin(dim=1)
-    rows = torch.arange(len(souls), device=souls.device)
-    return (features - souls[rows, nearest]).square().sum(dim=1)
+        nearest = torch.linalg.vector_norm(features.unsqueeze(1) - souls, dim=2).argmin(dim=1)
+        rows = torch.arange(len(souls), device=souls.device) * souls.shape[1] + nearest
+    return (features - souls.flatten(0, 1).index_select(0, rows)).square().sum(dim=1)
 
 
 def supervised_contrastive(embeddings: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:

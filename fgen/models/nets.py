@@ -25,7 +25,7 @@ class Linear(nn.Linear):
     """A linear layer with products of :func:`for_products`; parameters, their gradients and results keep their own."""
 
     def forward(self, rows: Tensor) -> Tensor:
-        """``(B, in)`` to ``(B, out)``."""
+        """``(..., in)`` to ``(..., out)``."""
         factor = for_products(rows)
         if factor.dtype == rows.dtype:
             return super().forward(rows)
@@ -43,15 +43,15 @@ class Generator(nn.Module):
         self.output = output
 
     def activation(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """``(B, H)`` after the LeakyReLU."""
-        return activate(self.hidden(torch.cat([noise, condition], dim=1)))
+        """``(..., H)`` after the LeakyReLU."""
+        return activate(self.hidden(torch.cat([noise, condition], dim=-1)))
 
     def forward(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Noise ``(B, Z)`` and class embeddings ``(B, A)`` to scaled features ``(B, D)``."""
+        """Noise ``(..., Z)`` and class embeddings ``(..., A)`` to scaled features ``(..., D)``."""
         return self.features(self.activation(noise, condition))
 
     def features(self, activation: Tensor) -> Tensor:
-        """Hidden activations ``(B, H)`` to scaled features ``(B, D)``."""
+        """Hidden activations ``(..., H)`` to scaled features ``(..., D)``."""
         features = self.out(activation)
         if self.output == "relu":
             return F.relu(features)

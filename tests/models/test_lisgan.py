@@ -24,7 +24,7 @@ def started(world, **overrides):
 def slow_soul_mean(model, data, classes, draws):
     """Class after class, and row after row."""
     n_rows = model.config.mean_rows
-    noise = draws.normal("soul mean noise", (len(classes) * n_rows, model.noise_dim)).split(n_rows)
+    noise = draws.normal("soul mean noise", (n_rows, len(classes), model.noise_dim)).unbind(1)
     gaps = []
     for own, label in zip(noise, classes, strict=True):
         rows = [model.synthesise(z[None], data.embeddings[label][None])[0].detach() for z in own]

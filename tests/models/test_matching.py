@@ -259,6 +259,17 @@ def test_the_pivot_squared_over_the_columns_is_class_mean_matching_of_one_class(
     assert (pivot**2 / D).item() == pytest.approx(matched.item())
 
 
+def test_soul_means_of_turns_are_those_of_labelled_rows_with_the_same_gradient(batch):
+    turns = torch.rand(4, len(batch["souls"]), D, dtype=torch.float64, requires_grad=True)
+    labels = torch.arange(len(batch["souls"])).repeat(4)
+    values = [
+        matching.soul_means_of_turns(turns, batch["souls"]),
+        matching.soul_means(turns.flatten(0, 1), labels, batch["souls"]),
+    ]
+    torch.testing.assert_close(*values)
+    torch.testing.assert_close(*(torch.autograd.grad(value, turns) for value in values))
+
+
 def test_soul_means_of_equal_counts_are_soul_samples_of_the_means(batch):
     n_classes = len(batch["souls"])
     fake = torch.rand(n_classes * 4, D, dtype=torch.float64)
