@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fgen.classifiers.solvers import BLOCK_ROWS, ScaledRows, cross_entropy_slope
+from fgen.classifiers.solvers import BLOCK_ROWS, CentredRows, cross_entropy_slope
 from fgen.errors import InputError
 from fgen.machine import for_products
 
@@ -34,7 +34,7 @@ LOGITS_IN_MEMORY = 1 << 29
 
 
 def train_lbfgs(
-    rows: ScaledRows, targets: Tensor, row_weights: Tensor, n_classes: int, l2: float, *, progress: bool = False
+    rows: CentredRows, targets: Tensor, row_weights: Tensor, n_classes: int, l2: float, *, progress: bool = False
 ) -> tuple[Tensor, Tensor]:
     """The minimum of the mean weighted cross-entropy plus ``l2 / 2 |W|^2`` over all rows.
 
@@ -46,7 +46,7 @@ def train_lbfgs(
     logits shrinks with the steps; the minimum is float32's to about three digits.
 
     Args:
-        rows: of features; they are centred, and serve nothing else afterwards.
+        rows: the features, centred with the same weights.
         targets: ``(N,)`` indices of classes. row_weights: ``(N, 1)``.
         progress: show a bar.
 
@@ -56,7 +56,6 @@ def train_lbfgs(
     Raises:
         InputError: logits that are too many for memory have no room in the folder for temporary files.
     """
-    mean = rows.centre(row_weights)
     line = Line(rows, targets, row_weights / len(targets), n_classes, l2)
     gradient, recent = line.gradient(), deque[tuple[Tensor, Tensor]](maxlen=HISTORY)
     for _ in tqdm(range(LBFGS_STEPS), desc="head", unit="step", disable=not progress):
@@ -75,7 +74,7 @@ def train_lbfgs(
             recent.append((move, change))
     weight, bias = line.parameters[:, :-1].contiguous(), line.parameters[:, -1]
     # No product of torch's, which would be rounded to bfloat16 as well.
-    return weight, bias - (weight * mean).sum(dim=1)
+    return weight, bias - (weight * rows.mean).sum(dim=1)
 
 
 def through_inverse_hessian(gradient: Tensor, recent: deque[tuple[Tensor, Tensor]]) -> Tensor:
@@ -100,11 +99,11 @@ class Line:
         direction: of the line, likewise.
     """
 
-    def __init__(self, rows: ScaledRows, targets: Tensor, row_weights: Tensor, n_classes: int, l2: float) -> None:
+    def __init__(self, rows: CentredRows, targets: Tensor, row_weights: Tensor, n_classes: int, l2: float) -> None:
         self._rows, self._targets, self._row_weights, self._l2 = rows, targets, row_weights, l2
-        self.parameters = row_weights.new_zeros(n_classes, rows.dim + 1, dtype=rows.dtype)
+        self.parameters = rows.mean.new_zeros(n_classes, len(rows.mean) + 1)
         self.direction = torch.zeros_like(self.parameters)
-        self._logits, self._change = (_zeros(len(targets), n_classes, rows.dtype) for _ in range(2))
+        self._logits, self._change = (_zeros(len(targets), n_classes, rows.mean.dtype) for _ in range(2))
         self._point, self._slopes = (self.parameters.new_empty(BLOCK_ROWS, n_classes) for _ in range(2))
 
     def gradient(self) -> Tensor:

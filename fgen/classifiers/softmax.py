@@ -14,7 +14,7 @@ from fgen.classifiers.base import checked_labels as checked_labels
 from fgen.classifiers.base import fitted_scaler, seen_mask
 from fgen.classifiers.lbfgs import train_lbfgs
 from fgen.classifiers.seen_bias import log_prior, row_weights
-from fgen.classifiers.solvers import ScaledRows, initial_parameters, train_adam
+from fgen.classifiers.solvers import CentredRows, ScaledRows, initial_parameters, train_adam
 from fgen.classifiers.storage import StoredHead, reading_head, require_shape
 from fgen.config import build, to_mapping
 from fgen.data.dataset import Features
@@ -165,12 +165,13 @@ class SoftmaxClassifier(StoredHead):
         offsets = None
         if self.config.logit_adjustment:
             offsets = self.config.logit_adjustment * log_prior(targets, is_seen, self.config.prior_ratio)
-        rows = ScaledRows(features, scaler)
         if self.config.solver == "adam":
+            rows = ScaledRows(features, scaler)
             weight, bias = initial_parameters(len(classes), scaler.dim, seed)
             train_adam(rows, targets, weights, weight, bias, self.config, seed, offsets=offsets, progress=progress)
         else:
-            weight, bias = train_lbfgs(rows, targets, weights, len(classes), self.config.l2, progress=progress)
+            centred = CentredRows(features, scaler, weights)
+            weight, bias = train_lbfgs(centred, targets, weights, len(classes), self.config.l2, progress=progress)
             if offsets is not None:  # biases bear no penalty: this minimum is the one without offsets, shifted
                 bias -= offsets
         if not bool(torch.isfinite(weight).all() and torch.isfinite(bias).all()):

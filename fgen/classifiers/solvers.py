@@ -15,20 +15,18 @@ from tqdm import tqdm
 
 from fgen import rng
 from fgen.data.access import Features, expect_rows, read_rows
-from fgen.data.scaling import FeatureScaler
+from fgen.data.scaling import CACHED_ROWS, FeatureScaler
 from fgen.machine import for_products
 
 if TYPE_CHECKING:
     from fgen.classifiers.softmax import SoftmaxConfig
 
-#: Scaled features are kept in memory up to this many bytes, and scaled batch by batch beyond it.
+#: Scaled features are kept in memory up to this many bytes, and scaled batch by batch or block by block beyond it.
 IN_MEMORY = 2 << 30
 #: Beyond it rows are asked for so many rows before their turn, which keeps a disk busy with many requests at once.
 ROWS_AHEAD = 512
 #: Rows that are multiplied at once.
 BLOCK_ROWS = 8192
-#: Rows that stay in a processor's cache from one operation to the next.
-CACHED_ROWS = 256
 
 
 def initial_parameters(n_classes: int, dim: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -93,11 +91,8 @@ class ScaledRows:
     """
 
     def __init__(self, features: Features, scaler: FeatureScaler, dtype: torch.dtype = torch.float32) -> None:
-        self._features, self._scaler, self.dtype = features, scaler, dtype
-        self._offset: Tensor | None = None
-        n_rows, self.dim = features.shape
-        fits = n_rows * self.dim * dtype.itemsize <= IN_MEMORY
-        self._scaled = torch.empty(n_rows, self.dim, dtype=dtype) if fits else None
+        self._features, self._scaler = features, scaler
+        self._scaled = _room(features, dtype)
         for start, scaled in scaler.blocks(features):
             if self._scaled is not None:
                 self._scaled[start : start + len(scaled)] = torch.from_numpy(scaled)
@@ -114,33 +109,55 @@ class ScaledRows:
             return torch.index_select(self._scaled, 0, rows, out=out)
         return out.copy_(torch.from_numpy(self._scaler.apply(read_rows(self._features, rows.numpy()))))
 
-    def centre(self, row_weights: Tensor) -> Tensor:
-        """Have :meth:`blocks` give the rows less their mean ``(D,)``, weighted by ``(N, 1)``, as products take them.
 
-        To be called once, and instead of :meth:`take`.
+class CentredRows:
+    """Scaled rows less their weighted mean, as products take them, in order: kept where that is small, else read anew.
 
-        Returns:
-            The mean.
-        """
-        mean = torch.zeros(self.dim, dtype=self.dtype)
-        for start, x in self.blocks():
-            mean.addmv_(x.T, row_weights[start : start + len(x), 0].to(x))
-        mean /= row_weights.sum()
-        if self._scaled is not None:
-            kind = for_products(mean).dtype
-            centred = self._scaled if kind == self.dtype else torch.empty_like(self._scaled, dtype=kind)
-            for x, out in zip(self._scaled.split(CACHED_ROWS), centred.split(CACHED_ROWS), strict=True):
-                torch.sub(x, mean, out=out)
-            self._scaled = centred
-        self._offset = mean
-        return mean
+    Args:
+        features: ``(N, D)`` raw.
+        scaler: their scaling.
+        row_weights: ``(N, 1)``.
+        dtype: of the scaled rows.
+
+    Attributes:
+        mean: ``(D,)`` of the scaled rows.
+
+    Raises:
+        InputError: a feature isn't finite.
+    """
+
+    def __init__(
+        self, features: Features, scaler: FeatureScaler, row_weights: Tensor, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self._features, self._scaler = features, scaler
+        self.mean = torch.zeros(features.shape[1], dtype=dtype)
+        for start, x in self._scaled():
+            self.mean.addmv_(x.T, row_weights[start : start + len(x), 0].to(x))
+        self.mean /= row_weights.sum()
+        self._centred = centred = _room(features, for_products(self.mean).dtype)
+        if centred is None:
+            return
+        # Scaled once more, which takes less time than to write all scaled rows to memory and to read them again.
+        for start, x in self._scaled():
+            for part, out in zip(x.split(CACHED_ROWS), centred[start:].split(CACHED_ROWS), strict=False):
+                torch.sub(part, self.mean, out=out[: len(part)])
 
     def blocks(self) -> Iterator[tuple[int, Tensor]]:
         """Consecutive blocks of rows, each with the number of its first."""
-        if self._scaled is not None:
-            parts = self._scaled.split(BLOCK_ROWS)
-            yield from zip(range(0, len(self._scaled), BLOCK_ROWS), parts, strict=True)
+        if self._centred is not None:
+            parts = self._centred.split(BLOCK_ROWS)
+            yield from zip(range(0, len(self._centred), BLOCK_ROWS), parts, strict=True)
             return
-        for first, scaled in self._scaler.blocks(self._features):
-            for i, x in enumerate(torch.from_numpy(scaled).to(self.dtype).split(BLOCK_ROWS)):
-                yield first + i * BLOCK_ROWS, x if self._offset is None else for_products(x - self._offset)
+        for first, scaled in self._scaled():
+            for i, x in enumerate(scaled.split(BLOCK_ROWS)):
+                yield first + i * BLOCK_ROWS, for_products(x - self.mean)
+
+    def _scaled(self) -> Iterator[tuple[int, Tensor]]:
+        for start, scaled in self._scaler.blocks(self._features):
+            yield start, torch.from_numpy(scaled).to(self.mean.dtype)
+
+
+def _room(features: Features, dtype: torch.dtype) -> Tensor | None:
+    """``(N, D)`` for as many rows, not yet filled; None where it would be too large."""
+    n_rows, dim = features.shape
+    return torch.empty(n_rows, dim, dtype=dtype) if n_rows * dim * dtype.itemsize <= IN_MEMORY else None

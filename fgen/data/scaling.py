@@ -15,6 +15,8 @@ from fgen.errors import InputError
 
 #: ``"l2"`` is no kind: the lengths it divides by are lost, so generated features could not be brought back.
 Kind = Literal["minmax", "standard", "sqrt", "none"]
+#: Rows that stay in a processor's cache from one operation to the next.
+CACHED_ROWS = 256
 Rows = TypeVar("Rows", np.ndarray, torch.Tensor)
 
 
@@ -107,8 +109,12 @@ class FeatureScaler:
         start = 0
         with np.errstate(over="ignore", invalid="ignore"):
             for block in iter_blocks(features):
-                scaled = self.apply(block)
-                if not np.isfinite(scaled.sum(dtype=np.float64)):
+                scaled, finite = np.empty_like(block), True
+                for first in range(0, len(block), CACHED_ROWS):
+                    part = scaled[first : first + CACHED_ROWS]
+                    part[:] = self.apply(block[first : first + CACHED_ROWS])
+                    finite &= bool(np.isfinite(part).all())
+                if not finite:
                     row, column = np.argwhere(~np.isfinite(scaled))[0]
                     raise InputError(
                         f"features hold {block[row, column]} in row {start + row}, column {column}",

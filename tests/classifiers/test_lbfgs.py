@@ -11,7 +11,7 @@ from fgen import machine
 from fgen.classifiers import lbfgs
 from fgen.classifiers.lbfgs import SLOPE_LEFT, Line, through_inverse_hessian, train_lbfgs
 from fgen.classifiers.softmax import SoftmaxClassifier
-from fgen.classifiers.solvers import ScaledRows
+from fgen.classifiers.solvers import CentredRows
 from fgen.data.scaling import FeatureScaler
 from fgen.errors import InputError, TrainingDiverged
 from fgen.machine import matrix_precision
@@ -32,15 +32,13 @@ def problem():
     return features, targets, draw(N_ROWS, 1, seed=2).abs() + 0.5
 
 
-def scaled_rows(features, dtype=torch.float64):
-    return ScaledRows(features, FeatureScaler.fit("none", features), dtype=dtype)
+def centred_rows(features, row_weights, dtype=torch.float64):
+    return CentredRows(features, FeatureScaler.fit("none", features), row_weights, dtype=dtype)
 
 
 def line_through(problem, parameters):
     features, targets, row_weights = problem
-    rows = scaled_rows(features)
-    rows.centre(row_weights)
-    line = Line(rows, targets, row_weights / N_ROWS, N_CLASSES, L2)
+    line = Line(centred_rows(features, row_weights), targets, row_weights / N_ROWS, N_CLASSES, L2)
     line.turn(parameters)
     line.go(1.0)
     return line
@@ -107,9 +105,8 @@ def test_in_bfloat16_the_minimum_is_float32s_to_three_digits(problem, monkeypatc
     heads = {}
     for precision in ("highest", "auto"):
         with matrix_precision(precision, CPU):
-            heads[precision] = train_lbfgs(
-                scaled_rows(features, torch.float32), targets, row_weights.float(), N_CLASSES, L2
-            )
+            rows = centred_rows(features, row_weights.float(), torch.float32)
+            heads[precision] = train_lbfgs(rows, targets, row_weights.float(), N_CLASSES, L2)
     for whole, rounded in zip(*heads.values(), strict=True):
         assert not torch.equal(whole, rounded)
         assert (whole - rounded).norm() < 5e-3 * whole.norm()
@@ -120,7 +117,7 @@ def test_logits_in_a_file_train_the_same_bytes(problem, monkeypatch):
     heads = []
     for limit in (1 << 20, 0):
         monkeypatch.setattr(lbfgs, "LOGITS_IN_MEMORY", limit)
-        heads.append(train_lbfgs(scaled_rows(features), targets, row_weights, N_CLASSES, L2))
+        heads.append(train_lbfgs(centred_rows(features, row_weights), targets, row_weights, N_CLASSES, L2))
     assert torch.equal(heads[0][0], heads[1][0])
     assert torch.equal(heads[0][1], heads[1][1])
 
@@ -145,7 +142,7 @@ def test_logits_without_room_are_told_with_the_folder(problem, monkeypatch):
     monkeypatch.setattr(lbfgs, "LOGITS_IN_MEMORY", 0)
     monkeypatch.setattr(lbfgs.os, "posix_fallocate", full)
     with pytest.raises(InputError, match="TMPDIR"):
-        train_lbfgs(scaled_rows(features), targets, row_weights, N_CLASSES, L2)
+        train_lbfgs(centred_rows(features, row_weights), targets, row_weights, N_CLASSES, L2)
 
 
 @pytest.mark.parametrize("size", [1e20, 1e25])

@@ -15,6 +15,7 @@ from fgen.classifiers import lbfgs, solvers
 from fgen.classifiers.lbfgs import train_lbfgs
 from fgen.classifiers.softmax import (
     NO_CANDIDATE,
+    CentredRows,
     ScaledRows,
     SoftmaxClassifier,
     SoftmaxConfig,
@@ -438,7 +439,8 @@ def test_lbfgs_lowers_the_loss_below_any_adam_head():
         if solver == "adam":
             train_adam(rows, targets, torch.ones(120, 1), weight, bias, SoftmaxConfig(epochs=50), seed=0)
         else:
-            weight, bias = train_lbfgs(rows, targets, torch.ones(120, 1), 4, l2=1e-3)
+            centred = CentredRows(features, FeatureScaler.fit("minmax", features), torch.ones(120, 1))
+            weight, bias = train_lbfgs(centred, targets, torch.ones(120, 1), 4, l2=1e-3)
         loss = torch.nn.functional.cross_entropy(scaled @ weight.T + bias, targets)
         losses[solver] = float(loss + 0.0005 * weight.square().sum())
     assert losses["lbfgs"] < losses["adam"]
@@ -447,8 +449,8 @@ def test_lbfgs_lowers_the_loss_below_any_adam_head():
 def test_lbfgs_takes_as_few_passes_however_far_the_features_lie_from_zero(monkeypatch):
     features, labels = blobs(noise=2.0)
     passes = []
-    blocks = ScaledRows.blocks
-    monkeypatch.setattr(ScaledRows, "blocks", lambda self: passes.append(1) or blocks(self))
+    blocks = CentredRows.blocks
+    monkeypatch.setattr(CentredRows, "blocks", lambda self: passes.append(1) or blocks(self))
     near = SoftmaxClassifier(solver="lbfgs", l2=1e-2, scaling="none").fit(features, labels)
     n_near = len(passes)
     far = SoftmaxClassifier(solver="lbfgs", l2=1e-2, scaling="none").fit(features + 50, labels)
