@@ -21,8 +21,8 @@ from fgen.models.nets import SLOPE
 
 #: Rows of a bare product: large, so that its own overhead vanishes.
 TILE = 4096
-#: Features in a bank at most, 8 KiB each at the published width.
-FEATURES = 10_000
+#: Features in a bank at most, 8 KiB each at the published width: CUB's 300 for each of its 50 unseen classes.
+FEATURES = 15_000
 CHUNK = 8 << 20
 
 WRITE_BANK, PRODUCTS, DISK = "write_bank", "matrix products", "disk"

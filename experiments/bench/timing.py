@@ -68,8 +68,8 @@ def alternate(
     """Seconds of one call of each arm, ``rounds`` times in turn.
 
     Args:
-        settings: what an arm's calls run under, entered anew for each sample; a call that isn't counted comes first,
-            since what settings do to memory is undone with them.
+        settings: what an arm's calls run under, entered anew for each sample; as many calls that aren't counted come
+            first, since what settings do to memory is undone with them, and a heap takes some calls to settle.
         warm: call every arm before, to allocate and to see how often a sample has to repeat it. Without, for work of
             many seconds, nothing is repeated.
     """
@@ -85,7 +85,7 @@ def alternate(
         for name, work in arms.items():
             with (settings or {}).get(name, nullcontext)():
                 if settings:
-                    work()
+                    seconds(work, device, repeats[name])
                 samples[name].append(seconds(work, device, repeats[name]))
     return samples
 
