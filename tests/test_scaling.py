@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fgen.data import dataset
-from fgen.data.scaling import FeatureScaler
+from fgen.data.scaling import CACHED_ROWS, FeatureScaler
 from fgen.errors import InputError
 
 KINDS = ("minmax", "standard", "sqrt", "none")
@@ -98,6 +98,17 @@ def test_features_on_disk_are_read_in_blocks_and_rows_may_be_chosen(tmp_path):
             scaler = FeatureScaler.fit("minmax", source, rows)
             assert scaler.to_arrays()["offset"].tobytes() == expected.offset.tobytes()
             assert scaler.to_arrays()["scale"].tobytes() == expected.scale.tobytes()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks_are_the_scaled_rows_and_name_what_is_not_finite(kind):
+    features = np.random.default_rng(0).random((2 * CACHED_ROWS + 7, 3), dtype=np.float32)
+    scaler = FeatureScaler.fit(kind, features)
+    blocks = np.concatenate([block for _, block in scaler.blocks(features)])
+    np.testing.assert_array_equal(blocks, scaler.apply(features))
+    features[CACHED_ROWS + 2, 1] = np.nan
+    with pytest.raises(InputError, match=rf"nan in row {CACHED_ROWS + 2}, column 1"):
+        list(scaler.blocks(features))
 
 
 def test_tensors_stay_tensors_let_gradients_through_and_keep_the_offset_in_half_precision():

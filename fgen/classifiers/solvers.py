@@ -131,16 +131,17 @@ class CentredRows:
     ) -> None:
         self._features, self._scaler = features, scaler
         self.mean = torch.zeros(features.shape[1], dtype=dtype)
-        for start, x in self._scaled():
+        for start, x in self._scaled_blocks():
             self.mean.addmv_(x.T, row_weights[start : start + len(x), 0].to(x))
         self.mean /= row_weights.sum()
         self._centred = centred = _room(features, for_products(self.mean).dtype)
         if centred is None:
             return
         # Scaled once more, which takes less time than to write all scaled rows to memory and to read them again.
-        for start, x in self._scaled():
-            for part, out in zip(x.split(CACHED_ROWS), centred[start:].split(CACHED_ROWS), strict=False):
-                torch.sub(part, self.mean, out=out[: len(part)])
+        for start, x in self._scaled_blocks():
+            for i, part in enumerate(x.split(CACHED_ROWS)):
+                first = start + i * CACHED_ROWS
+                torch.sub(part, self.mean, out=centred[first : first + len(part)])
 
     def blocks(self) -> Iterator[tuple[int, Tensor]]:
         """Consecutive blocks of rows, each with the number of its first."""
@@ -148,11 +149,11 @@ class CentredRows:
             parts = self._centred.split(BLOCK_ROWS)
             yield from zip(range(0, len(self._centred), BLOCK_ROWS), parts, strict=True)
             return
-        for first, scaled in self._scaled():
+        for first, scaled in self._scaled_blocks():
             for i, x in enumerate(scaled.split(BLOCK_ROWS)):
                 yield first + i * BLOCK_ROWS, for_products(x - self.mean)
 
-    def _scaled(self) -> Iterator[tuple[int, Tensor]]:
+    def _scaled_blocks(self) -> Iterator[tuple[int, Tensor]]:
         for start, scaled in self._scaler.blocks(self._features):
             yield start, torch.from_numpy(scaled).to(self.mean.dtype)
 
