@@ -12,10 +12,11 @@ import torch
 
 from fgen.classifiers import solvers
 from fgen.classifiers.softmax import SoftmaxClassifier
+from fgen.data import scaled_rows
 from fgen.data.access import RowsView
 from fgen.data.rows import SelectedRows
 from fgen.data.scaling import FeatureScaler
-from fgen.models import make_model, sampling
+from fgen.models import make_model
 from fgen.models.engine import TrainConfig
 from fgen.models.sampling import Draws, TrainingSet
 from tests.conftest import TINY
@@ -25,9 +26,9 @@ CHILD = """
     import json, resource, sys
     import numpy as np, torch
     import fgen
-    from fgen.classifiers import solvers
+    from fgen.data import scaled_rows
     from fgen.data.rows import SelectedRows
-    from fgen.models import make_model, sampling
+    from fgen.models import make_model
     from fgen.models.engine import TrainConfig, make_optimisers, train_step
 
     def status(key):
@@ -35,7 +36,7 @@ CHILD = """
             return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(key + ":"))
 
     torch.set_num_threads(1)
-    sampling.IN_MEMORY = solvers.IN_MEMORY = 0
+    scaled_rows.IN_MEMORY = 0
     path, allowed = sys.argv[1], int(sys.argv[2])
     warm = make_model("clswgan", hidden_dim=32, noise_dim=4, batch_size=64, steps=2, cls_epochs=1)
     tiny = np.random.default_rng(0).random((200, 1024), dtype=np.float32)
@@ -65,8 +66,7 @@ CHILD = """
 
 
 def fit(features, labels, monkeypatch, in_memory, **settings):
-    for module in (sampling, solvers):
-        monkeypatch.setattr(module, "IN_MEMORY", in_memory)
+    monkeypatch.setattr(scaled_rows, "IN_MEMORY", in_memory)
     model = make_model("clswgan", **TINY | {"cls_epochs": 1} | settings)
     return model.fit(features, labels, np.eye(4), seed=0, train_config=TrainConfig(device="cpu", threads=1))
 
@@ -111,7 +111,7 @@ def test_a_step_asks_for_exactly_the_rows_of_the_next(mapped, monkeypatch):
 
     scaler = FeatureScaler.fit("none", features)
     cpu = torch.device("cpu")
-    monkeypatch.setattr(sampling, "IN_MEMORY", 0)
+    monkeypatch.setattr(scaled_rows, "IN_MEMORY", 0)
     data = TrainingSet(Recorder(), labels, np.eye(4, dtype=np.float32), scaler, cpu, unlabelled=Recorder())
     asked.clear()
     steps = [data.batches(7, step, 3, 40) for step in range(20)]
@@ -145,7 +145,7 @@ def test_a_head_is_the_same_and_each_row_is_asked_for_once_before_its_turn(mappe
         def expect(self, rows):
             events.extend(("ask", int(row)) for row in rows)
 
-    monkeypatch.setattr(solvers, "IN_MEMORY", 0)
+    monkeypatch.setattr(scaled_rows, "IN_MEMORY", 0)
     monkeypatch.setattr(solvers, "ROWS_AHEAD", 50)
     head = SoftmaxClassifier(epochs=3, batch_size=32).fit(Recorder(), labels)
     assert head.weight.numpy().tobytes() == expected.weight.numpy().tobytes()

@@ -14,10 +14,11 @@ from fgen.classifiers.base import checked_labels as checked_labels
 from fgen.classifiers.base import fitted_scaler, seen_mask
 from fgen.classifiers.lbfgs import train_lbfgs
 from fgen.classifiers.seen_bias import log_prior, row_weights
-from fgen.classifiers.solvers import CentredRows, ScaledRows, initial_parameters, train_adam
+from fgen.classifiers.solvers import CentredRows, initial_parameters, train_adam
 from fgen.classifiers.storage import StoredHead, reading_head, require_shape
 from fgen.config import build, to_mapping
 from fgen.data.dataset import Features
+from fgen.data.scaled_rows import ScaledRows
 from fgen.data.scaling import Kind, as_rows
 from fgen.errors import InputError, TrainingDiverged
 
@@ -167,6 +168,9 @@ class SoftmaxClassifier(StoredHead):
             offsets = self.config.logit_adjustment * log_prior(targets, is_seen, self.config.prior_ratio)
         if self.config.solver == "adam":
             rows = ScaledRows(features, scaler)
+            if not rows.in_memory:
+                for _ in scaler.blocks(features):  # a row that isn't finite is named before the training
+                    pass
             weight, bias = initial_parameters(len(classes), scaler.dim, seed)
             train_adam(rows, targets, weights, weight, bias, self.config, seed, offsets=offsets, progress=progress)
         else:

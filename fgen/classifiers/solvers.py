@@ -14,16 +14,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fgen import rng
-from fgen.data.access import Features, expect_rows, read_rows
+from fgen.data.access import Features
+from fgen.data.scaled_rows import CPU, ScaledRows, room
 from fgen.data.scaling import CACHED_ROWS, FeatureScaler
 from fgen.machine import for_products
 
 if TYPE_CHECKING:
     from fgen.classifiers.softmax import SoftmaxConfig
 
-#: Scaled features are kept in memory up to this many bytes, and scaled batch by batch or block by block beyond it.
-IN_MEMORY = 2 << 30
-#: Beyond it rows are asked for so many rows before their turn, which keeps a disk busy with many requests at once.
+#: Rows that stay on disk are asked for so many rows before their turn: a disk works best at many requests at once.
 ROWS_AHEAD = 512
 #: Rows that are multiplied at once.
 BLOCK_ROWS = 8192
@@ -58,11 +57,12 @@ def train_adam(
     size = min(config.batch_size or 64, len(targets))
     features, logits, slopes = (weight.new_empty(size, n) for n in (weight.shape[1], len(bias), len(bias)))
     for epoch in tqdm(range(config.epochs), desc="head", unit="epoch", disable=not progress):
-        order = torch.from_numpy(rng.stream(seed, "head batches", epoch).permutation(len(targets)))
-        for index, batch in enumerate(order.split(size)):
-            rows.expect(order, index * size, size)
-            n = len(batch)
-            x = rows.take(batch, out=features[:n])
+        order = rng.stream(seed, "head batches", epoch).permutation(len(targets))
+        for start in range(0, len(order), size):
+            rows.expect(order[start + ROWS_AHEAD if start else 0 : start + ROWS_AHEAD + size])
+            numbers = order[start : start + size]
+            batch, n = torch.from_numpy(numbers), len(numbers)
+            x = rows.take(numbers, out=features[:n])
             torch.addmm(bias if offsets is None else bias + offsets, x, weight.T, out=logits[:n])
             slope = cross_entropy_slope(logits[:n], targets[batch], row_weights[batch] / n, out=slopes[:n])
             torch.mm(slope.T, x, out=to_weight)
@@ -76,38 +76,6 @@ def cross_entropy_slope(logits: Tensor, targets: Tensor, row_weights: Tensor, ou
     torch.softmax(logits, dim=1, out=out)
     out.scatter_add_(1, targets.unsqueeze(1), out.new_full((len(targets), 1), -1.0))
     return out.mul_(row_weights)
-
-
-class ScaledRows:
-    """Scaled rows by index: from one scaled copy where that is small, else read and scaled batch by batch.
-
-    Args:
-        features: ``(N, D)`` raw.
-        scaler: their scaling.
-        dtype: of the scaled rows.
-
-    Raises:
-        InputError: a feature isn't finite.
-    """
-
-    def __init__(self, features: Features, scaler: FeatureScaler, dtype: torch.dtype = torch.float32) -> None:
-        self._features, self._scaler = features, scaler
-        self._scaled = _room(features, dtype)
-        for start, scaled in scaler.blocks(features):
-            if self._scaled is not None:
-                self._scaled[start : start + len(scaled)] = torch.from_numpy(scaled)
-
-    def expect(self, order: Tensor, start: int, size: int) -> None:
-        """Have rows fetched that will be taken soon, as ``order (N,)`` is walked in batches and stands at ``start``."""
-        if self._scaled is None:
-            first = 0 if start == 0 else start + ROWS_AHEAD
-            expect_rows(self._features, order[first : start + ROWS_AHEAD + size].numpy())
-
-    def take(self, rows: Tensor, out: Tensor) -> Tensor:
-        """Rows by number ``(n,)``, written to ``out (n, D)``."""
-        if self._scaled is not None:
-            return torch.index_select(self._scaled, 0, rows, out=out)
-        return out.copy_(torch.from_numpy(self._scaler.apply(read_rows(self._features, rows.numpy()))))
 
 
 class CentredRows:
@@ -134,7 +102,7 @@ class CentredRows:
         for start, x in self._scaled_blocks():
             self.mean.addmv_(x.T, row_weights[start : start + len(x), 0].to(x))
         self.mean /= row_weights.sum()
-        self._centred = centred = _room(features, for_products(self.mean).dtype)
+        self._centred = centred = room(features.shape, CPU, for_products(self.mean).dtype)
         if centred is None:
             return
         # Scaled once more, which takes less time than to write all scaled rows to memory and to read them again.
@@ -156,9 +124,3 @@ class CentredRows:
     def _scaled_blocks(self) -> Iterator[tuple[int, Tensor]]:
         for start, scaled in self._scaler.blocks(self._features):
             yield start, torch.from_numpy(scaled).to(self.mean.dtype)
-
-
-def _room(features: Features, dtype: torch.dtype) -> Tensor | None:
-    """``(N, D)`` for as many rows, not yet filled; None where it would be too large."""
-    n_rows, dim = features.shape
-    return torch.empty(n_rows, dim, dtype=dtype) if n_rows * dim * dtype.itemsize <= IN_MEMORY else None

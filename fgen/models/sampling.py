@@ -11,12 +11,10 @@ import torch
 from torch import Tensor
 
 from fgen import rng
-from fgen.data.access import Features, expect_rows, read_rows
+from fgen.data.access import Features
+from fgen.data.scaled_rows import ScaledRows
 from fgen.data.scaling import FeatureScaler
 from fgen.models.souls import soul_prototypes
-
-#: Scaled training rows are kept whole up to this many bytes.
-IN_MEMORY = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -103,8 +101,8 @@ class TrainingSet:
         self.embeddings = torch.from_numpy(embeddings[self.classes]).to(device, dtype)
         without_rows = np.setdiff1d(np.arange(len(embeddings)), self.classes)
         self.unseen_embeddings = torch.from_numpy(embeddings[without_rows]).to(device, dtype)
-        self._rows = ScaledMatrix(features, scaler, device, dtype)
-        self._unlabelled = None if unlabelled is None else ScaledMatrix(unlabelled, scaler, device, dtype)
+        self._rows = ScaledRows(features, scaler, device, dtype)
+        self._unlabelled = None if unlabelled is None else ScaledRows(unlabelled, scaler, device, dtype)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -186,46 +184,6 @@ class TrainingSet:
         slope = scipy.linalg.solve(gram + penalty * np.eye(self.feature_dim), cross, assume_a="pos")
         offset = expected - centre @ slope
         return tuple(torch.from_numpy(a).to(self.device, self.dtype) for a in (slope, offset))  # type: ignore[return-value]
-
-
-class ScaledMatrix:
-    """Scaled rows of a raw matrix, kept on the device where that takes less than :data:`IN_MEMORY` bytes.
-
-    Larger ones stay where they are, and rows are scaled as they are read, to the same values.
-    """
-
-    def __init__(self, features: Features, scaler: FeatureScaler, device: torch.device, dtype: torch.dtype) -> None:
-        self._features, self._scaler, self._device, self._dtype = features, scaler, device, dtype
-        self.shape = n_rows, dim = (int(features.shape[0]), int(features.shape[1]))
-        self._scaled: Tensor | None = None
-        if n_rows * dim * dtype.itemsize <= IN_MEMORY:
-            self._scaled = torch.empty(n_rows, dim, dtype=dtype, device=device)
-            for start, block in scaler.blocks(features):
-                self._scaled[start : start + len(block)] = torch.from_numpy(block)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """Rows by number ``(n,)`` as an array ``(n, D)`` float32."""
-        return self.take(rows).float().cpu().numpy()
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether rows need no reading."""
-        return self._scaled is not None
-
-    def expect(self, rows: np.ndarray) -> None:
-        """Have rows fetched in the background that will be taken soon."""
-        if self._scaled is None:
-            expect_rows(self._features, rows)
-
-    def take(self, rows: np.ndarray) -> Tensor:
-        """Rows by number ``(n,)``, ``(n, D)``."""
-        if self._scaled is not None:
-            return self._scaled.index_select(0, torch.from_numpy(rows).to(self._device))
-        scaled = self._scaler.apply(read_rows(self._features, rows))
-        return torch.from_numpy(scaled).to(self._device, self._dtype)
 
 
 def _unlabelled_rows(draws: Draws, n_rows: int, size: int) -> np.ndarray:

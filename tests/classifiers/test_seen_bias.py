@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from fgen.classifiers.seen_bias import log_prior, row_weights
-from fgen.classifiers.softmax import ScaledRows, SoftmaxClassifier, SoftmaxConfig, initial_parameters, train_adam
+from fgen.classifiers.softmax import SoftmaxClassifier, SoftmaxConfig, initial_parameters, train_adam
+from fgen.data.scaled_rows import ScaledRows
 from fgen.data.scaling import FeatureScaler
 from fgen.errors import InputError
 

@@ -16,13 +16,13 @@ from fgen.classifiers.lbfgs import train_lbfgs
 from fgen.classifiers.softmax import (
     NO_CANDIDATE,
     CentredRows,
-    ScaledRows,
     SoftmaxClassifier,
     SoftmaxConfig,
     initial_parameters,
     train_adam,
 )
-from fgen.data import dataset
+from fgen.data import dataset, scaled_rows
+from fgen.data.scaled_rows import ScaledRows
 from fgen.data.scaling import FeatureScaler
 from fgen.errors import InputError, TrainingDiverged
 
@@ -112,7 +112,7 @@ def test_rows_too_many_for_memory_train_the_same_head(monkeypatch, tmp_path):
     features, labels = blobs()
     settings = [{"epochs": 2, "batch_size": 16}, {"solver": "lbfgs"}]
     expected = [SoftmaxClassifier(**each).fit(features, labels) for each in settings]
-    monkeypatch.setattr(solvers, "IN_MEMORY", 0)
+    monkeypatch.setattr(scaled_rows, "IN_MEMORY", 0)
     monkeypatch.setattr(lbfgs, "LOGITS_IN_MEMORY", 0)
     with h5py.File(tmp_path / "x.h5", "w") as file:
         stored = file.create_dataset("x", data=features)
@@ -129,7 +129,7 @@ def test_lbfgs_in_blocks_is_lbfgs_at_once(monkeypatch):
     monkeypatch.setattr(lbfgs, "BLOCK_ROWS", 7)
     blocks = SoftmaxClassifier(solver="lbfgs", l2=1e-2).fit(features, labels)
     np.testing.assert_allclose(blocks.weight, whole.weight, atol=1e-3)
-    monkeypatch.setattr(solvers, "IN_MEMORY", 0)
+    monkeypatch.setattr(scaled_rows, "IN_MEMORY", 0)
     monkeypatch.setattr(dataset, "BLOCK_BYTES", 50 * 4 * features.shape[1])  # what is read at once is no whole blocks
     streamed = SoftmaxClassifier(solver="lbfgs", l2=1e-2).fit(features, labels)
     np.testing.assert_allclose(streamed.weight, whole.weight, atol=1e-3)
@@ -432,7 +432,7 @@ def test_lbfgs_lowers_the_loss_below_any_adam_head():
     features, labels = blobs(noise=2.0)
     targets = torch.from_numpy(np.searchsorted(CLASSES, labels))
     rows = ScaledRows(features, FeatureScaler.fit("minmax", features))
-    scaled = rows.take(torch.arange(120), out=torch.empty(120, 6))
+    scaled = rows.take(np.arange(120))
     losses = {}
     for solver in ("adam", "lbfgs"):
         weight, bias = initial_parameters(4, 6, seed=0)

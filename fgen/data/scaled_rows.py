@@ -1,0 +1,71 @@
+"""Scaled rows by number, wherever the raw ones lie."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fgen.data.access import Features, expect_rows, read_rows
+from fgen.data.scaling import FeatureScaler
+
+#: A scaled copy is kept where it takes at most so many bytes.
+IN_MEMORY = 2 << 30
+CPU = torch.device("cpu")
+
+
+class ScaledRows:
+    """Rows of a raw matrix, scaled: from one copy where that is small, else read and scaled anew, to the same values.
+
+    Args:
+        features: ``(N, D)`` raw.
+        scaler: their scaling.
+        device: where the scaled rows lie.
+        dtype: of the scaled rows.
+
+    Attributes:
+        shape: ``(N, D)``.
+
+    Raises:
+        InputError: a feature isn't finite; of a matrix that isn't copied nothing is read yet.
+    """
+
+    def __init__(
+        self, features: Features, scaler: FeatureScaler, device: torch.device = CPU, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self._features, self._scaler, self._device, self._dtype = features, scaler, device, dtype
+        self.shape = (int(features.shape[0]), int(features.shape[1]))
+        self._scaled = room(self.shape, device, dtype)
+        if self._scaled is not None:
+            for start, block in scaler.blocks(features):
+                self._scaled[start : start + len(block)] = torch.from_numpy(block)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """Rows by number ``(n,)`` as an array ``(n, D)`` float32."""
+        return self.take(rows).float().cpu().numpy()
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether rows need no reading."""
+        return self._scaled is not None
+
+    def expect(self, rows: np.ndarray) -> None:
+        """Have rows ``(n,)`` fetched in the background that will be taken soon."""
+        if self._scaled is None:
+            expect_rows(self._features, rows)
+
+    def take(self, rows: np.ndarray, out: Tensor | None = None) -> Tensor:
+        """Rows by number ``(n,)``, ``(n, D)``, written to ``out`` where that is given."""
+        if self._scaled is not None:
+            return torch.index_select(self._scaled, 0, torch.from_numpy(rows).to(self._device), out=out)
+        scaled = torch.from_numpy(self._scaler.apply(read_rows(self._features, rows)))
+        return scaled.to(self._device, self._dtype) if out is None else out.copy_(scaled)
+
+
+def room(shape: tuple[int, int], device: torch.device, dtype: torch.dtype) -> Tensor | None:
+    """A matrix of that shape, not yet filled; None where it would take more than :data:`IN_MEMORY` bytes."""
+    small = shape[0] * shape[1] * dtype.itemsize <= IN_MEMORY
+    return torch.empty(shape, dtype=dtype, device=device) if small else None
