@@ -103,6 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("bank")
     command.add_argument("--dataset", required=True, help="emoji, toy, a folder with a .mat pair, an .h5 or .npz file")
     command.add_argument("--classifier", default="softmax")
+    command.add_argument("--set", action="append", default=[], metavar="classifier.KEY=VALUE", dest="overrides")
+    command.add_argument("--gamma", type=float, default=0.0, help="taken from seen classes' scores (default: 0)")
     command.add_argument("--run", help="run folder, when the head lives in the method's own space")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--json", action="store_true")
@@ -170,15 +172,21 @@ def _generate(arguments: argparse.Namespace) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     from fgen.classifiers import CLASSIFIERS
+    from fgen.config import apply_overrides
     from fgen.data.files import load_dataset
     from fgen.evaluation import evaluate_bank
     from fgen.results import SCORES, format_score, format_table
+    from fgen.settings import classifier_config
 
     if arguments.classifier not in CLASSIFIERS:
         raise InputError(f"--classifier is {arguments.classifier!r}", f"one of {', '.join(CLASSIFIERS)}")
-    dataset = load_dataset(arguments.dataset)
-    config = CLASSIFIERS[arguments.classifier]()
-    scores = evaluate_bank(arguments.bank, dataset, config, seed=arguments.seed, run=arguments.run).as_dict()
+    sections = apply_overrides({"classifier": {"name": arguments.classifier}}, arguments.overrides)
+    if list(sections) != ["classifier"]:
+        raise InputError(f"--set names the section {[*sections][1]!r}", "classifier, the only one that evaluate has")
+    config, dataset = classifier_config(sections["classifier"]), load_dataset(arguments.dataset)
+    scores = evaluate_bank(
+        arguments.bank, dataset, config, seed=arguments.seed, run=arguments.run, gamma=arguments.gamma
+    ).as_dict()
     if arguments.json:
         _say(json.dumps({name: scores[name] for name in SCORES}, indent=2))
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,13 @@ from fgen.scores.accuracy import GZSLScores
 
 
 def evaluate_bank(
-    path: str | Path, dataset: ZSLDataset, classifier: Any, *, seed: int = 0, run: str | Path | None = None
+    path: str | Path,
+    dataset: ZSLDataset,
+    classifier: Any,
+    *,
+    seed: int = 0,
+    run: str | Path | None = None,
+    gamma: float = 0.0,
 ) -> GZSLScores:
     """Train a classifier on the data set's real training rows and a bank's synthetic ones, and score it.
 
@@ -28,10 +35,13 @@ def evaluate_bank(
         path: the bank; its classes are matched to the data set's by name.
         classifier: a config of ``CLASSIFIERS``.
         run: a run folder whose model's own space the head lives in.
+        gamma: subtracted from the seen classes' scores (calibrated stacking, Chao et al. 2016).
 
     Raises:
-        InputError: bank and data set don't match.
+        InputError: bank and data set don't match, or gamma is no number.
     """
+    if not math.isfinite(gamma):
+        raise InputError(f"gamma is {gamma}", "a finite number")
     with FeatureBank.open(path) as bank:
         space = bank.space
         dataset = with_shots_of(bank, dataset)
@@ -58,11 +68,11 @@ def evaluate_bank(
             "Generate them with fgen generate --classes unseen",
         )
     model = None if run is None else load_model(RunDirectory.open(run).first_seed().model)
-    represent = None if model is None else model.represent
+    represent = None if model is None or not model.has_own_space else model.represent
     heads = train_heads(
         classifier, dataset, synthetic, labels, seed=seed, represent=represent, space=space, precision=precision
     )
-    return score_heads(heads, dataset, represent=represent)[0]
+    return score_heads(heads, dataset, gamma=gamma, represent=represent)[0]
 
 
 def with_shots_of(bank: FeatureBank, dataset: ZSLDataset) -> ZSLDataset:

@@ -15,8 +15,9 @@ from fgen.data.atomic import write_json
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset
 from fgen.data.rows import SelectedRows
+from fgen.data.scaled_rows import CPU, IN_MEMORY
 from fgen.errors import InputError
-from fgen.machine import choose_device
+from fgen.machine import choose_device, cpu_threads, matrix_precision
 from fgen.models import MODELS
 from fgen.models.engine import time_step, training_bytes
 from fgen.protocol import new_model, run_baseline, run_generator, selection_task, train_final
@@ -68,7 +69,9 @@ def run(
     if not baseline and not directory.result.exists():
         announce(config, dataset, phases=(task, dataset))
     run_seed = run_baseline if baseline else run_generator
-    outcomes = [run_seed(config, dataset, seed, directory.seed(seed), progress) for seed in config.protocol.seeds]
+    # Training and heads take the experiment's precision; all else, as banks and scores, is float32's.
+    with cpu_threads(config.train.threads), matrix_precision("highest", CPU):
+        outcomes = [run_seed(config, dataset, seed, directory.seed(seed), progress) for seed in config.protocol.seeds]
     result = RunResult(describe(config, dataset, outcomes), tuple(outcomes), directory.path)
     write_json(directory.result, result.description)
     return result
@@ -111,9 +114,10 @@ def announce(config: ExperimentConfig, dataset: ZSLDataset, phases: Sequence[ZSL
     )
     steps = sum(config.model.n_steps(len(task.splits["trainval"])) for task in phases) * len(config.protocol.seeds)
     seconds = steps * time_step(model, data, config.train)
-    # The head holds the bank and the real rows once as they are and once scaled.
-    rows_in_memory = len(rows) + config.bank.n_per_class * len(dataset.unseen)
-    memory = training_bytes(model) + 8 * rows_in_memory * dataset.feature_dim
+    # The head holds the bank as it is, and where there is room for it a scaled copy of bank and real rows.
+    generated = 4 * config.bank.n_per_class * len(dataset.unseen) * dataset.feature_dim
+    scaled = generated + 4 * len(rows) * dataset.feature_dim
+    memory = training_bytes(model) + generated + (scaled if scaled <= IN_MEMORY else 0)
     log.info(
         "%s on %s: at most %s training steps, about %s; about %.1f GB of memory beside torch's own",
         config.model.name,

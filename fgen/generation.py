@@ -15,7 +15,7 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset
 from fgen.data.tables import read_embeddings_csv
 from fgen.errors import InputError
-from fgen.machine import kept_memory
+from fgen.machine import cpu_threads, kept_memory
 from fgen.models.base import FeatureGenerator
 from fgen.models.storage import load_model
 from fgen.results import RunDirectory
@@ -146,7 +146,8 @@ def generate_from_run(
             "real": dataset if real else None,
         }
     settings = {"n_per_class": n_per_class, "seed": seed, "run": config.to_mapping()}
-    write_bank(out, model, **bank, seed=seed, config=settings, overwrite=overwrite, progress=progress)
+    with cpu_threads(config.train.threads):
+        write_bank(out, model, **bank, seed=seed, config=settings, overwrite=overwrite, progress=progress)
 
 
 def choose_classes(classes: str, dataset: ZSLDataset) -> np.ndarray:

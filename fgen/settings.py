@@ -130,9 +130,7 @@ class ExperimentConfig:
             model=_build_named({**MODELS, **BASELINES}, mapping.get("model", {}), "model"),
             train=build(TrainConfig, mapping.get("train", {}), "train"),
             bank=build(BankConfig, mapping.get("bank", {}), "bank"),
-            classifier=_build_named(
-                CLASSIFIERS, {"name": "softmax"} | dict(mapping.get("classifier", {})), "classifier"
-            ),
+            classifier=classifier_config(mapping.get("classifier", {})),
             protocol=build(ProtocolConfig, mapping.get("protocol", {}), "protocol"),
             paper=dict(mapping.get("paper", {})),
             ours=dict(mapping.get("ours", {})),
@@ -169,6 +167,11 @@ class _Sections:
     protocol: dict[str, Any] = field(default_factory=dict)
     paper: dict[str, Any] = field(default_factory=dict)
     ours: dict[str, Any] = field(default_factory=dict)
+
+
+def classifier_config(mapping: Mapping[str, Any]) -> Any:
+    """The settings of the head that ``name`` names, by default the softmax classifier's."""
+    return _build_named(CLASSIFIERS, {"name": "softmax"} | dict(mapping), "classifier")
 
 
 def _build_named(registry: Mapping[str, Any], mapping: Mapping[str, Any], section: str) -> Any:

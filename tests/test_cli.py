@@ -279,6 +279,24 @@ def test_evaluate_gives_a_runs_bank_the_runs_own_scores(shell, run_dir):
         assert json.loads(shell.out) == {name: uncalibrated[name]["per_seed"][0] for name in SCORES}
 
 
+def test_evaluate_takes_the_calibration_and_the_settings_of_a_run(shell, run_dir):
+    room = run_dir / "seeds" / "3"
+    gamma = json.loads((room / "choice.json").read_text())["gamma"]
+    result = json.loads((run_dir / "result.json").read_text())
+    calibrated, uncalibrated = result["scores"], result["uncalibrated"]
+    words = ("evaluate", room / "bank.h5", "--dataset", "toy", "--seed", 3, "--json")
+    assert gamma != 0
+    assert shell(*words, "--gamma", gamma) == 0
+    scores = json.loads(shell.out)
+    assert scores == {name: calibrated[name]["per_seed"][0] for name in SCORES}
+    adjusted = ("solver=lbfgs", "logit_adjustment=1.0", "prior_ratio=1000")
+    assert shell(*words, *(word for each in adjusted for word in ("--set", f"classifier.{each}"))) == 0
+    assert json.loads(shell.out)["U"] > uncalibrated["U"]["per_seed"][0]
+    assert "unknown key classifier.prior" in shell.refuses(*words, "--set", "classifier.prior=30")
+    assert "--set names the section 'model'" in shell.refuses(*words, "--set", "model.lr=1")
+    assert "gamma is nan" in shell.refuses(*words, "--gamma", "nan")
+
+
 def test_real_rows_in_a_bank_change_no_score(shell, run_dir, tmp_path):
     """The data set brings its own."""
     printed = set()

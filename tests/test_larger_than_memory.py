@@ -11,12 +11,15 @@ import pytest
 import torch
 
 from fgen.classifiers import solvers
-from fgen.classifiers.softmax import SoftmaxClassifier
-from fgen.data import scaled_rows
+from fgen.classifiers.heads import score_heads, train_heads
+from fgen.classifiers.softmax import SoftmaxClassifier, SoftmaxConfig
+from fgen.data import dataset, scaled_rows
 from fgen.data.access import RowsView
 from fgen.data.rows import SelectedRows
 from fgen.data.scaling import FeatureScaler
+from fgen.data.toy import toy_world
 from fgen.models import make_model
+from fgen.models.base import FeatureGenerator
 from fgen.models.engine import TrainConfig
 from fgen.models.sampling import Draws, TrainingSet
 from tests.conftest import TINY
@@ -128,6 +131,40 @@ def test_a_step_asks_for_exactly_the_rows_of_the_next(mapped, monkeypatch):
     drawn = [data.unlabelled(each, 16) for each in draws]
     for rows, found in zip(asked[:-1], drawn[1:], strict=True):
         assert np.array_equal(features[rows], found)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("name", ["cegzsl", "tfvaegan", "cadavae", "free"])
+def test_heads_in_a_space_of_their_own_never_hold_the_rows_whole(name, solver, monkeypatch):
+    """They take pieces through the model as they are read, and end with the same scores."""
+    world = toy_world(n_seen=8, n_unseen=3, rows_per_class=60, embedding_dim=6).dataset
+    rows = world.splits["trainval"]
+    model = make_model(name, **TINY, steps=2)
+    model.fit(world.rows(rows), world.labels[rows], world.class_embeddings, seed=0, train_config=TrainConfig(threads=1))
+    bank = model.generate(world.unseen, 20, seed=0, represented=model.bank_space != "raw")
+    config = SoftmaxConfig(solver=solver, epochs=5)
+    largest = []
+
+    piece = FeatureGenerator._represented
+    monkeypatch.setattr(FeatureGenerator, "_represented", lambda self, x: largest.append(len(x)) or piece(self, x))
+    represent = model.represent
+
+    def outcome():
+        heads = train_heads(
+            config, world, *bank, seed=0, represent=represent, space=model.bank_space, precision="highest"
+        )
+        result, _ = score_heads(heads, world, represent=represent)
+        return heads.gzsl.weight.numpy(), [result.T1, result.S, result.AUSUC]
+
+    weight, scores = outcome()
+    assert max(largest) == len(rows)
+    largest.clear()
+    monkeypatch.setattr(scaled_rows, "IN_MEMORY", 0)
+    monkeypatch.setattr(dataset, "BLOCK_BYTES", 50 * 4 * world.feature_dim)
+    streamed_weight, streamed_scores = outcome()
+    np.testing.assert_allclose(streamed_weight, weight, rtol=1e-4, atol=1e-5 if solver == "adam" else 0.02)
+    assert streamed_scores == pytest.approx(scores, abs=0.02)
+    assert max(largest) == 50
 
 
 def test_a_head_is_the_same_and_each_row_is_asked_for_once_before_its_turn(mapped, monkeypatch):

@@ -17,13 +17,14 @@ from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.classifiers.storage import StoredHead
 from fgen.data.dataset import ZSLDataset
 from fgen.data.disk import reading
-from fgen.data.rows import SelectedRows, StackedRows
+from fgen.data.rows import MappedRows, SelectedRows, StackedRows
+from fgen.data.scaled_rows import fits_memory
 from fgen.errors import InputError
 from fgen.machine import matrix_precision
 from fgen.scores.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_class_accuracy
 from fgen.scores.calibration import predict_classes
 
-Represent = Callable[[np.ndarray], np.ndarray]
+Represent = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def train_heads(
     rows = task.splits["trainval"]
     real: Any = SelectedRows(task.features, rows)
     if represent is not None:
-        real, synthetic = represent(real[:]), represent(synthetic) if space == "raw" else synthetic
+        real, synthetic = represented(real, represent), represent(synthetic) if space == "raw" else synthetic
     labels = np.concatenate([task.labels[rows], synthetic_labels])
     candidates = np.union1d(task.seen, np.unique(synthetic_labels))
     known = {"seed": seed, "scaling_rows": real, "seen": task.seen}
@@ -131,7 +132,7 @@ def train_heads(
             return head
         unlabelled: Any = SelectedRows(task.features, asked)
         if represent is not None:
-            unlabelled = represent(unlabelled[:])
+            unlabelled = represented(unlabelled, represent)
         chosen, answers = surest_rows(head, unlabelled, pseudo_share)
         more = StackedRows([features, SelectedRows(unlabelled, chosen)])
         return fitted(more, np.concatenate([labels, answers]), **classes)
@@ -148,6 +149,12 @@ def train_heads(
     return Heads(gzsl, zsl)
 
 
+def represented(features: Any, represent: Represent) -> Any:
+    """Rows ``(N, D)`` where heads live, ``(N, D')``: at once where they are small, else block by block as asked for."""
+    rows = MappedRows(features, represent)
+    return represent(features) if fits_memory(rows.shape, torch.float32) else rows
+
+
 def score_heads(
     heads: Heads, task: ZSLDataset, *, gamma: float = 0.0, represent: Represent | None = None
 ) -> tuple[GZSLScores, Predictions]:
@@ -159,7 +166,7 @@ def score_heads(
     rows = np.concatenate([task.splits["test_seen"], task.splits["test_unseen"]])
     features: Any = SelectedRows(task.features, rows)
     if represent is not None:
-        features = represent(features[:])
+        features = represented(features, represent)
     scores = heads.gzsl.scores(features, task.n_classes)
     zsl_scores = scores if heads.zsl is None else heads.zsl.scores(features, task.n_classes)
     return score_matrix(task, rows, scores, zsl_scores, gamma)

@@ -1,8 +1,8 @@
-"""Rows that stay where they are: some rows of a matrix, several matrices one under the other, means by class."""
+"""Rows that stay where they are: some of a matrix, changed ones, matrices one under the other; means by class."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,26 @@ class SelectedRows(RowsView):
     def expect(self, rows: np.ndarray) -> None:
         """See :func:`fgen.data.access.expect_rows`."""
         expect_rows(self._features, self._indices[rows])
+
+
+class MappedRows(RowsView):
+    """What a function makes of rows ``features (N, D)``, worked out whenever they are asked for.
+
+    Args:
+        change: a matrix ``(n, D)``, read as it sees fit, to ``(n, D')``, row by row; n may be 0.
+    """
+
+    def __init__(self, features: Features, change: Callable[[Features], np.ndarray]) -> None:
+        self._features, self._change = features, change
+        self.shape = (len(features), change(SelectedRows(features, np.arange(0))).shape[1])
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        rows = np.arange(len(self))[key] if isinstance(key, slice) else np.asarray(key)
+        return self._change(SelectedRows(self._features, rows))
+
+    def expect(self, rows: np.ndarray) -> None:
+        """See :func:`fgen.data.access.expect_rows`."""
+        expect_rows(self._features, rows)
 
 
 class StackedRows(RowsView):

@@ -67,5 +67,9 @@ class ScaledRows:
 
 def room(shape: tuple[int, int], device: torch.device, dtype: torch.dtype) -> Tensor | None:
     """A matrix of that shape, not yet filled; None where it would take more than :data:`IN_MEMORY` bytes."""
-    small = shape[0] * shape[1] * dtype.itemsize <= IN_MEMORY
-    return torch.empty(shape, dtype=dtype, device=device) if small else None
+    return torch.empty(shape, dtype=dtype, device=device) if fits_memory(shape, dtype) else None
+
+
+def fits_memory(shape: tuple[int, int], dtype: torch.dtype) -> bool:
+    """Whether a matrix of that shape takes at most :data:`IN_MEMORY` bytes."""
+    return shape[0] * shape[1] * dtype.itemsize <= IN_MEMORY

@@ -19,7 +19,7 @@ from fgen.data.dataset import Features, iter_blocks
 from fgen.data.scaling import FeatureScaler
 from fgen.encoders.fusion import EmbeddingConfig, EmbeddingPreprocessor
 from fgen.errors import InputError
-from fgen.machine import choose_device
+from fgen.machine import choose_device, cpu_threads, matrix_precision
 from fgen.models.blocks import TILE, noise_blocks, rows_by_class
 from fgen.models.engine import TrainConfig, train
 from fgen.models.feature_matching import FeatureMatching
@@ -158,11 +158,14 @@ class FeatureGenerator:
             raise InputError("the transductive setting got no unlabelled features", "unlabelled, (M, D)")
         train_config = train_config or TrainConfig()
         self.class_names = None if class_names is None else tuple(class_names)
-        data = self.begin(
-            features, labels, class_embeddings, seed=seed, device=train_config.device, unlabelled=unlabelled
-        )
-        self.initialise(seed)
-        self.prepare(data, seed)
+        device = choose_device(train_config.device)
+        # What is measured and pre-trained before the first step is float32's, whatever torch is set to.
+        with cpu_threads(train_config.threads), matrix_precision("highest", device):
+            data = self.begin(
+                features, labels, class_embeddings, seed=seed, device=train_config.device, unlabelled=unlabelled
+            )
+            self.initialise(seed)
+            self.prepare(data, seed)
         self.history = train(
             self,
             data,
@@ -282,8 +285,8 @@ class FeatureGenerator:
         """Columns of a bank in the method's own :attr:`bank_space`."""
         return self.scaler.dim
 
-    def represent(self, features: np.ndarray) -> np.ndarray:
-        """Raw features ``(N, D)`` to where the method's own heads live, ``(N, D')``; the identity by default."""
+    def represent(self, features: Features) -> Any:
+        """Raw features ``(N, D)`` to where the method's own heads live, ``(N, D')``; as they are where it has none."""
         if not self.has_own_space:
             return features
         blocks = [self._represented(block) for block in iter_blocks(features)]

@@ -38,7 +38,7 @@ class TrainConfig:
 
     Attributes:
         device: ``"auto"`` takes the accelerator if there is one.
-        threads: CPU threads; None leaves torch's choice.
+        threads: CPU threads, in a run also of its heads and banks; None leaves torch's choice.
         precision: of matrix products in training, of a generator and of its heads: ``"highest"`` is float32; ``"auto"``
             takes bfloat16 products where the hardware has them.
         checkpoint_every: seconds between checkpoints; 0 writes one after every step.

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 import fgen
+from fgen.baselines import BASELINES
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import save_dataset
 from fgen.data.toy import make_toy, toy_world
 from fgen.errors import InputError
+from fgen.models import MODELS
 from fgen.settings import DatasetConfig, ExperimentConfig
+from tests.conftest import TINY
 
 
 def uneven():
@@ -172,3 +175,21 @@ def test_a_run_learns_from_the_shots_what_descriptions_do_not_tell(misdescribed,
     assert "shot" not in result[0].table()
     tested = np.load(tmp_path / "12" / "seeds" / "0" / "predictions.npz")
     assert (np.bincount(tested["labels"])[-4:] == 12).all(), "the rows that were trained on are tested on no more"
+
+
+@pytest.mark.parametrize("name", sorted(MODELS | BASELINES))
+def test_every_method_and_baseline_takes_shots(misdescribed, tmp_path, name):
+    """One option for all: their rows are trained on, and tested on no more."""
+    tiny = TINY | {"steps": 2, "batch_size": 16} if name in MODELS else {}
+    config = {
+        "dataset": {"path": str(misdescribed), "shots": 3, "shot_classes": 2},
+        "model": {"name": name} | tiny,
+        "bank": {"n_per_class": 4},
+        "classifier": {"epochs": 1},
+        "train": {"threads": 1},
+        "protocol": {"evaluations": 1},
+    }
+    result = fgen.run(config, out=tmp_path / "run")
+    assert np.isfinite([result.scores[score]["mean"] for score in ("T1", "U", "S", "H")]).all()
+    tested = np.load(tmp_path / "run" / "seeds" / "0" / "predictions.npz")
+    assert sorted(np.bincount(tested["labels"])[-4:]) == [21, 21, 24, 24]

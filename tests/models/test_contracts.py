@@ -9,7 +9,9 @@ import torch
 
 from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError, TrainingDiverged
-from fgen.models import MODELS, make_model
+from fgen.machine import cpu_threads, matrix_precision
+from fgen.models import MODELS, engine, make_model
+from fgen.models.base import FeatureGenerator
 from fgen.models.engine import TrainConfig, make_optimisers, train_step
 from fgen.models.feature_matching import FeatureMatching
 from fgen.models.sampling import Draws
@@ -255,6 +257,57 @@ def test_steps_in_place_of_epochs_and_threads_are_restored(world):
     per_epoch = model.config.steps_per_epoch(len(features))
     assert len(model.history) == -(-7 // per_epoch)
     assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == before
+
+
+def test_what_comes_before_the_first_step_has_the_threads_and_float32(world, monkeypatch):
+    """Whatever torch is set to: closed forms and pre-training don't depend on who calls."""
+    asked = []
+
+    def spy(method):
+        original = getattr(FeatureGenerator, method)
+
+        def called(*arguments, **options):
+            asked.append((method, torch.get_num_threads(), torch.get_float32_matmul_precision()))
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(FeatureGenerator, method, called)
+
+    for method in ("begin", "initialise", "prepare"):
+        spy(method)
+    with cpu_threads(2), matrix_precision("auto", torch.device("cpu")):
+        torch.set_float32_matmul_precision("medium")
+        features, labels = world.dataset.split("trainval")
+        model = make_model("diffusion", **(TINY | {"steps": 1}))
+        config = TrainConfig(threads=1)
+        model.fit(features, labels, world.dataset.class_embeddings, seed=0, train_config=config)
+    assert asked == [(method, 1, "highest") for method in ("begin", "initialise", "prepare")]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_stopped_training_goes_on_to_the_same_bytes(name, world, tmp_path, monkeypatch):
+    """Stopped within an epoch, by the signal's own exception, and gone on with by a new model."""
+    features, labels = world.dataset.split("trainval")
+    checkpoint, config = tmp_path / "checkpoint", TrainConfig(threads=1, checkpoint_every=0.0)
+
+    def train(path=None):
+        model = make_model(name, **(TINY | {"steps": 5, "batch_size": 100}))
+        return model.fit(features, labels, world.dataset.class_embeddings, seed=0, train_config=config, checkpoint=path)
+
+    def stop_after_three(*arguments):
+        if arguments[-1] == 3:
+            raise KeyboardInterrupt
+        return train_step(*arguments)
+
+    unbroken = train()
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "train_step", stop_after_three)
+        with pytest.raises(KeyboardInterrupt):
+            train(checkpoint)
+    resumed = train(checkpoint)
+    assert resumed.history == unbroken.history
+    for key, value in unbroken.networks.state_dict().items():
+        assert torch.equal(value, resumed.networks.state_dict()[key]), key
+    assert resumed.generate([13], 9, seed=0)[0].tobytes() == unbroken.generate([13], 9, seed=0)[0].tobytes()
 
 
 def test_the_number_of_epochs_only_cuts_the_run_short(world):
