@@ -70,7 +70,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         classes: C labels of the rows of ``class_embeddings``, where it is an array and labels aren't row numbers.
         method: a key of ``fgen.MODELS``.
         model: settings of the method, for example ``{"epochs": 30}``.
-        classifier: settings of the softmax head.
+        classifier: settings of the head; ``name`` is a key of ``fgen.CLASSIFIERS``, by default "softmax".
         embedding_norm, embedding_scale: see :class:`fgen.encoders.fusion.EmbeddingConfig`.
         n_per_class: features generated for each unseen class.
         calibrate: choose the number of epochs and the handicap of the seen classes on a fifth of the seen classes,

@@ -54,7 +54,8 @@ class HeadTask:
 
 def measure_heads(sizes: Sequence[Size], rounds: int, device: torch.device) -> Iterator[Comparison]:
     """Each solver's seconds from raw features to a trained head. The penalty of L-BFGS is chosen on the same
-    validation rows; what the choice costs is among the facts. fgen's are at ``auto`` where they don't say otherwise."""
+    validation rows; what the choice costs is among the facts. Heads of fgen live on the CPU, whatever the device of the
+    textbook's. fgen's are at ``auto`` where they don't say otherwise."""
     for size in sizes:
         task = emoji_task(size.n_per_class) if size.name == "emoji" else random_task(size)
         start = time.perf_counter()

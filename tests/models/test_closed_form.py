@@ -1,4 +1,4 @@
-"""The written-down critic step against autograd's, and the fast engine against a textbook loop."""
+"""The written-down critic step against autograd's."""
 
 import pytest
 import torch
