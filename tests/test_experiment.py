@@ -19,10 +19,13 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.files import save_dataset
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
-from fgen.experiment import train_only
+from fgen.experiment import load_task, train_only
 from fgen.models import MODELS
 from fgen.models.storage import load_model
-from fgen.results import SCORES, RunResult
+from fgen.protocol import train_final, validation_scores
+from fgen.results import SCORES, RunResult, SeedRoom
+from fgen.scores.accuracy import gzsl_scores
+from fgen.scores.calibration import best_gamma
 from fgen.settings import ExperimentConfig
 from tests.conftest import TINY
 
@@ -238,12 +241,13 @@ def corrupted(world, seed=0):
     return variant(data, features=features, labels=labels)
 
 
-def both_worlds(world, tmp_path, **protocol):
+def both_worlds(world, tmp_path, model=None, **protocol):
     """The folders of the same run on the world and on the world with other test rows."""
     rooms = []
     for name, dataset in (("true", world.dataset), ("corrupted", corrupted(world))):
         save_dataset(dataset, tmp_path / "data.h5", overwrite=True)
         config = settings(tmp_path / "data.h5", protocol={"setting": "gzsl", "calibrate": True} | protocol)
+        config |= {} if model is None else {"model": model}
         rooms.append(fgen.run(config, out=tmp_path / name))
     return rooms
 
@@ -268,6 +272,14 @@ def test_the_legacy_protocol_chooses_on_the_test_rows_and_says_so(world, tmp_pat
     assert "TEST SET was used" in true.table()
 
 
+def test_a_baseline_is_chosen_on_the_test_rows_under_legacy_alone(world, tmp_path):
+    for name in ("honest", "legacy"):
+        (tmp_path / name).mkdir()
+        runs = both_worlds(world, tmp_path / name, model={"name": "ridge"}, name=name)
+        choices = [(run.out / "seeds/0/choice.json").read_bytes() for run in runs]
+        assert (choices[0] == choices[1]) == (name == "honest")
+
+
 def test_the_honest_table_says_nothing_of_the_test_set(finished):
     assert "TEST" not in finished.table()
 
@@ -282,6 +294,46 @@ def test_descriptions_of_unseen_classes_train_nothing(world, tmp_path):
         run = fgen.run(config, out=tmp_path / f"run {scale}")
         states.append(load_model(run.out / "seeds/0/model").networks.state_dict())
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+
+
+def test_descriptions_of_unseen_classes_choose_no_baseline(world, tmp_path):
+    data, choices = world.dataset, []
+    for scale in (1.0, 7.0):
+        embeddings = data.class_embeddings.copy()
+        embeddings[data.unseen] *= scale
+        save_dataset(variant(data, class_embeddings={"att": embeddings}), tmp_path / "data.h5", overwrite=True)
+        section = {"path": str(tmp_path / "data.h5"), "embedding_norm": "standardise"}
+        run = fgen.run({"dataset": section, "model": {"name": "ridge"}}, out=tmp_path / f"run {scale}")
+        choices.append((run.out / "seeds/0/choice.json").read_bytes())
+    assert choices[0] == choices[1]
+
+
+@pytest.mark.parametrize("chosen", [1, 3])
+def test_the_final_training_has_the_chosen_epochs_and_no_more_steps_than_the_config(path, tmp_path, chosen):
+    config = ExperimentConfig.from_mapping(settings(path, model={"steps": 20}))
+    dataset, room = load_task(config), SeedRoom(tmp_path / "0")
+    per_epoch = config.model.steps_per_epoch(len(dataset.splits["trainval"]))
+    assert 2 * per_epoch < 20 < 3 * per_epoch
+    model = train_final(config, dataset, 0, room, choice={"epochs": chosen, "history": []})
+    assert model.config.n_steps(len(dataset.splits["trainval"])) == min(20, chosen * per_epoch)
+    rows = csv.DictReader(room.metrics.read_text().splitlines())
+    assert [float(row["epoch"]) for row in rows] == list(range(1, chosen + 1))
+
+
+def test_a_bank_holds_as_many_synthetic_rows_of_seen_classes_as_wanted(path, tmp_path):
+    run = fgen.run(settings(path, bank={"n_per_class": 6, "n_per_seen_class": 2}), out=tmp_path / "run")
+    with FeatureBank.open(run.out / "seeds/0/bank.h5") as bank:
+        assert np.bincount(bank.labels).tolist() == np.where(bank.seen, 2, 6).tolist()
+
+
+def test_gamma_is_the_middle_of_nearly_best_ones_and_not_an_accident_of_a_few_rows(path):
+    draw, seen, unseen = np.random.default_rng(0), np.arange(12), np.arange(12, 16)
+    labels = np.repeat(np.arange(16), 6)
+    scores = gzsl_scores(labels, np.eye(16)[labels] + draw.normal(size=(96, 16)), seen=seen, unseen=unseen)
+    gammas = [best_gamma(scores.curve, tolerance)[0] for tolerance in (0.05, 0.0)]
+    assert gammas[0] != gammas[1]
+    config = ExperimentConfig.from_mapping(settings(path, protocol={"calibrate": True}))
+    assert validation_scores(config, scores)["val_gamma"] == gammas[0]
 
 
 def test_training_alone_looks_at_no_choice_and_trains_for_the_configs_own_epochs(path, tmp_path):
@@ -389,3 +441,11 @@ def test_a_baseline_leaves_its_choice_and_predictions(path, tmp_path, name):
     with np.load(tmp_path / "run/seeds/0/predictions.npz") as saved:
         assert len(saved["gzsl"]) == len(saved["labels"])
     assert fgen.run(config).scores == result.scores
+
+
+def test_a_baselines_gamma_counts_in_its_scores_and_not_in_the_uncalibrated_ones(path):
+    config = {"dataset": {"path": str(path)}, "model": {"name": "ridge"}, "protocol": {"calibrate": True}}
+    (outcome,) = fgen.run(config).outcomes
+    assert outcome.scores.gamma == outcome.choice["gamma"] != 0
+    assert outcome.uncalibrated.gamma == 0
+    assert (outcome.scores.S, outcome.scores.U) != (outcome.uncalibrated.S, outcome.uncalibrated.U)

@@ -63,6 +63,17 @@ def test_predicted_prototypes_are_the_true_means_where_rows_abound():
     np.testing.assert_allclose(model.prototypes + model.centre, world.means, atol=1e-2)
 
 
+def test_how_many_rows_a_class_has_makes_no_difference():
+    world = World()
+    repeats = np.where(world.labels == 3, 9, 1)
+    rows = np.repeat(np.arange(len(world.labels)), repeats)
+    scores = [
+        RidgeConfig().build().fit(world.features[r], world.labels[r], world.embeddings).scores(world.test)
+        for r in (np.arange(len(world.labels)), rows)
+    ]
+    np.testing.assert_allclose(*scores, atol=1e-5)
+
+
 def test_seen_prototypes_differ_for_seen_classes_alone():
     world = World()
     predicted, mean = (

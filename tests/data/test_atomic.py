@@ -116,6 +116,20 @@ def test_a_folder_takes_the_place_of_the_old_one_with_all_that_is_in_it(tmp_path
     assert names(tmp_path / "deep") == ["x"]
 
 
+def test_a_folder_and_all_in_it_are_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    events, fsync, replace = [], os.fsync, os.replace
+
+    def flushed(handle):
+        events.append(os.path.basename(os.readlink(f"/proc/self/fd/{handle}")))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "replace", lambda *paths: (events.append("replace"), replace(*paths)))
+    write_folder(tmp_path / "x", "new")
+    assert sorted(events[:2]) == ["a", "b"]
+    assert events[2:] == ["x.partial", "replace", tmp_path.name]
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, Cut])
 @pytest.mark.parametrize("old", [True, False])
 def test_a_failed_folder_leaves_the_old_one_and_no_other(tmp_path, error, old):

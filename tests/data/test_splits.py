@@ -114,6 +114,13 @@ def test_val_depends_on_the_seed_and_on_nothing_else():
     assert len(np.unique(labels[first["val"]])) == 10
 
 
+def test_the_rows_held_out_of_train_are_drawn_by_the_seed_a_fifth_of_each_class():
+    labels = np.repeat(np.arange(10), 20)
+    held = [complete_splits(labels, None, seed=seed)[0]["val_seen"] for seed in range(20)]
+    assert all(set(np.bincount(labels[rows])) <= {0, 4} for rows in held)
+    assert set(np.concatenate(held) % 20) == set(range(20)), "not the same rows of a class every time"
+
+
 def test_train_and_val_alone_make_trainval():
     splits, _ = complete_splits(LABELS, {"train": np.array([0, 1]), "val": np.array([2]), "test_unseen": np.array([4])})
     assert list(splits["trainval"]) == [0, 1, 2]
