@@ -177,11 +177,64 @@ def test_every_term_reaches_the_networks_of_its_update(name, world):
     assert {term.removesuffix("_weight") for term in MATCHING} <= seen, "every method takes every matching term"
 
 
+#: The methods that have one, in the transductive setting.
+SECOND_CRITICS = ("free", "fvaegan", "tfvaegan")
+#: Weights that act within a network or an inner step, and so on other terms too.
+WITHIN = {"feedback_weight", "synthesis_feedback_weight"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_weight_doubles_its_own_terms_and_touches_no_other(name, world):
+    """In each update, before anything has been learned from it; every float setting called ``*_weight``."""
+    weights = {f.name: f.default for f in dataclasses.fields(MODELS[name]) if f.name.endswith("_weight")}
+    weights = {key: value or 0.1 for key, value in weights.items() if not isinstance(value, bool)}
+    free_of_inner_steps = ("class_mean_weight",) if name == "zsml" else weights.keys() - WITHIN
+    for key in sorted(free_of_inner_steps):
+        once, twice = (
+            {term: value.item() for term, value in all_terms(*started(name, world, **{key: scale * weights[key]})[:2])}
+            for scale in (1, 2)
+        )
+        assert once.keys() == twice.keys()
+        moved = {term: twice[term] / once[term] for term in once if once[term] != twice[term]}
+        assert moved, key
+        assert list(moved.values()) == pytest.approx([2.0] * len(moved), rel=1e-3), (key, moved)
+
+
+@pytest.mark.parametrize(
+    ("name", "transductive"), [*((name, False) for name in METHODS), *((name, True) for name in SECOND_CRITICS)]
+)
+def test_the_generator_wants_higher_scores_and_all_else_is_a_loss(name, transductive, world):
+    """A term of the wrong sign has a gradient too: no generator lowers a score, and nothing else is below 0."""
+    model, data, _ = started(name, world, **MATCHING, **({"transductive": True} if transductive else {}))
+    before = dict(all_terms(model, data))
+    for (_, term), value in before.items():
+        if term not in ("critic", "critic2", "critic_clean") and not term.startswith("adversarial"):
+            assert value >= -1e-6, term
+    for role in (role for role in model.networks if role.startswith("critic")):
+        with torch.no_grad():
+            model.networks[role].out.bias.add_(1)
+        after = dict(all_terms(model, data))
+        own = [key for key in before if key[1] == role.replace("critic", "adversarial")]
+        assert own, role
+        assert all(after[key] < before[key] - 0.5 for key in own), role
+        before = after
+
+
+def all_terms(model, data, step=10_000):
+    """The terms of each update at one state of the networks, by number of the update and name."""
+    for index, update in enumerate(model.updates(data, Draws(0, step, data.device))):
+        for role, network in model.networks.items():
+            network.requires_grad_(role in update.roles)
+        for term, value in update.terms().items():
+            yield (index, term), value.detach()
+
+
 def started(name, world, **overrides):
     """A model before its first step, with its training set and optimisers."""
     features, labels = world.dataset.split("trainval")
     model = make_model(name, **(TINY | overrides))
-    data = model.begin(features, labels, world.dataset.class_embeddings, device="cpu")
+    unlabelled = world.dataset.split("test_unseen")[0] if model.config.is_transductive else None
+    data = model.begin(features, labels, world.dataset.class_embeddings, device="cpu", unlabelled=unlabelled)
     model.initialise(0)
     model.prepare(data, 0)
     return model, data, make_optimisers(model)
