@@ -106,6 +106,13 @@ def test_images_are_represented_by_the_mean_without_noise(world):
     assert ours == pytest.approx(model.networks["feature_encoder"](scaled)[0].detach().numpy())
 
 
+def test_its_optimisers_are_the_papers_adam_with_amsgrad(world):
+    model, _ = started(world, lr=3e-4)
+    for role in model.trained:
+        (group,) = model.optimiser(role).param_groups
+        assert (group["amsgrad"], group["lr"], group["betas"]) == (True, 3e-4, (0.9, 0.999)), role
+
+
 def test_weights_start_as_xavier_has_them_with_a_gain_of_a_half(world):
     model, _ = started(world, hidden_dim=400)
     weight = model.networks["feature_encoder"].hidden.weight.detach()

@@ -94,6 +94,16 @@ def test_the_generator_contrasts_its_rows_with_the_real_ones(world):
     assert model.generator_terms(batch, Draws(0, 0, data.device))["instance_fake"] > 0
 
 
+def test_both_contrasts_count_in_the_generators_step_by_their_weights(world):
+    model, data = started(world, ins_weight=0.3, cls_weight=0.7)
+    batch, draws = data.batch(np.arange(0, len(data), 9)), Draws(0, 0, data.device)
+    terms, fake = model.generator_terms(batch, draws), model.generator_fakes(batch, draws)
+    embedded, real = model.represent_scaled(fake), model.represent_scaled(batch.features)
+    instance = model.instance_loss(torch.cat([embedded, real]), batch.labels.repeat(2))
+    assert terms["instance_fake"].item() == pytest.approx(0.3 * instance.item(), rel=1e-5)
+    assert terms["class_fake"].item() == pytest.approx(0.7 * model.class_loss(embedded, batch.labels).item(), rel=1e-5)
+
+
 def test_every_learning_rate_decays_in_steps(world):
     model, _ = started(world, lr=1e-3, critic_lr=1e-2, lr_decay=0.5, lr_decay_epochs=10)
     assert [model.learning_rate("encoder", epoch) for epoch in (0, 9, 10, 29)] == pytest.approx(

@@ -363,6 +363,24 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(name, world, tmp_path, mon
     assert resumed.generate([13], 9, seed=0)[0].tobytes() == unbroken.generate([13], 9, seed=0)[0].tobytes()
 
 
+def test_training_runs_on_as_many_threads_as_it_is_told(world, monkeypatch):
+    found, step = [], engine.train_step
+    monkeypatch.setattr(engine, "train_step", lambda *key: (found.append(torch.get_num_threads()), step(*key))[1])
+    features, labels = world.dataset.split("trainval")
+    model = make_model("clswgan", **(TINY | {"steps": 1, "cls_epochs": 1}))
+    model.fit(features, labels, world.dataset.class_embeddings, seed=0, train_config=TrainConfig(threads=2))
+    assert found == [2]
+    assert torch.get_num_threads() == 1
+
+
+def test_noise_is_named_by_the_class_or_without_names_by_its_description(world, models):
+    model, same = models["clswgan"], world.dataset.class_embeddings[[13, 13]]
+    named, of = model.generate(same, 4, seed=0, class_names=["a", "b"])
+    assert not np.array_equal(named[of == 0], named[of == 1])
+    unnamed, of = model.generate(same, 4, seed=0)
+    assert np.array_equal(unnamed[of == 0], unnamed[of == 1])
+
+
 def test_the_number_of_epochs_only_cuts_the_run_short(world):
     """Fewer epochs are the beginning of more: the honest protocol retrains for the number that it chose."""
     short, long = fitted("clswgan", world, epochs=2), fitted("clswgan", world, epochs=4)

@@ -89,6 +89,15 @@ def test_the_cycle_term_is_read_out_by_the_trained_regressor_and_counted_once(wo
     assert term.item() == pytest.approx(2 * torch.stack(squares).mean().item(), rel=1e-5)
 
 
+def test_the_classification_term_counts_by_its_weight(world):
+    model, data = started(world, cls_weight=0.3)
+    model.prepare(data, 0)
+    draws, batch = Draws(0, 0, data.device), data.batches(0, 0, 1, 8)
+    logits = model.networks["classifier"](model.generator_fakes(batch, draws))
+    term = model.generator_terms(batch, draws)["classification"]
+    assert term.item() == pytest.approx(0.3 * losses.classification(logits, batch.labels).item(), rel=1e-5)
+
+
 def test_weights_of_zero_leave_terms_out_and_their_networks_untrained(world):
     model, data = started(world, cls_weight=0.0, cycle_weight=0.0)
     before = {key: value.clone() for key, value in model.networks.state_dict().items()}

@@ -77,6 +77,27 @@ def test_the_critics_gradients_are_those_of_the_published_terms(world):
     assert sum(terms.values()).item() == pytest.approx((total + 5 * first).item(), rel=1e-3)
 
 
+def test_the_generators_terms_are_the_vaes_and_both_critics(world):
+    model, data = started(world, gan_weight=3.0, vae_weight=0.5)
+    batch, draws = data.batches(0, 0, 1, 11), Draws(0, 0, data.device)
+    for parameter in model.networks.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    terms, step = model.generator_terms(batch, draws), model.transition(batch, draws)
+    mean, log_variance = model.encode(batch)
+    latent = reparametrise(mean, log_variance, draws.normal("latent", tuple(mean.shape)))
+    clean = model.denoise(latent, step.after, step.level, batch.condition)
+    before = model.schedule.posterior(clean, step.after, step.level, draws.normal("posterior", tuple(clean.shape)))
+    twins = {
+        "adversarial": -3 * model.networks["critic"](before, model.step_condition(step, batch)).mean(),
+        "adversarial_clean": -3 * model.networks["critic_clean"](clean, batch.condition).mean(),
+        "reconstruction": 0.5 * losses.reconstruction(clean, batch.features),
+        "divergence": 0.5 * losses.gaussian_divergence(mean, log_variance),
+    }
+    assert set(terms) == set(twins)
+    for name, twin in twins.items():
+        assert terms[name].item() == pytest.approx(twin.item(), rel=1e-4), name
+
+
 def test_the_penaltys_weight_follows_the_penalty(world):
     model, data = started(world, critic_steps=2)
     for step in range(2):

@@ -63,6 +63,7 @@ def test_the_generators_loss_has_class_pivot_and_decay(world):
     terms = model.generator_terms(batch, draws)
     fake, critic = model.generator_fakes(batch, draws), model.networks["critic"]
     logits = critic.classes(F.relu(critic.hidden(fake)))
+    assert terms["adversarial"].item() == pytest.approx(-critic(fake, batch.condition).mean().item(), abs=1e-6)
     assert terms["classification"].item() == pytest.approx(0.5 * F.cross_entropy(logits, batch.labels).item(), rel=1e-5)
     labels, means = batch.labels.numpy(), data.class_means().numpy()
     gaps = [np.linalg.norm(fake.detach().numpy()[labels == c].mean(0) - means[c]) for c in np.unique(labels)]

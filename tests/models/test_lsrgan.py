@@ -112,6 +112,12 @@ def test_the_classifier_is_pre_trained_to_answer_seen_classes_and_then_trained_o
     assert (classifier.weight != before).any(dim=1).all(), "the rows of unseen classes move too"
 
 
+def test_the_classifier_goes_on_with_the_rate_it_was_pre_trained_with(world):
+    model, _ = started(world, lr=2e-4, critic_lr=3e-4, cls_lr=4e-3)
+    rates = {role: model.learning_rate(role, 0) for role in model.trained}
+    assert rates == {"critic": 3e-4, "generator": 2e-4, "classifier": 4e-3}
+
+
 def test_it_says_that_it_looks_at_unseen_embeddings_and_needs_some(world):
     assert make_model("lsrgan").config.uses_unseen_embeddings
     assert not make_model("lsrgan").config.is_transductive
