@@ -81,8 +81,8 @@ class LsrGAN(CLSWGAN):
 
     Departures from the released code: there the SR-loss has no gradient, the unseen update adds to the gradient that
     the seen one left behind and waits for the second epoch, and the classification weight on AWA1 is halved after
-    epoch 14. Its scripts for CUB and SUN report this classifier's own answers, ours an experiment's head trained on the
-    bank, as they do on AWA1.
+    epoch 14. Its scripts report this classifier's own answers, ours an experiment's head trained on the bank, as only
+    that for AWA1's zero-shot setting does.
     """
 
     config: LsrGANConfig

@@ -126,7 +126,9 @@ class AdaptiveWeight(nn.Module):
     """A penalty's weight that follows the penalty (TF-VAEGAN's and FREE's released code).
 
     Once in ``every`` observations the mean of them decides: above 1.05 the weight grows by a tenth, below 1.001 it
-    shrinks by one. All state is in buffers, on the device: no step waits for it, and a checkpoint holds it.
+    shrinks by one. As in that code it has no bounds: where a critic's slope stays below 1, as with FREE's one critic
+    step on AWA1, it shrinks until the penalty is all but off. All state is in buffers, on the device: no step waits
+    for it, and a checkpoint holds it.
     """
 
     value: Tensor

@@ -47,8 +47,9 @@ def test_the_distance_is_the_wasserstein_distance_of_the_two_gaussians():
     assert ours.item() == pytest.approx(torch.stack(twin).mean().item())
 
 
-def test_the_terms_are_eq_6_row_by_row(world):
-    model, data = started(world, alignment_start=0, alignment_end=1, cross_start=0, cross_end=4)
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_terms_are_eq_6_row_by_row(world, shared):
+    model, data = started(world, alignment_start=0, alignment_end=1, cross_start=0, cross_end=4, shared_noise=shared)
     step = 2 * model.steps_per_epoch
     draws = Draws(0, step, data.device)
     batch = data.batches(0, step, 1, 7)
@@ -61,7 +62,7 @@ def test_the_terms_are_eq_6_row_by_row(world):
             x, a = batch.features[k : k + 1], batch.condition[k : k + 1]
             (m1, v1), (m2, v2) = nets["feature_encoder"](x), nets["description_encoder"](a)
             s1, s2 = torch.sqrt(torch.exp(v1)), torch.sqrt(torch.exp(v2))
-            z1, z2 = m1 + s1 * noises[0][k], m2 + s2 * noises[1][k]
+            z1, z2 = (m + s * (n[k, 0] if shared else n[k]) for m, s, n in ((m1, s1, noises[0]), (m2, s2, noises[1])))
             decode, describe = nets["feature_decoder"], nets["description_decoder"]
             sums["reconstruction"] += (decode(z1) - x).abs().sum()
             sums["description_reconstruction"] += (describe(z2) - a).abs().sum()
@@ -82,9 +83,10 @@ def test_a_term_comes_in_with_the_epoch_and_not_before(world):
     assert "alignment" not in model.terms(data.batches(0, first - 1, 1, 4), Draws(0, first - 1, data.device))
 
 
-def test_latents_spread_by_half_the_log_variance_each_column_by_itself(world):
+@pytest.mark.parametrize("shared", [True, False])
+def test_latents_spread_by_half_the_log_variance_in_all_columns_together_or_each_by_itself(world, shared):
     """The published code has exp(log_variance), and one random number for a whole row."""
-    model, _ = started(world)
+    model, _ = started(world, shared_noise=shared)
     head = model.networks["description_encoder"].log_variance
     with torch.no_grad():
         head.weight.zero_()
@@ -94,7 +96,7 @@ def test_latents_spread_by_half_the_log_variance_each_column_by_itself(world):
         latents = model.synthesise_represented(noise, condition)
         assert torch.equal(model.synthesise(noise, condition), model.networks["feature_decoder"](latents))
     assert latents.std(dim=0).numpy() == pytest.approx(2, rel=0.05)
-    assert abs(np.corrcoef(latents[:, 0], latents[:, 1])[0, 1]) < 0.05
+    assert abs(np.corrcoef(latents[:, 0], latents[:, 1])[0, 1]) == pytest.approx(float(shared), abs=0.05)
 
 
 def test_images_are_represented_by_the_mean_without_noise(world):
