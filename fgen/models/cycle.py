@@ -22,8 +22,10 @@ from fgen.models.sampling import Batch, Draws, TrainingSet
 
 @dataclass(frozen=True, kw_only=True)
 class CycleConfig(CLSWGANConfig):
-    """Settings of cycle-CLSWGAN; defaults are the released code's for CUB and FLO, but for the lineage's critic_steps and
-    beta1, 5 and 0.5: with the code's 1 and 0.9 the toy world's generated classes stay further from their means.
+    """Settings of cycle-CLSWGAN; defaults are the released code's for CUB and FLO, but for two of the lineage.
+
+    These are ``critic_steps`` and ``beta1``, 1 and 0.9 in that code: the toy world's generated classes then stay far
+    from their means.
 
     Attributes:
         cycle_weight: weight of the cycle term on generated features of seen classes (the code's ``beta``). It is read
