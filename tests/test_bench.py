@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.bench import autograd, report, textbook
+from experiments.bench import autograd, larger_than_memory, report, textbook
 from experiments.bench.__main__ import main
 from experiments.bench.head import emoji_task, fit, random_task, textbook_head
 from experiments.bench.limit import products_of_step
@@ -19,6 +20,7 @@ from experiments.bench.sizes import SIZES, random_world
 from experiments.bench.timing import Comparison, alternate
 from experiments.bench.training import begin, engine_loop
 from fgen.classifiers.softmax import SoftmaxConfig
+from fgen.data import scaled_rows
 from fgen.machine import has_bf16
 from fgen.models import MODELS, engine
 from fgen.models.sampling import Draws, TrainingSet
@@ -233,3 +235,27 @@ def test_the_committed_figures_are_those_of_the_committed_run():
     result = json.loads((ROOT / "experiments" / "bench" / "results.json").read_text())
     assert report.markdown(result) in (ROOT / "experiments" / "bench" / "results.md").read_text()
     assert report.summary(result) in (ROOT / "README.md").read_text()
+
+
+def test_the_committed_figures_of_a_large_file_are_those_of_the_committed_run():
+    result = json.loads((ROOT / "experiments" / "bench" / "large.json").read_text())
+    assert report.larger_than_memory(result) in (ROOT / "experiments" / "bench" / "results.md").read_text()
+    said = f"{result['gigabytes']:.0f} GB of them, train at {result['speed_ratio']['median']:.2f} of the speed"
+    assert said in " ".join((ROOT / "README.md").read_text().split())
+    assert not result["held_in_memory"]
+
+
+def test_training_and_a_head_on_a_file_are_measured(tmp_path, monkeypatch, capsys):
+    """In miniature; what is larger than memory here is anything."""
+    monkeypatch.setattr(scaled_rows, "IN_MEMORY", 20 << 20)
+    sizes = {"gigabytes": 0.05, "steps": 1, "turns": 1, "hidden-dim": 8, "threads": 1, "in-memory-rows": 400}
+    words = [f"--{key}={value}" for key, value in sizes.items()]
+    monkeypatch.setattr(sys, "argv", ["bench-large", *words, "--out", str(tmp_path), "--folder", str(tmp_path)])
+    before = torch.get_num_threads()
+    larger_than_memory.main()
+    torch.set_num_threads(before)
+    result = json.loads((tmp_path / "large.json").read_text())
+    assert not result["held_in_memory"]
+    assert result["seconds"]["head"] > 0 < result["seconds_per_step"]["on_disk"]
+    assert report.larger_than_memory(result) in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["large.json"]

@@ -32,6 +32,19 @@ def markdown(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def larger_than_memory(result: Mapping[str, Any]) -> str:
+    """What :mod:`experiments.bench.larger_than_memory` measured, in a sentence."""
+    steps, ratio, megabytes = result["seconds_per_step"], result["speed_ratio"], result["anonymous_mb"]
+    return (
+        f"{result['gigabytes']:.0f} GB of features on disk ({result['rows_of_trainval']:,} training rows of "
+        f"{result['columns']:,} columns): {1000 * steps['on_disk']:.0f} ms a step against "
+        f"{1000 * steps['in_memory']:.0f} ms in memory, {ratio['median']:.2f} of its speed ({ratio['lowest']:.2f} to "
+        f"{ratio['highest']:.2f}, {ratio['turns']} turns); {megabytes['beyond_networks_while_training']:.0f} MB of "
+        f"anonymous memory beyond the networks' {megabytes['networks']:.0f} MB. An epoch of a head by Adam takes "
+        f"{result['seconds']['head']:.0f} s and {megabytes['of_the_head']:.0f} MB."
+    )
+
+
 def summary(report: Mapping[str, Any]) -> str:
     """A short table for people in a hurry: how many times the textbook's speed steps and heads have, and could have."""
     arms = {"training": (EQUAL, AUTO, LIMIT_AUTO), "head": (LBFGS_EQUAL, LBFGS)}
