@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import json
 import logging
 import os
@@ -29,8 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
     try:
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a name that a terminal can't show is no reason to stop
+            sys.stdout.reconfigure(errors="backslashreplace")
         arguments = _parser().parse_args(argv)
         arguments.command(arguments)
+        sys.stdout.flush()
     except SystemExit as stop:
         return int(stop.code or 0)
     except Interrupted as stop:
@@ -174,13 +178,13 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from fgen.classifiers import CLASSIFIERS
     from fgen.config import apply_overrides
     from fgen.data.files import load_dataset
-    from fgen.evaluation import evaluate_bank
+    from fgen.evaluation import evaluate_bank, head_settings
     from fgen.results import SCORES, format_score, format_table
     from fgen.settings import classifier_config
 
     if arguments.classifier not in CLASSIFIERS:
         raise InputError(f"--classifier is {arguments.classifier!r}", f"one of {', '.join(CLASSIFIERS)}")
-    sections = apply_overrides({"classifier": {"name": arguments.classifier}}, arguments.overrides)
+    sections = apply_overrides({"classifier": head_settings(arguments.bank, arguments.classifier)}, arguments.overrides)
     if list(sections) != ["classifier"]:
         raise InputError(f"--set names the section {[*sections][1]!r}", "classifier, the only one that evaluate has")
     config, dataset = classifier_config(sections["classifier"]), load_dataset(arguments.dataset)

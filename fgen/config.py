@@ -10,10 +10,13 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
+import numbers
 import tomllib
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -165,10 +168,14 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return {str(key): _convert(item_hint, item, f"{where}.{key}") for key, item in value.items()}
     elif origin not in _SCALARS:
         raise TypeError(f"{where}: fields annotated {hint!r} can't come from TOML")
+    elif origin is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
+        with suppress(OverflowError):
+            if math.isfinite(number := float(value)):  # no JSON can hold others
+                return number
+    elif origin is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
     elif type(value) is origin:
         return value
-    elif origin is float and type(value) is int and abs(value) < 2**1023:
-        return float(value)
     raise _wrong(hint, value, where)
 
 

@@ -43,7 +43,7 @@ def evaluate_bank(
     if not math.isfinite(gamma):
         raise InputError(f"gamma is {gamma}", "a finite number")
     with FeatureBank.open(path) as bank:
-        space = bank.space
+        space, bank_seed, width = bank.space, bank.seed, int(bank.features.shape[1])
         dataset = with_shots_of(bank, dataset)
         if space != "raw" and run is None:
             raise InputError(
@@ -67,12 +67,40 @@ def evaluate_bank(
             f"some for each of the {len(dataset.unseen)}",
             "Generate them with fgen generate --classes unseen",
         )
-    model = None if run is None else load_model(RunDirectory.open(run).first_seed().model)
+    model = None if run is None else model_of(bank_seed, space, width, Path(run), dataset)
     represent = None if model is None or not model.has_own_space else model.represent
     heads = train_heads(
         classifier, dataset, synthetic, labels, seed=seed, represent=represent, space=space, precision=precision
     )
     return score_heads(heads, dataset, gamma=gamma, represent=represent)[0]
+
+
+def head_settings(path: str | Path, name: str) -> dict[str, Any]:
+    """The settings of the head called ``name`` in the run that a bank comes from, or the name alone."""
+    with FeatureBank.open(path) as bank:
+        given = _section(bank, "classifier")
+    return given if given.get("name", "softmax") == name else {"name": name}
+
+
+def model_of(seed: int, space: str, width: int, run: Path, dataset: ZSLDataset) -> FeatureGenerator:
+    """The model of a run that a bank of this seed lives in the space of.
+
+    Raises:
+        InputError: the run has another space, or learned from other features.
+    """
+    directory = RunDirectory.open(run)
+    room = directory.seed(seed) if directory.seed(seed).model.exists() else directory.first_seed()
+    model = load_model(room.model)
+    known = {"raw": model.scaler.dim, model.bank_space: model.bank_dim}
+    if known.get(space) != width:
+        spaces = " or ".join(f"{columns} columns of the space {name!r}" for name, columns in known.items())
+        raise InputError(f"the bank holds {width} columns of the space {space!r}", f"{spaces}, as {run} knows them")
+    if model.scaler.dim != dataset.feature_dim:
+        raise InputError(
+            f"{dataset.name} has features of {dataset.feature_dim} columns",
+            f"{model.scaler.dim}, as {run} was made for",
+        )
+    return model
 
 
 def with_shots_of(bank: FeatureBank, dataset: ZSLDataset) -> ZSLDataset:
@@ -87,9 +115,13 @@ def with_shots_of(bank: FeatureBank, dataset: ZSLDataset) -> ZSLDataset:
 
 def _setting(bank: FeatureBank, section: str, key: str, default: Any) -> Any:
     """A setting of the run that the bank comes from, if it comes from one."""
+    return _section(bank, section).get(key, default)
+
+
+def _section(bank: FeatureBank, section: str) -> dict[str, Any]:
     run = bank.config.get("run", bank.config)
     given = run.get(section, {}) if isinstance(run, dict) else {}
-    return given.get(key, default) if isinstance(given, dict) else default
+    return given if isinstance(given, dict) else {}
 
 
 def match_classes(bank: FeatureBank, dataset: ZSLDataset) -> np.ndarray:

@@ -20,6 +20,7 @@ from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.data.rows import SelectedRows
 from fgen.encoders.fusion import EmbeddingConfig, EmbeddingPreprocessor
+from fgen.errors import InputError
 from fgen.generation import write_bank
 from fgen.models.base import FeatureGenerator
 from fgen.models.storage import load_model
@@ -50,6 +51,7 @@ def run_generator(
     clock.mark("training")
     if not room.bank.exists():
         fill_bank(config, dataset, model, seed, room.bank, progress)
+    _refuse_other_data(room.bank, dataset)
     clock.mark("bank")
     heads = load_or_train_heads(config, dataset, seed, room, model)
     clock.mark("heads")
@@ -59,6 +61,16 @@ def run_generator(
     clock.mark("test")
     write_predictions(room.predictions, predictions, scores)
     return SeedOutcome(seed, scores, uncalibrated, choice, clock.seconds)
+
+
+def _refuse_other_data(path: Path, dataset: ZSLDataset) -> None:
+    with FeatureBank.open(path) as bank:
+        if bank.data_sha256 != dataset.fingerprint:
+            raise InputError(
+                f"{path} was made from other data than {dataset.name} holds now",
+                "the data set that the run began with",
+                "Bring it back, or choose another --out",
+            )
 
 
 def load_or_train_heads(
@@ -154,18 +166,25 @@ def train_final(
     choice: dict[str, Any] | None = None,
 ) -> FeatureGenerator:
     """The model trained on trainval for the chosen number of epochs, or without a choice for the config's own."""
+    settings = config.model
+    if choice is not None:
+        last = choice["epochs"] * settings.steps_per_epoch(len(dataset.splits["trainval"]))
+        steps = None if settings.steps is None else min(settings.steps, last)
+        settings = replace(settings, epochs=choice["epochs"], steps=steps)
     if not room.model.exists():
-        settings = config.model
-        if choice is not None:
-            last = choice["epochs"] * settings.steps_per_epoch(len(dataset.splits["trainval"]))
-            steps = None if settings.steps is None else min(settings.steps, last)
-            settings = replace(settings, epochs=choice["epochs"], steps=steps)
         model = new_model(replace(config, model=settings), dataset)
         fit(model, config, dataset, seed, room.checkpoint("final"), progress)
         phases = {"selection": [] if choice is None else choice["history"], "final": model.history}
         write_metrics(room.metrics, phases)
         model.save(room.model)
-    return load_model(room.model)
+    model = load_model(room.model)
+    if (model.config.epochs, model.config.steps) != (settings.epochs, settings.steps):
+        raise InputError(
+            f"{room.model} was trained for {model.config.epochs} epochs, by the other of fgen train and fgen run",
+            f"{settings.epochs}",
+            "Choose another --out",
+        )
+    return model
 
 
 def fill_bank(

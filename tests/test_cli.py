@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import fgen
 from fgen.cli import main
 from fgen.data.bank import FeatureBank
+from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset, save_dataset
 from fgen.data.toy import toy_world
 from fgen.models.storage import load_model
@@ -315,7 +317,46 @@ def test_evaluate_matches_classes_by_name_and_refuses_a_bank_that_lacks_one(shel
     assert "no synthetic features for 3 unseen classes, 'class 22' among them" in message
 
 
+def test_evaluate_takes_the_head_of_the_run_that_a_bank_comes_from(shell, config, tmp_path):
+    settings = ("--set", "classifier.solver=lbfgs", "--set", "classifier.l2=0.01", "--set", "protocol.seeds=[3]")
+    assert shell("run", config, "--out", tmp_path / "run", *settings) == 0
+    own = json.loads((tmp_path / "run" / "result.json").read_text())["uncalibrated"]
+    assert shell("evaluate", tmp_path / "run/seeds/3/bank.h5", "--dataset", "toy", "--seed", 3, "--json") == 0
+    assert json.loads(shell.out) == {name: own[name]["per_seed"][0] for name in SCORES}
+
+
+def test_a_run_does_not_go_on_from_the_models_of_train_nor_with_other_data(shell, config, tmp_path, toy):
+    words = (config, "--out", tmp_path / "run", "--set", "protocol.seeds=[0]", "--set", "model.epochs=3")
+    assert shell("train", *words) == 0
+    choice = {"epochs": 1, "gamma": 0.0, "val_H": 0.5, "history": []}
+    (tmp_path / "run" / "seeds" / "0" / "choice.json").write_text(json.dumps(choice))
+    assert shell("run", *words, "--resume") == 2
+    assert "trained for 3 epochs, by the other of" in shell.err.splitlines()[-1]
+    save_dataset(toy, tmp_path / "data.h5")
+    other = (*words[:1], "--out", tmp_path / "own", *words[3:], "--set", f"dataset.path={tmp_path / 'data.h5'}")
+    other += ("--set", "dataset.name=none")
+    assert shell("run", *other) == 0
+    changed = ZSLDataset(
+        toy.features[:] + 1, toy.labels, toy.class_embeddings, class_names=toy.class_names, splits=toy.splits
+    )
+    save_dataset(changed, tmp_path / "data.h5", overwrite=True)
+    assert shell("run", *other, "--resume") == 2
+    assert "made from other data than" in shell.err.splitlines()[-1]
+
+
 # predict
+
+
+def test_predict_replaces_its_own_files_alone(shell, run_dir, toy, tmp_path):
+    np.save(tmp_path / "x.npy", toy.features)
+    content = (tmp_path / "x.npy").read_bytes()
+    assert "holds no predictions" in shell.refuses("predict", run_dir, tmp_path / "x.npy", "--out", tmp_path / "x.npy")
+    assert (tmp_path / "x.npy").read_bytes() == content
+    for _ in range(2):
+        assert shell("predict", run_dir, tmp_path / "x.npy", "--out", tmp_path / "p.csv") == 0
+    os.mkfifo(tmp_path / "pipe")
+    assert "exists" in shell.refuses("predict", run_dir, tmp_path / "x.npy", "--out", tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
 
 
 @pytest.mark.parametrize("form", ["h5", "npz", "npy"])

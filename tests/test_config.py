@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,7 +41,7 @@ class Config:
 
 names = st.text(max_size=8)
 whole = st.integers(-(2**63), 2**63 - 1)
-number = st.floats(allow_nan=False)
+number = st.floats(allow_nan=False, allow_infinity=False)
 heads = st.builds(Head, epochs=st.integers(1, 2**40), kind=st.sampled_from(["softmax", "svm"]))
 configs = st.builds(
     Config,
@@ -191,3 +193,14 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path):
 def test_the_hash_ignores_the_order_of_keys_and_sees_every_value():
     assert sha256({"a": 1, "b": {"c": [1, 2]}}) == sha256({"b": {"c": (1, 2)}, "a": 1})
     assert sha256({"a": 1}) != sha256({"a": 2})
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, 10**400])
+def test_a_number_that_no_file_could_hold_is_refused(value):
+    assert "model.lr is" in message({"lr": value})
+
+
+def test_numbers_of_numpy_are_numbers():
+    config = build(Config, {"batch_size": np.int64(8), "lr": np.float32(0.5), "bias": True})
+    assert (type(config.batch_size), type(config.lr), config.lr) == (int, float, 0.5)
+    assert "model.batch_size is" in message({"batch_size": np.bool_(True)})

@@ -24,7 +24,7 @@ from fgen.machine import matrix_precision
 from fgen.scores.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_class_accuracy
 from fgen.scores.calibration import predict_classes
 
-Represent = Callable[[Any], Any]
+Represent = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def train_heads(
 def represented(features: Any, represent: Represent) -> Any:
     """Rows ``(N, D)`` where heads live, ``(N, D')``: at once where they are small, else block by block as asked for."""
     rows = MappedRows(features, represent)
-    return represent(features) if fits_memory(rows.shape, torch.float32) else rows
+    return rows[:] if fits_memory(rows.shape, torch.float32) else rows
 
 
 def score_heads(

@@ -7,7 +7,6 @@ up, so that a step costs one product for the direction and one for the gradient,
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 from collections import deque
 
@@ -17,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fgen.classifiers.solvers import BLOCK_ROWS, CentredRows, cross_entropy_slope
+from fgen.data.disk import reserve
 from fgen.errors import InputError
 from fgen.machine import for_products
 
@@ -187,7 +187,7 @@ def _zeros(n_rows: int, n_columns: int, dtype: torch.dtype) -> Tensor:
         return torch.zeros(n_rows, n_columns, dtype=dtype)
     with tempfile.TemporaryFile(prefix="fgen-") as file:  # it stays until the map goes
         try:
-            os.posix_fallocate(file.fileno(), 0, size)  # or a disk that is too small would crash the program later on
+            reserve(file.fileno(), size)  # or a disk that is too small would crash the program later on
         except OSError as error:
             raise InputError(
                 f"{tempfile.gettempdir()} can't take a temporary file of {size / 1e9:.1f} GB ({error.strerror})",

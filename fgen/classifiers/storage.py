@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fgen.classifiers.base import Head, checked_labels
 from fgen.config import build, to_mapping
-from fgen.data.atomic import replace_directory, write_json
+from fgen.data.atomic import expect_only, replace_directory, write_json
 from fgen.data.disk import reading
 from fgen.data.scaling import FeatureScaler
 from fgen.errors import InputError
@@ -40,9 +40,13 @@ class StoredHead(Head):
     def save(self, path: str | Path) -> None:
         """Write the head to a folder: safetensors and JSON, nothing pickled; equal heads are equal bytes.
 
-        An older folder of that name is replaced in one move.
+        An older head of that name is replaced in one move.
+
+        Raises:
+            InputError: no training yet, or a folder with other files.
         """
         self.require_trained()
+        expect_only(Path(path), ("head.json", "head.safetensors"))
         tensors = {name: getattr(self, name) for name in self.stored} | {"classes": torch.from_numpy(self.classes_)}
         tensors |= {f"feature.{key}": torch.from_numpy(array) for key, array in self.scaler.to_arrays().items()}
         description = {"format": self.format, "format_version": VERSION, "config": to_mapping(self.config)}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from fgen.errors import InputError
 
 
 @contextmanager
@@ -51,6 +53,19 @@ def replace_directory(path: str | Path) -> Iterator[Path]:
     finally:
         settle(path)
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def expect_only(path: Path, names: Collection[str]) -> None:
+    """Refuse to have a folder replaced that holds anything but files of these names.
+
+    Raises:
+        InputError: it does, or is no folder.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file", "a new folder", "Choose another name")
+    others = sorted(entry.name for entry in path.iterdir() if entry.name not in names) if path.exists() else []
+    if others:
+        raise InputError(f"{path} also holds {others[0]!r}", f"a folder of {' and '.join(names)} alone, or a new one")
 
 
 def settle(path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from fgen.data.disk import reserve
 from fgen.errors import InputError
 
 FORMAT = "fgen-bank"
@@ -180,7 +181,7 @@ def _allocate(partial: Path, plan: BankPlan) -> None:
     room = len(skeleton) + shape[0] * shape[1] * np.dtype(plan.dtype).itemsize + HEADER_ROOM
     try:
         with partial.open("xb") as file:
-            os.posix_fallocate(file.fileno(), 0, room)
+            reserve(file.fileno(), room)
             _write_at(file.fileno(), skeleton, 0)
     except OSError:
         partial.unlink(missing_ok=True)

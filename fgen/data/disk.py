@@ -59,7 +59,7 @@ def replacing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         InputError: the file exists, its folder doesn't, or the disk refuses.
     """
-    if os.path.exists(path) and (not overwrite or path.is_dir()):
+    if os.path.exists(path) and (not overwrite or not path.is_file()):
         raise InputError(f"{path} exists", "a new name", "Choose another name, or allow overwriting")
     if not os.path.isdir(path.parent):
         raise InputError(f"The folder {path.parent} doesn't exist", "an existing folder", "Create it first")
@@ -72,6 +72,19 @@ def replacing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+def reserve(file: int, size: int) -> None:
+    """Have the disk keep ``size`` bytes for an open file, or raise OSError.
+
+    Where the system has no call for that, as macOS, zeros are written.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+        return
+    zeros = bytes(1 << 20)
+    for start in range(0, size, len(zeros)):
+        os.pwrite(file, zeros[: size - start], start)
 
 
 def nearest_sibling(path: Path) -> str:

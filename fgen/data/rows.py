@@ -33,16 +33,17 @@ class MappedRows(RowsView):
     """What a function makes of rows ``features (N, D)``, worked out whenever they are asked for.
 
     Args:
-        change: a matrix ``(n, D)``, read as it sees fit, to ``(n, D')``, row by row; n may be 0.
+        change: rows ``(n, D)`` to ``(n, D')``, each by itself; n may be 0.
     """
 
-    def __init__(self, features: Features, change: Callable[[Features], np.ndarray]) -> None:
+    def __init__(self, features: Features, change: Callable[[np.ndarray], np.ndarray]) -> None:
         self._features, self._change = features, change
-        self.shape = (len(features), change(SelectedRows(features, np.arange(0))).shape[1])
+        self.shape = (len(features), self[:0].shape[1])
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        rows = np.arange(len(self))[key] if isinstance(key, slice) else np.asarray(key)
-        return self._change(SelectedRows(self._features, rows))
+        rows = np.arange(len(self._features))[key] if isinstance(key, slice) else np.asarray(key)
+        blocks = [self._change(block) for block in iter_blocks(SelectedRows(self._features, rows))]
+        return np.concatenate(blocks or [self._change(read_rows(self._features, rows))])
 
     def expect(self, rows: np.ndarray) -> None:
         """See :func:`fgen.data.access.expect_rows`."""

@@ -15,6 +15,7 @@ from fgen.data.disk import reading, replacing
 from fgen.errors import InputError
 
 PREDICTION_COLUMNS = ("row", "class_id", "class_name", "score")
+HEADER = ",".join(PREDICTION_COLUMNS).encode()
 
 
 def read_embeddings_csv(path: str | Path, width: int | None = None) -> tuple[list[str], np.ndarray]:
@@ -65,18 +66,26 @@ def write_predictions_csv(
     Args:
         path: the CSV file to be.
         rows: number of the row (from 0), id of the class predicted, its name, its score.
-        overwrite: take the place of an existing file.
+        overwrite: take the place of earlier predictions.
 
     Raises:
-        InputError: the file exists and may not be replaced, or the disk refuses.
+        InputError: the file exists and may not be replaced or holds something else, or the disk refuses.
     """
+    path = Path(path)
+    if path.is_file() and not _starts_as_predictions(path):
+        raise InputError(f"{path} exists and holds no predictions", "a new name, or an older file of predictions")
     with (
-        replacing(Path(path), overwrite=overwrite) as partial,
+        replacing(path, overwrite=overwrite) as partial,
         open(partial, "w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(PREDICTION_COLUMNS)
         writer.writerows((row, class_id, name, f"{score:.6g}") for row, class_id, name, score in rows)
+
+
+def _starts_as_predictions(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(HEADER)) in (b"", HEADER)
 
 
 def read_features(path: str | Path) -> tuple[Features, np.ndarray | None]:

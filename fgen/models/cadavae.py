@@ -164,8 +164,8 @@ class CADAVAE(FeatureGenerator):
         features, condition, networks = batch.features, batch.condition, self.networks
         image = networks["feature_encoder"](features)
         text = networks["description_encoder"](condition)
-        of_image = self.drawn(*image, draws.normal("image noise", tuple(image[0].shape)))
-        of_text = self.drawn(*text, draws.normal("description noise", tuple(text[0].shape)))
+        of_image = self.drawn(image[0], image[1], draws.normal("image noise", tuple(image[0].shape)))
+        of_text = self.drawn(text[0], text[1], draws.normal("description noise", tuple(text[0].shape)))
         to_condition, fake = networks["description_decoder"], self.decode(of_text)
         terms = {
             "reconstruction": l1(self.decode(of_image), features),
@@ -187,7 +187,8 @@ class CADAVAE(FeatureGenerator):
         What the paper's heads train on; :meth:`represent_scaled` of :meth:`synthesise` goes through both decoder and
         encoder and isn't the same, see the class.
         """
-        return self.drawn(*self.networks["description_encoder"](condition), noise)
+        mean, log_variance = self.networks["description_encoder"](condition)
+        return self.drawn(mean, log_variance, noise)
 
     def drawn(self, mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
         """A draw from each row's Gaussian, all ``(B, Z)``; with shared noise its first column serves all."""

@@ -80,6 +80,10 @@ def train(
     state = TrainingState(model.networks, make_optimisers(model))
     if checkpoint is not None and checkpoint.exists():
         read_checkpoint(checkpoint, state)
+        if state.step > n_steps:
+            raise InputError(
+                f"{checkpoint} is at step {state.step:,}", f"at most {n_steps:,}, the end of this training", "Remove it"
+            )
     last_written = time.monotonic()
     with (
         cpu_threads(config.threads),

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from fgen.config import build, to_mapping
-from fgen.data.atomic import replace_directory, write_json
+from fgen.data.atomic import expect_only, replace_directory, write_json
 from fgen.data.scaling import FeatureScaler
 from fgen.encoders.fusion import EmbeddingConfig, EmbeddingPreprocessor
 from fgen.errors import InputError
@@ -47,6 +47,7 @@ def save_model(model: FeatureGenerator, path: Path) -> None:
         "n_seen": model.n_seen,
         "feature_scaling": model.scaler.kind,
     }
+    expect_only(path, ("model.json", "model.safetensors"))
     with replace_directory(path) as directory:
         (directory / "model.safetensors").write_bytes(save(tensors))
         write_json(directory / "model.json", description)

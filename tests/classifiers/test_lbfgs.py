@@ -1,5 +1,6 @@
 """L-BFGS's parts against their slow twins, in float32 and in bfloat16."""
 
+import os
 from collections import deque
 
 import numpy as np
@@ -140,7 +141,7 @@ def test_logits_without_room_are_told_with_the_folder(problem, monkeypatch):
 
     features, targets, row_weights = problem
     monkeypatch.setattr(lbfgs, "LOGITS_IN_MEMORY", 0)
-    monkeypatch.setattr(lbfgs.os, "posix_fallocate", full)
+    monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(InputError, match="TMPDIR"):
         train_lbfgs(centred_rows(features, row_weights), targets, row_weights, N_CLASSES, L2)
 

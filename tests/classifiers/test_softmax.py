@@ -262,9 +262,16 @@ def test_a_loaded_head_predicts_as_before_and_saves_the_same_bytes(tmp_path):
     assert contents(tmp_path / "head") == contents(tmp_path / "again")
 
 
-def test_saving_over_an_older_head_leaves_nothing_of_it(tmp_path):
+def test_saving_over_an_older_head_leaves_nothing_of_it_but_takes_no_other_file(tmp_path):
     fitted().save(tmp_path / "head")
-    (tmp_path / "head" / "stray").touch()
+    stray = tmp_path / "head" / "stray"
+    stray.touch()
+    with pytest.raises(InputError, match=r"head also holds 'stray'"):
+        fitted(epochs=1).save(tmp_path / "head")
+    stray.rename(tmp_path / "stray")
+    with pytest.raises(InputError, match=r"stray is a file"):
+        fitted(epochs=1).save(tmp_path / "stray")
+    (tmp_path / "stray").unlink()
     fitted(epochs=1).save(tmp_path / "head")
     assert SoftmaxClassifier.load(tmp_path / "head").config.epochs == 1
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["head", "head.json", "head.safetensors"]

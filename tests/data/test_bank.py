@@ -22,6 +22,7 @@ from hypothesis.extra import numpy as arrays
 
 from fgen.cli import main
 from fgen.data.bank import FeatureBank
+from fgen.data.disk import reserve
 from fgen.errors import InputError
 from fgen.experiment import train_only
 from fgen.generation import write_bank
@@ -715,3 +716,12 @@ def test_a_killed_generation_computes_only_what_is_missing(world, model, tmp_pat
     assert generated(tmp_path / "cut.h5", model, data, data.unseen, 9) == whole
     assert asked == [*asked[:2], "stop", *(data.class_names[k] for k in data.unseen[2:])]
     assert (tmp_path / "cut.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+def test_a_system_without_a_call_that_reserves_room_writes_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "posix_fallocate")
+    with (tmp_path / "x").open("w+b") as file:
+        reserve(file.fileno(), (1 << 20) + 5)
+        assert os.fstat(file.fileno()).st_size == (1 << 20) + 5
+        file.seek(0)
+        assert set(file.read()) == {0}
