@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from fgen import ZeroShotClassifier
+from fgen import ZeroShotClassifier, estimators
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
 
@@ -99,6 +99,13 @@ def test_the_handicap_of_seen_classes_is_in_the_decisions(data, fitted):
     np.testing.assert_allclose((decisions[0] - decisions[1.5])[:, data.seen], 1.5, rtol=1e-3)
     np.testing.assert_array_equal(decisions[0][:, data.unseen], decisions[1.5][:, data.unseen])
     assert gamma != 0, "it was chosen on held-out classes"
+
+
+def test_what_was_chosen_on_held_out_classes_is_what_is_trained(data, monkeypatch):
+    monkeypatch.setattr(estimators, "choose_epochs", lambda *_, **__: {"epochs": 1, "gamma": 0.25})
+    X, y = data.split("trainval")
+    model = ZeroShotClassifier(data.class_embeddings, **QUICK).fit(X, y)
+    assert (len(model.generator_.history), model.gamma_) == (1, 0.25)
 
 
 def test_the_same_seed_gives_the_same_predictions(data, fitted):

@@ -12,17 +12,18 @@ import pytest
 import torch
 
 import fgen
+from fgen import protocol
 from fgen.cli import main
 from fgen.config import dump_toml, read_toml
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import save_dataset
 from fgen.data.toy import toy_world
+from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
 from fgen.experiment import load_task, train_only
 from fgen.models import MODELS
 from fgen.models.storage import load_model
-from fgen.protocol import train_final, validation_scores
 from fgen.results import SCORES, RunResult, SeedRoom
 from fgen.scores.accuracy import gzsl_scores
 from fgen.scores.calibration import best_gamma
@@ -181,6 +182,7 @@ def test_scores_can_be_recomputed_from_the_predictions(finished, world):
         assert per_seed["U"] == pytest.approx(u)
         assert per_seed["S"] == pytest.approx(s)
         assert per_seed["H"] == pytest.approx(2 * u * s / (u + s) if u + s else 0)
+        assert saved["gamma"] == json.loads((finished.out / "seeds" / seed / "choice.json").read_text())["gamma"] != 0
 
 
 def test_zsl_predictions_are_unseen_classes_alone(finished, world):
@@ -314,16 +316,54 @@ def test_the_final_training_has_the_chosen_epochs_and_no_more_steps_than_the_con
     dataset, room = load_task(config), SeedRoom(tmp_path / "0")
     per_epoch = config.model.steps_per_epoch(len(dataset.splits["trainval"]))
     assert 2 * per_epoch < 20 < 3 * per_epoch
-    model = train_final(config, dataset, 0, room, choice={"epochs": chosen, "history": []})
+    model = protocol.train_final(config, dataset, 0, room, choice={"epochs": chosen, "history": []})
     assert model.config.n_steps(len(dataset.splits["trainval"])) == min(20, chosen * per_epoch)
     rows = csv.DictReader(room.metrics.read_text().splitlines())
     assert [float(row["epoch"]) for row in rows] == list(range(1, chosen + 1))
 
 
-def test_a_bank_holds_as_many_synthetic_rows_of_seen_classes_as_wanted(path, tmp_path):
-    run = fgen.run(settings(path, bank={"n_per_class": 6, "n_per_seen_class": 2}), out=tmp_path / "run")
+def test_a_bank_holds_as_many_synthetic_rows_of_seen_classes_as_wanted_in_the_type_wanted(path, tmp_path):
+    section = {"n_per_class": 6, "n_per_seen_class": 2, "dtype": "f2"}
+    run = fgen.run(settings(path, bank=section), out=tmp_path / "run")
     with FeatureBank.open(run.out / "seeds/0/bank.h5") as bank:
         assert np.bincount(bank.labels).tolist() == np.where(bank.seen, 2, 6).tolist()
+        assert bank.features.dtype == np.float16
+
+
+def test_gamma_is_that_of_the_chosen_epoch(path, monkeypatch):
+    scripted = iter([(0.2, 1.0), (0.9, 2.0), (0.1, 3.0)])
+
+    def scores(*_):
+        h, gamma = next(scripted)
+        return {"val_T1": 0.0, "val_U": 0.0, "val_S": 0.0, "val_H": h, "val_gamma": gamma}
+
+    monkeypatch.setattr(protocol, "validation_scores", scores)
+    config = ExperimentConfig.from_mapping(settings(path))
+    choice = protocol.choose_epochs(config, load_task(config), seed=0)
+    assert (choice["epochs"], choice["gamma"], choice["val_H"]) == (2, 2.0, 0.9)
+
+
+@pytest.mark.parametrize("setting", ["zsl", "gzsl"])
+def test_heads_of_the_selection_and_of_the_run_are_trained_as_the_config_says(path, tmp_path, monkeypatch, setting):
+    asked, train = [], protocol.train_heads
+
+    def recorded(*arguments, **options):
+        asked.append((options["with_zsl"], options["precision"]))
+        return train(*arguments, **options)
+
+    monkeypatch.setattr(protocol, "train_heads", recorded)
+    changes = {"train": {"precision": "highest"}, "protocol": {"setting": setting, "evaluations": 1}}
+    fgen.run(settings(path, **changes), out=tmp_path / "run")
+    assert asked == [(setting == "zsl", "highest"), (True, "highest")]
+
+
+def test_embeddings_are_prepared_as_the_config_says_each_kind_by_itself(world, tmp_path):
+    kinds = {"att": world.dataset.class_embeddings, "word": world.dataset.class_embeddings[:, :3]}
+    save_dataset(variant(world.dataset, class_embeddings=kinds), tmp_path / "data.h5")
+    section = {"embedding": ["word", "att"], "embedding_norm": "l2", "embedding_scale": 3.0}
+    config = ExperimentConfig.from_mapping(settings(tmp_path / "data.h5", dataset=section))
+    model = protocol.new_model(config, load_task(config))
+    assert model.embedding == EmbeddingConfig(norm="l2", scale=3.0, widths=(3, 8))
 
 
 def test_gamma_is_the_middle_of_nearly_best_ones_and_not_an_accident_of_a_few_rows(path):
@@ -333,7 +373,7 @@ def test_gamma_is_the_middle_of_nearly_best_ones_and_not_an_accident_of_a_few_ro
     gammas = [best_gamma(scores.curve, tolerance)[0] for tolerance in (0.05, 0.0)]
     assert gammas[0] != gammas[1]
     config = ExperimentConfig.from_mapping(settings(path, protocol={"calibrate": True}))
-    assert validation_scores(config, scores)["val_gamma"] == gammas[0]
+    assert protocol.validation_scores(config, scores)["val_gamma"] == gammas[0]
 
 
 def test_training_alone_looks_at_no_choice_and_trains_for_the_configs_own_epochs(path, tmp_path):
@@ -363,6 +403,14 @@ def test_data_without_test_rows_are_refused_before_any_training(world, tmp_path)
     splits = {"trainval": world.dataset.splits["trainval"], "test_seen": world.dataset.splits["test_seen"]}
     save_dataset(variant(world.dataset, splits=splits), tmp_path / "data.h5")
     with pytest.raises(InputError, match=r"no rows in 'test_unseen'.*fgen train"):
+        fgen.run(settings(tmp_path / "data.h5"), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_without_rows_to_validate_on_are_refused_before_any_training(tmp_path):
+    """Of four rows of a class none can be spared."""
+    save_dataset(toy_world(n_seen=6, n_unseen=2, rows_per_class=5).dataset, tmp_path / "data.h5")
+    with pytest.raises(InputError, match=r"\(validation\) has no rows in 'test_seen'"):
         fgen.run(settings(tmp_path / "data.h5"), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

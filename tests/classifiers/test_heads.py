@@ -54,6 +54,24 @@ def test_the_cosine_head_recognises_the_toy_classes(task, bank):
     assert scores.H > 0.6
 
 
+def test_the_batch_is_as_large_as_the_bank_has_rows_of_a_class(task, bank):
+    weights = [
+        train_heads(CLASSIFIERS["softmax"](epochs=1, batch_size=size), task, *bank, seed=0).gzsl.weight
+        for size in (None, 10, 64)
+    ]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_t1_is_the_unseen_heads_and_h_is_not(task, bank):
+    heads = train_heads(CLASSIFIERS["softmax"](solver="lbfgs"), task, *bank, seed=0)
+    shifted = task.unseen[(np.searchsorted(task.unseen, bank[1]) + 1) % len(task.unseen)]
+    wrong = train_heads(CLASSIFIERS["softmax"](solver="lbfgs"), task, bank[0], shifted, seed=0)
+    right, mixed = score_heads(heads, task)[0], score_heads(Heads(heads.gzsl, wrong.zsl), task)[0]
+    assert mixed.T1 < 0.5 < right.T1
+    assert (mixed.U, mixed.S, mixed.H) == (right.U, right.S, right.H)
+
+
 def test_a_head_that_cannot_be_saved_leaves_no_folder(task, bank, tmp_path):
     pytest.importorskip("sklearn")
     heads = train_heads(CLASSIFIERS["knn"](), task, *bank, seed=0)

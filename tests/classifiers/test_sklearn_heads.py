@@ -83,11 +83,19 @@ def test_fewer_rows_than_neighbours_are_all_asked():
     assert (CLASSIFIERS["knn"](n_neighbors=50).build().fit(features, labels).predict(features) == labels).all()
 
 
-def test_logistic_and_softmax_solve_the_same_problem():
+@pytest.mark.parametrize("C", [1.0, 0.1])
+def test_logistic_and_softmax_solve_the_same_problem(C):
     features, labels = blobs()
-    logistic = CLASSIFIERS["logistic"](C=1.0).build().fit(features, labels)
-    softmax = CLASSIFIERS["softmax"](solver="lbfgs", l2=1 / len(features)).build().fit(features, labels)
+    logistic = CLASSIFIERS["logistic"](C=C).build().fit(features, labels)
+    softmax = CLASSIFIERS["softmax"](solver="lbfgs", l2=1 / (C * len(features))).build().fit(features, labels)
     np.testing.assert_allclose(logistic.decision_function(features), softmax.decision_function(features), atol=2e-2)
+
+
+def test_a_strong_penalty_leaves_a_linear_svm_small_margins():
+    features, labels = blobs()
+    strong, weak = (CLASSIFIERS["linear_svm"](C=c).build().fit(features, labels) for c in (1e-4, 1.0))
+    spreads = [np.ptp(head.decision_function(features), axis=0).max() for head in (strong, weak)]
+    assert spreads[0] < 0.1 * spreads[1]
 
 
 @pytest.mark.parametrize("name", BORROWED)

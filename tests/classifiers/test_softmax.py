@@ -249,6 +249,7 @@ def test_another_seed_trains_another_head():
     features, labels = blobs()
     weights = [SoftmaxClassifier(epochs=1).fit(features, labels, seed=seed).weight for seed in (0, 1)]
     assert not torch.equal(*weights)
+    assert not torch.equal(*(initial_parameters(4, 6, seed)[0] for seed in (0, 1)))
 
 
 def test_a_loaded_head_predicts_as_before_and_saves_the_same_bytes(tmp_path):

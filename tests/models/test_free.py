@@ -97,6 +97,19 @@ def test_training_decodes_a_draw_whose_deviation_learns(world):
     assert slope[data.embeddings.shape[1] :].abs().min() > 0
 
 
+def test_the_refiners_terms_are_the_margin_and_a_draws_error_by_their_weights(world):
+    model, data = started(world, centre_weight=0.3, recons_weight=0.7)
+    batch, draws = data.batch(np.arange(0, len(data), 9)), Draws(0, 0, data.device)
+    terms, centres = model.decoder_terms(batch, draws), model.networks["centres"].points
+    _, mean, _ = model.networks["decoder"](batch.features)
+    others = model.other_classes(batch.labels, draws)
+    samc = losses.margin_to_centres(mean, batch.labels, centres, margin=200.0, balance=0.8, others=others)
+    drawn = model.decoded(batch.features, draws)
+    error = losses.weighted_l1(drawn, torch.nn.functional.normalize(batch.condition, dim=1))
+    assert terms["samc"].item() == pytest.approx(0.3 * samc.item(), rel=1e-5)
+    assert terms["decoding"].item() == pytest.approx(0.7 * error.item(), rel=1e-5)
+
+
 def test_centres_start_from_the_unit_normal_and_a_unit_decoding_reaches_negative_entries(world):
     model, data = started(world, decoding="unit")
     points = model.networks["centres"].points

@@ -76,6 +76,12 @@ def test_without_the_soul_terms_it_is_f_clswgan(world):
         assert torch.equal(value, other.networks.state_dict()[key]), key
 
 
+def test_the_share_of_pseudo_labels_is_the_configs_in_the_transductive_setting_alone():
+    for transductive, expected in ((False, 0.0), (True, 0.25)):
+        config = make_model("lisgan", transductive=transductive, pseudo_share=0.25).config
+        assert (config.pseudo_labelled_share, config.sees_test_rows) == (expected, transductive)
+
+
 @pytest.mark.parametrize("wrong", [{"mean_rows": 0}, {"mean_classes": 0}])
 def test_impossible_counts_are_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):

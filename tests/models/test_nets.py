@@ -1,9 +1,19 @@
-"""The penalty's weight, which follows the penalty."""
+"""Starting weights, and the penalty's weight, which follows the penalty."""
 
 import pytest
 import torch
 
-from fgen.models.nets import AdaptiveWeight
+from fgen.models.nets import AdaptiveWeight, Linear, initialise
+
+
+def test_weights_start_from_the_lineages_normal_and_biases_from_zero():
+    layers = [Linear(300, 200) for _ in range(3)]
+    for layer, key in zip(layers, ((0, "critic"), (1, "critic"), (0, "generator")), strict=True):
+        initialise(layer, *key)
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.02)
+        assert abs(layer.weight.mean().item()) < 0.001
+        assert not layer.bias.any()
+    assert len({layer.weight[0, 0].item() for layer in layers}) == 3
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,14 @@ def test_the_same_seed_gives_the_same_numbers_and_max_rows_bounds_the_work():
     assert first.overall.n_rows == 40
 
 
+def test_the_overall_comparison_takes_rows_of_every_class_however_few_it_takes():
+    synthetic, labels = classes(60, key=1)
+    synthetic[labels == 3] += 20
+    overall = compare_features(*classes(60), synthetic, labels, max_rows=40).overall
+    assert overall.n_rows == 40
+    assert overall.synthetic.frechet > 10 * overall.real_split.frechet
+
+
 def test_what_cannot_be_compared_is_refused():
     x, labels = classes(10)
     bad = x.copy()

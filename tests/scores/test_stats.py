@@ -6,7 +6,7 @@ import pytest
 from fgen.errors import InputError
 from fgen.scores.accuracy import GZSLScores, gzsl_scores
 from fgen.scores.calibration import harmonic_mean
-from fgen.scores.stats import _draw, _resample, paired_interval, summarise
+from fgen.scores.stats import _draw, _interval, _resample, paired_interval, summarise
 
 
 def make(u, s, *, area: float | None = None, seen_offset: int = 100) -> GZSLScores:
@@ -75,6 +75,10 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
         line = summarise([scores], n_resamples=400)["U"]
         hits += line["low"] <= 0.5 <= line["high"]
     assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_an_interval_leaves_out_a_fortieth_of_the_resamples_at_either_end():
+    assert _interval(np.arange(4001)) == (100, 3900)
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_seed_nearly_the_same():

@@ -1,0 +1,42 @@
+"""A bank put to use: with the rows and the precision of the run that it comes from."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import fgen
+from fgen import evaluation
+from fgen.classifiers import CLASSIFIERS
+from fgen.data.bank import FeatureBank
+
+
+@pytest.mark.parametrize("classes", [None, ["class 20", "class 23"]])
+def test_the_shots_are_the_runs_own(classes):
+    toy = fgen.load_dataset("toy")
+    settings = {"shots": 4, "split_seed": 7} | ({} if classes is None else {"shot_classes": classes})
+    for config in ({"dataset": settings}, {"run": {"dataset": settings}}):
+        found = evaluation.with_shots_of(SimpleNamespace(config=config), toy)
+        expected = toy.with_shots(4, classes, seed=7)
+        assert np.array_equal(found.splits["trainval"], expected.splits["trainval"])
+
+
+def test_heads_are_trained_in_the_runs_precision(tmp_path, monkeypatch):
+    toy, asked = fgen.load_dataset("toy"), []
+    train = evaluation.train_heads
+    monkeypatch.setattr(evaluation, "train_heads", lambda *a, **k: (asked.append(k["precision"]), train(*a, **k))[1])
+    for name, config in (("run", {"run": {"train": {"precision": "highest"}}}), ("none", {})):
+        with FeatureBank.create(
+            tmp_path / name,
+            class_names=toy.class_names,
+            class_embeddings=toy.class_embeddings,
+            counts=np.where(np.isin(np.arange(toy.n_classes), toy.unseen), 3, 0),
+            feature_dim=toy.feature_dim,
+            seen=np.isin(np.arange(toy.n_classes), toy.seen),
+            seed=0,
+            config=config,
+        ) as writer:
+            for k in toy.unseen:
+                writer.write(k, toy.features[toy.labels == k][:3])
+        evaluation.evaluate_bank(tmp_path / name, toy, CLASSIFIERS["cosine"]())
+    assert asked == ["highest", "auto"]
