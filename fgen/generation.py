@@ -160,7 +160,7 @@ def choose_classes(classes: str, dataset: ZSLDataset) -> np.ndarray:
     for name in classes.split(","):
         if name not in names:
             near = difflib.get_close_matches(name, names, n=3)
-            hint = f"Did you mean {', '.join(map(repr, near))}?" if near else "fgen inspect lists them"
+            hint = f"Did you mean {', '.join(map(repr, near))}?" if near else f"There are {len(names)}, as {names[0]!r}"
             raise InputError(f"--classes names {name!r}", f"unseen, seen, all, or names of {dataset.name}", hint)
         ids.append(names.index(name))
     return np.array(ids)

@@ -18,6 +18,7 @@ from fgen.classifiers.heads import Heads, Predictions, Represent, score_heads, s
 from fgen.data.atomic import write_json
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
+from fgen.data.disk import reading
 from fgen.data.rows import SelectedRows
 from fgen.encoders.fusion import EmbeddingConfig, EmbeddingPreprocessor
 from fgen.errors import InputError
@@ -45,7 +46,9 @@ def run_generator(
     clock = Clock(room.timing)
     if not room.choice.exists():
         write_json(room.choice, choose_epochs(config, dataset, seed, room.checkpoint("selection"), progress))
-    choice = json.loads(room.choice.read_text(encoding="utf-8"))
+    with reading(room.choice, "choice"):
+        choice = json.loads(room.choice.read_text(encoding="utf-8"))
+        math.isfinite(choice["gamma"] + choice["epochs"])  # both are numbers
     clock.mark("selection")
     model = train_final(config, dataset, seed, room, progress, choice)
     clock.mark("training")

@@ -130,7 +130,10 @@ class RunDirectory:
 
     def first_seed(self) -> SeedRoom:
         """The seed that commands take unless told."""
-        return self.seed(int(read_toml(self.config)["protocol"]["seeds"][0]))
+        try:
+            return self.seed(int(read_toml(self.config)["protocol"]["seeds"][0]))
+        except (KeyError, IndexError, TypeError, ValueError):
+            raise InputError(f"{self.config} names no seeds", "protocol.seeds, as fgen run writes it") from None
 
 
 class Clock:

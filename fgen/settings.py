@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -99,8 +100,9 @@ class ProtocolConfig:
     calibrate: bool = False
 
     def __post_init__(self) -> None:
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise InputError(f"seeds are {list(self.seeds)}", "one or more different numbers of at least 0")
+        repeated = len(set(self.seeds)) < len(self.seeds)
+        if not self.seeds or repeated or min(self.seeds) < 0 or max(self.seeds) >= 2**63:
+            raise InputError(f"seeds are {list(self.seeds)}", "one or more different numbers from 0 to 2**63 - 1")
         if self.evaluations < 1:
             raise InputError(f"evaluations is {self.evaluations}", "at least 1")
 
@@ -132,8 +134,8 @@ class ExperimentConfig:
             bank=build(BankConfig, mapping.get("bank", {}), "bank"),
             classifier=classifier_config(mapping.get("classifier", {})),
             protocol=build(ProtocolConfig, mapping.get("protocol", {}), "protocol"),
-            paper=dict(mapping.get("paper", {})),
-            ours=dict(mapping.get("ours", {})),
+            paper=_noted(mapping, "paper"),
+            ours=_noted(mapping, "ours"),
         )
 
     @classmethod
@@ -167,6 +169,15 @@ class _Sections:
     protocol: dict[str, Any] = field(default_factory=dict)
     paper: dict[str, Any] = field(default_factory=dict)
     ours: dict[str, Any] = field(default_factory=dict)
+
+
+def _noted(mapping: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """What a section says, as JSON can hold it: dates become text."""
+    try:
+        text = json.dumps(mapping.get(section, {}), default=lambda date: date.isoformat(), allow_nan=False)
+    except (ValueError, AttributeError):
+        raise InputError(f"[{section}] holds an infinite number or NaN", "finite numbers, text, dates") from None
+    return dict(json.loads(text))
 
 
 def classifier_config(mapping: Mapping[str, Any]) -> Any:

@@ -507,7 +507,10 @@ def test_a_wrong_setting_is_refused_before_anything_is_written(
         ("train CONFIG --out x --set model={name='ridge'}", ["'ridge', a baseline", "expected a generator: cadavae"]),
         ("generate nowhere --out x.h5", ["nowhere is no run folder", "the --out of fgen run"]),
         ("generate RUN --classes class_21 --out x.h5", ["names 'class_21'", "Did you mean 'class 21'"]),
-        ("generate RUN --classes zebra --out x.h5", ["names 'zebra'", "expected unseen, seen, all", "fgen inspect"]),
+        (
+            "generate RUN --classes zebra --out x.h5",
+            ["names 'zebra'", "expected unseen, seen, all", "There are 25, as 'class 00'"],
+        ),
         ("generate RUN --n-per-class 0 --out x.h5", ["--n-per-class is 0", "expected at least 1"]),
         ("generate RUN --embeddings nowhere.csv --out x.h5", ["nowhere.csv"]),
         ("generate RUN --embeddings narrow.csv --out x.h5", ["line 1: 'okapi' has 2 numbers", "expected 8"]),

@@ -1,6 +1,7 @@
 """``fgen.run`` on toy worlds: what it writes, what it may look at, and how good it gets."""
 
 import csv
+import datetime
 import json
 import re
 import shutil
@@ -497,3 +498,21 @@ def test_a_baselines_gamma_counts_in_its_scores_and_not_in_the_uncalibrated_ones
     assert outcome.scores.gamma == outcome.choice["gamma"] != 0
     assert outcome.uncalibrated.gamma == 0
     assert (outcome.scores.S, outcome.scores.U) != (outcome.uncalibrated.S, outcome.uncalibrated.U)
+
+
+def test_dates_in_what_the_paper_says_become_text_and_what_no_json_holds_is_refused(path):
+    noted = {"paper": {"read_on": datetime.date(2024, 5, 1), "H": 0.5}}
+    config = ExperimentConfig.from_mapping(settings(path) | noted)
+    assert config.to_mapping()["paper"] == {"read_on": "2024-05-01", "H": 0.5}
+    with pytest.raises(InputError, match=r"\[paper\] holds an infinite number or NaN"):
+        ExperimentConfig.from_mapping(settings(path) | {"paper": {"H": float("nan")}})
+    with pytest.raises(InputError, match="seeds are"):
+        ExperimentConfig.from_mapping(settings(path, protocol={"seeds": [2**63]}))
+
+
+@pytest.mark.parametrize("content", ["{}", "{", '{"epochs": "many", "gamma": 0.0}'])
+def test_a_choice_that_was_edited_is_named(path, tmp_path, content):
+    fgen.run(settings(path), out=tmp_path / "run")
+    (tmp_path / "run/seeds/0/choice.json").write_text(content)
+    with pytest.raises(InputError, match=r"choice\.json is no readable choice file"):
+        fgen.run(settings(path), out=tmp_path / "run", resume=True)

@@ -22,7 +22,8 @@ def read_embeddings_csv(path: str | Path, width: int | None = None) -> tuple[lis
     """Read descriptions of classes: a name and then A numbers in each row.
 
     Args:
-        path: a CSV file in UTF-8. A first row without a single number is a header.
+        path: a CSV file in UTF-8. A first row without a single number is a header, and so is one that counts
+            four columns or more from 0, as pandas writes it.
         width: A, where the reader knows it.
 
     Returns:
@@ -37,8 +38,10 @@ def read_embeddings_csv(path: str | Path, width: int | None = None) -> tuple[lis
     rows: list[list[float]] = []
     with reading(path, ".csv"):
         for position, (line, cells) in enumerate(_csv_rows(path)):
-            if position == 0 and len(cells) > 1 and all(_number(cell) is None for cell in cells[1:]):
-                continue
+            if position == 0 and len(cells) > 1:
+                counted = len(cells) > 4 and cells[1:] == [str(column) for column in range(len(cells) - 1)]
+                if counted or all(_number(cell) is None for cell in cells[1:]):
+                    continue
             name = cells[0].strip()
             if not name:
                 raise InputError(f"{path}, line {line}, has no class name", "a name in the first cell")

@@ -249,7 +249,8 @@ class FeatureGenerator:
                 "class ids (K,) or raw embeddings (K, A)",
             )
         if classes.min() < 0 or classes.max() >= n_classes:
-            raise InputError(f"classes names the id {classes.max()}", f"ids from 0 to {n_classes - 1}")
+            wrong = classes.min() if classes.min() < 0 else classes.max()
+            raise InputError(f"classes names the id {wrong}", f"ids from 0 to {n_classes - 1}")
         names = None if self.class_names is None else tuple(self.class_names[i] for i in classes)
         return self.class_embeddings[classes], names, classes.astype(np.int64)
 

@@ -308,6 +308,13 @@ def test_a_csv_is_read_with_or_without_header_quotes_and_byte_order_mark(tmp_pat
     assert np.array_equal(matrix, np.array([[1, -0.2], [0, 3]], np.float32))
 
 
+def test_the_header_that_pandas_counts_is_no_class(tmp_path):
+    (tmp_path / "new.csv").write_text("name,0,1,2,3\nant,0,1,2,3\n")
+    assert read_embeddings_csv(tmp_path / "new.csv")[0] == ["ant"]
+    (tmp_path / "new.csv").write_text("ant,0,1\n")
+    assert read_embeddings_csv(tmp_path / "new.csv")[0] == ["ant"]
+
+
 def test_predictions_are_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "p.csv"
     with pytest.raises(ValueError, match="format code"):
