@@ -47,17 +47,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(str(error))
         return 2
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
         return 141
     except OSError as error:
         reason = FULL.get(error.errno or 0, error.strerror or str(error))
         where = f"{error.filename}: " if error.filename else ""
         _complain(f"{where}{reason}. What was finished is kept; mend that and go on with: {_resume_command(argv)}")
+        try:
+            sys.stdout.flush()
+        except OSError:  # it is stdout that can't be written to
+            _give_up_stdout()
         return 2
     except MemoryError as error:
         _complain(f"not enough memory ({error}). Lower bank.n_per_class or model.batch_size.")
         return 2
     return 0
+
+
+def _give_up_stdout() -> None:
+    """What is left of the output goes nowhere, or Python would try to write it once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(message: str) -> None:

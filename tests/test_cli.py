@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import subprocess
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -594,3 +596,26 @@ def test_a_bank_from_a_run_with_shots_is_never_tested_on_them(shell, config, tmp
     scores = json.loads(shell.out)
     assert scores["U"] == pytest.approx(told["U"]["mean"], abs=0.05)
     assert scores["S"] == pytest.approx(told["S"]["mean"], abs=0.05)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no full device")
+def test_an_output_that_cannot_be_written_is_told_in_one_message(tmp_path):
+    words = [sys.executable, "-m", "fgen.cli", "inspect", "toy"]
+    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, env=buffered)
+    assert done.returncode == 2
+    assert "the disk is full" in done.stderr
+    assert "Exception ignored" not in done.stderr
+    save_dataset(variant_named(load_dataset("toy"), "データ"), tmp_path / "data.h5")
+    words[-1] = str(tmp_path / "data.h5")
+    done = subprocess.run(words, capture_output=True, env=buffered | {"PYTHONIOENCODING": "latin-1"})
+    assert done.returncode == 0, done.stderr
+    assert b"name: \\u30c7" in done.stdout
+
+
+def variant_named(data, name):
+    """The same data under another name."""
+    return ZSLDataset(
+        data.features, data.labels, data.class_embeddings, class_names=data.class_names, splits=data.splits, name=name
+    )
