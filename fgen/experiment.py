@@ -70,7 +70,7 @@ def run(
         announce(config, dataset, phases=(task, dataset))
     run_seed = run_baseline if baseline else run_generator
     # Training and heads take the experiment's precision; all else, as banks and scores, is float32's.
-    with cpu_threads(config.train.threads), matrix_precision("highest", CPU):
+    with directory.alone(), cpu_threads(config.train.threads), matrix_precision("highest", CPU):
         outcomes = [run_seed(config, dataset, seed, directory.seed(seed), progress) for seed in config.protocol.seeds]
     result = RunResult(describe(config, dataset, outcomes), tuple(outcomes), directory.path)
     write_json(directory.result, result.description)
@@ -91,8 +91,9 @@ def train_only(
     _refuse_what_is_lacking(config)
     directory = RunDirectory.create(Path(out), config.to_mapping(), resume=resume)
     announce(config, dataset, phases=(dataset,))
-    for seed in config.protocol.seeds:
-        train_final(config, dataset, seed, directory.seed(seed), progress)
+    with directory.alone():
+        for seed in config.protocol.seeds:
+            train_final(config, dataset, seed, directory.seed(seed), progress)
     return [directory.seed(seed).model for seed in config.protocol.seeds]
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
+import os
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,6 +116,25 @@ class RunDirectory:
         if not room.config.exists():
             raise InputError(f"{path} is no run folder (it has no config.toml)", "the --out of fgen run or fgen train")
         return room
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes of fgen out of the folder for a while.
+
+        Raises:
+            InputError: one is at work in it.
+        """
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"another fgen is at work in {self.path}", "one at a time", "Wait for it, or choose another --out"
+                ) from None
+            yield
+        finally:
+            os.close(handle)
 
     @property
     def config(self) -> Path:

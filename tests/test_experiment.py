@@ -25,7 +25,7 @@ from fgen.errors import InputError
 from fgen.experiment import load_task, train_only
 from fgen.models import MODELS
 from fgen.models.storage import load_model
-from fgen.results import SCORES, RunResult, SeedRoom
+from fgen.results import SCORES, RunDirectory, RunResult, SeedRoom
 from fgen.scores.accuracy import gzsl_scores
 from fgen.scores.calibration import best_gamma
 from fgen.settings import ExperimentConfig
@@ -516,3 +516,10 @@ def test_a_choice_that_was_edited_is_named(path, tmp_path, content):
     (tmp_path / "run/seeds/0/choice.json").write_text(content)
     with pytest.raises(InputError, match=r"choice\.json is no readable choice file"):
         fgen.run(settings(path), out=tmp_path / "run", resume=True)
+
+
+def test_a_folder_that_another_run_is_at_work_in_is_refused(path, tmp_path):
+    run = fgen.run(settings(path), out=tmp_path / "run")
+    with RunDirectory.open(run.out).alone(), pytest.raises(InputError, match="another fgen is at work in"):
+        fgen.run(settings(path), out=tmp_path / "run", resume=True)
+    assert fgen.run(settings(path), out=tmp_path / "run", resume=True).scores == run.scores
