@@ -194,9 +194,10 @@ def to_nearest_soul(features: Tensor, souls: Tensor) -> Tensor:
     # Differences rather than products: exact, and K is small. Which soul is nearest carries no gradient, so that the
     # distance to that one is all that is differentiated.
     with torch.no_grad():
-        nearest = torch.linalg.vector_norm(features.unsqueeze(1) - souls, dim=2).argmin(dim=1)
-        rows = torch.arange(len(souls), device=souls.device) * souls.shape[1] + nearest
-    return (features - souls.flatten(0, 1).index_select(0, rows)).square().sum(dim=1)
+        distances = torch.cdist(features.unsqueeze(1), souls, compute_mode="donot_use_mm_for_euclid_dist")
+        rows = torch.arange(len(souls), device=souls.device) * souls.shape[1] + distances.squeeze(1).argmin(dim=1)
+        nearest = souls.flatten(0, 1).index_select(0, rows)
+    return F.mse_loss(features, nearest, reduction="none").sum(dim=1)
 
 
 def supervised_contrastive(embeddings: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
