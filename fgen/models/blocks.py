@@ -57,7 +57,8 @@ def rows_by_class(blocks: Iterable[np.ndarray], counts: np.ndarray, width: int) 
             rows = next(blocks)
             parts.append(rows[:missing])
         rows = rows[len(parts[-1]) :]
-        yield np.concatenate(parts)[:count]
+        whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        yield whole[:count]
 
 
 def _aligned(count: int) -> int:

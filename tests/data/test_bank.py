@@ -490,8 +490,8 @@ def test_damaged_leftovers_are_written_again(whole, tmp_path):
     for journal_line in (
         b"garbage\n",
         b"[]\n",
-        b'{"class": 99, "sha256": ""}\n',
-        b'{"class": -1, "sha256": ""}\n',
+        b'{"class": 99, "crc32": 0}\n',
+        b'{"class": -1, "crc32": 0}\n',
         b"3\n",
     ):
         path, _, journal = leftovers(f"journal {journal_line[:12]}")
