@@ -38,7 +38,7 @@ def train_lbfgs(
 ) -> tuple[Tensor, Tensor]:
     """The minimum of the mean weighted cross-entropy plus ``l2 / 2 |W|^2`` over all rows.
 
-    The steps are taken on ``W (x - m) + c`` with m the rows' weighted mean: the same problem, as the biases
+    The steps are taken on ``W (x - m) + c`` with m about the rows' weighted mean: the same problem, as the biases
     ``b = c - W m`` bear no penalty, but one whose weights and biases don't pull at each other, which halves the steps.
 
     While torch's precision is "medium", centred features, directions and what their products give are in bfloat16,

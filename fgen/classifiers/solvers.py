@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fgen import rng
-from fgen.data.access import Features
+from fgen.data.access import Features, read_rows
 from fgen.data.scaled_rows import CPU, ScaledRows, room
 from fgen.data.scaling import CACHED_ROWS, FeatureScaler
 from fgen.machine import for_products
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 ROWS_AHEAD = 512
 #: Rows that are multiplied at once.
 BLOCK_ROWS = 8192
+#: So many rows, evenly spread, tell the mean that all are centred about.
+MEAN_ROWS = 2048
 
 
 def initial_parameters(n_classes: int, dim: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -79,7 +81,7 @@ def cross_entropy_slope(logits: Tensor, targets: Tensor, row_weights: Tensor, ou
 
 
 class CentredRows:
-    """Scaled rows less their weighted mean, as products take them, in order: kept where that is small, else read anew.
+    """Scaled rows less about their weighted mean, as products take them: kept where that is small, else read anew.
 
     Args:
         features: ``(N, D)`` raw.
@@ -88,7 +90,7 @@ class CentredRows:
         dtype: of the scaled rows.
 
     Attributes:
-        mean: ``(D,)`` of the scaled rows.
+        mean: ``(D,)`` what is taken from the scaled rows: the mean of some, since any point nearby does as well.
 
     Raises:
         InputError: a feature isn't finite.
@@ -98,14 +100,14 @@ class CentredRows:
         self, features: Features, scaler: FeatureScaler, row_weights: Tensor, dtype: torch.dtype = torch.float32
     ) -> None:
         self._features, self._scaler = features, scaler
-        self.mean = torch.zeros(features.shape[1], dtype=dtype)
-        for start, x in self._scaled_blocks():
-            self.mean.addmv_(x.T, row_weights[start : start + len(x), 0].to(x))
-        self.mean /= row_weights.sum()
+        some = np.unique(np.linspace(0, len(features) - 1, MEAN_ROWS).astype(np.int64))
+        with np.errstate(over="ignore", invalid="ignore"):  # what isn't finite is told by its row below
+            x = torch.from_numpy(scaler.apply(read_rows(features, some))).to(dtype)
+        weights = row_weights[some].to(dtype)
+        self.mean = (x * weights).sum(dim=0) / weights.sum()
         self._centred = centred = room(features.shape, CPU, for_products(self.mean).dtype)
         if centred is None:
             return
-        # Scaled once more, which takes less time than to write all scaled rows to memory and to read them again.
         for start, x in self._scaled_blocks():
             for i, part in enumerate(x.split(CACHED_ROWS)):
                 first = start + i * CACHED_ROWS

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from fgen import machine
-from fgen.classifiers import lbfgs
+from fgen.classifiers import lbfgs, solvers
 from fgen.classifiers.lbfgs import SLOPE_LEFT, Line, through_inverse_hessian, train_lbfgs
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.classifiers.solvers import CentredRows
@@ -111,6 +111,21 @@ def test_in_bfloat16_the_minimum_is_float32s_to_three_digits(problem, monkeypatc
     for whole, rounded in zip(*heads.values(), strict=True):
         assert not torch.equal(whole, rounded)
         assert (whole - rounded).norm() < 5e-3 * whole.norm()
+
+
+def test_the_minimum_is_the_same_whichever_rows_tell_what_all_are_centred_about(problem, monkeypatch):
+    features, targets, row_weights = problem
+    heads, centres = [], []
+    for number in (2048, 7):
+        monkeypatch.setattr(solvers, "MEAN_ROWS", number)
+        rows = centred_rows(features, row_weights)
+        centres.append(rows.mean)
+        heads.append(train_lbfgs(rows, targets, row_weights, N_CLASSES, L2))
+    mean = (row_weights * torch.from_numpy(features)).sum(0) / row_weights.sum()
+    torch.testing.assert_close(centres[0], mean)
+    assert not torch.allclose(centres[1], mean, rtol=0.01)
+    for all_rows, some in zip(*heads, strict=True):
+        torch.testing.assert_close(all_rows, some, rtol=1e-3, atol=1e-3)
 
 
 def test_logits_in_a_file_train_the_same_bytes(problem, monkeypatch):
