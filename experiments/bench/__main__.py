@@ -59,7 +59,7 @@ def plan(*, quick: bool, sizes: list[str] | None) -> Plan:
         rounds = once | dict.fromkeys(("steps", "methods", "losses", "banks"), 3)
         return Plan(chosen("CUB", "emoji"), small[0], small, small, small, small, ["toy"], rounds, features=2000)
     return Plan(
-        chosen("CUB", "AWA2", "SUN", "FLO", "emoji"),
+        chosen("CUB", "AWA2", "SUN", "FLO", "emoji 4096", "emoji"),
         chosen("CUB")[0],
         chosen("CUB", "SUN", "emoji"),
         chosen("emoji", "CUB"),

@@ -35,10 +35,9 @@ def measure_generation(
 
     Products are in float32, as :func:`fgen.generation.write_bank` has them.
     """
-    for size in sizes:
+    for size, n_per_class in _banks(sizes, features):
         world = random_world(size)
         model, _ = begin("clswgan", size, world, device)
-        n_per_class = max(1, min(size.n_per_class, features // size.n_unseen))
         total = n_per_class * size.n_unseen
         bank, scratch = folder / "bench-bank.h5", folder / "bench-disk.tmp"
         products, chunk = bare_products(model, world, total), np.random.default_rng(0).bytes(CHUNK)
@@ -61,7 +60,17 @@ def measure_generation(
             "features_per_second": {name: spread([total / t for t in times]) for name, times in samples.items()},
             "share_of_smaller_limit": spread(shares),
         }
-        yield Comparison("generation", size.name, device.type, "s", samples, WRITE_BANK, facts)
+        case = size.name if n_per_class <= size.n_per_class else f"{size.name}, {n_per_class} a class"
+        yield Comparison("generation", case, device.type, "s", samples, WRITE_BANK, facts)
+
+
+def _banks(sizes: Sequence[Size], features: int) -> Iterator[tuple[Size, int]]:
+    """Each size's own bank, up to ``features``; one that is far smaller, mostly opened and closed, also that large."""
+    for size in sizes:
+        most = max(1, features // size.n_unseen)
+        yield size, min(size.n_per_class, most)
+        if size.n_per_class < most / 3:
+            yield size, most
 
 
 def fill_bank(model: FeatureGenerator, world: World, size: Size, n_per_class: int, path: Path) -> None:

@@ -24,6 +24,8 @@ READY = "ready"
 EVERY = 0.002
 STEPS = 2
 TRAINING, HEAD, BANK = "training", "head", "bank"
+LBFGS = "fgen, lbfgs"
+ARMS = {TRAINING: ("textbook", "fgen"), HEAD: ("textbook", "fgen", LBFGS), BANK: ("fgen",)}
 
 
 def measure_memory(sizes: Sequence[Size], rounds: int) -> Iterator[Comparison]:
@@ -31,7 +33,7 @@ def measure_memory(sizes: Sequence[Size], rounds: int) -> Iterator[Comparison]:
     if not Path("/proc/self/status").exists():
         return
     for size in sizes:
-        for case, arms in {TRAINING: ("textbook", "fgen"), HEAD: ("textbook", "fgen"), BANK: ("fgen",)}.items():
+        for case, arms in ARMS.items():
             samples: dict[str, list[float]] = {arm: [] for arm in arms}
             peaks: dict[str, float] = {}
             for _ in range(rounds):
@@ -96,7 +98,8 @@ def work(case: str, arm: str, size: Size) -> Callable[[], object]:
         if arm == "textbook":
             head.textbook_head(task, device, epochs=1)
         else:
-            head.fit(task, head.SoftmaxConfig(batch_size=task.n_per_class, epochs=1))
+            solver = "lbfgs" if arm == LBFGS else "adam"
+            head.fit(task, head.SoftmaxConfig(solver=solver, batch_size=task.n_per_class, epochs=1))
 
     def bank() -> None:
         world = random_world(size)

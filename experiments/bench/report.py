@@ -87,8 +87,8 @@ def _cells(row: Row) -> Iterator[tuple[str, str, str]]:
         if accuracy:
             reference += f", accuracy {accuracy[row['reference']]['mean']:.3f}"
             own += f", accuracy {accuracy[name]['mean']:.3f}"
-        if "lbfgs" in name:
-            choice = row["facts"]["l2_choice"]
+        choice = row["facts"].get("l2_choice")
+        if choice and "lbfgs" in name:
             own += f" (and {choice['seconds']:.1f} s before to choose its penalty among {len(choice['penalties'])})"
         label = "" if name == "fgen" else f"{name}: "
         yield f"{row['reference']}: {reference}", f"{label}{own}", _times(gain)

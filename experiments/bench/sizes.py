@@ -34,7 +34,7 @@ class Size:
         return {"hidden_dim": self.hidden_dim, "noise_dim": self.noise_dim, "batch_size": self.batch_size}
 
 
-#: f-CLSWGAN's published widths and the proposed splits' row counts; emoji as in its own
+#: f-CLSWGAN's published widths and the proposed splits' row counts; emoji also with the narrow nets of its own
 #: experiment, experiments/xian2018_clswgan_emoji.toml; tiny is for the bench's own tests.
 SIZES = {
     size.name: size
@@ -44,6 +44,7 @@ SIZES = {
         Size("SUN", 2048, 102, 102, 4096, 645, 10_000, 72, 400),
         Size("FLO", 2048, 1024, 1024, 4096, 82, 5631, 20, 1200),
         Size("emoji", 1280, 929, 64, 512, 471, 2388, 118, 10),
+        Size("emoji 4096", 1280, 929, 929, 4096, 471, 2388, 118, 10),
         Size("tiny", 16, 8, 4, 32, 12, 360, 4, 20, 16),
     )
 }
