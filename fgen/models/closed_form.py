@@ -70,8 +70,12 @@ def critic_gradients(
 
     to_weight, to_bias, to_out, to_out_bias = (_buffer(p) for p in critic.parameters())
     both = deltas[:, 0] + deltas[:, 1]
-    _multiply(deltas.flatten(1), rows, out=to_weight[:, :dim])
-    _multiply(both, condition, out=to_weight[:, dim:])
+    # Products of rounded factors are rounded too: they take the place of the rounded weights, which have done their part.
+    products = to_weight if weight.dtype == to_weight.dtype else weight
+    torch.mm(deltas.flatten(1), rows, out=products[:, :dim])
+    torch.mm(both, condition, out=products[:, dim:])
+    if products is weight:
+        to_weight.copy_(products)
     torch.sum(both, dim=1, dtype=to_bias.dtype, out=to_bias)
     torch.add(pulled.sum(dim=1), moved, out=to_out[0])
     to_out_bias.zero_()
@@ -89,14 +93,6 @@ def _to_rows(deltas: Tensor, weight: Tensor) -> Tensor:
     Of float32 the transposed product is faster, as above; of bfloat16 it is slower, for another library multiplies it.
     """
     return deltas.T @ weight if weight.dtype == torch.bfloat16 else (weight.T @ deltas).T
-
-
-def _multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
-    """``out = left @ right``; a product of rounded factors is rounded itself before it becomes float32."""
-    if left.dtype == out.dtype:
-        torch.mm(left, right, out=out)
-    else:
-        out.copy_(left @ right)
 
 
 def _buffer(parameter: Tensor) -> Tensor:
