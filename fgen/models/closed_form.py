@@ -70,7 +70,7 @@ def critic_gradients(
 
     to_weight, to_bias, to_out, to_out_bias = (_buffer(p) for p in critic.parameters())
     both = deltas[:, 0] + deltas[:, 1]
-    # Products of rounded factors are rounded too: they take the place of the rounded weights, which have done their part.
+    # Products of rounded factors are rounded too: they take the place of the rounded weights, whose part is done.
     products = to_weight if weight.dtype == to_weight.dtype else weight
     torch.mm(deltas.flatten(1), rows, out=products[:, :dim])
     torch.mm(both, condition, out=products[:, dim:])
