@@ -11,6 +11,7 @@ import io
 import json
 import logging
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from pathlib import Path
 
 from fgen.errors import InputError, Interrupted
 
+#: What torch says, on a CPU and on a GPU.
+NO_MEMORY = re.compile("can't allocate memory|out of memory")
 FULL = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -58,8 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         except OSError:  # it is stdout that can't be written to
             _give_up_stdout()
         return 2
-    except MemoryError as error:
-        _complain(f"not enough memory ({error}). Lower bank.n_per_class or model.batch_size.")
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not NO_MEMORY.search(str(error)):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else "no more was to be had"
+        _complain(f"not enough memory ({reason}). Lower bank.n_per_class, model.batch_size or model.hidden_dim.")
         return 2
     return 0
 
@@ -98,12 +104,13 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--out", required=name == "train", help="run folder (default: runs/NAME_OF_CONFIG)")
         command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides")
         command.add_argument("--resume", action="store_true", help="go on where an earlier call stopped")
-        command.add_argument("--json", action="store_true", help="print result.json instead of a table")
+        if name == "run":
+            command.add_argument("--json", action="store_true", help="print result.json instead of a table")
         command.set_defaults(command=function)
 
     command = commands.add_parser("generate", help="features of classes into a bank")
     command.add_argument("run", help="run folder")
-    command.add_argument("--classes", default="unseen", help="unseen, seen, all, or NAME,NAME (default: unseen)")
+    command.add_argument("--classes", help="unseen, seen, all, or NAME,NAME (default: unseen)")
     command.add_argument("--n-per-class", type=int, default=300)
     command.add_argument("--out", required=True, help="the bank, an .h5 file")
     command.add_argument("--embeddings", help="CSV of classes never in the data set: a name, then its embedding")
@@ -115,7 +122,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("evaluate", help="score a bank with a classifier")
     command.add_argument("bank")
     command.add_argument("--dataset", required=True, help="emoji, toy, a folder with a .mat pair, an .h5 or .npz file")
-    command.add_argument("--classifier", default="softmax")
+    command.add_argument(
+        "--classifier", default="softmax", help="softmax, logistic, linear_svm, knn or cosine (default: softmax)"
+    )
     command.add_argument("--set", action="append", default=[], metavar="classifier.KEY=VALUE", dest="overrides")
     command.add_argument("--gamma", type=float, default=0.0, help="taken from seen classes' scores (default: 0)")
     command.add_argument("--run", help="run folder, when the head lives in the method's own space")

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from fgen.data.access import as_rows
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
+from fgen.models import MODELS
 from fgen.protocol import choose_epochs, embedding_config, fit, new_heads, representation
 from fgen.settings import ExperimentConfig
 
@@ -125,6 +127,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, embeddings = self._described()
         index = {label: k for k, label in enumerate(self.classes_.tolist())}
         labels = np.asarray(y)
+        if labels.ndim != 1:
+            raise InputError(f"y has shape {labels.shape}", "(N,), a label for each row of X")
         unknown = [label for label in np.unique(labels).tolist() if label not in index]
         if unknown:
             raise InputError(
@@ -152,9 +156,10 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         if not hasattr(self, "heads_"):
             raise InputError("the classifier isn't fitted", "fit() before predicting")
         represent = representation(self.generator_)
-        features = np.asarray(X, dtype=np.float32)
-        if features.ndim != 2 or features.shape[1] != self.n_features_in_:
-            raise InputError(f"X has shape {features.shape}", f"(N, {self.n_features_in_}), as in fit()")
+        shape = tuple(np.shape(X))
+        if len(shape) != 2 or shape[1] != self.n_features_in_:
+            raise InputError(f"X has shape {shape}", f"(N, {self.n_features_in_}), as in fit()")
+        features = np.asarray(as_rows(X), dtype=np.float32)
         scores = self.heads_.gzsl.scores(features if represent is None else represent(features), len(self.classes_))
         scores[:, self._seen_ids] -= self.gamma_
         return scores
@@ -184,6 +189,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         return labels, embeddings
 
     def _config(self) -> ExperimentConfig:
+        if self.method not in MODELS:  # a baseline has no features to give away
+            raise InputError(f"model.name is {self.method!r}", f"one of {', '.join(MODELS)}")
         sections = {
             "dataset": {
                 "path": "(arrays in memory)",

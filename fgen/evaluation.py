@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from fgen.models.base import FeatureGenerator
 from fgen.models.storage import load_model
 from fgen.results import RunDirectory
 from fgen.scores.accuracy import GZSLScores
+
+log = logging.getLogger("fgen")
 
 
 def evaluate_bank(
@@ -57,6 +60,7 @@ def evaluate_bank(
             )
         ids = match_classes(bank, dataset)
         precision = str(_setting(bank, "train", "precision", "auto"))
+        _warn_of_classes_seen_before(bank, ids, dataset)
         rows = np.flatnonzero(bank.synthetic & (ids[bank.labels] >= 0))
         synthetic, labels = np.asarray(bank.features[rows], dtype=np.float32), ids[bank.labels[rows]]
     missing = np.setdiff1d(dataset.unseen, labels)
@@ -135,6 +139,17 @@ def match_classes(bank: FeatureBank, dataset: ZSLDataset) -> np.ndarray:
             "the same class names",
         )
     return ids
+
+
+def _warn_of_classes_seen_before(bank: FeatureBank, ids: np.ndarray, dataset: ZSLDataset) -> None:
+    leaked = np.intersect1d(ids[bank.seen], dataset.unseen)
+    if leaked.size:
+        log.warning(
+            "%s: %d of its %d unseen classes were seen by the bank's generator: these are no zero-shot scores",
+            dataset.name,
+            len(leaked),
+            len(dataset.unseen),
+        )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
@@ -96,7 +97,7 @@ def generate_from_run(
     run: str | Path,
     *,
     out: str | Path,
-    classes: str = "unseen",
+    classes: str | None = None,
     n_per_class: int = 300,
     embeddings: str | Path | None = None,
     seed: int | None = None,
@@ -108,7 +109,8 @@ def generate_from_run(
 
     Args:
         run: run folder.
-        classes: ``"unseen"``, ``"seen"``, ``"all"`` or names separated by commas.
+        classes: ``"unseen"`` (by default), ``"seen"``, ``"all"`` or names separated by commas, as in a CSV: names that
+            hold commas stand in double quotes.
         embeddings: CSV of classes that were never in the data set, in place of ``classes``.
         seed: which of the run's models, and the noise; by default the run's first.
         real: store the data set's real training rows too.
@@ -125,6 +127,8 @@ def generate_from_run(
     if embeddings is not None:
         if real:
             raise InputError("--real and --embeddings were both given", "one of them: new classes have no real rows")
+        if classes is not None:
+            raise InputError("--classes and --embeddings were both given", "one of them: the file names its classes")
         names, matrix = read_embeddings_csv(embeddings, width=model.class_embeddings.shape[1])
         bank: dict[str, Any] = {
             "class_embeddings": matrix,
@@ -140,7 +144,7 @@ def generate_from_run(
         bank = {
             "class_embeddings": dataset.class_embeddings,
             "class_names": dataset.class_names,
-            "counts": np.where(np.isin(everyone, choose_classes(classes, dataset)), n_per_class, 0),
+            "counts": np.where(np.isin(everyone, choose_classes(classes or "unseen", dataset)), n_per_class, 0),
             "seen": np.isin(everyone, dataset.seen),
             "data_sha256": dataset.fingerprint,
             "real": dataset if real else None,
@@ -157,7 +161,7 @@ def choose_classes(classes: str, dataset: ZSLDataset) -> np.ndarray:
         return groups[classes]
     names = dataset.class_names or tuple(f"class {k}" for k in range(dataset.n_classes))
     ids = []
-    for name in classes.split(","):
+    for name in next(csv.reader([classes]), [""]):
         if name not in names:
             near = difflib.get_close_matches(name, names, n=3)
             hint = f"Did you mean {', '.join(map(repr, near))}?" if near else f"There are {len(names)}, as {names[0]!r}"

@@ -85,7 +85,7 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, config: dict[str, Any], *, resume: bool) -> RunDirectory:
-        """Start a run folder, or go on in one that was made with the same config.
+        """Start a run folder, or go on in one that was made with the same config, and the same seeds or fewer.
 
         Raises:
             InputError: the folder holds something else, or another config.
@@ -96,10 +96,11 @@ class RunDirectory:
                 raise InputError(
                     f"{path} already holds a run", "a new folder", "Add --resume to go on, or choose --out"
                 )
-            if _settings(read_toml(room.config)) != _settings(config):
+            before = read_toml(room.config)
+            if _settings(before) != _settings(config) or not _seeds(before) <= _seeds(config):
                 raise InputError(
                     f"{path} was started with another config",
-                    "the same settings when resuming",
+                    "the same settings when resuming, and the same seeds or more",
                     f"Compare with {room.config}, or choose another --out",
                 )
         elif path.is_file() or (path.is_dir() and any(entry.name != "config.toml.partial" for entry in path.iterdir())):
@@ -248,8 +249,19 @@ class RunResult:
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config without the numbers that its file notes beside it, which may be filled in while it runs."""
-    return {section: keys for section, keys in config.items() if section not in ("paper", "ours")}
+    """A config without its seeds, and the numbers that its file notes beside it, which may be filled in meanwhile."""
+    return {
+        section: {key: value for key, value in keys.items() if (section, key) != ("protocol", "seeds")}
+        for section, keys in config.items()
+        if section not in ("paper", "ours") and isinstance(keys, Mapping)
+    }
+
+
+def _seeds(config: Mapping[str, Any]) -> set[int]:
+    try:
+        return set(config["protocol"]["seeds"])
+    except (KeyError, TypeError):
+        return set()
 
 
 def format_score(score: dict[str, Any]) -> str:

@@ -7,9 +7,12 @@ needs no generator state, and drawing from one stream never moves another.
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Iterable
 
 import numpy as np
+
+from fgen.errors import InputError
 
 Key = int | str | bytes
 
@@ -33,13 +36,23 @@ def stream(seed: int, purpose: str, *key: Key) -> np.random.Generator:
 
     Returns:
         A generator at the stream's start; the same arguments give the same numbers for ever.
+
+    Raises:
+        InputError: the seed is no whole number.
     """
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(_digest((int(seed), purpose, *key)), "little")))
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(_digest((_whole(seed), purpose, *key)), "little")))
 
 
 def subseed(seed: int, purpose: str, *key: Key) -> int:
     """A 63-bit seed of (seed, purpose, key) for libraries that want an integer."""
-    return int.from_bytes(_digest((int(seed), purpose, *key))[:8], "little") >> 1
+    return int.from_bytes(_digest((_whole(seed), purpose, *key))[:8], "little") >> 1
+
+
+def _whole(seed: int) -> int:
+    try:
+        return operator.index(seed)
+    except TypeError:
+        raise InputError(f"the seed is {seed!r}", "a whole number: the same gives the same result") from None
 
 
 def class_key(name: str | None, embedding: np.ndarray) -> Key:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset, save_dataset
 from fgen.data.toy import toy_world
+from fgen.errors import InputError
+from fgen.generation import choose_classes
 from fgen.models.storage import load_model
 from fgen.scores.calibration import harmonic_mean
 
@@ -517,6 +520,10 @@ def test_a_wrong_setting_is_refused_before_anything_is_written(
         ("generate RUN --embeddings nowhere.csv --out x.h5", ["nowhere.csv"]),
         ("generate RUN --embeddings narrow.csv --out x.h5", ["line 1: 'okapi' has 2 numbers", "expected 8"]),
         ("generate RUN --real --embeddings narrow.csv --out x.h5", ["both given", "expected one of them"]),
+        (
+            "generate RUN --classes all --embeddings narrow.csv --out x.h5",
+            ["--classes and --embeddings were both"],
+        ),
         ("generate RUN --out no/folder/x.h5", ["no/folder doesn't exist", "Create it first"]),
         ("evaluate nowhere.h5 --dataset toy", ["nowhere.h5 doesn't exist", "expected a bank"]),
         ("evaluate BANK --dataset nowhere", ["'nowhere' is no data set", "expected 'emoji' or 'toy'"]),
@@ -547,6 +554,37 @@ def test_a_class_that_is_unknown_is_named_among_known_ones(shell, run_dir, tmp_p
     assert not list(tmp_path.iterdir())
 
 
+def test_names_that_hold_commas_are_asked_for_in_quotes():
+    names = ("bear, brown", 'the "okapi"', "cat")
+    toy = SimpleNamespace(class_names=names, n_classes=3, name="zoo", seen=None, unseen=None)
+    assert choose_classes('cat,"bear, brown"', toy).tolist() == [2, 0]
+    assert choose_classes('"the ""okapi"""', toy).tolist() == [1]
+    with pytest.raises(InputError, match="names 'bear'"):
+        choose_classes("bear, brown", toy)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("6 GB"), RuntimeError("DefaultCPUAllocator: can't allocate memory: 6 GB")]
+)
+def test_too_little_memory_is_told_in_one_message(shell, config, tmp_path, monkeypatch, error):
+    def fails(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr("fgen.experiment.run", fails)
+    message = shell.refuses("run", config, "--out", tmp_path / "run")
+    assert "not enough memory" in message
+    assert "6 GB" in message
+
+
+def test_an_error_of_our_own_keeps_its_traceback(config, tmp_path, monkeypatch):
+    def fails(*arguments, **options):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("fgen.experiment.run", fails)
+    with pytest.raises(RuntimeError, match="a bug"):
+        main(["run", str(config), "--out", str(tmp_path / "run")])
+
+
 # Help.
 
 OPTIONS = {
@@ -570,6 +608,12 @@ def test_help_lists_every_command(shell):
 def test_the_help_of_a_command_lists_its_options(shell, command):
     assert shell(command, "--help") == 0
     assert all(option.lower() in shell.out.lower() for option in OPTIONS[command])
+
+
+def test_the_help_of_evaluate_lists_every_head(shell):
+    assert shell("evaluate", "--help") == 0
+    assert all(name in shell.out for name in CLASSIFIERS)
+    assert set(CLASSIFIERS) == set(fgen.CLASSIFIERS)
 
 
 def test_the_version_is_printed(shell):

@@ -6,6 +6,8 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.sparse
+import torch
 
 from fgen import ZeroShotClassifier, estimators
 from fgen.data.toy import toy_world
@@ -128,6 +130,14 @@ def test_lists_do_as_well_as_arrays(data):
     assert by_list.decision_function(X[:9].tolist()).tobytes() == by_array.decision_function(X[:9]).tobytes()
 
 
+def test_tensors_do_as_well_as_arrays_also_those_that_carry_gradients(data):
+    X, y = data.split("trainval")
+    by_array = ZeroShotClassifier(data.class_embeddings, **QUICK).fit(X, y)
+    tensor = torch.tensor(X, requires_grad=True)
+    by_tensor = ZeroShotClassifier(torch.tensor(data.class_embeddings), **QUICK).fit(tensor, torch.tensor(y))
+    assert by_tensor.decision_function(tensor).tobytes() == by_array.decision_function(X).tobytes()
+
+
 def test_without_unseen_classes_it_is_an_ordinary_classifier(data):
     X, y = data.split("trainval")
     head = {"epochs": 50, "lr": 0.02}  # Adam, whose batch size is the number of features per unseen class
@@ -172,6 +182,9 @@ def test_predicting_before_fit_is_refused(data):
         ({"class_embeddings": np.full((24, 4), np.nan)}, "holds nan in row 0"),
         ({"classes": list(range(23))}, r"classes has shape \(23,\).*\(24,\), one for each embedding"),
         ({"classes": [0, *range(23)]}, "'0' twice"),
+        ({"random_state": None}, "the seed is None; expected a whole number"),
+        ({"random_state": np.random.RandomState(0)}, "the seed is RandomState"),
+        ({"method": "ridge"}, r"model.name is 'ridge'; expected one of cadavae"),
         ({"method": "nope"}, r"model.name is 'nope'; expected one of cadavae"),
         ({"model": {"epoch": 3}}, r"model.epoch; .* Did you mean epochs\?"),
         ({"classifier": {"solver": "sgd"}}, r"classifier.solver is 'sgd'"),
@@ -190,6 +203,10 @@ def test_rows_that_do_not_fit_are_refused(data, fitted):
     model = ZeroShotClassifier(data.class_embeddings, **QUICK)
     with pytest.raises(InputError, match=r"labels has shape"):
         model.fit(X, y[:-1])
+    with pytest.raises(InputError, match=r"y has shape \(240, 1\); expected \(N,\)"):
+        model.fit(X, y[:, None])
+    with pytest.raises(InputError, match=r"sparse csr_matrix; expected a dense matrix. Call its toarray"):
+        model.fit(scipy.sparse.csr_matrix(X), y)
     broken = X.copy()
     broken[2, 1] = np.nan
     with pytest.raises(InputError, match=r"hold nan in row 2, column 1"):

@@ -21,22 +21,36 @@ def test_the_shots_are_the_runs_own(classes):
         assert np.array_equal(found.splits["trainval"], expected.splits["trainval"])
 
 
+def bank_of_seen_classes(path, toy, seen, config):
+    """A bank of three real rows of each unseen class, whose generator had seen the given classes."""
+    with FeatureBank.create(
+        path,
+        class_names=toy.class_names,
+        class_embeddings=toy.class_embeddings,
+        counts=np.where(np.isin(np.arange(toy.n_classes), toy.unseen), 3, 0),
+        feature_dim=toy.feature_dim,
+        seen=np.isin(np.arange(toy.n_classes), seen),
+        seed=0,
+        config=config,
+    ) as writer:
+        for k in toy.unseen:
+            writer.write(k, toy.features[toy.labels == k][:3])
+
+
+def test_a_bank_whose_generator_saw_an_unseen_class_is_told_of(tmp_path, caplog):
+    toy = fgen.load_dataset("toy")
+    for name, seen, told in (("own", toy.seen, False), ("leaky", [*toy.seen[1:], toy.unseen[0]], True)):
+        bank_of_seen_classes(tmp_path / name, toy, seen, {})
+        caplog.clear()
+        evaluation.evaluate_bank(tmp_path / name, toy, CLASSIFIERS["cosine"]())
+        assert ("1 of its 5 unseen classes were seen by the bank's generator" in caplog.text) == told
+
+
 def test_heads_are_trained_in_the_runs_precision(tmp_path, monkeypatch):
     toy, asked = fgen.load_dataset("toy"), []
     train = evaluation.train_heads
     monkeypatch.setattr(evaluation, "train_heads", lambda *a, **k: (asked.append(k["precision"]), train(*a, **k))[1])
     for name, config in (("run", {"run": {"train": {"precision": "highest"}}}), ("none", {})):
-        with FeatureBank.create(
-            tmp_path / name,
-            class_names=toy.class_names,
-            class_embeddings=toy.class_embeddings,
-            counts=np.where(np.isin(np.arange(toy.n_classes), toy.unseen), 3, 0),
-            feature_dim=toy.feature_dim,
-            seen=np.isin(np.arange(toy.n_classes), toy.seen),
-            seed=0,
-            config=config,
-        ) as writer:
-            for k in toy.unseen:
-                writer.write(k, toy.features[toy.labels == k][:3])
+        bank_of_seen_classes(tmp_path / name, toy, toy.seen, config)
         evaluation.evaluate_bank(tmp_path / name, toy, CLASSIFIERS["cosine"]())
     assert asked == ["highest", "auto"]

@@ -373,6 +373,21 @@ def test_a_folder_in_use_is_refused_unless_resumed_with_the_same_config(config, 
     assert_same(run, unbroken)
 
 
+def test_seeds_are_added_to_a_finished_run(config, tmp_path):
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    more = ["--set", "protocol.seeds=[0, 4]"]
+    assert fgen("run", config, "--out", run, output=tmp_path / "output")[0] == 0
+    assert fgen("run", config, "--out", run, "--resume", *more, output=tmp_path / "output")[0] == 0
+    assert fgen("run", config, "--out", whole, *more, output=tmp_path / "output")[0] == 0
+    results = [json.loads((folder / "result.json").read_text()) for folder in (run, whole)]
+    assert results[0]["seeds"] == [0, 4]
+    assert results[0]["scores"] == results[1]["scores"]
+    assert same_models(run, whole, seeds="04")
+    code, text = fgen("run", config, "--out", run, "--resume", output=tmp_path / "output")
+    assert code == 2, "a seed would be forgotten"
+    assert "the same seeds or more" in text
+
+
 def test_a_folder_of_something_else_is_refused(config, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("")

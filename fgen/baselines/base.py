@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fgen.classifiers.softmax import checked_labels
-from fgen.data.dataset import Features, iter_blocks
-from fgen.data.scaling import as_rows
+from fgen.data.access import Features, as_rows
+from fgen.data.dataset import iter_blocks
 from fgen.errors import InputError
 
 Self = TypeVar("Self", bound="EmbeddingBaseline")

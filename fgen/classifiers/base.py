@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fgen.data.dataset import Features
-from fgen.data.scaling import FeatureScaler, as_rows
+from fgen.data.access import Features, as_rows
+from fgen.data.scaling import FeatureScaler
 from fgen.errors import InputError
 from fgen.scores.calibration import predict_classes
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from fgen.classifiers.base import checked_labels, fitted_scaler, seen_mask
 from fgen.classifiers.storage import StoredHead, reading_head, require_shape
 from fgen.config import build, to_mapping
-from fgen.data.dataset import Features
-from fgen.data.scaling import FeatureScaler, Kind, as_rows
+from fgen.data.access import Features, as_rows
+from fgen.data.scaling import FeatureScaler, Kind
 from fgen.errors import InputError
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from scipy.special import log_softmax
 
 from fgen.classifiers.base import Head, checked_labels, fitted_scaler
-from fgen.data.dataset import Features
-from fgen.data.scaling import Kind, as_rows
+from fgen.data.access import Features, as_rows
+from fgen.data.scaling import Kind
 from fgen.errors import InputError, require
 
 

@@ -17,9 +17,9 @@ from fgen.classifiers.seen_bias import log_prior, row_weights
 from fgen.classifiers.solvers import CentredRows, initial_parameters, train_adam
 from fgen.classifiers.storage import StoredHead, reading_head, require_shape
 from fgen.config import build, to_mapping
-from fgen.data.dataset import Features
+from fgen.data.access import Features, as_rows
 from fgen.data.scaled_rows import ScaledRows
-from fgen.data.scaling import Kind, as_rows
+from fgen.data.scaling import Kind
 from fgen.errors import InputError, TrainingDiverged
 
 Solver = Literal["adam", "lbfgs"]

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from fgen.data import hdf5
+from fgen.errors import InputError
 
 #: What features may be: an array, a memory map, or an open HDF5 dataset; anything that slices by rows.
 Features = Any
@@ -41,6 +42,25 @@ class RowsView:
     def expect(self, rows: np.ndarray) -> None:
         """See :func:`expect_rows`."""
         raise NotImplementedError
+
+
+def as_rows(features: Any) -> Features:
+    """Features ``(N, D)`` that slice by rows: tensors and lists as arrays, anything else as it is.
+
+    Raises:
+        InputError: no dense matrix of numbers.
+    """
+    if hasattr(features, "detach"):  # torch's, which this room does without
+        features = features.detach().cpu().float().numpy()
+    elif hasattr(features, "toarray"):
+        raise InputError(f"features is a sparse {type(features).__name__}", "a dense matrix", "Call its toarray()")
+    elif not hasattr(features, "shape") or not hasattr(features, "dtype"):
+        features = np.asarray(features)
+    if len(features.shape) != 2 or not features.shape[1] or features.dtype.kind not in "fiu":
+        raise InputError(
+            f"features has shape {tuple(features.shape)} and type {features.dtype}", "a matrix (N, D) of numbers"
+        )
+    return features
 
 
 def read_rows(features: Features, indices: np.ndarray) -> np.ndarray:

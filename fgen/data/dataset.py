@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from fgen.data import hdf5
-from fgen.data.access import Features, expect_rows, read_rows
+from fgen.data.access import Features, as_rows, expect_rows, read_rows
 from fgen.data.shots import ShotClasses, Shots, draw_shots
 from fgen.data.splits import complete_splits
 from fgen.errors import InputError
@@ -215,9 +215,8 @@ def iter_blocks(features: Features) -> Iterator[np.ndarray]:
 
 
 def _checked_features(features: Features) -> Features:
-    if not hasattr(features, "shape") or not hasattr(features, "dtype"):
-        features = np.asarray(features)
-    if len(features.shape) != 2 or features.dtype.kind not in "fiu" or 0 in features.shape:
+    features = as_rows(features)
+    if not features.shape[0]:
         raise InputError(
             f"features has shape {tuple(features.shape)} and type {features.dtype}", "a matrix (N, D) of numbers"
         )

@@ -9,7 +9,8 @@ from typing import Any, Literal, TypeVar, get_args
 import numpy as np
 import torch
 
-from fgen.data.dataset import Features, iter_blocks
+from fgen.data.access import Features, as_rows
+from fgen.data.dataset import iter_blocks
 from fgen.data.rows import SelectedRows
 from fgen.errors import InputError
 
@@ -146,23 +147,6 @@ class FeatureScaler:
             device = features.device
             return torch.as_tensor(self.offset, device=device), torch.as_tensor(self.scale, device=device)
         return self.offset, self.scale
-
-
-def as_rows(features: Any) -> Features:
-    """Features ``(N, D)`` that slice by rows: tensors and lists as arrays, anything else as it is.
-
-    Raises:
-        InputError: no matrix of numbers.
-    """
-    if isinstance(features, torch.Tensor):
-        features = features.detach().cpu().float().numpy()
-    elif not hasattr(features, "shape") or not hasattr(features, "dtype"):
-        features = np.asarray(features)
-    if len(features.shape) != 2 or not features.shape[1] or features.dtype.kind not in "fiu":
-        raise InputError(
-            f"features has shape {tuple(features.shape)} and type {features.dtype}", "a matrix (N, D) of numbers"
-        )
-    return features
 
 
 def signed_root(features: Rows) -> Rows:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from fgen import rng
-from fgen.data.dataset import Features, iter_blocks
+from fgen.data.access import Features, as_rows
+from fgen.data.dataset import iter_blocks
 from fgen.data.scaling import FeatureScaler
 from fgen.encoders.fusion import EmbeddingConfig, EmbeddingPreprocessor
 from fgen.errors import InputError
@@ -156,6 +157,9 @@ class FeatureGenerator:
             )
         if unlabelled is None and self.config.is_transductive:
             raise InputError("the transductive setting got no unlabelled features", "unlabelled, (M, D)")
+        if class_names is not None and len(class_names) != len(class_embeddings):
+            n_classes = len(class_embeddings)
+            raise InputError(f"class_names has {len(class_names)} names", f"{n_classes}, one for each class")
         train_config = train_config or TrainConfig()
         self.class_names = None if class_names is None else tuple(class_names)
         device = choose_device(train_config.device)
@@ -188,6 +192,7 @@ class FeatureGenerator:
         unlabelled: Features | None = None,
     ) -> TrainingSet:
         """Check the inputs, fit the scalings and create the networks: all of :meth:`fit` but the learning."""
+        features = as_rows(features)
         labels = _checked_training_labels(features, labels, class_embeddings)
         self.device = choose_device(device)
         self.class_embeddings = np.array(class_embeddings, dtype=np.float32)
@@ -224,8 +229,8 @@ class FeatureGenerator:
             labels: the ids, or 0 to K - 1 where embeddings were given.
         """
         embeddings, names, ids = self.describe(classes, class_names)
-        if n_per_class < 1:
-            raise InputError(f"n_per_class is {n_per_class}", "at least 1")
+        if not isinstance(n_per_class, int | np.integer) or n_per_class < 1:
+            raise InputError(f"n_per_class is {n_per_class}", "a whole number of at least 1")
         counts = np.full(len(ids), n_per_class)
         blocks = list(self.iter_generate(embeddings, names, counts, seed=seed, represented=represented))
         return np.concatenate(blocks), np.repeat(ids, n_per_class)
