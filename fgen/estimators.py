@@ -17,7 +17,7 @@ from fgen.data.access import as_rows
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.models import MODELS
-from fgen.protocol import choose_epochs, embedding_config, fit, new_heads, representation
+from fgen.protocol import choose_epochs, embedding_config, fit, new_heads, representation, with_chosen_penalty
 from fgen.settings import ExperimentConfig
 
 try:
@@ -143,6 +143,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         if self.calibrate and len(dataset.unseen) and _can_hold_out(dataset):
             choice = choose_epochs(config, dataset, seed, progress=self.verbose)
             settings, self.gamma_ = replace(settings, epochs=choice["epochs"], steps=None), float(choice["gamma"])
+            config = with_chosen_penalty(config, choice)
         model = settings.build(embedding_config(config, dataset))
         self.generator_ = fit(model, config, dataset, seed, None, self.verbose)
         self._train_heads(config, dataset, seed)

@@ -49,6 +49,7 @@ def run_generator(
     with reading(room.choice, "choice"):
         choice = json.loads(room.choice.read_text(encoding="utf-8"))
         math.isfinite(choice["gamma"] + choice["epochs"])  # both are numbers
+        config = with_chosen_penalty(config, choice)
     clock.mark("selection")
     model = train_final(config, dataset, seed, room, progress, choice)
     clock.mark("training")
@@ -98,6 +99,7 @@ def new_heads(
     seed: int,
     *,
     with_zsl: bool = True,
+    start: Heads | None = None,
 ) -> Heads:
     """The experiment's heads, trained on the task's rows and the model's ``(M, D)`` in its own ``bank_space``."""
     return train_heads(
@@ -111,40 +113,61 @@ def new_heads(
         with_zsl=with_zsl,
         pseudo_share=config.model.pseudo_labelled_share,
         precision=config.train.precision,
+        start=start,
     )
+
+
+def head_candidates(config: ExperimentConfig) -> list[ExperimentConfig]:
+    """The experiment with each of the heads that are to be chosen from."""
+    head = config.classifier
+    candidates = head.candidates() if hasattr(head, "candidates") else [head]
+    return [replace(config, classifier=candidate) for candidate in candidates]
+
+
+def with_chosen_penalty(config: ExperimentConfig, choice: dict[str, Any]) -> ExperimentConfig:
+    """The experiment with the penalty that was chosen, where there were several."""
+    if len(head_candidates(config)) == 1:
+        return config
+    return replace(config, classifier=replace(config.classifier, l2=choice["l2"]))
 
 
 def choose_epochs(
     config: ExperimentConfig, dataset: ZSLDataset, seed: int, checkpoint: Path | None = None, progress: bool = False
 ) -> dict[str, Any]:
-    """The number of epochs, and gamma, with the best T1 or H on the selection task.
+    """The number of epochs, gamma, and of several penalties the head's, with the best T1 or H on the selection task.
 
     Training with a seed for fewer epochs is the beginning of training for more, so the final training repeats
     what was chosen.
 
     Returns:
-        ``epochs``, ``gamma``, the score that selection looked at, and the ``history`` of all evaluations.
+        ``epochs``, ``gamma``, ``l2`` where there were several, the score that selection looked at, and the ``history``
+        of all evaluations.
     """
     task = selection_task(config, dataset)
     rows = task.splits["trainval"]
     last = math.ceil(config.model.n_steps(len(rows)) / config.model.steps_per_epoch(len(rows)))
     times = min(config.protocol.evaluations, last)
     evaluated = {round(last * (k + 1) / times) for k in range(times)}
-    model = new_model(config, dataset)
+    model, goal = new_model(config, dataset), goal_score(config)
+    candidates = head_candidates(config)
 
     def evaluate(epoch: int) -> dict[str, float]:
         if epoch not in evaluated:
             return {}
         own, zsl = model.bank_space != "raw", config.protocol.setting == "zsl"
         bank = model.generate(task.unseen, config.bank.n_per_class, seed=seed, represented=own)
-        heads = new_heads(config, task, model, *bank, seed, with_zsl=zsl)
-        scores, _ = score_heads(heads, task, represent=representation(model))
-        return validation_scores(config, scores)
+        heads, tried = None, []
+        for candidate in candidates:
+            heads = new_heads(candidate, task, model, *bank, seed, with_zsl=zsl, start=heads)
+            scores, _ = score_heads(heads, task, represent=representation(model))
+            penalty = {"val_l2": candidate.classifier.l2} if len(candidates) > 1 else {}
+            tried.append(validation_scores(config, scores) | penalty)
+        return max(tried, key=lambda row: row[goal])
 
     history = fit(model, config, task, seed, checkpoint, progress, evaluate).history
-    goal = goal_score(config)
     best = max((row for row in history if goal in row), key=lambda row: row[goal])
-    return {"epochs": int(best["epoch"]), "gamma": best["val_gamma"], goal: best[goal], "history": history}
+    penalty = {"l2": best["val_l2"]} if len(candidates) > 1 else {}
+    return {"epochs": int(best["epoch"]), "gamma": best["val_gamma"], goal: best[goal], "history": history} | penalty
 
 
 def goal_score(config: ExperimentConfig) -> str:

@@ -110,6 +110,16 @@ def test_what_was_chosen_on_held_out_classes_is_what_is_trained(data, monkeypatc
     assert (len(model.generator_.history), model.gamma_) == (1, 0.25)
 
 
+def test_of_several_penalties_one_is_chosen_on_held_out_classes(data):
+    X, y = data.split("trainval")
+    settings = GOOD | {"model": MODEL | {"epochs": 20}, "classifier": {"solver": "lbfgs", "l2": [10.0, 1e-3]}}
+    model = ZeroShotClassifier(data.class_embeddings, **settings).fit(X, y)
+    assert model.heads_.gzsl.config.l2 == 1e-3
+    model.set_params(calibrate=False)
+    with pytest.raises(InputError, match="l2 holds 2 penalties; expected one to train with"):
+        model.fit(X, y)
+
+
 def test_the_same_seed_gives_the_same_predictions(data, fitted):
     X, y = data.split("trainval")
     tests = data.rows(np.concatenate([data.splits["test_seen"], data.splits["test_unseen"]]))

@@ -14,6 +14,7 @@ import torch
 
 import fgen
 from fgen import protocol
+from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.cli import main
 from fgen.config import dump_toml, read_toml
 from fgen.data.bank import FeatureBank
@@ -128,6 +129,25 @@ def test_the_run_folder_is_laid_out_as_promised(finished):
         assert (room / "model" / "model.safetensors").is_file()
         assert not list(room.rglob("*.partial*"))
         assert not list(room.rglob("*.pkl")) + list(room.rglob("*.pt"))
+
+
+def test_of_several_penalties_the_best_on_validation_classes_is_the_runs(path, tmp_path):
+    """Each is tried at each evaluation, from where the one before ended, and only one comes out."""
+    lone = {"solver": "lbfgs"}
+    goals = {}
+    for l2 in (3.0, 1e-3):
+        goals[l2] = fgen.run(settings(path, classifier=lone | {"l2": l2})).outcomes[0].choice["val_H"]
+    result = fgen.run(settings(path, classifier=lone | {"l2": [1e-3, 3.0]}), out=tmp_path / "run")
+    choice = result.outcomes[0].choice
+    assert choice["l2"] == max(goals, key=goals.get)
+    assert choice["val_H"] == pytest.approx(max(goals.values()), abs=0.02)
+    room = tmp_path / "run" / "seeds" / "0"
+    assert SoftmaxClassifier.load(room / "head").config.l2 == choice["l2"]
+    with FeatureBank.open(room / "bank.h5") as bank:
+        assert bank.config["classifier"]["l2"] == choice["l2"], "so that evaluating the bank trains the same head"
+    assert result.description["config"]["classifier"]["l2"] == [1e-3, 3.0]
+    again = fgen.run(settings(path, classifier=lone | {"l2": [1e-3, 3.0]}), out=tmp_path / "run", resume=True)
+    assert again.scores == result.scores
 
 
 def test_the_resolved_config_repeats_the_run(finished, tmp_path):

@@ -97,6 +97,7 @@ def train_heads(
     with_zsl: bool = True,
     pseudo_share: float = 0.0,
     precision: str = "auto",
+    start: Heads | None = None,
 ) -> Heads:
     """Train on the task's real seen rows and synthetic rows (Xian et al. 2018, section 3.2).
 
@@ -111,6 +112,7 @@ def train_heads(
             the unlabelled rows it will be asked about, those it is surest of, under its own answers. ``gzsl`` chooses
             among the test rows of seen and unseen classes, ``zsl`` among those of unseen ones.
         precision: of training's matrix products, see :func:`fgen.machine.matrix_precision`; scores are float32's.
+        start: heads of another penalty of the softmax head on the same rows, to start from.
     """
     if getattr(config, "batch_size", 0) is None and len(synthetic_labels):
         config = replace(config, batch_size=int(np.bincount(synthetic_labels).max()))
@@ -126,8 +128,8 @@ def train_heads(
         with matrix_precision(precision, torch.device("cpu")):
             return config.build().fit(features, labels, **known, **classes)
 
-    def trained(features: Any, labels: np.ndarray, asked: np.ndarray, **classes: Any) -> Any:
-        head = fitted(features, labels, **classes)
+    def trained(features: Any, labels: np.ndarray, asked: np.ndarray, before: Any, **classes: Any) -> Any:
+        head = fitted(features, labels, **classes, **({} if before is None else {"start": before}))
         if not pseudo_share:
             return head
         unlabelled: Any = SelectedRows(task.features, asked)
@@ -139,13 +141,14 @@ def train_heads(
 
     test_seen, test_unseen = task.splits["test_seen"], task.splits["test_unseen"]
     everything = StackedRows([real, synthetic])
-    gzsl = trained(everything, labels, np.concatenate([test_seen, test_unseen]), classes=candidates)
+    before, asked = start or Heads(None), np.concatenate([test_seen, test_unseen])
+    gzsl = trained(everything, labels, asked, before.gzsl, classes=candidates)
     zsl = None
     of_unseen = np.flatnonzero(np.isin(labels, task.unseen))  # synthetic rows, and shots
     # A whitened head of the unseen classes alone would lack the real rows that show the spread.
     own = with_zsl and getattr(config, "whitening", None) is None
     if own and len(np.unique(labels[of_unseen])) > 1:
-        zsl = trained(SelectedRows(everything, of_unseen), labels[of_unseen], test_unseen)
+        zsl = trained(SelectedRows(everything, of_unseen), labels[of_unseen], test_unseen, before.zsl)
     return Heads(gzsl, zsl)
 
 

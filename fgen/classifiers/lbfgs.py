@@ -34,7 +34,14 @@ LOGITS_IN_MEMORY = 1 << 29
 
 
 def train_lbfgs(
-    rows: CentredRows, targets: Tensor, row_weights: Tensor, n_classes: int, l2: float, *, progress: bool = False
+    rows: CentredRows,
+    targets: Tensor,
+    row_weights: Tensor,
+    n_classes: int,
+    l2: float,
+    *,
+    start: tuple[Tensor, Tensor] | None = None,
+    progress: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The minimum of the mean weighted cross-entropy plus ``l2 / 2 |W|^2`` over all rows.
 
@@ -48,6 +55,7 @@ def train_lbfgs(
     Args:
         rows: the features, centred with the same weights.
         targets: ``(N,)`` indices of classes. row_weights: ``(N, 1)``.
+        start: weights and biases to begin from, such as those of another penalty; zeros by default.
         progress: show a bar.
 
     Returns:
@@ -57,6 +65,10 @@ def train_lbfgs(
         InputError: logits that are too many for memory have no room in the folder for temporary files.
     """
     line = Line(rows, targets, row_weights / len(targets), n_classes, l2)
+    if start is not None:
+        weight, bias = start
+        line.turn(torch.cat([weight, (bias + _at(weight, rows.mean)).unsqueeze(1)], dim=1))
+        line.go(1.0)
     gradient, recent = line.gradient(), deque[tuple[Tensor, Tensor]](maxlen=HISTORY)
     for _ in tqdm(range(LBFGS_STEPS), desc="head", unit="step", disable=not progress):
         if gradient.abs().max() <= LBFGS_GRADIENT:
@@ -73,8 +85,7 @@ def train_lbfgs(
         if _dot(move, change) > 0:  # as always for a convex function, but for rounding
             recent.append((move, change))
     weight, bias = line.parameters[:, :-1].contiguous(), line.parameters[:, -1]
-    # No product of torch's, which would be rounded to bfloat16 as well.
-    return weight, bias - (weight * rows.mean).sum(dim=1)
+    return weight, bias - _at(weight, rows.mean)
 
 
 def through_inverse_hessian(gradient: Tensor, recent: deque[tuple[Tensor, Tensor]]) -> Tensor:
@@ -175,6 +186,11 @@ class Line:
     def _slopes_at(self, logits: Tensor, start: int) -> Tensor:
         block = slice(start, start + len(logits))
         return cross_entropy_slope(logits, self._targets[block], self._row_weights[block], self._slopes[: len(logits)])
+
+
+def _at(weight: Tensor, row: Tensor) -> Tensor:
+    # No product of torch's, which would be rounded to bfloat16 as well.
+    return (weight * row).sum(dim=1)
 
 
 def _dot(left: Tensor, right: Tensor) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -19,7 +19,7 @@ from fgen.classifiers.storage import StoredHead, reading_head, require_shape
 from fgen.config import build, to_mapping
 from fgen.data.access import Features, as_rows
 from fgen.data.scaled_rows import ScaledRows
-from fgen.data.scaling import Kind
+from fgen.data.scaling import FeatureScaler, Kind
 from fgen.errors import InputError, TrainingDiverged
 
 Solver = Literal["adam", "lbfgs"]
@@ -39,7 +39,8 @@ class SoftmaxConfig:
         scaling: of the features, fitted on the real rows in an experiment.
         solver: ``"adam"`` is the recipe; ``"lbfgs"`` goes to the minimum of the mean cross-entropy plus
             ``l2 / 2 |W|^2``, which is convex: no seed, no epochs, no learning rate.
-        l2: the penalty of lbfgs; it leaves the biases alone.
+        l2: the penalty of lbfgs; it leaves the biases alone. Of several, a run chooses one on its validation classes,
+            where it chooses the number of epochs.
         class_weight: ``"balanced"`` weighs every class alike however many rows it has.
         seen_weight: a row of a seen class counts this much in the loss, beside 1 for a row of an unseen class (ZSML's
             released code: .1 on AWA2); it comes on top of ``class_weight``.
@@ -62,7 +63,7 @@ class SoftmaxConfig:
     weight_decay: float = 0.0
     scaling: Kind = "minmax"
     solver: Solver = "adam"
-    l2: float = 1e-4
+    l2: float | tuple[float, ...] = 1e-4
     class_weight: ClassWeight = "none"
     seen_weight: float = 1.0
     logit_adjustment: float = 0.0
@@ -77,9 +78,15 @@ class SoftmaxConfig:
             raise InputError(f"lr is {self.lr}", "a number above 0 and below 10")
         if not 0 <= self.beta1 < 1:
             raise InputError(f"beta1 is {self.beta1}", "a number from 0 to below 1")
-        for key in ("weight_decay", "l2", "logit_adjustment"):
-            if not 0 <= getattr(self, key) < np.inf:
+        for key, values in (
+            ("weight_decay", (self.weight_decay,)),
+            ("l2", self.penalties),
+            ("logit_adjustment", (self.logit_adjustment,)),
+        ):
+            if not values or not all(0 <= value < np.inf for value in values):
                 raise InputError(f"{key} is {getattr(self, key)}", "a number of at least 0")
+        if len(self.penalties) > 1 and self.solver != "lbfgs":
+            raise InputError(f"l2 holds {len(self.penalties)} penalties", "solver = 'lbfgs'")
         for key, options in (("scaling", Kind), ("solver", Solver), ("class_weight", ClassWeight)):
             if getattr(self, key) not in get_args(options):
                 raise InputError(f"{key} is {getattr(self, key)!r}", f"one of {', '.join(get_args(options))}")
@@ -94,6 +101,15 @@ class SoftmaxConfig:
                 "a logit_adjustment above 0",
                 "Set logit_adjustment = 1 as well",
             )
+
+    @property
+    def penalties(self) -> tuple[float, ...]:
+        """``l2`` as a tuple, the largest first."""
+        return tuple(sorted(self.l2, reverse=True)) if isinstance(self.l2, tuple) else (self.l2,)
+
+    def candidates(self) -> tuple[SoftmaxConfig, ...]:
+        """What is to be chosen from: one for each penalty, in an order in which each may start from the one before."""
+        return tuple(replace(self, l2=penalty) for penalty in self.penalties)
 
     @property
     def needs_seen(self) -> bool:
@@ -135,6 +151,7 @@ class SoftmaxClassifier(StoredHead):
         seed: int = 0,
         scaling_rows: Features | None = None,
         seen: Any | None = None,
+        start: SoftmaxClassifier | None = None,
         progress: bool = False,
     ) -> SoftmaxClassifier:
         """Train on raw features; products are in bfloat16 under ``torch.set_float32_matmul_precision("medium")``.
@@ -147,17 +164,20 @@ class SoftmaxClassifier(StoredHead):
             seed: names the initial weights and the order of the rows.
             scaling_rows: ``(M, D)`` raw features that the scaling is fitted on; by default ``features``.
             seen: ids of the seen classes, candidates or not; needed by ``seen_weight`` and ``prior_ratio`` alone.
+            start: a head of another penalty on the same rows and classes, which lbfgs starts from: half of the steps.
             progress: show a bar.
 
         Raises:
-            InputError: shapes or ids that don't match, fewer than 2 classes, features that aren't finite, or
-                ``seen`` missing where the config needs it.
+            InputError: shapes or ids that don't match, fewer than 2 classes, features that aren't finite, ``seen``
+                missing where the config needs it, or several penalties.
             TrainingDiverged: the weights left the finite numbers.
         """
         features = as_rows(features)
         labels, classes, n_classes = checked_labels(labels, len(features), classes, n_classes)
         if self.config.needs_seen and seen is None:
             raise InputError("seen_weight or prior_ratio is set, without seen", "the ids of the seen classes")
+        if (n_penalties := len(self.config.penalties)) > 1:
+            raise InputError(f"l2 holds {n_penalties} penalties", "one to train with", "fgen run chooses among several")
         is_seen = torch.from_numpy(seen_mask(classes, () if seen is None else seen))
         scaler = fitted_scaler(self.config.scaling, features, scaling_rows)
         targets = torch.from_numpy(np.searchsorted(classes, labels))
@@ -174,8 +194,10 @@ class SoftmaxClassifier(StoredHead):
             weight, bias = initial_parameters(len(classes), scaler.dim, seed)
             train_adam(rows, targets, weights, weight, bias, self.config, seed, offsets=offsets, progress=progress)
         else:
+            begin = None if start is None else start.parameters_for(classes, scaler)
             centred = CentredRows(features, scaler, weights)
-            weight, bias = train_lbfgs(centred, targets, weights, len(classes), self.config.l2, progress=progress)
+            (l2,) = self.config.penalties
+            weight, bias = train_lbfgs(centred, targets, weights, len(classes), l2, start=begin, progress=progress)
             if offsets is not None:  # biases bear no penalty: this minimum is the one without offsets, shifted
                 bias -= offsets
         if not bool(torch.isfinite(weight).all() and torch.isfinite(bias).all()):
@@ -186,6 +208,16 @@ class SoftmaxClassifier(StoredHead):
             )
         self.weight, self.bias, self.scaler, self.classes_, self.n_classes_ = weight, bias, scaler, classes, n_classes
         return self
+
+    def parameters_for(self, classes: np.ndarray, scaler: FeatureScaler) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights and biases for another head's training on these classes and columns.
+
+        Raises:
+            InputError: this head has others.
+        """
+        if not np.array_equal(self.classes_, classes) or self.scaler.dim != scaler.dim:
+            raise InputError("start was trained on other classes or columns", "a head of the same")
+        return self.weight, self.bias
 
     def block_scores(self, scaled: np.ndarray) -> np.ndarray:
         """Log-probabilities ``(n, K)`` of scaled rows ``(n, D)``; no prior is added here."""

@@ -128,6 +128,24 @@ def test_the_minimum_is_the_same_whichever_rows_tell_what_all_are_centred_about(
         torch.testing.assert_close(all_rows, some, rtol=1e-3, atol=1e-3)
 
 
+def test_from_another_penaltys_minimum_it_is_fewer_steps_to_the_same(problem, monkeypatch):
+    features, targets, row_weights = problem
+    turns, turn = [], Line.turn
+    monkeypatch.setattr(Line, "turn", lambda self, direction: (turns.append(1), turn(self, direction))[1])
+    rows = centred_rows(features, row_weights)
+
+    def minimum(l2, start=None):
+        turns.clear()
+        return train_lbfgs(rows, targets, row_weights, N_CLASSES, l2, start=start), len(turns)
+
+    before, _ = minimum(2 * L2)
+    (cold, steps), (warm, fewer) = minimum(L2), minimum(L2, before)
+    for one, other in zip(cold, warm, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+    assert fewer < steps
+    assert minimum(L2, cold)[1] == 1, "where it ended it stays; the one turn is that to the start"
+
+
 def test_logits_in_a_file_train_the_same_bytes(problem, monkeypatch):
     features, targets, row_weights = problem
     heads = []

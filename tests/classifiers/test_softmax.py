@@ -409,6 +409,14 @@ def test_divergence_is_named():
         SoftmaxClassifier(epochs=9, lr=9.0, weight_decay=1e38, batch_size=2).fit(features, labels)
 
 
+def test_a_head_starts_only_from_one_of_its_classes_and_columns():
+    features, labels = np.random.default_rng(0).standard_normal((12, 4)), np.arange(12) % 3
+    head = SoftmaxClassifier(solver="lbfgs").fit(features, labels)
+    for rows, ids in ((features, labels + 1), (features[:, :3], labels)):
+        with pytest.raises(InputError, match="start was trained on other classes or columns"):
+            SoftmaxClassifier(solver="lbfgs").fit(rows, ids, start=head)
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -418,6 +426,9 @@ def test_divergence_is_named():
         {"lr": float("nan")},
         {"beta1": 1.0},
         {"l2": -1.0},
+        {"l2": ()},
+        {"l2": (1e-3, -1.0), "solver": "lbfgs"},
+        {"l2": (1e-3, 1e-4), "solver": "adam"},
         {"weight_decay": float("inf")},
         {"scaling": "l2"},
         {"solver": "sgd"},
