@@ -138,6 +138,12 @@ def generate_from_run(
         }
     else:
         given = config.dataset
+        if given.path is not None and not Path(given.path).exists():
+            raise InputError(
+                f"{run} was made from {given.path}, which isn't there",
+                "its data set",
+                f"Go to the folder that it was run in, or mend dataset.path in {directory.config}",
+            )
         dataset = load_dataset(given.source, given.embedding, seed=given.split_seed)
         dataset = dataset.with_shots(given.shots, given.shot_classes, seed=given.split_seed)
         everyone = np.arange(dataset.n_classes)

@@ -554,6 +554,18 @@ def test_a_class_that_is_unknown_is_named_among_known_ones(shell, run_dir, tmp_p
     assert not list(tmp_path.iterdir())
 
 
+def test_a_run_whose_data_are_elsewhere_is_told_by_name(shell, toy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_dataset(toy, "toy.h5")
+    (tmp_path / "short.toml").write_text(CONFIG.replace('name = "toy"', 'path = "toy.h5"').replace("[3, 1]", "[3]"))
+    assert shell("train", "short.toml", "--out", "run") == 0
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    message = shell.refuses("generate", "../run", "--out", "x.h5")
+    assert "../run was made from toy.h5, which isn't there" in message
+    assert "mend dataset.path in ../run/config.toml" in message
+
+
 def test_names_that_hold_commas_are_asked_for_in_quotes():
     names = ("bear, brown", 'the "okapi"', "cat")
     toy = SimpleNamespace(class_names=names, n_classes=3, name="zoo", seen=None, unseen=None)
