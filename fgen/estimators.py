@@ -17,7 +17,15 @@ from fgen.data.access import as_rows
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.models import MODELS
-from fgen.protocol import choose_epochs, embedding_config, fit, new_heads, representation, with_chosen_penalty
+from fgen.protocol import (
+    choose_epochs,
+    embedding_config,
+    fit,
+    new_heads,
+    representation,
+    synthetic_rows,
+    with_chosen_penalty,
+)
 from fgen.settings import ExperimentConfig
 
 try:
@@ -146,7 +154,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
             config = with_chosen_penalty(config, choice)
         model = settings.build(embedding_config(config, dataset))
         self.generator_ = fit(model, config, dataset, seed, None, self.verbose)
-        self._train_heads(config, dataset, seed)
+        bank = synthetic_rows(config, dataset, self.generator_, seed)
+        self.heads_ = new_heads(config, dataset, self.generator_, *bank, seed, with_zsl=False)
         self.seen_, self.unseen_ = self.classes_[dataset.seen], self.classes_[dataset.unseen]
         self._seen_ids = dataset.seen
         self.n_features_in_ = dataset.feature_dim
@@ -212,16 +221,6 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
                 "Leave transductive out, or use fgen.run or make_model",
             )
         return config
-
-    def _train_heads(self, config: ExperimentConfig, dataset: ZSLDataset, seed: int) -> None:
-        model = self.generator_
-        own = model.bank_space != "raw"
-        if len(dataset.unseen):
-            synthetic, labels = model.generate(dataset.unseen, self.n_per_class, seed=seed, represented=own)
-        else:
-            width = model.bank_dim if own else dataset.feature_dim
-            synthetic, labels = np.zeros((0, width), np.float32), np.zeros(0, np.int64)
-        self.heads_ = new_heads(config, dataset, model, synthetic, labels, seed, with_zsl=False)
 
 
 def _matrix(rows: Any) -> np.ndarray:

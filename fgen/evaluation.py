@@ -60,6 +60,7 @@ def evaluate_bank(
             )
         ids = match_classes(bank, dataset)
         precision = str(_setting(bank, "train", "precision", "auto"))
+        with_real = bool(_setting(bank, "bank", "real", True))
         _warn_of_classes_seen_before(bank, ids, dataset)
         rows = np.flatnonzero(bank.synthetic & (ids[bank.labels] >= 0))
         synthetic, labels = np.asarray(bank.features[rows], dtype=np.float32), ids[bank.labels[rows]]
@@ -74,7 +75,15 @@ def evaluate_bank(
     model = None if run is None else model_of(bank_seed, space, width, Path(run), dataset)
     represent = None if model is None or not model.has_own_space else model.represent
     heads = train_heads(
-        classifier, dataset, synthetic, labels, seed=seed, represent=represent, space=space, precision=precision
+        classifier,
+        dataset,
+        synthetic,
+        labels,
+        seed=seed,
+        represent=represent,
+        space=space,
+        with_real=with_real,
+        precision=precision,
     )
     return score_heads(heads, dataset, gamma=gamma, represent=represent)[0]
 

@@ -20,7 +20,7 @@ from fgen.errors import InputError
 from fgen.machine import choose_device, cpu_threads, matrix_precision
 from fgen.models import MODELS
 from fgen.models.engine import time_step, training_bytes
-from fgen.protocol import new_model, run_baseline, run_generator, selection_task, train_final
+from fgen.protocol import new_model, run_baseline, run_generator, selection_task, synthetic_counts, train_final
 from fgen.results import RunDirectory, RunResult, SeedOutcome, git_commit
 from fgen.scores.stats import summarise
 from fgen.settings import ExperimentConfig
@@ -116,7 +116,7 @@ def announce(config: ExperimentConfig, dataset: ZSLDataset, phases: Sequence[ZSL
     steps = sum(config.model.n_steps(len(task.splits["trainval"])) for task in phases) * len(config.protocol.seeds)
     seconds = steps * time_step(model, data, config.train)
     # The head holds the bank as it is, and where there is room for it a scaled copy of bank and real rows.
-    generated = 4 * config.bank.n_per_class * len(dataset.unseen) * dataset.feature_dim
+    generated = 4 * int(synthetic_counts(config, dataset).sum()) * dataset.feature_dim
     scaled = generated + 4 * len(rows) * dataset.feature_dim
     memory = training_bytes(model) + generated + (scaled if scaled <= IN_MEMORY else 0)
     log.info(

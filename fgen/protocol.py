@@ -111,6 +111,7 @@ def new_heads(
         represent=representation(model),
         space=model.bank_space,
         with_zsl=with_zsl,
+        with_real=config.bank.real,
         pseudo_share=config.model.pseudo_labelled_share,
         precision=config.train.precision,
         start=start,
@@ -154,8 +155,7 @@ def choose_epochs(
     def evaluate(epoch: int) -> dict[str, float]:
         if epoch not in evaluated:
             return {}
-        own, zsl = model.bank_space != "raw", config.protocol.setting == "zsl"
-        bank = model.generate(task.unseen, config.bank.n_per_class, seed=seed, represented=own)
+        zsl, bank = config.protocol.setting == "zsl", synthetic_rows(config, task, model, seed)
         heads, tried = None, []
         for candidate in candidates:
             heads = new_heads(candidate, task, model, *bank, seed, with_zsl=zsl, start=heads)
@@ -217,14 +217,13 @@ def fill_bank(
     config: ExperimentConfig, dataset: ZSLDataset, model: FeatureGenerator, seed: int, path: Path, progress: bool
 ) -> None:
     """The run's bank: synthetic features of the unseen classes, and of the seen ones where wanted."""
-    seen = np.isin(np.arange(dataset.n_classes), dataset.seen)
     write_bank(
         path,
         model,
         class_embeddings=dataset.class_embeddings,
         class_names=dataset.class_names,
-        counts=np.where(seen, config.bank.n_per_seen_class, config.bank.n_per_class),
-        seen=seen,
+        counts=synthetic_counts(config, dataset),
+        seen=np.isin(np.arange(dataset.n_classes), dataset.seen),
         seed=seed,
         config=config.to_mapping(),
         data_sha256=dataset.fingerprint,
@@ -232,6 +231,26 @@ def fill_bank(
         space=model.bank_space,
         progress=progress,
     )
+
+
+def synthetic_rows(
+    config: ExperimentConfig, task: ZSLDataset, model: FeatureGenerator, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the experiment's bank of a task would hold, ``(M, D)`` in the model's ``bank_space``, and the class ids."""
+    counts, own = synthetic_counts(config, task), model.bank_space != "raw"
+    classes = np.flatnonzero(counts)
+    if not len(classes):
+        width = model.bank_dim if own else model.scaler.dim
+        return np.zeros((0, width), np.float32), np.zeros(0, np.int64)
+    embeddings, names, _ = model.describe(classes)
+    blocks = list(model.iter_generate(embeddings, names, counts[classes], seed=seed, represented=own))
+    return np.concatenate(blocks), np.repeat(classes, counts[classes])
+
+
+def synthetic_counts(config: ExperimentConfig, task: ZSLDataset) -> np.ndarray:
+    """How many synthetic rows each of the task's classes has ``(C,)``."""
+    seen = np.isin(np.arange(task.n_classes), task.seen)
+    return np.where(seen, config.bank.n_per_seen_class, config.bank.n_per_class)
 
 
 def new_model(config: ExperimentConfig, dataset: ZSLDataset) -> FeatureGenerator:

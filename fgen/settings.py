@@ -66,11 +66,14 @@ class BankConfig:
     Attributes:
         n_per_class: features for each unseen class.
         n_per_seen_class: features for each seen class, beside the real ones.
+        real: heads also learn from the real rows of seen classes; false leaves them ``n_per_seen_class`` generated
+            ones in their place, as some released codes have it. Shots of unseen classes are learned from either way.
         dtype: ``"f4"``, or ``"f2"`` for half the size at about 5e-4 relative error.
     """
 
     n_per_class: int = 300
     n_per_seen_class: int = 0
+    real: bool = True
     dtype: Literal["f4", "f2"] = "f4"
 
     def __post_init__(self) -> None:
@@ -78,6 +81,8 @@ class BankConfig:
             raise InputError(f"n_per_class is {self.n_per_class}", "at least 1")
         if self.n_per_seen_class < 0:
             raise InputError(f"n_per_seen_class is {self.n_per_seen_class}", "at least 0")
+        if not self.real and not self.n_per_seen_class:
+            raise InputError("bank.real is false, and n_per_seen_class 0", "real or generated rows of seen classes")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 import fgen
-from fgen import protocol
+from fgen import evaluation, protocol
+from fgen.classifiers import CLASSIFIERS
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.cli import main
 from fgen.config import dump_toml, read_toml
@@ -349,6 +350,31 @@ def test_a_bank_holds_as_many_synthetic_rows_of_seen_classes_as_wanted_in_the_ty
     with FeatureBank.open(run.out / "seeds/0/bank.h5") as bank:
         assert np.bincount(bank.labels).tolist() == np.where(bank.seen, 2, 6).tolist()
         assert bank.features.dtype == np.float16
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_heads_of_the_selection_learn_from_the_same_kinds_of_rows_as_the_runs(path, tmp_path, monkeypatch, real):
+    asked, train = [], protocol.train_heads
+
+    def recorded(config, task, synthetic, labels, **options):
+        counts = np.bincount(labels, minlength=task.n_classes)
+        asked.append((set(counts[task.seen]), set(counts[task.unseen]), options["with_real"]))
+        return train(config, task, synthetic, labels, **options)
+
+    monkeypatch.setattr(protocol, "train_heads", recorded)
+    section = {"n_per_class": 6, "n_per_seen_class": 2, "real": real}
+    run = fgen.run(settings(path, bank=section, protocol={"evaluations": 1}), out=tmp_path / "run")
+    assert asked == [({2}, {6}, real)] * 2
+    monkeypatch.setattr(evaluation, "train_heads", recorded)
+    bank, data = run.out / "seeds/0/bank.h5", fgen.load_dataset(path)
+    scores = evaluation.evaluate_bank(bank, data, CLASSIFIERS["softmax"]())
+    assert asked[2] == asked[1]
+    assert run.outcomes[0].uncalibrated.H == scores.H
+
+
+def test_without_real_rows_there_must_be_generated_ones(path):
+    with pytest.raises(InputError, match=r"bank\.real is false, and n_per_seen_class 0; expected real or generated"):
+        ExperimentConfig.from_mapping(settings(path, bank={"real": False}))
 
 
 def test_gamma_is_that_of_the_chosen_epoch(path, monkeypatch):

@@ -95,6 +95,7 @@ def train_heads(
     represent: Represent | None = None,
     space: str = "raw",
     with_zsl: bool = True,
+    with_real: bool = True,
     pseudo_share: float = 0.0,
     precision: str = "auto",
     start: Heads | None = None,
@@ -108,6 +109,7 @@ def train_heads(
         represent: the method's map from raw features to the space of its heads.
         space: where ``synthetic`` lives; raw, or already where the heads do.
         with_zsl: also train the head over the unseen classes.
+        with_real: False leaves the real rows of seen classes out, but for the scaling that is fitted on them.
         pseudo_share: the transductive setting's second stage (LisGAN): each head is trained again with that share of
             the unlabelled rows it will be asked about, those it is surest of, under its own answers. ``gzsl`` chooses
             among the test rows of seen and unseen classes, ``zsl`` among those of unseen ones.
@@ -120,7 +122,8 @@ def train_heads(
     real: Any = SelectedRows(task.features, rows)
     if represent is not None:
         real, synthetic = represented(real, represent), represent(synthetic) if space == "raw" else synthetic
-    labels = np.concatenate([task.labels[rows], synthetic_labels])
+    kept = np.flatnonzero(np.isin(task.labels[rows], task.unseen) | with_real)
+    labels = np.concatenate([task.labels[rows][kept], synthetic_labels])
     candidates = np.union1d(task.seen, np.unique(synthetic_labels))
     known = {"seed": seed, "scaling_rows": real, "seen": task.seen}
 
@@ -140,7 +143,7 @@ def train_heads(
         return fitted(more, np.concatenate([labels, answers]), **classes)
 
     test_seen, test_unseen = task.splits["test_seen"], task.splits["test_unseen"]
-    everything = StackedRows([real, synthetic])
+    everything = StackedRows([real if with_real else SelectedRows(real, kept), synthetic])
     before, asked = start or Heads(None), np.concatenate([test_seen, test_unseen])
     gzsl = trained(everything, labels, asked, before.gzsl, classes=candidates)
     zsl = None

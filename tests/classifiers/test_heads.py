@@ -54,6 +54,25 @@ def test_the_cosine_head_recognises_the_toy_classes(task, bank):
     assert scores.H > 0.6
 
 
+def test_without_real_rows_heads_learn_from_generated_ones_and_shots_alone(task, bank):
+    seen_rows = task.rows(task.splits["trainval"]) + 1.0
+    rows = np.concatenate([seen_rows, bank[0]])
+    labels = np.concatenate([task.labels[task.splits["trainval"]], bank[1]])
+    config, real = CLASSIFIERS["softmax"](solver="lbfgs"), task.rows(task.splits["trainval"])
+    heads = train_heads(config, task, rows, labels, seed=0, with_real=False, precision="highest")
+    alone = config.build().fit(rows, labels, scaling_rows=real)
+    assert torch.equal(heads.gzsl.weight, alone.weight)
+    both = train_heads(config, task, rows, labels, seed=0, precision="highest")
+    assert not torch.equal(heads.gzsl.weight, both.gzsl.weight)
+    shots = task.with_shots(2, None, seed=0)
+    with_shots = train_heads(config, shots, rows, labels, seed=0, with_real=False, precision="highest")
+    kept = shots.splits["trainval"][np.isin(shots.labels[shots.splits["trainval"]], shots.unseen)]
+    assert len(kept) == 2 * len(task.unseen)
+    rows, labels = np.concatenate([task.rows(kept), rows]), np.concatenate([task.labels[kept], labels])
+    alone = config.build().fit(rows, labels, scaling_rows=shots.rows(shots.splits["trainval"]))
+    assert torch.equal(with_shots.gzsl.weight, alone.weight)
+
+
 def test_the_batch_is_as_large_as_the_bank_has_rows_of_a_class(task, bank):
     weights = [
         train_heads(CLASSIFIERS["softmax"](epochs=1, batch_size=size), task, *bank, seed=0).gzsl.weight
