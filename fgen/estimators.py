@@ -24,7 +24,6 @@ from fgen.protocol import (
     new_heads,
     representation,
     synthetic_rows,
-    with_chosen_penalty,
 )
 from fgen.settings import ExperimentConfig
 
@@ -151,7 +150,12 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         if self.calibrate and len(dataset.unseen) and _can_hold_out(dataset):
             choice = choose_epochs(config, dataset, seed, progress=self.verbose)
             settings, self.gamma_ = replace(settings, epochs=choice["epochs"], steps=None), float(choice["gamma"])
-            config = with_chosen_penalty(config, choice)
+            config = config.with_choice(choice)
+        elif len(config.head_candidates()) > 1:
+            raise InputError(
+                "classifier.l2 holds several penalties, and there is nothing to choose by",
+                "one of them, or calibrate=True and rows to hold out",
+            )
         model = settings.build(embedding_config(config, dataset))
         self.generator_ = fit(model, config, dataset, seed, None, self.verbose)
         bank = synthetic_rows(config, dataset, self.generator_, seed)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from fgen.classifiers.heads import SavedHead, load_head, score_heads, train_heads
+from fgen.data.access import Features, as_rows
 from fgen.data.bank import FeatureBank
-from fgen.data.dataset import Features, ZSLDataset
+from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.models.base import FeatureGenerator
 from fgen.models.storage import load_model
@@ -72,6 +73,9 @@ def evaluate_bank(
             f"some for each of the {len(dataset.unseen)}",
             "Generate them with fgen generate --classes unseen",
         )
+    if not with_real and not np.isin(dataset.seen, labels).all():
+        log.warning("%s lacks generated rows of seen classes: the head learns from the real ones", path)
+        with_real = True
     model = None if run is None else model_of(bank_seed, space, width, Path(run), dataset)
     represent = None if model is None or not model.has_own_space else model.represent
     heads = train_heads(
@@ -195,6 +199,7 @@ class Recogniser:
 
     def predict(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
         """Class ids ``(N,)`` and their calibrated log-probabilities ``(N,)`` of raw features ``(N, D)``."""
+        features = as_rows(features)
         if features.shape[1] != self.model.scaler.dim:
             raise InputError(f"features have {features.shape[1]} columns", f"{self.model.scaler.dim}, as in training")
         scores = self.head.decision_function(self.model.represent(features))

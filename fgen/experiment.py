@@ -66,8 +66,9 @@ def run(
     for note in dataset.notes:
         log.info("%s: %s", dataset.name, note)
     baseline = config.model.name in BASELINES
-    if not baseline and not directory.result.exists():
-        announce(config, dataset, phases=(task, dataset))
+    todo = [seed for seed in config.protocol.seeds if not directory.seed(seed).model.exists()]
+    if todo and not baseline:
+        announce(config, dataset, phases=(task, dataset), n_seeds=len(todo))
     run_seed = run_baseline if baseline else run_generator
     # Training and heads take the experiment's precision; all else, as banks and scores, is float32's.
     with directory.alone(), cpu_threads(config.train.threads), matrix_precision("highest", CPU):
@@ -90,7 +91,7 @@ def train_only(
     dataset = load_task(config)
     _refuse_what_is_lacking(config)
     directory = RunDirectory.create(Path(out), config.to_mapping(), resume=resume)
-    announce(config, dataset, phases=(dataset,))
+    announce(config, dataset, phases=(dataset,), n_seeds=len(config.protocol.seeds))
     with directory.alone():
         for seed in config.protocol.seeds:
             train_final(config, dataset, seed, directory.seed(seed), progress)
@@ -104,7 +105,7 @@ def load_task(config: ExperimentConfig) -> ZSLDataset:
     return dataset.with_shots(settings.shots, settings.shot_classes, seed=settings.split_seed)
 
 
-def announce(config: ExperimentConfig, dataset: ZSLDataset, phases: Sequence[ZSLDataset]) -> None:
+def announce(config: ExperimentConfig, dataset: ZSLDataset, phases: Sequence[ZSLDataset], n_seeds: int) -> None:
     """Log how long training will take at most, from one timed step, and how much memory it needs."""
     rows = dataset.splits["trainval"]
     model = new_model(config, dataset)
@@ -113,7 +114,7 @@ def announce(config: ExperimentConfig, dataset: ZSLDataset, phases: Sequence[ZSL
     data = model.begin(
         features, dataset.labels[rows], dataset.class_embeddings, device=config.train.device, unlabelled=unlabelled
     )
-    steps = sum(config.model.n_steps(len(task.splits["trainval"])) for task in phases) * len(config.protocol.seeds)
+    steps = sum(config.model.n_steps(len(task.splits["trainval"])) for task in phases) * n_seeds
     seconds = steps * time_step(model, data, config.train)
     # The head holds the bank as it is, and where there is room for it a scaled copy of bank and real rows.
     generated = 4 * int(synthetic_counts(config, dataset).sum()) * dataset.feature_dim

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
+from fgen.data.disk import reading
 from fgen.data.files import load_dataset
 from fgen.data.tables import read_embeddings_csv
 from fgen.errors import InputError
@@ -147,15 +149,20 @@ def generate_from_run(
         dataset = load_dataset(given.source, given.embedding, seed=given.split_seed)
         dataset = dataset.with_shots(given.shots, given.shot_classes, seed=given.split_seed)
         everyone = np.arange(dataset.n_classes)
+        chosen = choose_classes("unseen" if classes is None else classes, dataset)
         bank = {
             "class_embeddings": dataset.class_embeddings,
             "class_names": dataset.class_names,
-            "counts": np.where(np.isin(everyone, choose_classes(classes or "unseen", dataset)), n_per_class, 0),
+            "counts": np.where(np.isin(everyone, chosen), n_per_class, 0),
             "seen": np.isin(everyone, dataset.seen),
             "data_sha256": dataset.fingerprint,
             "real": dataset if real else None,
         }
-    settings = {"n_per_class": n_per_class, "seed": seed, "run": config.to_mapping()}
+    choice = directory.seed(seed).choice
+    if choice.exists():  # a run's; fgen train chooses nothing
+        with reading(choice, "choice"):
+            config = config.with_choice(json.loads(choice.read_text(encoding="utf-8")))
+    settings = {"n_per_class": n_per_class, "seed": seed, "run": config.of_seed(seed).to_mapping()}
     with cpu_threads(config.train.threads):
         write_bank(out, model, **bank, seed=seed, config=settings, overwrite=overwrite, progress=progress)
 
@@ -167,10 +174,18 @@ def choose_classes(classes: str, dataset: ZSLDataset) -> np.ndarray:
         return groups[classes]
     names = dataset.class_names or tuple(f"class {k}" for k in range(dataset.n_classes))
     ids = []
-    for name in next(csv.reader([classes]), [""]):
+    for name in [classes] if classes in names else _names(classes):
         if name not in names:
             near = difflib.get_close_matches(name, names, n=3)
             hint = f"Did you mean {', '.join(map(repr, near))}?" if near else f"There are {len(names)}, as {names[0]!r}"
             raise InputError(f"--classes names {name!r}", f"unseen, seen, all, or names of {dataset.name}", hint)
         ids.append(names.index(name))
     return np.array(ids)
+
+
+def _names(text: str) -> list[str]:
+    """A line of a CSV."""
+    try:
+        return next(csv.reader([text]), []) or [""]
+    except csv.Error:
+        return [text]

@@ -49,7 +49,7 @@ def run_generator(
     with reading(room.choice, "choice"):
         choice = json.loads(room.choice.read_text(encoding="utf-8"))
         math.isfinite(choice["gamma"] + choice["epochs"])  # both are numbers
-        config = with_chosen_penalty(config, choice)
+        config = config.with_choice(choice)
     clock.mark("selection")
     model = train_final(config, dataset, seed, room, progress, choice)
     clock.mark("training")
@@ -118,20 +118,6 @@ def new_heads(
     )
 
 
-def head_candidates(config: ExperimentConfig) -> list[ExperimentConfig]:
-    """The experiment with each of the heads that are to be chosen from."""
-    head = config.classifier
-    candidates = head.candidates() if hasattr(head, "candidates") else [head]
-    return [replace(config, classifier=candidate) for candidate in candidates]
-
-
-def with_chosen_penalty(config: ExperimentConfig, choice: dict[str, Any]) -> ExperimentConfig:
-    """The experiment with the penalty that was chosen, where there were several."""
-    if len(head_candidates(config)) == 1:
-        return config
-    return replace(config, classifier=replace(config.classifier, l2=choice["l2"]))
-
-
 def choose_epochs(
     config: ExperimentConfig, dataset: ZSLDataset, seed: int, checkpoint: Path | None = None, progress: bool = False
 ) -> dict[str, Any]:
@@ -150,7 +136,7 @@ def choose_epochs(
     times = min(config.protocol.evaluations, last)
     evaluated = {round(last * (k + 1) / times) for k in range(times)}
     model, goal = new_model(config, dataset), goal_score(config)
-    candidates = head_candidates(config)
+    candidates = config.head_candidates()
 
     def evaluate(epoch: int) -> dict[str, float]:
         if epoch not in evaluated:
@@ -225,7 +211,7 @@ def fill_bank(
         counts=synthetic_counts(config, dataset),
         seen=np.isin(np.arange(dataset.n_classes), dataset.seen),
         seed=seed,
-        config=config.to_mapping(),
+        config=config.of_seed(seed).to_mapping(),
         data_sha256=dataset.fingerprint,
         dtype=config.bank.dtype,
         space=model.bank_space,
@@ -236,7 +222,8 @@ def fill_bank(
 def synthetic_rows(
     config: ExperimentConfig, task: ZSLDataset, model: FeatureGenerator, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the experiment's bank of a task would hold, ``(M, D)`` in the model's ``bank_space``, and the class ids."""
+    """What the experiment's bank of a task would hold but for its ``dtype``: ``(M, D)`` in the model's ``bank_space``,
+    and class ids ``(M,)``."""
     counts, own = synthetic_counts(config, task), model.bank_space != "raw"
     classes = np.flatnonzero(counts)
     if not len(classes):
@@ -248,9 +235,10 @@ def synthetic_rows(
 
 
 def synthetic_counts(config: ExperimentConfig, task: ZSLDataset) -> np.ndarray:
-    """How many synthetic rows each of the task's classes has ``(C,)``."""
-    seen = np.isin(np.arange(task.n_classes), task.seen)
-    return np.where(seen, config.bank.n_per_seen_class, config.bank.n_per_class)
+    """How many synthetic rows each class has ``(C,)``; none those that are no candidates in a validation task."""
+    counts = np.zeros(task.n_classes, dtype=np.int64)
+    counts[task.seen], counts[task.unseen] = config.bank.n_per_seen_class, config.bank.n_per_class
+    return counts
 
 
 def new_model(config: ExperimentConfig, dataset: ZSLDataset) -> FeatureGenerator:

@@ -22,6 +22,7 @@ from fgen.config import dump_toml, read_toml
 from fgen.data.atomic import atomic_file, write_json
 from fgen.errors import InputError
 from fgen.scores.accuracy import GZSLScores
+from fgen.settings import ExperimentConfig
 
 SCORES = ("T1", "U", "S", "H", "AUSUC")
 
@@ -85,29 +86,31 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, config: dict[str, Any], *, resume: bool) -> RunDirectory:
-        """Start a run folder, or go on in one that was made with the same config, and the same seeds or fewer.
+        """Start a run folder, or go on in one that was made with the same config, and the same seeds or the first ones.
 
         Raises:
-            InputError: the folder holds something else, or another config.
+            InputError: the folder holds something else, or another config, or another process is at work in it.
         """
         room = cls(path)
-        if room.config.exists():
-            if not resume:
-                raise InputError(
-                    f"{path} already holds a run", "a new folder", "Add --resume to go on, or choose --out"
-                )
-            before = read_toml(room.config)
-            if _settings(before) != _settings(config) or not _seeds(before) <= _seeds(config):
-                raise InputError(
-                    f"{path} was started with another config",
-                    "the same settings when resuming, and the same seeds or more",
-                    f"Compare with {room.config}, or choose another --out",
-                )
-        elif path.is_file() or (path.is_dir() and any(entry.name != "config.toml.partial" for entry in path.iterdir())):
+        others = path.is_dir() and any(entry.name != "config.toml.partial" for entry in path.iterdir())
+        if path.is_file() or (others and not room.config.exists()):
             raise InputError(f"{path} exists and is no run folder", "a new or empty folder", "Choose another --out")
         path.mkdir(parents=True, exist_ok=True)
-        with atomic_file(room.config) as temporary:
-            Path(temporary).write_text(dump_toml(config), encoding="utf-8")
+        with room.alone():
+            if room.config.exists():
+                if not resume:
+                    raise InputError(
+                        f"{path} already holds a run", "a new folder", "Add --resume to go on, or choose --out"
+                    )
+                before = _with_defaults(read_toml(room.config))
+                if _settings(before) != _settings(config) or _seeds(config)[: len(_seeds(before))] != _seeds(before):
+                    raise InputError(
+                        f"{path} was started with another config",
+                        "the same settings when resuming, and the same seeds, or more after them",
+                        f"Compare with {room.config}, or choose another --out",
+                    )
+            with atomic_file(room.config) as temporary:
+                Path(temporary).write_text(dump_toml(config), encoding="utf-8")
         return room
 
     @classmethod
@@ -257,11 +260,19 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _seeds(config: Mapping[str, Any]) -> set[int]:
+def _seeds(config: Mapping[str, Any]) -> list[int]:
     try:
-        return set(config["protocol"]["seeds"])
+        return list(config["protocol"]["seeds"])
     except (KeyError, TypeError):
-        return set()
+        return []
+
+
+def _with_defaults(config: dict[str, Any]) -> dict[str, Any]:
+    """A config that an earlier fgen wrote, with the settings that came since; as it is where it can't be read."""
+    try:
+        return ExperimentConfig.from_mapping(config).to_mapping()
+    except InputError:
+        return config
 
 
 def format_score(score: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -147,6 +147,22 @@ class ExperimentConfig:
     def from_file(cls, path: str | Path, overrides: list[str] | None = None) -> ExperimentConfig:
         """Read a TOML file and apply ``section.key=value`` overrides."""
         return cls.from_mapping(apply_overrides(read_toml(path), overrides or []))
+
+    def head_candidates(self) -> list[ExperimentConfig]:
+        """The experiment with each of the heads that are to be chosen from."""
+        head = self.classifier
+        candidates = head.candidates() if hasattr(head, "candidates") else [head]
+        return [replace(self, classifier=candidate) for candidate in candidates]
+
+    def with_choice(self, choice: Mapping[str, Any]) -> ExperimentConfig:
+        """The experiment with the head's penalty that ``choice.json`` names, where there were several."""
+        if len(self.head_candidates()) == 1:
+            return self
+        return replace(self, classifier=replace(self.classifier, l2=choice["l2"]))
+
+    def of_seed(self, seed: int) -> ExperimentConfig:
+        """The experiment with this seed alone: what a seed leaves behind doesn't depend on the others."""
+        return replace(self, protocol=replace(self.protocol, seeds=(seed,)))
 
     def to_mapping(self) -> dict[str, Any]:
         """TOML-able sections; :meth:`from_mapping` reads them back."""

@@ -571,8 +571,10 @@ def test_names_that_hold_commas_are_asked_for_in_quotes():
     toy = SimpleNamespace(class_names=names, n_classes=3, name="zoo", seen=None, unseen=None)
     assert choose_classes('cat,"bear, brown"', toy).tolist() == [2, 0]
     assert choose_classes('"the ""okapi"""', toy).tolist() == [1]
-    with pytest.raises(InputError, match="names 'bear'"):
-        choose_classes("bear, brown", toy)
+    assert choose_classes('the "okapi"', toy).tolist() == [1], "a name as it is needs no quotes"
+    for text, name in (("cat,bear", "'bear'"), ("", "''"), ("cat\nbear", r"'cat\\nbear'")):
+        with pytest.raises(InputError, match=f"names {name}"):
+            choose_classes(text, toy)
 
 
 @pytest.mark.parametrize(

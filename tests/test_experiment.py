@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import fgen
-from fgen import evaluation, protocol
+from fgen import evaluation, generation, protocol
 from fgen.classifiers import CLASSIFIERS
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.cli import main
@@ -147,6 +147,9 @@ def test_of_several_penalties_the_best_on_validation_classes_is_the_runs(path, t
     with FeatureBank.open(room / "bank.h5") as bank:
         assert bank.config["classifier"]["l2"] == choice["l2"], "so that evaluating the bank trains the same head"
     assert result.description["config"]["classifier"]["l2"] == [1e-3, 3.0]
+    generation.generate_from_run(tmp_path / "run", out=tmp_path / "bank.h5", n_per_class=6)
+    with FeatureBank.open(tmp_path / "bank.h5") as bank:
+        assert bank.config["run"]["classifier"]["l2"] == choice["l2"]
     again = fgen.run(settings(path, classifier=lone | {"l2": [1e-3, 3.0]}), out=tmp_path / "run", resume=True)
     assert again.scores == result.scores
 
@@ -359,6 +362,8 @@ def test_heads_of_the_selection_learn_from_the_same_kinds_of_rows_as_the_runs(pa
     def recorded(config, task, synthetic, labels, **options):
         counts = np.bincount(labels, minlength=task.n_classes)
         asked.append((set(counts[task.seen]), set(counts[task.unseen]), options["with_real"]))
+        candidates = [*task.seen, *task.unseen]
+        assert not np.delete(counts, candidates).any(), "classes that are unseen in the test are no candidates before"
         return train(config, task, synthetic, labels, **options)
 
     monkeypatch.setattr(protocol, "train_heads", recorded)
@@ -370,6 +375,32 @@ def test_heads_of_the_selection_learn_from_the_same_kinds_of_rows_as_the_runs(pa
     scores = evaluation.evaluate_bank(bank, data, CLASSIFIERS["softmax"]())
     assert asked[2] == asked[1]
     assert run.outcomes[0].uncalibrated.H == scores.H
+
+
+def test_a_bank_without_generated_rows_of_seen_classes_is_judged_beside_the_real_ones(path, tmp_path, caplog):
+    run = fgen.run(settings(path, bank={"n_per_class": 6, "n_per_seen_class": 2, "real": False}), out=tmp_path / "run")
+    generation.generate_from_run(run.out, out=tmp_path / "bank.h5", n_per_class=6)
+    evaluation.evaluate_bank(tmp_path / "bank.h5", fgen.load_dataset(path), CLASSIFIERS["softmax"]())
+    assert "lacks generated rows of seen classes: the head learns from the real ones" in caplog.text
+
+
+def test_a_run_of_before_a_setting_was_known_goes_on(path, tmp_path):
+    run = fgen.run(settings(path), out=tmp_path / "run")
+    config = read_toml(run.out / "config.toml")
+    del config["bank"]["real"]
+    (run.out / "config.toml").write_text(dump_toml(config))
+    assert fgen.run(settings(path), out=run.out, resume=True).scores == run.scores
+
+
+def test_a_call_that_is_kept_out_leaves_the_config_alone(path, tmp_path):
+    run = fgen.run(settings(path), out=tmp_path / "run")
+    before = (run.out / "config.toml").read_bytes()
+    more = settings(path, protocol={"seeds": [0, 1]})
+    with RunDirectory.open(run.out).alone(), pytest.raises(InputError, match="another fgen is at work"):
+        fgen.run(more, out=run.out, resume=True)
+    assert (run.out / "config.toml").read_bytes() == before
+    with pytest.raises(InputError, match="the same seeds, or more after them"):
+        fgen.run(settings(path, protocol={"seeds": [1, 0]}), out=run.out, resume=True)
 
 
 def test_without_real_rows_there_must_be_generated_ones(path):

@@ -160,7 +160,7 @@ def test_a_run_killed_before_any_of_its_commits_goes_on_to_the_same_bytes(config
 MOMENTS = [
     Point("fgen.models.engine.train_step", 3),
     Point("fgen.models.engine.train_step", 4, after=True),
-    Point("fgen.protocol.FeatureGenerator.generate", 2),
+    Point("fgen.protocol.synthetic_rows", 2),
     Point("fgen.models.engine.train_step", 9),
     Point("fgen.data.bank_writer.BankWriter.write", 3, after=True),
     Point("fgen.experiment.describe", 1),
@@ -383,9 +383,11 @@ def test_seeds_are_added_to_a_finished_run(config, tmp_path):
     assert results[0]["seeds"] == [0, 4]
     assert results[0]["scores"] == results[1]["scores"]
     assert same_models(run, whole, seeds="04")
+    for name in ("seeds/0/bank.h5", "seeds/4/bank.h5", "config.toml"):
+        assert (run / name).read_bytes() == (whole / name).read_bytes(), "as if all seeds had been there from the start"
     code, text = fgen("run", config, "--out", run, "--resume", output=tmp_path / "output")
     assert code == 2, "a seed would be forgotten"
-    assert "the same seeds or more" in text
+    assert "the same seeds, or more after them" in text
 
 
 def test_a_folder_of_something_else_is_refused(config, tmp_path):

@@ -70,6 +70,8 @@ class SoftmaxConfig:
     prior_ratio: float | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.l2, list | np.ndarray):
+            object.__setattr__(self, "l2", tuple(map(float, self.l2)))
         for key in ("epochs", "batch_size"):
             value = getattr(self, key)
             if value is not None and value < 1:
@@ -164,7 +166,7 @@ class SoftmaxClassifier(StoredHead):
             seed: names the initial weights and the order of the rows.
             scaling_rows: ``(M, D)`` raw features that the scaling is fitted on; by default ``features``.
             seen: ids of the seen classes, candidates or not; needed by ``seen_weight`` and ``prior_ratio`` alone.
-            start: a head of another penalty on the same rows and classes, which lbfgs starts from: half of the steps.
+            start: a head of another penalty on the same rows and classes, which lbfgs starts from: fewer steps.
             progress: show a bar.
 
         Raises:
@@ -177,7 +179,8 @@ class SoftmaxClassifier(StoredHead):
         if self.config.needs_seen and seen is None:
             raise InputError("seen_weight or prior_ratio is set, without seen", "the ids of the seen classes")
         if (n_penalties := len(self.config.penalties)) > 1:
-            raise InputError(f"l2 holds {n_penalties} penalties", "one to train with", "fgen run chooses among several")
+            hint = "fgen run chooses among several; elsewhere name one, as with --set classifier.l2=0.001"
+            raise InputError(f"l2 holds {n_penalties} penalties", "one to train with", hint)
         is_seen = torch.from_numpy(seen_mask(classes, () if seen is None else seen))
         scaler = fitted_scaler(self.config.scaling, features, scaling_rows)
         targets = torch.from_numpy(np.searchsorted(classes, labels))
@@ -194,7 +197,7 @@ class SoftmaxClassifier(StoredHead):
             weight, bias = initial_parameters(len(classes), scaler.dim, seed)
             train_adam(rows, targets, weights, weight, bias, self.config, seed, offsets=offsets, progress=progress)
         else:
-            begin = None if start is None else start.parameters_for(classes, scaler)
+            begin = None if start is None else start.parameters_for(classes, scaler, offsets)
             centred = CentredRows(features, scaler, weights)
             (l2,) = self.config.penalties
             weight, bias = train_lbfgs(centred, targets, weights, len(classes), l2, start=begin, progress=progress)
@@ -209,15 +212,18 @@ class SoftmaxClassifier(StoredHead):
         self.weight, self.bias, self.scaler, self.classes_, self.n_classes_ = weight, bias, scaler, classes, n_classes
         return self
 
-    def parameters_for(self, classes: np.ndarray, scaler: FeatureScaler) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weights and biases for another head's training on these classes and columns.
+    def parameters_for(
+        self, classes: np.ndarray, scaler: FeatureScaler, offsets: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights and biases for another head's training on these classes and columns, to which ``offsets`` belong.
 
         Raises:
-            InputError: this head has others.
+            InputError: this head has others, or none yet.
         """
+        self.require_trained()
         if not np.array_equal(self.classes_, classes) or self.scaler.dim != scaler.dim:
             raise InputError("start was trained on other classes or columns", "a head of the same")
-        return self.weight, self.bias
+        return self.weight, self.bias if offsets is None else self.bias + offsets
 
     def block_scores(self, scaled: np.ndarray) -> np.ndarray:
         """Log-probabilities ``(n, K)`` of scaled rows ``(n, D)``; no prior is added here."""

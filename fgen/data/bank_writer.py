@@ -23,6 +23,8 @@ from fgen.errors import InputError
 FORMAT = "fgen-bank"
 VERSION = 1
 LIBVER = ("earliest", "v110")
+#: Read at once, to check what was written.
+PIECE_BYTES = 64 << 20
 #: More than HDF5 needs to describe the features.
 HEADER_ROOM = 1 << 16
 
@@ -258,8 +260,11 @@ def _done_classes(partial: Path, journal: int, plan: BankPlan) -> set[int] | Non
 
 def _checksum(file: int, offset: int, plan: BankPlan, class_id: int) -> int:
     row_bytes = plan.feature_dim * np.dtype(plan.dtype).itemsize
-    start = offset + int(plan.class_ptr[class_id]) * row_bytes
-    return zlib.crc32(os.pread(file, int(plan.counts[class_id]) * row_bytes, start))
+    start, end = (offset + int(plan.class_ptr[k]) * row_bytes for k in (class_id, class_id + 1))
+    checksum = 0
+    while start < end and (piece := os.pread(file, min(PIECE_BYTES, end - start), start)):
+        checksum, start = zlib.crc32(piece, checksum), start + len(piece)
+    return checksum
 
 
 def _write_at(file: int, data: bytes | memoryview, position: int) -> None:

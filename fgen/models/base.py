@@ -192,7 +192,7 @@ class FeatureGenerator:
         unlabelled: Features | None = None,
     ) -> TrainingSet:
         """Check the inputs, fit the scalings and create the networks: all of :meth:`fit` but the learning."""
-        features = as_rows(features)
+        features, unlabelled = as_rows(features), None if unlabelled is None else as_rows(unlabelled)
         labels = _checked_training_labels(features, labels, class_embeddings)
         self.device = choose_device(device)
         self.class_embeddings = np.array(class_embeddings, dtype=np.float32)
@@ -295,7 +295,7 @@ class FeatureGenerator:
         """Raw features ``(N, D)`` to where the method's own heads live, ``(N, D')``; as they are where it has none."""
         if not self.has_own_space:
             return features
-        blocks = [self._represented(block) for block in iter_blocks(features)]
+        blocks = [self._represented(block) for block in iter_blocks(as_rows(features))]
         return np.concatenate(blocks or [self._represented(np.zeros((0, self.scaler.dim), np.float32))])
 
     @torch.inference_mode()

@@ -194,7 +194,9 @@ def to_nearest_soul(features: Tensor, souls: Tensor) -> Tensor:
     # Differences rather than products: exact, and K is small. Which soul is nearest carries no gradient, so that the
     # distance to that one is all that is differentiated.
     with torch.no_grad():
-        distances = torch.cdist(features.unsqueeze(1), souls, compute_mode="donot_use_mm_for_euclid_dist")
+        wide = torch.promote_types(features.dtype, torch.float32)  # a CPU has no distances in half precision
+        places = features.unsqueeze(1).to(wide), souls.to(wide)
+        distances = torch.cdist(*places, compute_mode="donot_use_mm_for_euclid_dist")
         rows = torch.arange(len(souls), device=souls.device) * souls.shape[1] + distances.squeeze(1).argmin(dim=1)
         nearest = souls.flatten(0, 1).index_select(0, rows)
     return F.mse_loss(features, nearest, reduction="none").sum(dim=1)

@@ -409,6 +409,18 @@ def test_divergence_is_named():
         SoftmaxClassifier(epochs=9, lr=9.0, weight_decay=1e38, batch_size=2).fit(features, labels)
 
 
+def test_a_head_that_starts_where_it_ended_keeps_its_biases_whatever_prior_is_taken_from_them():
+    draw = np.random.default_rng(0)
+    features, labels = draw.standard_normal((60, 4)), np.arange(60) % 3
+    settings = {"solver": "lbfgs", "l2": [1e-2], "logit_adjustment": 1.0, "prior_ratio": 30.0}
+    head = SoftmaxClassifier(**settings).fit(features, labels, seen=[0, 1])
+    again = SoftmaxClassifier(**settings).fit(features, labels, seen=[0, 1], start=head)
+    torch.testing.assert_close(again.bias, head.bias, atol=1e-3, rtol=1e-3)
+    assert SoftmaxConfig(solver="lbfgs", l2=[1e-4, 1e-2]).penalties == (1e-2, 1e-4)
+    with pytest.raises(InputError, match="hasn't been trained"):
+        SoftmaxClassifier(**settings).fit(features, labels, seen=[0, 1], start=SoftmaxClassifier())
+
+
 def test_a_head_starts_only_from_one_of_its_classes_and_columns():
     features, labels = np.random.default_rng(0).standard_normal((12, 4)), np.arange(12) % 3
     head = SoftmaxClassifier(solver="lbfgs").fit(features, labels)
