@@ -195,6 +195,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         if given is None:
             raise InputError("class_embeddings is missing", "a matrix (C, A), or a dict from label to embedding")
         if isinstance(given, Mapping):
+            if self.classes is not None:
+                raise InputError("class_embeddings is a dict, and classes is given", "one of them: its keys are labels")
             return np.array(list(given)), _matrix(list(given.values()))
         embeddings = _matrix(given)
         labels = np.arange(len(embeddings)) if self.classes is None else np.asarray(self.classes)
@@ -203,6 +205,13 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         return labels, embeddings
 
     def _config(self) -> ExperimentConfig:
+        for name in ("model", "classifier", "train"):
+            given = getattr(self, name)
+            if given is not None and not isinstance(given, Mapping):
+                raise InputError(f"{name} is {given!r}", "a dict of settings, such as {'name': 'knn'} of a classifier")
+        named = (self.model or {}).get("name", self.method)
+        if named != self.method:
+            raise InputError(f"model names {named!r}, and method {self.method!r}", "the method alone")
         if self.method not in MODELS:  # a baseline has no features to give away
             raise InputError(f"model.name is {self.method!r}", f"one of {', '.join(MODELS)}")
         sections = {
@@ -229,7 +238,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
 
 def _matrix(rows: Any) -> np.ndarray:
     try:
-        return np.asarray(rows, dtype=np.float32)
+        return np.asarray(rows.detach() if hasattr(rows, "detach") else rows, dtype=np.float32)
     except (TypeError, ValueError):
         raise InputError(
             "class_embeddings isn't a matrix", "a row of numbers for each class, all of the same length"

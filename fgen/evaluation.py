@@ -76,6 +76,8 @@ def evaluate_bank(
     if not with_real and not np.isin(dataset.seen, labels).all():
         log.warning("%s lacks generated rows of seen classes: the head learns from the real ones", path)
         with_real = True
+    elif not with_real:
+        log.info("%s: the head learns from generated rows alone, as its run's did", path)
     model = None if run is None else model_of(bank_seed, space, width, Path(run), dataset)
     represent = None if model is None or not model.has_own_space else model.represent
     heads = train_heads(

@@ -125,6 +125,12 @@ def generate_from_run(
     seed = config.protocol.seeds[0] if seed is None else seed
     if seed not in config.protocol.seeds:
         raise InputError(f"{run} has no model of seed {seed}", f"one of {list(config.protocol.seeds)}")
+    if not directory.seed(seed).model.exists():
+        raise InputError(
+            f"{run} has no trained generator of seed {seed}",
+            "one that fgen run or fgen train has trained; a baseline generates nothing",
+            "Go on with --resume",
+        )
     model = load_model(directory.seed(seed).model)
     if embeddings is not None:
         if real:
@@ -186,6 +192,6 @@ def choose_classes(classes: str, dataset: ZSLDataset) -> np.ndarray:
 def _names(text: str) -> list[str]:
     """A line of a CSV."""
     try:
-        return next(csv.reader([text]), []) or [""]
+        return next(csv.reader([text], strict=True), []) or [""]
     except csv.Error:
         return [text]

@@ -32,11 +32,18 @@ def inspect(source: str) -> dict[str, Any]:
     return _dataset_facts(load_dataset(source))
 
 
+GO_ON = {"go on with": "fgen run CONFIG --out ... --resume"}
+
+
 def _run_facts(path: Path) -> dict[str, Any]:
     room = RunDirectory.open(path)
     if not room.result.exists():
-        return {"kind": "run folder", "finished": False, "go on with": "fgen run CONFIG --out ... --resume"}
+        return {"kind": "run folder", "finished": False} | GO_ON
     result = RunResult.load(path)
+    wanted = ExperimentConfig.from_file(room.config).protocol.seeds
+    missing = [seed for seed in wanted if seed not in result.description["seeds"]]
+    if missing:  # seeds were added, and the call that was to run them was stopped
+        return {"kind": "run folder", "finished": False, "seeds to go": missing} | GO_ON
     scores = {name: format_score(result.scores[name]) for name in SCORES}
     keys = ("model", "protocol", "setting", "test_used_for_selection", "seeds", "version", "git_commit")
     return {"kind": "run folder", "finished": True} | {key: result.description[key] for key in keys} | scores

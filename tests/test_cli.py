@@ -572,7 +572,7 @@ def test_names_that_hold_commas_are_asked_for_in_quotes():
     assert choose_classes('cat,"bear, brown"', toy).tolist() == [2, 0]
     assert choose_classes('"the ""okapi"""', toy).tolist() == [1]
     assert choose_classes('the "okapi"', toy).tolist() == [1], "a name as it is needs no quotes"
-    for text, name in (("cat,bear", "'bear'"), ("", "''"), ("cat\nbear", r"'cat\\nbear'")):
+    for text, name in (("cat,bear", "'bear'"), ('"cat', "'\"cat'"), ("", "''"), ("cat\nbear", r"'cat\\nbear'")):
         with pytest.raises(InputError, match=f"names {name}"):
             choose_classes(text, toy)
 

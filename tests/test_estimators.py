@@ -145,7 +145,8 @@ def test_tensors_do_as_well_as_arrays_also_those_that_carry_gradients(data):
     X, y = data.split("trainval")
     by_array = ZeroShotClassifier(data.class_embeddings, **QUICK).fit(X, y)
     tensor = torch.tensor(X, requires_grad=True)
-    by_tensor = ZeroShotClassifier(torch.tensor(data.class_embeddings), **QUICK).fit(tensor, torch.tensor(y))
+    described = torch.tensor(data.class_embeddings, requires_grad=True)
+    by_tensor = ZeroShotClassifier(described, **QUICK).fit(tensor, torch.tensor(y))
     assert by_tensor.decision_function(tensor).tobytes() == by_array.decision_function(X).tobytes()
 
 
@@ -193,6 +194,9 @@ def test_predicting_before_fit_is_refused(data):
         ({"class_embeddings": np.full((24, 4), np.nan)}, "holds nan in row 0"),
         ({"classes": list(range(23))}, r"classes has shape \(23,\).*\(24,\), one for each embedding"),
         ({"classes": [0, *range(23)]}, "'0' twice"),
+        ({"classifier": "knn"}, r"classifier is 'knn'; expected a dict of settings"),
+        ({"model": {"name": "zsml"}}, "model names 'zsml', and method 'clswgan'"),
+        ({"class_embeddings": {"a": [1.0]}, "classes": ["a"]}, "a dict, and classes is given"),
         ({"random_state": None}, "the seed is None; expected a whole number"),
         ({"random_state": np.random.RandomState(0)}, "the seed is RandomState"),
         ({"method": "ridge"}, r"model.name is 'ridge'; expected one of cadavae"),

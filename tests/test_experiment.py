@@ -25,6 +25,7 @@ from fgen.data.toy import toy_world
 from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
 from fgen.experiment import load_task, train_only
+from fgen.inspection import inspect
 from fgen.models import MODELS
 from fgen.models.storage import load_model
 from fgen.results import SCORES, RunDirectory, RunResult, SeedRoom
@@ -390,6 +391,19 @@ def test_a_run_of_before_a_setting_was_known_goes_on(path, tmp_path):
     del config["bank"]["real"]
     (run.out / "config.toml").write_text(dump_toml(config))
     assert fgen.run(settings(path), out=run.out, resume=True).scores == run.scores
+
+
+def test_a_run_that_was_stopped_among_added_seeds_is_not_called_finished(path, tmp_path):
+    run = fgen.run(settings(path), out=tmp_path / "run")
+    assert inspect(run.out)["finished"]
+    config = read_toml(run.out / "config.toml")
+    config["protocol"]["seeds"] = [0, 1, 2]
+    (run.out / "config.toml").write_text(dump_toml(config))
+    facts = inspect(run.out)
+    assert not facts["finished"]
+    assert facts["seeds to go"] == [1, 2]
+    with pytest.raises(InputError, match=r"no trained generator of seed 2; .* Go on with --resume"):
+        generation.generate_from_run(run.out, out=tmp_path / "bank.h5", seed=2)
 
 
 def test_a_call_that_is_kept_out_leaves_the_config_alone(path, tmp_path):

@@ -86,9 +86,10 @@ class SoftmaxConfig:
             ("logit_adjustment", (self.logit_adjustment,)),
         ):
             if not values or not all(0 <= value < np.inf for value in values):
-                raise InputError(f"{key} is {getattr(self, key)}", "a number of at least 0")
+                several = ", or a list of some" if key == "l2" else ""
+                raise InputError(f"{key} is {getattr(self, key)}", f"a number of at least 0{several}")
         if len(self.penalties) > 1 and self.solver != "lbfgs":
-            raise InputError(f"l2 holds {len(self.penalties)} penalties", "solver = 'lbfgs'")
+            raise InputError(f"l2 holds {len(self.penalties)} penalties", "one, or solver = 'lbfgs'")
         for key, options in (("scaling", Kind), ("solver", Solver), ("class_weight", ClassWeight)):
             if getattr(self, key) not in get_args(options):
                 raise InputError(f"{key} is {getattr(self, key)!r}", f"one of {', '.join(get_args(options))}")

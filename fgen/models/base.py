@@ -157,6 +157,8 @@ class FeatureGenerator:
             )
         if unlabelled is None and self.config.is_transductive:
             raise InputError("the transductive setting got no unlabelled features", "unlabelled, (M, D)")
+        if unlabelled is not None and np.shape(unlabelled)[1:] != np.shape(features)[1:]:
+            raise InputError(f"unlabelled has shape {np.shape(unlabelled)}", "(M, D) with the columns of features")
         if class_names is not None and len(class_names) != len(class_embeddings):
             n_classes = len(class_embeddings)
             raise InputError(f"class_names has {len(class_names)} names", f"{n_classes}, one for each class")
@@ -229,7 +231,8 @@ class FeatureGenerator:
             labels: the ids, or 0 to K - 1 where embeddings were given.
         """
         embeddings, names, ids = self.describe(classes, class_names)
-        if not isinstance(n_per_class, int | np.integer) or n_per_class < 1:
+        whole = isinstance(n_per_class, int | np.integer) and not isinstance(n_per_class, bool)
+        if not whole or n_per_class < 1:
             raise InputError(f"n_per_class is {n_per_class}", "a whole number of at least 1")
         counts = np.full(len(ids), n_per_class)
         blocks = list(self.iter_generate(embeddings, names, counts, seed=seed, represented=represented))

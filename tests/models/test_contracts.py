@@ -300,6 +300,8 @@ def test_bad_requests_are_refused_with_a_message(name, world, models):
         make_model(name).fit(data.rows(np.arange(4)), np.array([0, 1, 2]), data.class_embeddings, seed=0)
     with pytest.raises(InputError, match=r"n_per_class is 2\.5; expected a whole number"):
         model.generate([1], 2.5, seed=0)
+    with pytest.raises(InputError, match="n_per_class is True"):
+        model.generate([1], True, seed=0)
     with pytest.raises(InputError, match="the seed is None"):
         model.generate([1], 2, seed=None)
     with pytest.raises(InputError, match="class_names has 1 names"):
