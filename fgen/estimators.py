@@ -17,14 +17,7 @@ from fgen.data.access import as_rows
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.models import MODELS
-from fgen.protocol import (
-    choose_epochs,
-    embedding_config,
-    fit,
-    new_heads,
-    representation,
-    synthetic_rows,
-)
+from fgen.protocol import choose_epochs, embedding_config, fit, new_heads, representation, synthetic_rows
 from fgen.settings import ExperimentConfig
 
 try:

@@ -73,11 +73,8 @@ def evaluate_bank(
             f"some for each of the {len(dataset.unseen)}",
             "Generate them with fgen generate --classes unseen",
         )
-    if not with_real and not np.isin(dataset.seen, labels).all():
-        log.warning("%s lacks generated rows of seen classes: the head learns from the real ones", path)
-        with_real = True
-    elif not with_real:
-        log.info("%s: the head learns from generated rows alone, as its run's did", path)
+    if not with_real:
+        with_real = _lacks_seen_classes(path, dataset, labels)
     model = None if run is None else model_of(bank_seed, space, width, Path(run), dataset)
     represent = None if model is None or not model.has_own_space else model.represent
     heads = train_heads(
@@ -154,6 +151,16 @@ def match_classes(bank: FeatureBank, dataset: ZSLDataset) -> np.ndarray:
             "the same class names",
         )
     return ids
+
+
+def _lacks_seen_classes(path: str | Path, dataset: ZSLDataset, labels: np.ndarray) -> bool:
+    """Whether a bank whose run learned from generated rows alone can't stand in for the real ones; either is told."""
+    lacks = not np.isin(dataset.seen, labels).all()
+    if lacks:
+        log.warning("%s lacks generated rows of seen classes: the head learns from the real ones", path)
+    else:
+        log.info("%s: the head learns from generated rows alone, as its run's did", path)
+    return lacks
 
 
 def _warn_of_classes_seen_before(bank: FeatureBank, ids: np.ndarray, dataset: ZSLDataset) -> None:

@@ -66,9 +66,8 @@ def run(
     for note in dataset.notes:
         log.info("%s: %s", dataset.name, note)
     baseline = config.model.name in BASELINES
-    todo = [seed for seed in config.protocol.seeds if not directory.seed(seed).model.exists()]
-    if todo and not baseline:
-        announce(config, dataset, phases=(task, dataset), n_seeds=len(todo))
+    if not baseline:
+        announce(config, dataset, directory, phases=(task, dataset))
     run_seed = run_baseline if baseline else run_generator
     # Training and heads take the experiment's precision; all else, as banks and scores, is float32's.
     with directory.alone(), cpu_threads(config.train.threads), matrix_precision("highest", CPU):
@@ -91,7 +90,7 @@ def train_only(
     dataset = load_task(config)
     _refuse_what_is_lacking(config)
     directory = RunDirectory.create(Path(out), config.to_mapping(), resume=resume)
-    announce(config, dataset, phases=(dataset,), n_seeds=len(config.protocol.seeds))
+    announce(config, dataset, directory, phases=(dataset,))
     with directory.alone():
         for seed in config.protocol.seeds:
             train_final(config, dataset, seed, directory.seed(seed), progress)
@@ -105,8 +104,13 @@ def load_task(config: ExperimentConfig) -> ZSLDataset:
     return dataset.with_shots(settings.shots, settings.shot_classes, seed=settings.split_seed)
 
 
-def announce(config: ExperimentConfig, dataset: ZSLDataset, phases: Sequence[ZSLDataset], n_seeds: int) -> None:
-    """Log how long training will take at most, from one timed step, and how much memory it needs."""
+def announce(
+    config: ExperimentConfig, dataset: ZSLDataset, directory: RunDirectory, phases: Sequence[ZSLDataset]
+) -> None:
+    """Log how long the models that are missing will take at most, from one timed step, and how much memory."""
+    n_models = sum(not directory.seed(seed).model.exists() for seed in config.protocol.seeds)
+    if not n_models:
+        return
     rows = dataset.splits["trainval"]
     model = new_model(config, dataset)
     features = SelectedRows(dataset.features, rows)
@@ -114,7 +118,7 @@ def announce(config: ExperimentConfig, dataset: ZSLDataset, phases: Sequence[ZSL
     data = model.begin(
         features, dataset.labels[rows], dataset.class_embeddings, device=config.train.device, unlabelled=unlabelled
     )
-    steps = sum(config.model.n_steps(len(task.splits["trainval"])) for task in phases) * n_seeds
+    steps = sum(config.model.n_steps(len(task.splits["trainval"])) for task in phases) * n_models
     seconds = steps * time_step(model, data, config.train)
     # The head holds the bank as it is, and where there is room for it a scaled copy of bank and real rows.
     generated = 4 * int(synthetic_counts(config, dataset).sum()) * dataset.feature_dim

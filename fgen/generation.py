@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import difflib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from tqdm import tqdm
 
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
-from fgen.data.disk import reading
 from fgen.data.files import load_dataset
 from fgen.data.tables import read_embeddings_csv
 from fgen.errors import InputError
@@ -145,15 +143,7 @@ def generate_from_run(
             "seen": np.zeros(len(names), dtype=bool),
         }
     else:
-        given = config.dataset
-        if given.path is not None and not Path(given.path).exists():
-            raise InputError(
-                f"{run} was made from {given.path}, which isn't there",
-                "its data set",
-                f"Go to the folder that it was run in, or mend dataset.path in {directory.config}",
-            )
-        dataset = load_dataset(given.source, given.embedding, seed=given.split_seed)
-        dataset = dataset.with_shots(given.shots, given.shot_classes, seed=given.split_seed)
+        dataset = _dataset_of(directory, config)
         everyone = np.arange(dataset.n_classes)
         chosen = choose_classes("unseen" if classes is None else classes, dataset)
         bank = {
@@ -164,13 +154,24 @@ def generate_from_run(
             "data_sha256": dataset.fingerprint,
             "real": dataset if real else None,
         }
-    choice = directory.seed(seed).choice
-    if choice.exists():  # a run's; fgen train chooses nothing
-        with reading(choice, "choice"):
-            config = config.with_choice(json.loads(choice.read_text(encoding="utf-8")))
+    if directory.seed(seed).choice.exists():  # a run's; fgen train chooses nothing
+        _, config = directory.seed(seed).read_choice(config)
     settings = {"n_per_class": n_per_class, "seed": seed, "run": config.of_seed(seed).to_mapping()}
     with cpu_threads(config.train.threads):
         write_bank(out, model, **bank, seed=seed, config=settings, overwrite=overwrite, progress=progress)
+
+
+def _dataset_of(directory: RunDirectory, config: ExperimentConfig) -> ZSLDataset:
+    """What a run was made from, with its shots."""
+    given = config.dataset
+    if given.path is not None and not Path(given.path).exists():
+        raise InputError(
+            f"{directory.path} was made from {given.path}, which isn't there",
+            "its data set",
+            f"Go to the folder that it was run in, or mend dataset.path in {directory.config}",
+        )
+    dataset = load_dataset(given.source, given.embedding, seed=given.split_seed)
+    return dataset.with_shots(given.shots, given.shot_classes, seed=given.split_seed)
 
 
 def choose_classes(classes: str, dataset: ZSLDataset) -> np.ndarray:

@@ -12,6 +12,8 @@ from fgen.data.files import load_dataset
 from fgen.results import SCORES, RunDirectory, RunResult, format_score
 from fgen.settings import ExperimentConfig
 
+GO_ON = {"go on with": "fgen run CONFIG --out ... --resume"}
+
 
 def inspect(source: str) -> dict[str, Any]:
     """Facts about a data set, a bank, a run folder, a saved model or a config.
@@ -30,9 +32,6 @@ def inspect(source: str) -> dict[str, Any]:
     if path.is_file() and FeatureBank.is_bank(path):
         return _bank_facts(path)
     return _dataset_facts(load_dataset(source))
-
-
-GO_ON = {"go on with": "fgen run CONFIG --out ... --resume"}
 
 
 def _run_facts(path: Path) -> dict[str, Any]:

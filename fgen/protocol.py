@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -18,7 +17,6 @@ from fgen.classifiers.heads import Heads, Predictions, Represent, score_heads, s
 from fgen.data.atomic import write_json
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
-from fgen.data.disk import reading
 from fgen.data.rows import SelectedRows
 from fgen.encoders.fusion import EmbeddingConfig, EmbeddingPreprocessor
 from fgen.errors import InputError
@@ -46,10 +44,7 @@ def run_generator(
     clock = Clock(room.timing)
     if not room.choice.exists():
         write_json(room.choice, choose_epochs(config, dataset, seed, room.checkpoint("selection"), progress))
-    with reading(room.choice, "choice"):
-        choice = json.loads(room.choice.read_text(encoding="utf-8"))
-        math.isfinite(choice["gamma"] + choice["epochs"])  # both are numbers
-        config = config.with_choice(choice)
+    choice, config = room.read_choice(config)
     clock.mark("selection")
     model = train_final(config, dataset, seed, room, progress, choice)
     clock.mark("training")

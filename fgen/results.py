@@ -6,6 +6,7 @@ import csv
 import fcntl
 import io
 import json
+import math
 import os
 import subprocess
 import time
@@ -20,6 +21,7 @@ import numpy as np
 from fgen.classifiers.heads import Predictions
 from fgen.config import dump_toml, read_toml
 from fgen.data.atomic import atomic_file, write_json
+from fgen.data.disk import reading
 from fgen.errors import InputError
 from fgen.scores.accuracy import GZSLScores
 from fgen.settings import ExperimentConfig
@@ -67,6 +69,17 @@ class SeedRoom:
     def choice(self) -> Path:
         """What selection chose, and why."""
         return self.path / "choice.json"
+
+    def read_choice(self, config: ExperimentConfig) -> tuple[dict[str, Any], ExperimentConfig]:
+        """What selection chose, and the experiment with the head's penalty that it chose.
+
+        Raises:
+            InputError: a file that isn't there, or that no selection wrote.
+        """
+        with reading(self.choice, "choice"):
+            choice = json.loads(self.choice.read_text(encoding="utf-8"))
+            math.isfinite(choice["gamma"] + choice["epochs"])  # both are numbers
+            return choice, config.with_choice(choice)
 
     @property
     def timing(self) -> Path:

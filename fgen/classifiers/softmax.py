@@ -80,14 +80,11 @@ class SoftmaxConfig:
             raise InputError(f"lr is {self.lr}", "a number above 0 and below 10")
         if not 0 <= self.beta1 < 1:
             raise InputError(f"beta1 is {self.beta1}", "a number from 0 to below 1")
-        for key, values in (
-            ("weight_decay", (self.weight_decay,)),
-            ("l2", self.penalties),
-            ("logit_adjustment", (self.logit_adjustment,)),
-        ):
-            if not values or not all(0 <= value < np.inf for value in values):
-                several = ", or a list of some" if key == "l2" else ""
-                raise InputError(f"{key} is {getattr(self, key)}", f"a number of at least 0{several}")
+        for key in ("weight_decay", "logit_adjustment"):
+            if not 0 <= getattr(self, key) < np.inf:
+                raise InputError(f"{key} is {getattr(self, key)}", "a number of at least 0")
+        if not self.penalties or not all(0 <= penalty < np.inf for penalty in self.penalties):
+            raise InputError(f"l2 is {self.l2}", "a number of at least 0, or a list of some")
         if len(self.penalties) > 1 and self.solver != "lbfgs":
             raise InputError(f"l2 holds {len(self.penalties)} penalties", "one, or solver = 'lbfgs'")
         for key, options in (("scaling", Kind), ("solver", Solver), ("class_weight", ClassWeight)):

@@ -157,8 +157,6 @@ class FeatureGenerator:
             )
         if unlabelled is None and self.config.is_transductive:
             raise InputError("the transductive setting got no unlabelled features", "unlabelled, (M, D)")
-        if unlabelled is not None and np.shape(unlabelled)[1:] != np.shape(features)[1:]:
-            raise InputError(f"unlabelled has shape {np.shape(unlabelled)}", "(M, D) with the columns of features")
         if class_names is not None and len(class_names) != len(class_embeddings):
             n_classes = len(class_embeddings)
             raise InputError(f"class_names has {len(class_names)} names", f"{n_classes}, one for each class")
@@ -195,6 +193,8 @@ class FeatureGenerator:
     ) -> TrainingSet:
         """Check the inputs, fit the scalings and create the networks: all of :meth:`fit` but the learning."""
         features, unlabelled = as_rows(features), None if unlabelled is None else as_rows(unlabelled)
+        if unlabelled is not None and unlabelled.shape[1] != features.shape[1]:
+            raise InputError(f"unlabelled has {unlabelled.shape[1]} columns", f"{features.shape[1]}, as features has")
         labels = _checked_training_labels(features, labels, class_embeddings)
         self.device = choose_device(device)
         self.class_embeddings = np.array(class_embeddings, dtype=np.float32)
