@@ -91,3 +91,14 @@ def test_memory_is_given_back_after_training():
     assert held == []
     assert kept - before > 200
     assert megabytes() - before < 100
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512_bf16", "intel", "expected"),
+    [(True, True, True, True), (False, True, True, False), (False, True, False, True), (False, False, False, False)],
+)
+def test_bfloat16_is_for_processors_that_are_faster_with_it(amx, avx512_bf16, intel, expected, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16, raising=False)
+    monkeypatch.setattr(machine, "_is_intel", lambda: intel)
+    assert machine.has_bf16(torch.device("cpu")) is expected
