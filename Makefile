@@ -5,7 +5,7 @@ READY := .venv/.ready
 EMOJI_READY := .venv/.emoji-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo emoji-table compare awa1 bench bench-large test check run bank reproduce table fuzz emoji clean
+.PHONY: help demo emoji-table compare awa1 bench bench-large test test-gpu check run bank reproduce table fuzz emoji clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -30,6 +30,9 @@ bench-large: $(READY) ## training on a 20 GB file beside a set in memory, about 
 
 test: $(READY) ## all tests, a process for each core, under 10 minutes on 2
 	$(BIN)/python -m pytest -n auto
+
+test-gpu: $(READY) ## the tests that need a GPU, about a minute; `make test` leaves it alone
+	FGEN_TEST_GPU=1 $(BIN)/python -m pytest -n auto tests/test_gpu.py
 
 check: $(READY) ## lint, types, direction of imports
 	$(BIN)/ruff check .

@@ -1,11 +1,16 @@
 """What several test files stand on."""
 
+import os
 import signal
 
 import pytest
 import torch
 
 from fgen.data.toy import toy_world
+
+# Tests are about what every machine has; those of a GPU, `make test-gpu`, are a file of their own.
+if not os.environ.get("FGEN_TEST_GPU"):
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 #: Networks small enough for a laptop to train in a second.
 TINY = {"hidden_dim": 32, "noise_dim": 4, "batch_size": 32, "epochs": 2}

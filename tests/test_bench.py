@@ -23,7 +23,8 @@ from fgen.classifiers.softmax import SoftmaxConfig
 from fgen.data import scaled_rows
 from fgen.machine import has_bf16
 from fgen.models import MODELS, engine
-from fgen.models.sampling import Draws, TrainingSet
+from fgen.models.draws import Draws
+from fgen.models.sampling import TrainingSet
 
 ROOT = Path(__file__).parents[1]
 TINY = SIZES["tiny"]
@@ -47,7 +48,7 @@ class Replay:
     def __init__(self, data, step, noise_dim):
         size = TINY.batch_size
         draws = DoubleDraws(0, step, data.device)
-        self.batches = iter(data.batches(0, step, CRITIC_STEPS, size).split(size))
+        self.batches = iter(data.batches(Draws(0, step, data.device), CRITIC_STEPS, size).split(size))
         noise = draws.normal("critic noise", (CRITIC_STEPS * size, noise_dim)).split(size)
         self.noises = iter([*noise, draws.normal("generator noise", (size, noise_dim))])
         self.alphas = iter([draws.uniform(f"mixing {index}", (size, 1)) for index in range(CRITIC_STEPS)])

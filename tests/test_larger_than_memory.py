@@ -20,8 +20,9 @@ from fgen.data.scaling import FeatureScaler
 from fgen.data.toy import toy_world
 from fgen.models import make_model
 from fgen.models.base import FeatureGenerator
+from fgen.models.draws import Draws
 from fgen.models.engine import TrainConfig
-from fgen.models.sampling import Draws, TrainingSet
+from fgen.models.sampling import TrainingSet
 from tests.conftest import TINY
 
 #: A child process: it opens the file, then may allocate so much more, and does all that a run does with the rows.
@@ -117,11 +118,11 @@ def test_a_step_asks_for_exactly_the_rows_of_the_next(mapped, monkeypatch):
     monkeypatch.setattr(scaled_rows, "IN_MEMORY", 0)
     data = TrainingSet(Recorder(), labels, np.eye(4, dtype=np.float32), scaler, cpu, unlabelled=Recorder())
     asked.clear()
-    steps = [data.batches(7, step, 3, 40) for step in range(20)]
+    steps = [data.batches(Draws(7, step, data.device), 3, 40) for step in range(20)]
     for rows, batch in zip(asked[:-1], steps[1:], strict=True):
         assert np.array_equal(features[rows], batch.features)
         assert np.array_equal(labels[rows], batch.labels)
-    resumed = data.batches(7, 19, 3, 40)
+    resumed = data.batches(Draws(7, 19, data.device), 3, 40)
     assert torch.equal(resumed.features, steps[19].features)
     for batch in steps:
         assert all(len(np.unique(part.features[:, 0])) == 40 for part in batch.split(40)), "without replacement"
@@ -142,7 +143,7 @@ def test_heads_in_a_space_of_their_own_never_hold_the_rows_whole(name, solver, m
     model = make_model(name, **TINY, steps=2)
     model.fit(world.rows(rows), world.labels[rows], world.class_embeddings, seed=0, train_config=TrainConfig(threads=1))
     bank = model.generate(world.unseen, 20, seed=0, represented=model.bank_space != "raw")
-    config = SoftmaxConfig(solver=solver, epochs=5)
+    config = SoftmaxConfig(solver=solver, epochs=5, l2=1e-2)  # a minimum that rounding doesn't move
     largest = []
 
     piece = FeatureGenerator._represented
@@ -162,7 +163,7 @@ def test_heads_in_a_space_of_their_own_never_hold_the_rows_whole(name, solver, m
     monkeypatch.setattr(scaled_rows, "IN_MEMORY", 0)
     monkeypatch.setattr(dataset, "BLOCK_BYTES", 50 * 4 * world.feature_dim)
     streamed_weight, streamed_scores = outcome()
-    np.testing.assert_allclose(streamed_weight, weight, rtol=1e-4, atol=1e-5 if solver == "adam" else 0.02)
+    np.testing.assert_allclose(streamed_weight, weight, rtol=1e-4, atol=1e-5 if solver == "adam" else 2e-4)
     assert streamed_scores == pytest.approx(scores, abs=0.02)
     assert max(largest) == 50
 

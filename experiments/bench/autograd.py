@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from fgen.models import losses
 from fgen.models.base import FeatureGenerator, Terms
-from fgen.models.sampling import Draws, TrainingSet
+from fgen.models.draws import Draws
+from fgen.models.sampling import TrainingSet
 
 #: The function whose gradients are written down, and that a method calls by this name.
 WRITTEN_DOWN = "critic_gradients"

@@ -37,8 +37,8 @@ class ScaledRows:
         self.shape = (int(features.shape[0]), int(features.shape[1]))
         self._scaled = room(self.shape, device, dtype)
         if self._scaled is not None:
-            for start, block in scaler.blocks(features):
-                self._scaled[start : start + len(block)] = torch.from_numpy(block)
+            for start, block in scaler.tensors(features, device):
+                self._scaled[start : start + len(block)] = block
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -56,6 +56,11 @@ class ScaledRows:
         """Have rows ``(n,)`` fetched in the background that will be taken soon."""
         if self._scaled is None:
             expect_rows(self._features, rows)
+
+    def at(self, rows: Tensor) -> Tensor:
+        """Rows ``(n, D)`` by number ``(n,)``, a tensor on the device, where rows need no reading."""
+        assert self._scaled is not None
+        return self._scaled.index_select(0, rows)
 
     def take(self, rows: np.ndarray, out: Tensor | None = None) -> Tensor:
         """Rows by number ``(n,)``, ``(n, D)``, written to ``out`` where that is given."""

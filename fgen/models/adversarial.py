@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from fgen.models import losses
 from fgen.models.base import FeatureGenerator, Terms, Update
 from fgen.models.closed_form import critic_gradients
+from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
 from fgen.models.nets import AdaptiveWeight, Critic, Generator
-from fgen.models.sampling import Batch, Draws, TrainingSet
+from fgen.models.sampling import Batch, TrainingSet
 
 
 class AdversarialGenerator(FeatureGenerator):
@@ -46,7 +47,7 @@ class AdversarialGenerator(FeatureGenerator):
     def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
         """``critic_steps`` critic updates, then one of the generator on the last critic batch's classes."""
         n_batches = self.config.critic_steps
-        stacked = data.batches(draws.seed, draws.step, n_batches, self.config.batch_size)
+        stacked = data.batches(draws, n_batches, self.config.batch_size)
         batches = stacked.split(len(stacked) // n_batches)
         if self.stacked_fakes:
             with torch.no_grad():

@@ -5,7 +5,7 @@ A method is a subclass that overrides a few formulas: its networks, and what eac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,11 +22,12 @@ from fgen.encoders.fusion import EmbeddingConfig, EmbeddingPreprocessor
 from fgen.errors import InputError
 from fgen.machine import choose_device, cpu_threads, matrix_precision
 from fgen.models.blocks import TILE, noise_blocks, rows_by_class
+from fgen.models.draws import Draws
 from fgen.models.engine import TrainConfig, train
 from fgen.models.feature_matching import FeatureMatching
 from fgen.models.model_config import ModelConfig
 from fgen.models.nets import initialise
-from fgen.models.sampling import Draws, TrainingSet
+from fgen.models.sampling import TrainingSet
 
 Terms = dict[str, Tensor]
 
@@ -95,11 +96,15 @@ class FeatureGenerator:
         """The optimiser of a role's network."""
         config = self.config
         betas = (config.beta1, config.beta2)
-        return torch.optim.Adam(self.networks[role].parameters(), lr=config.lr, betas=betas, fused=True)
+        return adam(self.networks[role].parameters(), lr=config.lr, betas=betas)
 
     def learning_rate(self, role: str, epoch: int) -> float:
         """The learning rate of a role in an epoch, counted from 0."""
         return self.config.lr
+
+    def constants(self, epoch: int) -> tuple[float, ...]:
+        """What else the terms take from the number of an epoch, counted from 0."""
+        return ()
 
     def synthesise(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Noise ``(B, Z)`` and prepared embeddings ``(B, A)`` to scaled features ``(B, D)``."""
@@ -326,6 +331,12 @@ class FeatureGenerator:
         """Create the networks on the model's device, not yet initialised."""
         self.networks = nn.ModuleDict(self.build_networks(feature_dim, embedding_dim, n_seen)).to(self.device)
         self.n_seen = n_seen
+
+
+def adam(parameters: Iterable[nn.Parameter], **settings: Any) -> torch.optim.Adam:
+    """Adam in one pass over each parameter; its steps can be part of a CUDA graph."""
+    parameters = list(parameters)
+    return torch.optim.Adam(parameters, fused=True, capturable=parameters[0].is_cuda, **settings)
 
 
 def _checked_training_labels(features: Features, labels: np.ndarray, class_embeddings: np.ndarray) -> np.ndarray:

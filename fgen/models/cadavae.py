@@ -15,13 +15,16 @@ from torch.nn import functional as F
 from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
 from fgen.models import losses
-from fgen.models.base import FeatureGenerator, Terms, Update
+from fgen.models.base import FeatureGenerator, Terms, Update, adam
+from fgen.models.draws import Draws
 from fgen.models.model_config import ModelConfig
 from fgen.models.nets import Linear, Output, initialise_xavier, reparametrise
-from fgen.models.sampling import Batch, Draws, TrainingSet
+from fgen.models.sampling import Batch, TrainingSet
 
 #: Keeps the square root's slope finite where two Gaussians coincide.
 TINY = 1e-12
+#: Terms whose weights grow in the first epochs.
+WARMED_UP = ("divergence", "cross", "alignment")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +68,7 @@ class CADAVAEConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for term in ("divergence", "cross", "alignment"):
+        for term in WARMED_UP:
             start, end = getattr(self, f"{term}_start"), getattr(self, f"{term}_end")
             if not 0 <= start < end:
                 raise InputError(f"{term}_start, {term}_end are {start}, {end}", "epochs, 0 <= start < end")
@@ -149,11 +152,15 @@ class CADAVAE(FeatureGenerator):
         """Adam with AMSGrad; one for each network, which is the same as the paper's one for all."""
         config, parameters = self.config, self.networks[role].parameters()
         betas = (config.beta1, config.beta2)
-        return torch.optim.Adam(parameters, lr=config.lr, betas=betas, amsgrad=True, fused=True)
+        return adam(parameters, lr=config.lr, betas=betas, amsgrad=True)
+
+    def constants(self, epoch: int) -> tuple[float, ...]:
+        """The weights that are warmed up."""
+        return tuple(self.config.warmed_up(term, epoch) for term in WARMED_UP)
 
     def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
         """One update of all four networks."""
-        batch = data.batches(draws.seed, draws.step, 1, self.config.batch_size)
+        batch = data.batches(draws, 1, self.config.batch_size)
         yield Update(self.trained, partial(self.terms, batch, draws))
 
     def terms(self, batch: Batch, draws: Draws) -> Terms:

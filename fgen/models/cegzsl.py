@@ -15,9 +15,10 @@ from fgen.errors import InputError
 from fgen.models import losses, matching
 from fgen.models.adversarial import AdversarialGenerator
 from fgen.models.base import Terms, Update
+from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
 from fgen.models.nets import Linear, activate
-from fgen.models.sampling import Batch, Draws, TrainingSet
+from fgen.models.sampling import Batch, TrainingSet
 
 #: Activations ``rows x classes x hidden`` that the comparator holds at a time: 128 MiB of float32.
 COMPARED = 1 << 25

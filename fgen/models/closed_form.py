@@ -12,11 +12,13 @@ of many rows better than one of a batch's few.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fgen.machine import for_products
+from fgen.machine import Aside, product, rounded, rounded_dtype
 from fgen.models.nets import SLOPE, Critic
 
 #: As in :mod:`fgen.models.losses`: keeps the length's derivative finite where the gradient vanishes.
@@ -44,41 +46,49 @@ def critic_gradients(
         ``scale * (E[D(fake)] - E[D(real)])``, and the penalty without its weight; two scalars.
     """
     n_rows, dim = real.shape
-    weight, out = for_products(critic.hidden.weight), critic.out.weight
+    dtype, sign = rounded_dtype(real.dtype), scale / n_rows
+    aside = Aside(real.device, dtype)
+    to_weight, to_bias, to_out, to_out_bias = (_buffer(p) for p in critic.parameters())
+    rows = real.new_empty(3 * n_rows, dim, dtype=dtype)
+    with aside:
+        rows[:n_rows], rows[n_rows : 2 * n_rows] = real, fake
+        classes = condition.to(dtype)
+    weight, out = rounded(critic.hidden.weight), critic.out.weight
     of_features, of_class = weight[:, :dim], weight[:, dim:]
-    condition = condition.to(weight.dtype)
-    rows = real.new_empty(3 * n_rows, dim, dtype=weight.dtype)
-    rows[:n_rows], rows[n_rows : 2 * n_rows] = real, fake
-    shared = (of_class @ condition.T).to(real.dtype).add_(critic.hidden.bias.unsqueeze(1))
+    aside.join()
 
-    hidden = (of_features @ rows[: 2 * n_rows].T).to(real.dtype).view(-1, 2, n_rows).add_(shared.unsqueeze(1))
-    mixed = torch.lerp(hidden[:, 1], hidden[:, 0], alpha.T)
-    sign = scale / n_rows
-    deltas = real.new_empty(len(weight), 3, n_rows, dtype=weight.dtype)
-    deltas[:, :2] = _before_activation((out.T * sign).unsqueeze(2), hidden)
-    deltas[:, 0].neg_()
-    deltas[:, 2] = _before_activation(out.T, mixed)
-    activated = F.leaky_relu_(hidden, SLOPE)
-    moved = (activated[:, 1].sum(dim=1) - activated[:, 0].sum(dim=1)) * sign
-    distance = moved @ out[0]
+    with aside:
+        shared = product(of_class, classes.T).to(real.dtype).add_(critic.hidden.bias.unsqueeze(1))
+    of_rows = product(of_features, rows[: 2 * n_rows].T)
+    aside.join()
+    hidden = real.new_empty(len(weight), 3, n_rows)
+    torch.add(of_rows.view(-1, 2, n_rows), shared.unsqueeze(1), out=hidden[:, :2])
+    mixed = torch.lerp(hidden[:, 1], hidden[:, 0], alpha.T, out=hidden[:, 2])
+    signs = _constants((-sign, sign, 1.0), real.dtype, real.device).unsqueeze(1)
+    deltas = _before_activation(out.T.unsqueeze(2) * signs, hidden).to(dtype)
+    # A CPU's products of rounded factors are rounded too: they take the place of those weights, whose part is done.
+    products = to_weight if dtype == to_weight.dtype or weight.is_cuda else weight
+    with aside:
+        both = deltas[:, 0] + deltas[:, 1]
+        product(both, classes, out=products[:, dim:])
+        torch.sum(both, dim=1, dtype=to_bias.dtype, out=to_bias)
+        of_real, of_fake = F.leaky_relu_(hidden[:, :2], SLOPE).sum(dim=2).unbind(dim=1)
+        moved = (of_fake - of_real) * sign
+        distance = moved @ out[0]
+        to_out_bias.zero_()
 
     gradient = _to_rows(deltas[:, 2], of_features).to(real.dtype)
-    lengths = (gradient.square().sum(dim=1, keepdim=True) + TINY).sqrt_()
-    penalty = (lengths - 1).square_().mean()
-    pull = torch.mul(gradient, (lengths - 1) / lengths * (2 / n_rows * gp_weight), out=rows[2 * n_rows :])
-    pulled = _before_activation((of_features @ pull.T).to(real.dtype), mixed)
-
-    to_weight, to_bias, to_out, to_out_bias = (_buffer(p) for p in critic.parameters())
-    both = deltas[:, 0] + deltas[:, 1]
-    # Products of rounded factors are rounded too: they take the place of the rounded weights, whose part is done.
-    products = to_weight if weight.dtype == to_weight.dtype else weight
-    torch.mm(deltas.flatten(1), rows, out=products[:, :dim])
-    torch.mm(both, condition, out=products[:, dim:])
+    lengths = torch.linalg.vector_norm(gradient, dim=1, keepdim=True).clamp_min_(TINY**0.5)
+    strength = torch.as_tensor(2 / n_rows * gp_weight, dtype=real.dtype)
+    pull = torch.mul(gradient, strength - strength / lengths, out=rows[2 * n_rows :])
+    with aside:
+        penalty = (lengths - 1).square_().mean()
+        pulled = _before_activation(product(of_features, pull.T).to(real.dtype), mixed)
+        torch.add(pulled.sum(dim=1), moved, out=to_out[0])
+    product(deltas.flatten(1), rows, out=products[:, :dim])
+    aside.join()
     if products is weight:
         to_weight.copy_(products)
-    torch.sum(both, dim=1, dtype=to_bias.dtype, out=to_bias)
-    torch.add(pulled.sum(dim=1), moved, out=to_out[0])
-    to_out_bias.zero_()
     return distance, penalty
 
 
@@ -87,12 +97,18 @@ def _before_activation(gradient: Tensor, pre_activation: Tensor) -> Tensor:
     return torch.ops.aten.leaky_relu_backward(gradient.expand_as(pre_activation), pre_activation, SLOPE, False)
 
 
+@lru_cache(maxsize=16)
+def _constants(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Numbers on a device, put there once: a captured step can't wait for the host's."""
+    return torch.tensor(values, dtype=dtype, device=device)
+
+
 def _to_rows(deltas: Tensor, weight: Tensor) -> Tensor:
     """``deltas.T @ weight``, from ``(H, B)`` to ``(B, D)``.
 
     Of float32 the transposed product is faster, as above; of bfloat16 it is slower, for another library multiplies it.
     """
-    return deltas.T @ weight if weight.dtype == torch.bfloat16 else (weight.T @ deltas).T
+    return product(deltas.T, weight) if weight.dtype == torch.bfloat16 else product(weight.T, deltas).T
 
 
 def _buffer(parameter: Tensor) -> Tensor:

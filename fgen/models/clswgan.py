@@ -14,9 +14,10 @@ from fgen.encoders.fusion import EmbeddingConfig
 from fgen.models import losses
 from fgen.models.adversarial import AdversarialGenerator
 from fgen.models.base import Terms
+from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
 from fgen.models.nets import Linear
-from fgen.models.sampling import Batch, Draws, TrainingSet
+from fgen.models.sampling import Batch, TrainingSet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ class CLSWGAN(AdversarialGenerator):
 
     def prepare(self, data: TrainingSet, seed: int) -> None:
         """Pre-train the classifier of Eq. 4 on the real seen features."""
-        config = self.config
+        config, device = self.config, data.device.type
         classifier = self.networks["classifier"]
         assert isinstance(classifier, Linear)
         head = SoftmaxClassifier(
@@ -65,7 +66,7 @@ class CLSWGAN(AdversarialGenerator):
             batch_size=config.cls_batch_size,
             lr=config.cls_lr,
             scaling=config.feature_scaling,
-        ).fit(data.features, data.labels, classes=np.arange(classifier.out_features), seed=seed)
+        ).fit(data.features, data.labels, classes=np.arange(classifier.out_features), seed=seed, device=device)
         with torch.no_grad():
             classifier.weight.copy_(head.weight)
             classifier.bias.copy_(head.bias)

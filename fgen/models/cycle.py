@@ -15,9 +15,10 @@ from fgen.encoders.fusion import EmbeddingConfig
 from fgen.models import losses, matching
 from fgen.models.base import Terms, Update
 from fgen.models.clswgan import CLSWGAN, CLSWGANConfig
+from fgen.models.draws import Draws
 from fgen.models.feature_matching import FeatureMatching
 from fgen.models.nets import Linear, initialise_xavier
-from fgen.models.sampling import Batch, Draws, TrainingSet
+from fgen.models.sampling import Batch, TrainingSet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,5 +128,7 @@ class Cycle(CLSWGAN):
 
     def unseen_condition(self, draws: Draws, size: int) -> Tensor:
         """Descriptions ``(size, A)`` of classes without rows, drawn evenly."""
-        chosen = draws.stream("unseen classes").integers(len(self.unseen_embeddings), size=size)
-        return self.unseen_embeddings[torch.from_numpy(chosen).to(self.device)]
+        n_unseen = len(self.unseen_embeddings)
+        return self.unseen_embeddings[
+            draws.chosen("unseen classes", lambda stream: stream.integers(n_unseen, size=size))
+        ]

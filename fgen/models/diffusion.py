@@ -17,10 +17,11 @@ from fgen.models import losses
 from fgen.models.adversarial import AdversarialGenerator
 from fgen.models.base import Terms, Update
 from fgen.models.closed_form import critic_gradients
+from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
 from fgen.models.nets import AdaptiveWeight, Critic, Encoder, Generator, Output, reparametrise
 from fgen.models.noising import Schedule
-from fgen.models.sampling import Batch, Draws, TrainingSet
+from fgen.models.sampling import Batch, TrainingSet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +138,7 @@ class Diffusion(AdversarialGenerator):
     def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
         """``critic_steps`` updates of both critics, then one of encoder and generator on the last batch."""
         config = self.config
-        stacked = data.batches(draws.seed, draws.step, config.critic_steps, config.batch_size)
+        stacked = data.batches(draws, config.critic_steps, config.batch_size)
         batches = stacked.split(len(stacked) // config.critic_steps)
         for index, batch in enumerate(batches):
             yield Update(("critic", "critic_clean"), partial(self.critics_terms, batch, draws.part(index)), True)
@@ -146,8 +147,7 @@ class Diffusion(AdversarialGenerator):
     def transition(self, batch: Batch, draws: Draws) -> Transition:
         """A noising step from a random level, row by row (Ho et al. 2020, Eq. 2 and 4)."""
         schedule, shape = self.schedule, tuple(batch.features.shape)
-        level = draws.stream("level").integers(self.config.n_timesteps, size=len(batch))
-        t = torch.from_numpy(level).to(batch.features.device)
+        t = draws.chosen("level", lambda stream: stream.integers(self.config.n_timesteps, size=len(batch)))
         before = schedule.signal[t] * batch.features + schedule.noise[t] * draws.normal("noise before", shape)
         after = schedule.keep[t] * before + schedule.add[t] * draws.normal("noise after", shape)
         return Transition(t, before, after)
@@ -159,7 +159,8 @@ class Diffusion(AdversarialGenerator):
 
     def one_hot(self, level: Tensor, like: Tensor) -> Tensor:
         """Levels ``(B,)`` as ``(B, n_timesteps)``."""
-        return nn.functional.one_hot(level, self.config.n_timesteps).to(like.dtype)
+        levels = torch.arange(self.config.n_timesteps, device=level.device)
+        return (level.unsqueeze(1) == levels).to(like.dtype)
 
     def critics_terms(self, batch: Batch, draws: Draws) -> Terms:
         """``gan_weight L_WGAN`` of both critics and their mutual learning; writes their gradients."""

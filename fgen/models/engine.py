@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,15 +22,19 @@ from tqdm import tqdm
 
 from fgen.errors import InputError, Interrupted, TrainingDiverged
 from fgen.machine import cpu_threads, kept_memory, matrix_precision, step_settings
+from fgen.models.captured import CapturedSteps
 from fgen.models.checkpoint import TrainingState, read_checkpoint, write_checkpoint
-from fgen.models.sampling import Draws, TrainingSet
+from fgen.models.draws import Draws
+from fgen.models.sampling import TrainingSet
 
 if TYPE_CHECKING:
     from fgen.models.base import FeatureGenerator, Terms, Update
 
-#: Terms are looked at for NaN and explosion once in so many steps, and at each epoch's end.
+#: Terms are looked at for NaN and explosion once in so many steps, and at each epoch's end; on an accelerator, which
+#: would have to be waited for, only there.
 CHECK_EVERY = 20
 EXPLODED = 1e7
+Optimisers = dict[str, torch.optim.Optimizer]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +89,7 @@ def train(
             raise InputError(
                 f"{checkpoint} is at step {state.step:,}", f"at most {n_steps:,}, the end of this training", "Remove it"
             )
+    step = stepper(model, data, state.optimisers, seed)
     last_written = time.monotonic()
     with (
         cpu_threads(config.threads),
@@ -94,11 +100,11 @@ def train(
         while state.step < n_steps:
             _set_learning_rates(model, state.optimisers, state.step // per_epoch)
             with matrix_precision(config.precision, data.device):
-                terms = train_step(model, data, state.optimisers, seed, state.step)
+                terms = step(state.step)
             state.add(terms)
             bar.update()
             end_of_epoch = state.step % per_epoch == 0 or state.step == n_steps
-            if end_of_epoch or state.step % CHECK_EVERY == 0:
+            if end_of_epoch or (state.step % CHECK_EVERY == 0 and data.device.type == "cpu"):
                 _refuse_divergence(state, terms, model.config.lr)
             if end_of_epoch:
                 row = state.close_epoch(math.ceil(state.step / per_epoch))
@@ -113,12 +119,28 @@ def train(
     return state.history
 
 
-def train_step(
-    model: FeatureGenerator, data: TrainingSet, optimisers: dict[str, torch.optim.Optimizer], seed: int, step: int
-) -> Terms:
+def stepper(model: FeatureGenerator, data: TrainingSet, optimisers: Optimisers, seed: int) -> Callable[[int], Terms]:
+    """What takes the step of a number: a CUDA graph where there can be one, else :func:`train_step`."""
+    if data.device.type != "cuda" or not data.in_memory:
+        return partial(train_step, model, data, optimisers, seed)
+    captured = CapturedSteps(partial(run_updates, model, data, optimisers), seed, data.device)
+    per_epoch = model.config.steps_per_epoch(len(data))
+
+    def step(number: int) -> Terms:
+        rates = [group["lr"] for optimiser in optimisers.values() for group in optimiser.param_groups]
+        return captured(number, (*rates, *model.constants(number // per_epoch)))
+
+    return step
+
+
+def train_step(model: FeatureGenerator, data: TrainingSet, optimisers: Optimisers, seed: int, step: int) -> Terms:
     """The updates that the method lists for one step, each by its own networks' optimisers; all terms, detached."""
+    return run_updates(model, data, optimisers, Draws(seed, step, data.device))
+
+
+def run_updates(model: FeatureGenerator, data: TrainingSet, optimisers: Optimisers, draws: Draws) -> Terms:
     terms: Terms = {}
-    for update in model.updates(data, Draws(seed, step, data.device)):
+    for update in model.updates(data, draws):
         for role, network in model.networks.items():
             network.requires_grad_(role in update.roles)
         if update.writes_gradients:
@@ -132,12 +154,14 @@ def train_step(
 
 def time_step(model: FeatureGenerator, data: TrainingSet, config: TrainConfig) -> float:
     """Seconds of a training step, measured on a model that is then thrown away."""
-    optimisers = make_optimisers(model)
+    step, seconds = stepper(model, data, make_optimisers(model), 0), 0.0
     with cpu_threads(config.threads), step_settings(config.precision, data.device):
-        train_step(model, data, optimisers, 0, 0)
-        start = time.perf_counter()
-        train_step(model, data, optimisers, 0, 1)
-    return time.perf_counter() - start
+        for number in range(2 if data.device.type == "cpu" else 3):  # memory, a graph, and what is repeated
+            start = time.perf_counter()
+            for term in step(number).values():
+                term.item()
+            seconds = time.perf_counter() - start
+    return seconds
 
 
 def training_bytes(model: FeatureGenerator) -> int:
@@ -146,7 +170,7 @@ def training_bytes(model: FeatureGenerator) -> int:
     return sum(size * (4 if role in model.trained else 1) for role, size in sizes.items())
 
 
-def _by_autograd(update: Update, optimisers: dict[str, torch.optim.Optimizer]) -> Terms:
+def _by_autograd(update: Update, optimisers: Optimisers) -> Terms:
     for role in update.roles:
         optimisers[role].zero_grad(set_to_none=True)
     terms = update.terms()
@@ -154,12 +178,12 @@ def _by_autograd(update: Update, optimisers: dict[str, torch.optim.Optimizer]) -
     return {name: term.detach() for name, term in terms.items()}
 
 
-def make_optimisers(model: FeatureGenerator) -> dict[str, torch.optim.Optimizer]:
+def make_optimisers(model: FeatureGenerator) -> Optimisers:
     """An optimiser for each role that the method trains."""
     return {role: model.optimiser(role) for role in model.trained}
 
 
-def _set_learning_rates(model: FeatureGenerator, optimisers: dict[str, torch.optim.Optimizer], epoch: int) -> None:
+def _set_learning_rates(model: FeatureGenerator, optimisers: Optimisers, epoch: int) -> None:
     for role, optimiser in optimisers.items():
         for group in optimiser.param_groups:
             group["lr"] = model.learning_rate(role, epoch)

@@ -18,9 +18,10 @@ from fgen.data.scaling import Kind
 from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
 from fgen.models.base import FeatureGenerator, Terms, Update
+from fgen.models.draws import Draws
 from fgen.models.model_config import ModelConfig
 from fgen.models.nets import Linear, Output, initialise_xavier
-from fgen.models.sampling import Batch, Draws, TrainingSet
+from fgen.models.sampling import Batch, TrainingSet
 
 #: Waves of the time's embedding: sines and cosines of 1 to so many half turns over the path.
 N_WAVES = 8
@@ -161,7 +162,7 @@ class Flow(FeatureGenerator):
 
     def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
         """One update of the velocity."""
-        batch = data.batches(draws.seed, draws.step, 1, self.config.batch_size)
+        batch = data.batches(draws, 1, self.config.batch_size)
         yield Update(self.trained, partial(self.terms, batch, draws))
 
     def terms(self, batch: Batch, draws: Draws) -> Terms:

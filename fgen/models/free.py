@@ -15,8 +15,9 @@ from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
 from fgen.models import losses
 from fgen.models.base import Terms
+from fgen.models.draws import Draws
 from fgen.models.nets import Linear, activate
-from fgen.models.sampling import Batch, Draws
+from fgen.models.sampling import Batch
 from fgen.models.semantic_vaegan import SemanticVAEGAN, SemanticVAEGANConfig, unit
 
 
@@ -129,8 +130,8 @@ class FREE(SemanticVAEGAN):
 
     def other_classes(self, labels: Tensor, draws: Draws) -> Tensor:
         """For each label ``(B,)`` another seen class, all of them as likely."""
-        shifts = draws.stream("other classes").integers(1, self.n_seen, size=len(labels))
-        return (labels + torch.from_numpy(shifts).to(labels.device)) % self.n_seen
+        shifts = draws.chosen("other classes", lambda stream: stream.integers(1, self.n_seen, size=len(labels)))
+        return (labels + shifts) % self.n_seen
 
     def decoded(self, features: Tensor, draws: Draws) -> Tensor:
         """The embedding ``(B, A)`` of a draw from FR's Gaussian."""

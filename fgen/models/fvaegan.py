@@ -14,9 +14,10 @@ from fgen.encoders.fusion import EmbeddingConfig
 from fgen.models import losses
 from fgen.models.adversarial import AdversarialGenerator
 from fgen.models.base import Terms, Update
+from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
 from fgen.models.nets import Critic, Encoder, Output, reparametrise
-from fgen.models.sampling import Batch, Draws, TrainingSet
+from fgen.models.sampling import Batch, TrainingSet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +92,7 @@ class FVAEGAN(AdversarialGenerator):
     def unseen_fakes(self, draws: Draws, size: int) -> Tensor:
         """Features ``(size, D)`` of unseen classes, drawn evenly."""
         classes = self.data.unseen_embeddings
-        chosen = torch.from_numpy(draws.stream("unseen classes").integers(len(classes), size=size)).to(self.device)
+        chosen = draws.chosen("unseen classes", lambda stream: stream.integers(len(classes), size=size))
         return self.synthesise(draws.normal("unseen noise", (size, self.noise_dim)), classes[chosen])
 
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:

@@ -16,9 +16,10 @@ from fgen.encoders.fusion import EmbeddingConfig
 from fgen.models import losses
 from fgen.models.adversarial import AdversarialGenerator
 from fgen.models.base import Terms, Update
+from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
 from fgen.models.nets import Generator, Linear, Output, initialise_xavier
-from fgen.models.sampling import Batch, Draws
+from fgen.models.sampling import Batch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from fgen.encoders.fusion import EmbeddingConfig
@@ -14,7 +13,8 @@ from fgen.errors import InputError
 from fgen.models import matching
 from fgen.models.base import Terms
 from fgen.models.clswgan import CLSWGAN, CLSWGANConfig
-from fgen.models.sampling import Batch, Draws, TrainingSet
+from fgen.models.draws import Draws
+from fgen.models.sampling import Batch, TrainingSet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,5 +104,4 @@ class LisGAN(CLSWGAN):
         n_seen, wanted = len(self.seen_embeddings), self.config.mean_classes
         if wanted is None or wanted >= n_seen:
             return slice(None)  # where all take part, nothing is copied
-        drawn = draws.stream("soul mean classes").choice(n_seen, wanted, replace=False)
-        return torch.from_numpy(drawn).to(self.device)
+        return draws.chosen("soul mean classes", lambda stream: stream.choice(n_seen, wanted, replace=False))

@@ -16,8 +16,9 @@ from fgen.errors import InputError
 from fgen.models import losses, matching
 from fgen.models.base import Terms, Update
 from fgen.models.clswgan import CLSWGAN, CLSWGANConfig
+from fgen.models.draws import Draws
 from fgen.models.nets import Linear
-from fgen.models.sampling import Batch, Draws, TrainingSet
+from fgen.models.sampling import Batch, TrainingSet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +136,8 @@ class LsrGAN(CLSWGAN):
     def unseen_terms(self, batch: Batch, draws: Draws) -> Terms:
         """What generator and classifier minimise on as many features of unseen classes as the batch has rows."""
         config, classifier = self.config, self.networks["classifier"]
-        drawn = draws.stream("unseen classes").integers(len(self.unseen_embeddings), size=len(batch))
-        labels = torch.from_numpy(drawn).to(self.device)
+        n_unseen = len(self.unseen_embeddings)
+        labels = draws.chosen("unseen classes", lambda stream: stream.integers(n_unseen, size=len(batch)))
         noise = draws.normal("unseen noise", (len(batch), self.noise_dim))
         fake = self.synthesise(noise, self.unseen_embeddings[labels])
         terms = {}

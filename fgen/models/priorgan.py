@@ -14,9 +14,10 @@ from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
 from fgen.models.adversarial import AdversarialGenerator
 from fgen.models.blocks import TILE
+from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
 from fgen.models.nets import Critic, Linear, Output, activate
-from fgen.models.sampling import Batch, Draws, TrainingSet
+from fgen.models.sampling import Batch, TrainingSet
 from fgen.models.semantic_prior import SemanticPrior
 
 

@@ -1,8 +1,8 @@
-"""What a training step sees: a batch of real features with their classes, and named random draws."""
+"""What a training step sees of the data: a batch of real features with their classes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,10 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from fgen import rng
 from fgen.data.access import Features
 from fgen.data.scaled_rows import ScaledRows
 from fgen.data.scaling import FeatureScaler
+from fgen.models.draws import Choice, Draws
 from fgen.models.souls import soul_prototypes
 
 
@@ -28,43 +28,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def split(self, size: int) -> list[Batch]:
-        """Consecutive batches of ``size`` rows."""
+    def split(self, size: int | list[int]) -> list[Batch]:
+        """Consecutive batches of ``size`` rows, or of such sizes."""
         columns = zip(self.features.split(size), self.condition.split(size), self.labels.split(size), strict=True)
         return [Batch(*column) for column in columns]
-
-
-@dataclass(frozen=True)
-class Draws:
-    """The random numbers of one training step, each stream named by its purpose.
-
-    Counter-based: keyed by (seed, purpose, step), so a resumed run draws what an unbroken one would have.
-    """
-
-    seed: int
-    step: int
-    device: torch.device
-    within: str = ""
-
-    def part(self, index: int) -> Draws:
-        """The draws of one part of the step, all of them new."""
-        return replace(self, within=f"{self.within}{index} ")
-
-    def next_step(self) -> Draws:
-        """What the same part of the next step will draw."""
-        return replace(self, step=self.step + 1)
-
-    def stream(self, purpose: str) -> np.random.Generator:
-        """The stream of a purpose, for choices that a method makes itself."""
-        return rng.stream(self.seed, self.within + purpose, self.step)
-
-    def normal(self, purpose: str, shape: tuple[int, ...]) -> Tensor:
-        """Standard normal float32 numbers."""
-        return torch.from_numpy(self.stream(purpose).standard_normal(shape, dtype=np.float32)).to(self.device)
-
-    def uniform(self, purpose: str, shape: tuple[int, ...]) -> Tensor:
-        """Float32 numbers uniform in [0, 1)."""
-        return torch.from_numpy(self.stream(purpose).random(shape, dtype=np.float32)).to(self.device)
 
 
 class TrainingSet:
@@ -101,11 +68,17 @@ class TrainingSet:
         self.embeddings = torch.from_numpy(embeddings[self.classes]).to(device, dtype)
         without_rows = np.setdiff1d(np.arange(len(embeddings)), self.classes)
         self.unseen_embeddings = torch.from_numpy(embeddings[without_rows]).to(device, dtype)
+        self._labels = torch.from_numpy(self.labels).to(device)
         self._rows = ScaledRows(features, scaler, device, dtype)
         self._unlabelled = None if unlabelled is None else ScaledRows(unlabelled, scaler, device, dtype)
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether steps read nothing from disk."""
+        return self._rows.in_memory and (self._unlabelled is None or self._unlabelled.in_memory)
 
     @property
     def n_classes(self) -> int:
@@ -117,20 +90,24 @@ class TrainingSet:
         """D."""
         return int(self.features.shape[1])
 
-    def batches(self, seed: int, step: int, n_batches: int, batch_size: int) -> Batch:
+    def batches(self, draws: Draws, n_batches: int, batch_size: int) -> Batch:
         """The real rows of one step: ``n_batches`` draws without replacement, stacked.
 
         Every batch is a fresh draw from all rows, as in the published loop (RECIPES 2.1), so files may be sorted by
-        class. A step's rows depend on nothing but its number: rows that stay on disk are fetched a step ahead.
+        class.
         """
-        batch = self.batch(self._rows_of_step(seed, step, n_batches, batch_size))
-        if not self._rows.in_memory:
-            self._rows.expect(self._rows_of_step(seed, step + 1, n_batches, batch_size))
-        return batch
+        size = min(batch_size, len(self))
 
-    def _rows_of_step(self, seed: int, step: int, n_batches: int, batch_size: int) -> np.ndarray:
-        stream, size = rng.stream(seed, "batch", step), min(batch_size, len(self))
-        return np.concatenate([stream.choice(len(self), size, replace=False) for _ in range(n_batches)])
+        def choose(stream: np.random.Generator) -> np.ndarray:
+            return np.concatenate([stream.choice(len(self), size, replace=False) for _ in range(n_batches)])
+
+        return self.drawn(draws, "batch", choose)
+
+    def drawn(self, draws: Draws, purpose: str, choose: Choice) -> Batch:
+        """The batch of the rows ``(B,)`` that ``choose`` picks by the purpose's stream."""
+        features, rows = _chosen_rows(self._rows, draws, purpose, choose)
+        labels = self._labels[rows]
+        return Batch(features, self.embeddings[labels], labels)
 
     def batch(self, rows: np.ndarray) -> Batch:
         """The batch of some rows ``(B,)``."""
@@ -140,10 +117,8 @@ class TrainingSet:
     def unlabelled(self, draws: Draws, size: int) -> Tensor:
         """Scaled features ``(size, D)`` of unseen classes, drawn with replacement; transductive methods only."""
         assert self._unlabelled is not None, "fit() refuses a transductive method without unlabelled features"
-        rows = self._unlabelled.take(_unlabelled_rows(draws, len(self._unlabelled), size))
-        if not self._unlabelled.in_memory:
-            self._unlabelled.expect(_unlabelled_rows(draws.next_step(), len(self._unlabelled), size))
-        return rows
+        n_rows = len(self._unlabelled)
+        return _chosen_rows(self._unlabelled, draws, "unlabelled", lambda stream: stream.integers(n_rows, size=size))[0]
 
     def class_means(self) -> Tensor:
         """``(S, D)`` mean of each seen class's scaled features, in one pass over the rows."""
@@ -186,5 +161,15 @@ class TrainingSet:
         return tuple(torch.from_numpy(a).to(self.device, self.dtype) for a in (slope, offset))  # type: ignore[return-value]
 
 
-def _unlabelled_rows(draws: Draws, n_rows: int, size: int) -> np.ndarray:
-    return draws.stream("unlabelled").integers(n_rows, size=size)
+def _chosen_rows(rows: ScaledRows, draws: Draws, purpose: str, choose: Choice) -> tuple[Tensor, Tensor]:
+    """Scaled rows ``(B, D)`` and their numbers ``(B,)``, on the device.
+
+    They depend on nothing but the step's number: rows that stay on disk are fetched a step ahead.
+    """
+    if rows.in_memory:
+        numbers = draws.chosen(purpose, choose)
+        return rows.at(numbers), numbers
+    chosen = choose(draws.stream(purpose))
+    features = rows.take(chosen)
+    rows.expect(choose(draws.next_step().stream(purpose)))
+    return features, torch.from_numpy(chosen).to(features.device)

@@ -14,9 +14,10 @@ from torch.nn import functional as F
 from fgen.encoders.fusion import EmbeddingConfig
 from fgen.models import losses
 from fgen.models.base import Terms, Update
+from fgen.models.draws import Draws
 from fgen.models.fvaegan import FVAEGAN, FVAEGANConfig
 from fgen.models.nets import AdaptiveWeight, Encoder, reparametrise
-from fgen.models.sampling import Batch, Draws
+from fgen.models.sampling import Batch
 
 
 def unit(vectors: Tensor) -> Tensor:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from fgen.encoders.fusion import EmbeddingConfig
 from fgen.models.base import Update
+from fgen.models.draws import Draws
 from fgen.models.nets import Generator, Linear, activate
-from fgen.models.sampling import Draws, TrainingSet
+from fgen.models.sampling import TrainingSet
 from fgen.models.semantic_vaegan import SemanticVAEGAN, SemanticVAEGANConfig, unit
 
 
@@ -106,9 +107,9 @@ class TFVAEGAN(SemanticVAEGAN):
         """An iteration without feedback, then one with it, each with the draws of a step of its own."""
         try:
             self.strength = 0.0
-            yield from super().updates(data, replace(draws, step=2 * draws.step))
+            yield from super().updates(data, draws.iteration(0, of=2))
             self.strength = self.config.feedback_weight
-            for update in super().updates(data, replace(draws, step=2 * draws.step + 1)):
+            for update in super().updates(data, draws.iteration(1, of=2)):
                 with_feedback = update.roles == self.generator_roles
                 yield replace(update, roles=(*update.roles, "feedback")) if with_feedback else update
         finally:

@@ -18,9 +18,10 @@ from fgen.models import losses
 from fgen.models.adversarial import AdversarialGenerator
 from fgen.models.base import Terms, Update
 from fgen.models.closed_form import TINY
+from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
 from fgen.models.nets import SLOPE, Critic, Linear
-from fgen.models.sampling import Batch, Draws, TrainingSet
+from fgen.models.sampling import Batch, TrainingSet
 
 #: A network's weights by name, each ``(T, ...)``: a copy for each task.
 Weights = dict[str, Tensor]
@@ -164,7 +165,7 @@ class ZSML(AdversarialGenerator):
         """``critic_steps - 1`` ordinary steps of the critic, then one of all networks on a step's tasks."""
         n_batches = self.config.critic_steps - 1
         if n_batches:
-            stacked = data.batches(draws.seed, draws.step, n_batches, self.config.batch_size)
+            stacked = data.batches(draws, n_batches, self.config.batch_size)
             with torch.no_grad():
                 fakes = self.critic_fakes(stacked, draws)
             size = len(stacked) // n_batches
@@ -174,15 +175,17 @@ class ZSML(AdversarialGenerator):
 
     def episodes(self, data: TrainingSet, draws: Draws) -> Episodes:
         """Tasks whose query has other classes than their support; classes and rows drawn evenly."""
-        config, stream = self.config, draws.stream("episodes")
-        ways = min(config.n_way, data.n_classes // 2)
-        order = stream.random((config.n_tasks, data.n_classes)).argsort(axis=1)
+        config, ways = self.config, min(self.config.n_way, data.n_classes // 2)
+        sizes = [config.n_tasks * ways * n_rows for n_rows in (config.n_support, config.n_query)]
 
-        def batch(classes: np.ndarray, n_rows: int) -> Batch:
-            chosen = np.repeat(classes, n_rows, axis=1).ravel()
-            return data.batch(self.by_class[self.starts[chosen] + stream.integers(self.counts[chosen])])
+        def choose(stream: np.random.Generator) -> np.ndarray:
+            order = stream.random((config.n_tasks, data.n_classes)).argsort(axis=1)
+            support = np.repeat(order[:, :ways], config.n_support, axis=1).ravel()
+            query = np.repeat(order[:, ways : 2 * ways], config.n_query, axis=1).ravel()
+            chosen = np.concatenate([support, query])
+            return self.by_class[self.starts[chosen] + stream.integers(self.counts[chosen])]
 
-        return Episodes(batch(order[:, :ways], config.n_support), batch(order[:, ways : 2 * ways], config.n_query))
+        return Episodes(*data.drawn(draws, "episodes", choose).split(sizes))
 
     def query_terms(self, episodes: Episodes, draws: Draws) -> Terms:
         """L_D and L_GC of the queries, at the fast weights that the supports lead to."""

@@ -9,7 +9,7 @@ import torch
 from fgen.errors import InputError
 from fgen.models import make_model
 from fgen.models.cadavae import gaussian_distance
-from fgen.models.sampling import Draws
+from fgen.models.draws import Draws
 from tests.conftest import TINY
 
 WIDTHS = {"feature_decoder_dim": 16, "description_encoder_dim": 16, "description_decoder_dim": 16}
@@ -52,7 +52,7 @@ def test_the_terms_are_eq_6_row_by_row(world, shared):
     model, data = started(world, alignment_start=0, alignment_end=1, cross_start=0, cross_end=4, shared_noise=shared)
     step = 2 * model.steps_per_epoch
     draws = Draws(0, step, data.device)
-    batch = data.batches(0, step, 1, 7)
+    batch = data.batches(Draws(0, step, data.device), 1, 7)
     shape = (len(batch), model.noise_dim)
     noises = draws.normal("image noise", shape), draws.normal("description noise", shape)
     nets = model.networks
@@ -79,8 +79,9 @@ def test_the_terms_are_eq_6_row_by_row(world, shared):
 def test_a_term_comes_in_with_the_epoch_and_not_before(world):
     model, data = started(world, alignment_start=2, alignment_end=3)
     first = 3 * model.steps_per_epoch
-    assert "alignment" in model.terms(data.batches(0, first, 1, 4), Draws(0, first, data.device))
-    assert "alignment" not in model.terms(data.batches(0, first - 1, 1, 4), Draws(0, first - 1, data.device))
+    before, after = (Draws(0, step, data.device) for step in (first - 1, first))
+    assert "alignment" in model.terms(data.batches(after, 1, 4), after)
+    assert "alignment" not in model.terms(data.batches(before, 1, 4), before)
 
 
 @pytest.mark.parametrize("shared", [True, False])

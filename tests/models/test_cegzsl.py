@@ -7,7 +7,7 @@ import torch
 from fgen.errors import InputError
 from fgen.models import cegzsl, make_model
 from fgen.models.cegzsl import Comparator
-from fgen.models.sampling import Draws
+from fgen.models.draws import Draws
 from tests.conftest import TINY
 
 B, S, E, A, H = 7, 5, 6, 3, 11
@@ -64,7 +64,7 @@ def test_the_factorised_comparator_is_the_mlp_on_every_pair_in_value_and_gradien
 def test_the_class_loss_is_the_negative_log_likelihood_at_that_temperature(world):
     model, data = started(world, cls_temperature=0.3)
     randomised(model.networks["comparator"])
-    batch = data.batches(0, 0, 1, 9)
+    batch = data.batches(Draws(0, 0, data.device), 1, 9)
     embedded = model.represent_scaled(batch.features)
     scores = pair_by_pair(model.networks["comparator"], embedded, data.embeddings) / 0.3
     twin = -torch.stack([row.log_softmax(0)[label] for row, label in zip(scores, batch.labels, strict=True)]).mean()

@@ -12,9 +12,9 @@ from fgen.errors import InputError, TrainingDiverged
 from fgen.machine import cpu_threads, matrix_precision
 from fgen.models import MODELS, engine, make_model
 from fgen.models.base import FeatureGenerator
+from fgen.models.draws import Draws
 from fgen.models.engine import TrainConfig, make_optimisers, train_step
 from fgen.models.feature_matching import FeatureMatching
-from fgen.models.sampling import Draws
 from fgen.models.storage import load_model
 from tests.conftest import TINY
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from fgen.models import losses, make_model
+from fgen.models.draws import Draws
 from fgen.models.nets import initialise_xavier
-from fgen.models.sampling import Draws
 from tests.conftest import TINY
 
 
@@ -61,7 +61,7 @@ def test_interpolates_mix_column_by_column(world):
     with torch.no_grad():
         for parameter in critic.parameters():
             parameter.copy_(torch.randn(parameter.shape) * 0.3)
-    draws, batch = Draws(0, 0, data.device), data.batches(0, 0, 1, 6)
+    draws, batch = Draws(0, 0, data.device), data.batches(Draws(0, 0, data.device), 1, 6)
     fake = torch.rand_like(batch.features)
     (update,) = model.critic_updates(batch, fake, draws, 0)
     alpha = draws.uniform("mixing 0", tuple(fake.shape))
@@ -80,7 +80,7 @@ def test_the_cycle_term_is_read_out_by_the_trained_regressor_and_counted_once(wo
     model, data = started(world, cycle_weight=2.0)
     model.prepare(data, 0)
     assert model.matching.regression is None, "the linear map of other methods' cycle term stays out"
-    draws, batch = Draws(0, 0, data.device), data.batches(0, 0, 1, 8)
+    draws, batch = Draws(0, 0, data.device), data.batches(Draws(0, 0, data.device), 1, 8)
     regressor, fake = model.networks["regressor"], model.generator_fakes(batch, draws)
     squares = [
         (regressor.weight @ f + regressor.bias - a).square().mean() for f, a in zip(fake, batch.condition, strict=True)
@@ -92,7 +92,7 @@ def test_the_cycle_term_is_read_out_by_the_trained_regressor_and_counted_once(wo
 def test_the_classification_term_counts_by_its_weight(world):
     model, data = started(world, cls_weight=0.3)
     model.prepare(data, 0)
-    draws, batch = Draws(0, 0, data.device), data.batches(0, 0, 1, 8)
+    draws, batch = Draws(0, 0, data.device), data.batches(Draws(0, 0, data.device), 1, 8)
     logits = model.networks["classifier"](model.generator_fakes(batch, draws))
     term = model.generator_terms(batch, draws)["classification"]
     assert term.item() == pytest.approx(0.3 * losses.classification(logits, batch.labels).item(), rel=1e-5)

@@ -6,9 +6,9 @@ import torch
 
 from fgen.errors import InputError
 from fgen.models import losses, make_model
+from fgen.models.draws import Draws
 from fgen.models.nets import reparametrise
 from fgen.models.noising import Schedule
-from fgen.models.sampling import Draws
 from tests.conftest import TINY
 
 
@@ -46,7 +46,7 @@ def test_the_posterior_is_bayes_rule():
 def test_the_critics_gradients_are_those_of_the_published_terms(world):
     """Double backward for the penalties, and mutual learning as two terms with the other critic's part held fixed."""
     model, data = started(world, adapt_gp_weight=False)
-    batch, draws = data.batches(0, 0, 1, 11), Draws(0, 0, data.device)
+    batch, draws = data.batches(Draws(0, 0, data.device), 1, 11), Draws(0, 0, data.device)
     critics = [model.networks[role] for role in ("critic", "critic_clean")]
     for critic in critics:
         for parameter in critic.parameters():
@@ -79,7 +79,7 @@ def test_the_critics_gradients_are_those_of_the_published_terms(world):
 
 def test_the_generators_terms_are_the_vaes_and_both_critics(world):
     model, data = started(world, gan_weight=3.0, vae_weight=0.5)
-    batch, draws = data.batches(0, 0, 1, 11), Draws(0, 0, data.device)
+    batch, draws = data.batches(Draws(0, 0, data.device), 1, 11), Draws(0, 0, data.device)
     for parameter in model.networks.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     terms, step = model.generator_terms(batch, draws), model.transition(batch, draws)
@@ -101,7 +101,7 @@ def test_the_generators_terms_are_the_vaes_and_both_critics(world):
 def test_the_penaltys_weight_follows_the_penalty(world):
     model, data = started(world, critic_steps=2)
     for step in range(2):
-        model.critics_terms(data.batches(0, step, 1, 8), Draws(0, step, data.device))
+        model.critics_terms(data.batches(Draws(0, step, data.device), 1, 8), Draws(0, step, data.device))
     # Small weights have slopes near 0, so both penalties are near 1.
     assert model.networks["gp_weight"].value.item() == pytest.approx(11)
 

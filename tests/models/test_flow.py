@@ -6,8 +6,8 @@ import torch
 
 from fgen.errors import InputError
 from fgen.models import make_model
+from fgen.models.draws import Draws
 from fgen.models.flow import within_variance
-from fgen.models.sampling import Draws
 from tests.conftest import TINY
 
 
@@ -26,7 +26,7 @@ def some(model, data, n_rows=6):
 
 def test_the_terms_add_up_to_the_loss_row_by_row(world):
     model, data = started(world)
-    draws, batch = Draws(0, 3, data.device), data.batches(0, 3, 1, 9)
+    draws, batch = Draws(0, 3, data.device), data.batches(Draws(0, 3, data.device), 1, 9)
     noise, time = draws.normal("noise", tuple(batch.features.shape)), draws.uniform("time", (9, 1))
     total = 0.0
     for k in range(9):
@@ -86,7 +86,7 @@ def test_a_share_of_the_descriptions_is_dropped(world, monkeypatch):
         model.networks["velocity"], "forward", lambda points, time, condition, one: given.append(one) or points
     )
     for step in range(100):
-        model.terms(data.batches(0, step, 1, 32), Draws(0, step, data.device))
+        model.terms(data.batches(Draws(0, step, data.device), 1, 32), Draws(0, step, data.device))
     assert torch.cat(given).mean().item() == pytest.approx(0.75, abs=0.03)
 
 

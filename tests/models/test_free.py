@@ -7,7 +7,7 @@ import torch
 from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
 from fgen.models import losses, make_model
-from fgen.models.sampling import Draws
+from fgen.models.draws import Draws
 from tests.conftest import TINY
 
 

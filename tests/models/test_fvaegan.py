@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from fgen.models import losses, make_model
+from fgen.models.draws import Draws
 from fgen.models.nets import reparametrise
-from fgen.models.sampling import Draws
 from tests.conftest import TINY
 
 

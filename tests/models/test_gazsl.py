@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from fgen.models import make_model
-from fgen.models.sampling import Draws
+from fgen.models.draws import Draws
 from tests.conftest import TINY
 
 

@@ -9,7 +9,7 @@ import torch
 import fgen
 from fgen.errors import InputError
 from fgen.models import make_model
-from fgen.models.sampling import Draws
+from fgen.models.draws import Draws
 from tests.conftest import TINY
 
 

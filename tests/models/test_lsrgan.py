@@ -6,8 +6,8 @@ import torch
 
 from fgen.errors import InputError
 from fgen.models import make_model
+from fgen.models.draws import Draws
 from fgen.models.engine import make_optimisers, train_step
-from fgen.models.sampling import Draws
 from tests.conftest import TINY
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fgen.models import make_model
-from fgen.models.sampling import Draws
+from fgen.models.draws import Draws
 from fgen.models.semantic_prior import SemanticPrior
 from tests.conftest import TINY
 

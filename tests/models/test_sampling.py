@@ -6,7 +6,8 @@ import torch
 
 from fgen.data import dataset
 from fgen.data.scaling import FeatureScaler
-from fgen.models.sampling import Draws, TrainingSet
+from fgen.models.draws import Draws
+from fgen.models.sampling import TrainingSet
 
 CPU = torch.device("cpu")
 

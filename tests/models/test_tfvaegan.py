@@ -5,9 +5,9 @@ import torch
 
 from fgen.encoders.fusion import EmbeddingConfig
 from fgen.models import losses, make_model
+from fgen.models.draws import Draws
 from fgen.models.engine import TrainConfig, make_optimisers, train_step
 from fgen.models.nets import activate
-from fgen.models.sampling import Draws
 from tests.conftest import TINY
 
 

@@ -7,7 +7,7 @@ from torch.func import functional_call
 
 from fgen.errors import InputError
 from fgen.models import losses, make_model
-from fgen.models.sampling import Draws
+from fgen.models.draws import Draws
 from fgen.models.zsml import WassersteinLoss
 from tests.conftest import TINY
 
@@ -62,7 +62,7 @@ def test_ways_are_clamped_to_half_of_the_classes(world):
 
 def test_the_wasserstein_loss_with_its_written_gradient_is_the_double_backwards(world):
     model, data = started(world)
-    critic, batch = model.networks["critic"].double(), data.batches(0, 0, 1, 9)
+    critic, batch = model.networks["critic"].double(), data.batches(Draws(0, 0, data.device), 1, 9)
     real, condition = batch.features.double(), batch.condition.double()
     fake, alpha = torch.rand_like(real), torch.rand(9, 1, dtype=torch.float64)
     ours = WassersteinLoss(critic)(real, fake, condition, alpha)

@@ -1,0 +1,64 @@
+"""Training steps on a GPU: one CUDA graph of all that a step launches, which is replayed on new numbers.
+
+A step is some hundred small kernels; launched one by one, the GPU waits for the host most of the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+import torch
+from torch import Tensor
+
+from fgen.models.draws import Draws, StepInputs
+
+
+class CapturedSteps:
+    """The steps of a training, the first as it is and all others as a graph.
+
+    Args:
+        run: what a step does with its draws, all of it on the device; its terms.
+        seed: of the training.
+        device: a CUDA device.
+    """
+
+    def __init__(self, run: Callable[[Draws], dict[str, Tensor]], seed: int, device: torch.device) -> None:
+        self._run, self._device = run, device
+        self._inputs = StepInputs(seed, device)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._constants: Hashable = None
+        self._terms: dict[str, Tensor] | None = None
+
+    def __call__(self, step: int, constants: Hashable) -> dict[str, Tensor]:
+        """One step's terms, in tensors that the next step overwrites.
+
+        Args:
+            step: its number.
+            constants: the numbers that the step has as they are, such as learning rates; others need another graph.
+        """
+        draws = self._inputs.load(step)
+        if self._terms is None:
+            self._terms = self._first(draws)
+            return self._terms
+        if self._graph is None or constants != self._constants:
+            self._capture(draws)
+            self._constants = constants
+        assert self._graph is not None
+        self._graph.replay()
+        return self._terms
+
+    def _first(self, draws: Draws) -> dict[str, Tensor]:
+        # What is made once, such as gradients, moments and the libraries' own memory, mustn't be part of the graph;
+        # a stream of its own, as a capture has one too.
+        stream = torch.cuda.Stream(self._device)
+        stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(stream):
+            terms = self._run(draws)
+        torch.cuda.current_stream(self._device).wait_stream(stream)
+        return terms
+
+    def _capture(self, draws: Draws) -> None:
+        self._graph = torch.cuda.CUDAGraph()
+        self._graph.register_generator_state(self._inputs.generator)
+        with torch.cuda.graph(self._graph):
+            self._terms = self._run(draws)

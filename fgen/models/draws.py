@@ -1,0 +1,111 @@
+"""The random numbers of a training step, and whatever else the host makes for one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fgen import rng
+
+Choice = Callable[[np.random.Generator], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of one training step, each stream named by its purpose.
+
+    Counter-based: keyed by (seed, purpose, step), so a resumed run draws what an unbroken one would have.
+
+    Attributes:
+        inputs: where a step is repeated for other numbers, what holds them; see :class:`StepInputs`.
+        own_step: from the training's step to the one whose numbers these are.
+    """
+
+    seed: int
+    step: int
+    device: torch.device
+    within: str = ""
+    inputs: StepInputs | None = None
+    own_step: Callable[[int], int] = lambda step: step
+
+    def part(self, index: int) -> Draws:
+        """The draws of one part of the step, all of them new."""
+        return replace(self, within=f"{self.within}{index} ")
+
+    def iteration(self, index: int, of: int) -> Draws:
+        """The draws of one of the step's ``of`` iterations, each with a number of its own."""
+        outer = self.own_step
+        return replace(self, step=of * self.step + index, own_step=lambda step: of * outer(step) + index)
+
+    def next_step(self) -> Draws:
+        """What the same part of the next step will draw."""
+        return replace(self, step=self.step + 1)
+
+    def stream(self, purpose: str) -> np.random.Generator:
+        """The stream of a purpose, on the host."""
+        return self._stream(purpose, self.step)
+
+    def chosen(self, purpose: str, choose: Choice) -> Tensor:
+        """What ``choose`` makes of the purpose's stream, and of nothing else that changes between steps."""
+        if self.inputs is None:
+            return torch.from_numpy(choose(self.stream(purpose))).to(self.device)
+        return self.inputs.made(lambda step: choose(self._stream(purpose, self.own_step(step))))
+
+    def normal(self, purpose: str, shape: tuple[int, ...]) -> Tensor:
+        """Standard normal float32 numbers."""
+        if self.inputs is not None and self.inputs.generator is not None:
+            return torch.randn(shape, generator=self.inputs.generator, device=self.device)
+        return self.chosen(purpose, lambda stream: stream.standard_normal(shape, dtype=np.float32))
+
+    def uniform(self, purpose: str, shape: tuple[int, ...]) -> Tensor:
+        """Float32 numbers uniform in [0, 1)."""
+        if self.inputs is not None and self.inputs.generator is not None:
+            return torch.rand(shape, generator=self.inputs.generator, device=self.device)
+        return self.chosen(purpose, lambda stream: stream.random(shape, dtype=np.float32))
+
+    def _stream(self, purpose: str, step: int) -> np.random.Generator:
+        return rng.stream(self.seed, self.within + purpose, step)
+
+
+class StepInputs:
+    """All that makes a step differ from another, at addresses that stay: a recorded step is repeated on new numbers.
+
+    What the host chooses is remembered with how it was made, in the order in which the step asks for it, and made
+    anew for another step. Noise is drawn on an accelerator itself, from a generator that begins anew with each step.
+
+    Attributes:
+        generator: the accelerator's; None on the CPU, where noise is made as all else is.
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self._seed, self._device = seed, device
+        self.generator = None if device.type == "cpu" else torch.Generator(device)
+        self._makers: list[Callable[[int], np.ndarray]] = []
+        self._tensors: list[Tensor] = []
+        self._step = self._asked = 0
+
+    def load(self, step: int) -> Draws:
+        """Put a step's numbers in place; the draws that give them, in the order of the step before."""
+        self._step, self._asked = step, 0
+        if self.generator is not None:
+            self.generator.manual_seed(rng.subseed(self._seed, "step", step))
+        for tensor, make in zip(self._tensors, self._makers, strict=True):
+            tensor.copy_(self._on_host(make(step)), non_blocking=True)
+        return Draws(self._seed, step, self._device, inputs=self)
+
+    def made(self, make: Callable[[int], np.ndarray]) -> Tensor:
+        """The next of the step's numbers: ``make(step)``, on the device."""
+        if self._asked == len(self._tensors):
+            self._makers.append(make)
+            self._tensors.append(self._on_host(make(self._step)).to(self._device))
+        self._asked += 1
+        return self._tensors[self._asked - 1]
+
+    def _on_host(self, numbers: np.ndarray) -> Tensor:
+        # From pinned memory, copies wait for nothing; torch keeps it until they are done.
+        tensor = torch.from_numpy(numbers)
+        return tensor if self._device.type == "cpu" else tensor.pin_memory()

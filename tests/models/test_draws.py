@@ -1,0 +1,73 @@
+"""A recorded step on new numbers is the step of that number, and nothing in a step waits for the device."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from fgen.models import MODELS, make_model
+from fgen.models.draws import StepInputs
+from fgen.models.engine import make_optimisers, run_updates, train_step
+from tests.conftest import TINY
+
+METHODS = sorted(MODELS)
+CPU = torch.device("cpu")
+
+
+def begun(name, world, device="cpu", **overrides):
+    data = world.dataset
+    model = make_model(name, **(TINY | overrides))
+    rows, labels = data.split("trainval")
+    unlabelled = data.rows(data.splits["test_unseen"]) if model.config.is_transductive else None
+    training = model.begin(rows, labels, data.class_embeddings, seed=0, device=device, unlabelled=unlabelled)
+    model.initialise(0)
+    return model, training, make_optimisers(model)
+
+
+def weights(model):
+    return {key: value.cpu() for key, value in model.networks.state_dict().items()}
+
+
+def assert_equal(left, right):
+    assert left.keys() == right.keys()
+    for key, value in left.items():
+        assert torch.equal(value, right[key]), key
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_recorded_numbers_are_made_anew_for_another_step(name, world):
+    """What the first step asks for, in its order, is what every later one would have asked for."""
+    (model, data, optimisers), (twin, _, others) = begun(name, world), begun(name, world)
+    inputs = StepInputs(0, CPU)
+    for step in (0, 1, 2, 7):
+        terms = run_updates(model, data, optimisers, inputs.load(step))
+        assert_equal(terms, train_step(twin, data, others, 0, step))
+    assert_equal(weights(model), weights(twin))
+
+
+class Waiting(TorchDispatchMode):
+    """Refuses what would ask the device for a number, or whose shape depends on one."""
+
+    names = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "bincount", "is_nonzero")
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        assert function.overloadpacket.__name__ not in self.names, f"{function} waits for the device"
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_step_waits_for_the_device(name, world):
+    terms = ("class_mean", "moment", "mmd", "coral", "soul", "soul_mean", "pivot", "contrastive", "cycle")
+    model, data, optimisers = begun(name, world, **{f"{term}_weight": 1.0 for term in terms})
+    optimisers = {role: _Still() for role in optimisers}  # torch's own, which reads its steps on the CPU
+    inputs = StepInputs(0, CPU)
+    run_updates(model, data, optimisers, inputs.load(0))
+    with Waiting():
+        run_updates(model, data, optimisers, inputs.load(1))
+
+
+class _Still:
+    def step(self):
+        pass
+
+    def zero_grad(self, set_to_none=True):
+        pass
