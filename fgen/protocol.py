@@ -109,6 +109,7 @@ def new_heads(
         with_real=config.bank.real,
         pseudo_share=config.model.pseudo_labelled_share,
         precision=config.train.precision,
+        device=config.train.device,
         start=start,
     )
 

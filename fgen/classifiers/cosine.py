@@ -89,14 +89,15 @@ class CosineClassifier(StoredHead):
         seed: int = 0,
         scaling_rows: Features | None = None,
         seen: Any | None = None,
+        device: str = "cpu",
         progress: bool = False,
     ) -> CosineClassifier:
         """Take the class means of raw features ``(N, D)`` with class ids ``(N,)`` in one pass, block by block.
 
         Arguments and errors as in :meth:`fgen.classifiers.softmax.SoftmaxClassifier.fit`, but for two: a class of
-        ``classes`` without a row has no prototype, and is scored as no candidate; ``seed`` and ``progress`` make no
-        difference. ``seen`` names the classes whose rows show the spread within classes (by default all do): rows
-        that were generated spread as their generator does.
+        ``classes`` without a row has no prototype, and is scored as no candidate; ``seed``, ``device`` and ``progress``
+        make no difference. ``seen`` names the classes whose rows show the spread within classes (by default all do):
+        rows that were generated spread as their generator does.
         """
         features = as_rows(features)
         labels, _, n_classes = checked_labels(labels, len(features), classes, n_classes)

@@ -20,7 +20,7 @@ from fgen.data.disk import reading
 from fgen.data.rows import MappedRows, SelectedRows, StackedRows
 from fgen.data.scaled_rows import fits_memory
 from fgen.errors import InputError
-from fgen.machine import matrix_precision
+from fgen.machine import choose_device, matrix_precision
 from fgen.scores.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_class_accuracy
 from fgen.scores.calibration import predict_classes
 
@@ -98,6 +98,7 @@ def train_heads(
     with_real: bool = True,
     pseudo_share: float = 0.0,
     precision: str = "auto",
+    device: str = "auto",
     start: Heads | None = None,
 ) -> Heads:
     """Train on the task's real seen rows and synthetic rows (Xian et al. 2018, section 3.2).
@@ -113,7 +114,9 @@ def train_heads(
         pseudo_share: the transductive setting's second stage (LisGAN): each head is trained again with that share of
             the unlabelled rows it will be asked about, those it is surest of, under its own answers. ``gzsl`` chooses
             among the test rows of seen and unseen classes, ``zsl`` among those of unseen ones.
-        precision: of training's matrix products, see :func:`fgen.machine.matrix_precision`; scores are float32's.
+        precision: of training's matrix products on a CPU, see :func:`fgen.machine.matrix_precision`; scores are
+            float32's, and so is all of an accelerator, whose time a head's products don't take.
+        device: where they are trained.
         start: heads of another penalty of the softmax head on the same rows, to start from.
     """
     if getattr(config, "batch_size", 0) is None and len(synthetic_labels):
@@ -125,10 +128,10 @@ def train_heads(
     kept = np.flatnonzero(np.isin(task.labels[rows], task.unseen) | with_real)
     labels = np.concatenate([task.labels[rows][kept], synthetic_labels])
     candidates = np.union1d(task.seen, np.unique(synthetic_labels))
-    known = {"seed": seed, "scaling_rows": real, "seen": task.seen}
+    known, place = {"seed": seed, "scaling_rows": real, "seen": task.seen, "device": device}, choose_device(device)
 
     def fitted(features: Any, labels: np.ndarray, **classes: Any) -> Any:
-        with matrix_precision(precision, torch.device("cpu")):
+        with matrix_precision(precision if place.type == "cpu" else "highest", place):
             return config.build().fit(features, labels, **known, **classes)
 
     def trained(features: Any, labels: np.ndarray, asked: np.ndarray, before: Any, **classes: Any) -> Any:

@@ -29,7 +29,7 @@ HISTORY = 10
 SLOPE_LEFT = 0.1
 #: At most so many points of a line are looked at.
 POINTS = 20
-#: Larger matrices of logits than this many bytes are kept in a file; there are two.
+#: Larger matrices of logits than this many bytes are kept in a file, on the CPU; there are two.
 LOGITS_IN_MEMORY = 1 << 29
 
 
@@ -114,7 +114,7 @@ class Line:
         self._rows, self._targets, self._row_weights, self._l2 = rows, targets, row_weights, l2
         self.parameters = rows.mean.new_zeros(n_classes, len(rows.mean) + 1)
         self.direction = torch.zeros_like(self.parameters)
-        self._logits, self._change = (_zeros(len(targets), n_classes, rows.mean.dtype) for _ in range(2))
+        self._logits, self._change = (_zeros(len(targets), n_classes, rows.mean) for _ in range(2))
         self._point, self._slopes = (self.parameters.new_empty(BLOCK_ROWS, n_classes) for _ in range(2))
 
     def gradient(self) -> Tensor:
@@ -197,10 +197,10 @@ def _dot(left: Tensor, right: Tensor) -> float:
     return float((left * right).sum())
 
 
-def _zeros(n_rows: int, n_columns: int, dtype: torch.dtype) -> Tensor:
-    size = n_rows * n_columns * dtype.itemsize
-    if size <= LOGITS_IN_MEMORY:
-        return torch.zeros(n_rows, n_columns, dtype=dtype)
+def _zeros(n_rows: int, n_columns: int, like: Tensor) -> Tensor:
+    size = n_rows * n_columns * like.itemsize
+    if size <= LOGITS_IN_MEMORY or like.device.type != "cpu":
+        return like.new_zeros(n_rows, n_columns)
     with tempfile.TemporaryFile(prefix="fgen-") as file:  # it stays until the map goes
         try:
             reserve(file.fileno(), size)  # or a disk that is too small would crash the program later on
@@ -210,5 +210,5 @@ def _zeros(n_rows: int, n_columns: int, dtype: torch.dtype) -> Tensor:
                 f"room for the logits of {n_rows:,} rows and {n_columns:,} classes, twice",
                 "Name a folder on a larger disk in TMPDIR, or set classifier.solver = 'adam'",
             ) from None
-        numbers = np.memmap(file, dtype=str(dtype).removeprefix("torch."), shape=(n_rows, n_columns))
+        numbers = np.memmap(file, dtype=str(like.dtype).removeprefix("torch."), shape=(n_rows, n_columns))
     return torch.from_numpy(numbers)

@@ -164,13 +164,14 @@ class SklearnHead(Head):
         seed: int = 0,
         scaling_rows: Features | None = None,
         seen: Any | None = None,
+        device: str = "cpu",
         progress: bool = False,
     ) -> SklearnHead:
         """Train on raw features ``(N, D)`` with class ids ``(N,)``; a scaled copy is held in memory.
 
         Arguments and errors as in :meth:`fgen.classifiers.softmax.SoftmaxClassifier.fit`, but for three: a class
-        of ``classes`` without a row can't be learnt by scikit-learn, and is scored as no candidate; ``seen`` makes no
-        difference; there is no bar.
+        of ``classes`` without a row can't be learnt by scikit-learn, and is scored as no candidate; ``seen`` and
+        ``device`` make no difference; there is no bar.
         """
         features = as_rows(features)
         labels, _, n_classes = checked_labels(labels, len(features), classes, n_classes)

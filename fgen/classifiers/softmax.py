@@ -21,6 +21,7 @@ from fgen.data.access import Features, as_rows
 from fgen.data.scaled_rows import ScaledRows
 from fgen.data.scaling import FeatureScaler, Kind
 from fgen.errors import InputError, TrainingDiverged
+from fgen.machine import choose_device
 
 Solver = Literal["adam", "lbfgs"]
 ClassWeight = Literal["none", "balanced"]
@@ -152,6 +153,7 @@ class SoftmaxClassifier(StoredHead):
         scaling_rows: Features | None = None,
         seen: Any | None = None,
         start: SoftmaxClassifier | None = None,
+        device: str = "cpu",
         progress: bool = False,
     ) -> SoftmaxClassifier:
         """Train on raw features; products are in bfloat16 under ``torch.set_float32_matmul_precision("medium")``.
@@ -165,6 +167,7 @@ class SoftmaxClassifier(StoredHead):
             scaling_rows: ``(M, D)`` raw features that the scaling is fitted on; by default ``features``.
             seen: ids of the seen classes, candidates or not; needed by ``seen_weight`` and ``prior_ratio`` alone.
             start: a head of another penalty on the same rows and classes, which lbfgs starts from: fewer steps.
+            device: where it is trained: ``"cpu"``, ``"cuda"``, or ``"auto"``. The trained head lies on the CPU.
             progress: show a bar.
 
         Raises:
@@ -181,21 +184,23 @@ class SoftmaxClassifier(StoredHead):
             raise InputError(f"l2 holds {n_penalties} penalties", "one to train with", hint)
         is_seen = torch.from_numpy(seen_mask(classes, () if seen is None else seen))
         scaler = fitted_scaler(self.config.scaling, features, scaling_rows)
+        place = choose_device(device)
         targets = torch.from_numpy(np.searchsorted(classes, labels))
         balanced = self.config.class_weight == "balanced"
-        weights = row_weights(targets, is_seen, balanced=balanced, seen_weight=self.config.seen_weight)
+        weights = row_weights(targets, is_seen, balanced=balanced, seen_weight=self.config.seen_weight).to(place)
         offsets = None
         if self.config.logit_adjustment:
-            offsets = self.config.logit_adjustment * log_prior(targets, is_seen, self.config.prior_ratio)
+            offsets = (self.config.logit_adjustment * log_prior(targets, is_seen, self.config.prior_ratio)).to(place)
+        targets = targets.to(place)
         if self.config.solver == "adam":
-            rows = ScaledRows(features, scaler)
+            rows = ScaledRows(features, scaler, place)
             if not rows.in_memory:
                 for _ in scaler.blocks(features):  # a row that isn't finite is named before the training
                     pass
-            weight, bias = initial_parameters(len(classes), scaler.dim, seed)
+            weight, bias = initial_parameters(len(classes), scaler.dim, seed, place)
             train_adam(rows, targets, weights, weight, bias, self.config, seed, offsets=offsets, progress=progress)
         else:
-            begin = None if start is None else start.parameters_for(classes, scaler, offsets)
+            begin = None if start is None else start.parameters_for(classes, scaler, offsets, place)
             centred = CentredRows(features, scaler, weights)
             (l2,) = self.config.penalties
             weight, bias = train_lbfgs(centred, targets, weights, len(classes), l2, start=begin, progress=progress)
@@ -207,11 +212,12 @@ class SoftmaxClassifier(StoredHead):
                 "finite numbers",
                 "Choose another classifier.scaling, or lower classifier.lr",
             )
-        self.weight, self.bias, self.scaler, self.classes_, self.n_classes_ = weight, bias, scaler, classes, n_classes
+        self.weight, self.bias = weight.cpu(), bias.cpu()
+        self.scaler, self.classes_, self.n_classes_ = scaler, classes, n_classes
         return self
 
     def parameters_for(
-        self, classes: np.ndarray, scaler: FeatureScaler, offsets: torch.Tensor | None
+        self, classes: np.ndarray, scaler: FeatureScaler, offsets: torch.Tensor | None, device: torch.device
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Weights and biases for another head's training on these classes and columns, to which ``offsets`` belong.
 
@@ -221,7 +227,8 @@ class SoftmaxClassifier(StoredHead):
         self.require_trained()
         if not np.array_equal(self.classes_, classes) or self.scaler.dim != scaler.dim:
             raise InputError("start was trained on other classes or columns", "a head of the same")
-        return self.weight, self.bias if offsets is None else self.bias + offsets
+        weight, bias = self.weight.to(device), self.bias.to(device)
+        return weight, bias if offsets is None else bias + offsets
 
     def block_scores(self, scaled: np.ndarray) -> np.ndarray:
         """Log-probabilities ``(n, K)`` of scaled rows ``(n, D)``; no prior is added here."""

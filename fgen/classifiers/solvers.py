@@ -30,10 +30,10 @@ BLOCK_ROWS = 8192
 MEAN_ROWS = 2048
 
 
-def initial_parameters(n_classes: int, dim: int, seed: int) -> tuple[Tensor, Tensor]:
+def initial_parameters(n_classes: int, dim: int, seed: int, device: torch.device = CPU) -> tuple[Tensor, Tensor]:
     """The lineage's start: weights from N(0, 0.02), biases 0; float32."""
     numbers = rng.stream(seed, "head init").standard_normal((n_classes, dim), dtype=np.float32)
-    return torch.from_numpy(numbers) * 0.02, torch.zeros(n_classes)
+    return (torch.from_numpy(numbers) * 0.02).to(device), torch.zeros(n_classes, device=device)
 
 
 def train_adam(
@@ -63,7 +63,7 @@ def train_adam(
         for start in range(0, len(order), size):
             rows.expect(order[start + ROWS_AHEAD if start else 0 : start + ROWS_AHEAD + size])
             numbers = order[start : start + size]
-            batch, n = torch.from_numpy(numbers), len(numbers)
+            batch, n = torch.from_numpy(numbers).to(weight.device), len(numbers)
             x = rows.take(numbers, out=features[:n])
             torch.addmm(bias if offsets is None else bias + offsets, x, weight.T, out=logits[:n])
             slope = cross_entropy_slope(logits[:n], targets[batch], row_weights[batch] / n, out=slopes[:n])
@@ -86,7 +86,7 @@ class CentredRows:
     Args:
         features: ``(N, D)`` raw.
         scaler: their scaling.
-        row_weights: ``(N, 1)``.
+        row_weights: ``(N, 1)``, on the device where the rows are to lie.
         dtype: of the scaled rows.
 
     Attributes:
@@ -99,13 +99,13 @@ class CentredRows:
     def __init__(
         self, features: Features, scaler: FeatureScaler, row_weights: Tensor, dtype: torch.dtype = torch.float32
     ) -> None:
-        self._features, self._scaler = features, scaler
+        self._features, self._scaler, device = features, scaler, row_weights.device
         some = np.unique(np.linspace(0, len(features) - 1, MEAN_ROWS).astype(np.int64))
         with np.errstate(over="ignore", invalid="ignore"):  # what isn't finite is told by its row below
-            x = torch.from_numpy(scaler.apply(read_rows(features, some))).to(dtype)
+            x = torch.from_numpy(scaler.apply(read_rows(features, some))).to(device, dtype)
         weights = row_weights[some].to(dtype)
         self.mean = (x * weights).sum(dim=0) / weights.sum()
-        self._centred = centred = room(features.shape, CPU, for_products(self.mean).dtype)
+        self._centred = centred = room(features.shape, device, for_products(self.mean).dtype)
         if centred is None:
             return
         for start, x in self._scaled_blocks():
@@ -124,5 +124,5 @@ class CentredRows:
                 yield first + i * BLOCK_ROWS, for_products(x - self.mean)
 
     def _scaled_blocks(self) -> Iterator[tuple[int, Tensor]]:
-        for start, scaled in self._scaler.blocks(self._features):
-            yield start, torch.from_numpy(scaled).to(self.mean.dtype)
+        for start, scaled in self._scaler.tensors(self._features, self.mean.device):
+            yield start, scaled.to(self.mean.dtype)

@@ -125,6 +125,20 @@ class FeatureScaler:
                 yield start, scaled
                 start += len(block)
 
+    def tensors(self, features: Features, device: torch.device) -> Iterator[tuple[int, torch.Tensor]]:
+        """:meth:`blocks` as tensors on a device, which scales them itself."""
+        if device.type == "cpu":
+            yield from ((start, torch.from_numpy(scaled)) for start, scaled in self.blocks(features))
+            return
+        start = 0
+        for block in iter_blocks(features):
+            scaled = self.apply(torch.tensor(block, device=device))
+            if not bool(torch.isfinite(scaled).all()):
+                for _ in self.blocks(features):  # to name the row
+                    pass
+            yield start, scaled
+            start += len(block)
+
     def to_arrays(self) -> dict[str, np.ndarray]:
         """``{"offset": (D,), "scale": (D,)}`` float32, for saving; the kind is saved beside them."""
         return {"offset": self.offset, "scale": self.scale}
