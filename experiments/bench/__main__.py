@@ -13,7 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from experiments.bench import generation, head, memory, report, training, whole_
 from experiments.bench.machine import describe_machine
 from experiments.bench.sizes import SIZES, Size
 from experiments.bench.timing import Comparison
+from fgen.machine import choose_device
 
 PARTS = "abcde"
 
@@ -35,6 +36,7 @@ class Plan:
         steps, methods, losses, heads, banks, memory: sizes of each part.
         rounds: of each kind of measurement; those of the parts where little varies, or much time goes, are few.
         features: in a bank.
+        epochs: of a whole training, on an accelerator.
     """
 
     steps: list[Size]
@@ -46,6 +48,7 @@ class Plan:
     runs: list[str]
     rounds: dict[str, int]
     features: int
+    epochs: int = 56
 
 
 def plan(*, quick: bool, sizes: list[str] | None) -> Plan:
@@ -71,20 +74,22 @@ def plan(*, quick: bool, sizes: list[str] | None) -> Plan:
     )
 
 
-def measure(chosen: str, todo: Plan, folder: Path) -> Iterator[Comparison]:
+def measure(chosen: str, todo: Plan, folder: Path, devices: list[torch.device]) -> Iterator[Comparison]:
     """All comparisons of the chosen parts, as they are finished."""
-    devices = [torch.device(name) for name in ("cpu", "cuda") if name == "cpu" or torch.cuda.is_available()]
     for device in devices:
         if "a" in chosen:
             yield from training.measure_steps(todo.steps, todo.rounds["steps"], device)
-            yield from training.measure_methods(todo.methods, todo.rounds["methods"], device)
-            yield from training.measure_losses(todo.losses, todo.rounds["losses"], device)
+            if device.type == "cuda":
+                yield from training.measure_training(todo.methods, todo.epochs, todo.rounds["runs"], device)
         if "b" in chosen:
             yield from head.measure_heads(todo.heads, todo.rounds["heads"], device)
         if "c" in chosen:
             yield from generation.measure_generation(
                 todo.banks, todo.rounds["banks"], device, folder, features=todo.features
             )
+        if "a" in chosen:
+            yield from training.measure_losses(todo.losses, todo.rounds["losses"], device)
+            yield from training.measure_methods(todo.methods, todo.rounds["methods"], device)
     if "d" in chosen:
         yield from memory.measure_memory(todo.memory, todo.rounds["memory"])
     if "e" in chosen:
@@ -99,6 +104,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
     parser.add_argument("--only", default=",".join(PARTS), help="parts, for example a,b")
     parser.add_argument("--sizes", help=f"in place of the plan's: {', '.join(SIZES)}")
+    parser.add_argument("--rounds", type=int, help="of each measurement, in place of the plan's")
+    parser.add_argument("--device", help="cpu or cuda; by default both, where there is one")
     parser.add_argument("--quick", action="store_true", help="fewer sizes and repeats, under 2 minutes")
     parser.add_argument("--threads", type=int, help="CPU threads; torch's choice by default")
     options = parser.parse_args(arguments)
@@ -108,6 +115,11 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--only is {options.only!r}; parts are {', '.join(PARTS)}")
     if sizes and set(sizes) - set(SIZES):
         parser.error(f"--sizes is {options.sizes!r}; sizes are {', '.join(SIZES)}")
+    todo = plan(quick=options.quick, sizes=sizes)
+    if options.rounds:
+        todo = replace(todo, rounds=dict.fromkeys(todo.rounds, options.rounds))
+    names = [options.device] if options.device else ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    devices = [choose_device(name) for name in names]
     before = torch.get_num_threads()
     torch.set_num_threads(options.threads or before)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -115,7 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows: list[dict[str, Any]] = []
     result: dict[str, Any] = {"machine": describe_machine(), "parts": chosen, "quick": options.quick, "rows": rows}
     try:
-        for comparison in measure(chosen, plan(quick=options.quick, sizes=sizes), options.out):
+        for comparison in measure(chosen, todo, options.out, devices):
             rows.append(comparison.to_json())
             result["seconds"] = time.monotonic() - start
             (options.out / "bench.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

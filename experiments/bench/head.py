@@ -16,6 +16,7 @@ from experiments.bench.timing import Comparison, alternate
 from fgen.baselines.ridge import ridge
 from fgen.classifiers.softmax import SoftmaxClassifier, SoftmaxConfig
 from fgen.data.emoji import load_emoji
+from fgen.data.scaled_rows import CPU
 from fgen.machine import matrix_precision
 from fgen.scores.accuracy import mean_accuracy, per_class_accuracy
 
@@ -54,14 +55,13 @@ class HeadTask:
 
 def measure_heads(sizes: Sequence[Size], rounds: int, device: torch.device) -> Iterator[Comparison]:
     """Each solver's seconds from raw features to a trained head. The penalty of L-BFGS is chosen on the same
-    validation rows; what the choice costs is among the facts. Heads of fgen live on the CPU, whatever the device of the
-    textbook's. fgen's are at ``auto`` where they don't say otherwise."""
+    validation rows; what the choice costs is among the facts. fgen's are at ``auto`` where they don't say otherwise."""
     for size in sizes:
         task = emoji_task(size.n_per_class) if size.name == "emoji" else random_task(size)
         start = time.perf_counter()
         heads: dict[float, SoftmaxClassifier] = {}
         for l2 in PENALTIES:  # as a run chooses: each begins where the one before ended
-            heads[l2] = fit(task, SoftmaxConfig(solver="lbfgs", l2=l2), start=[None, *heads.values()][-1])
+            heads[l2] = fit(task, SoftmaxConfig(solver="lbfgs", l2=l2), device, start=[None, *heads.values()][-1])
         choosing = time.perf_counter() - start
         scores = {l2: task.accuracy(head.predict(task.test)) for l2, head in heads.items()}
         best = max(scores, key=lambda l2: scores[l2]["mean"])
@@ -69,11 +69,15 @@ def measure_heads(sizes: Sequence[Size], rounds: int, device: torch.device) -> I
         arms: dict[str, Callable[[], object]] = {
             TEXTBOOK: _keep(trained, TEXTBOOK, lambda task=task: textbook_head(task, device)),
             "fgen, adam": _keep(
-                trained, "fgen, adam", lambda t=task: fit(t, SoftmaxConfig(solver="adam", batch_size=t.n_per_class))
+                trained,
+                "fgen, adam",
+                lambda t=task: fit(t, SoftmaxConfig(solver="adam", batch_size=t.n_per_class), device),
             ),
-            LBFGS: _keep(trained, LBFGS, lambda t=task, l2=best: fit(t, SoftmaxConfig(solver="lbfgs", l2=l2))),
+            LBFGS: _keep(trained, LBFGS, lambda t=task, l2=best: fit(t, SoftmaxConfig(solver="lbfgs", l2=l2), device)),
             LBFGS_EQUAL: _keep(
-                trained, LBFGS_EQUAL, lambda t=task, l2=best: fit(t, SoftmaxConfig(solver="lbfgs", l2=l2), "highest")
+                trained,
+                LBFGS_EQUAL,
+                lambda t=task, l2=best: fit(t, SoftmaxConfig(solver="lbfgs", l2=l2), device, "highest"),
             ),
         }
         samples = alternate(arms, rounds, device=device, warm=False)
@@ -90,12 +94,16 @@ def measure_heads(sizes: Sequence[Size], rounds: int, device: torch.device) -> I
 
 
 def fit(
-    task: HeadTask, config: SoftmaxConfig, precision: str = "auto", start: SoftmaxClassifier | None = None
+    task: HeadTask,
+    config: SoftmaxConfig,
+    device: torch.device = CPU,
+    precision: str = "auto",
+    start: SoftmaxClassifier | None = None,
 ) -> SoftmaxClassifier:
-    """fgen's head on raw rows, by default in the precision that experiments train heads in."""
+    """fgen's head on raw rows, by default in the precision that experiments train heads in: a GPU's is float32."""
     known: dict[str, Any] = {"classes": np.arange(task.n_classes), "scaling_rows": task.real, "seen": task.seen}
-    with matrix_precision(precision, torch.device("cpu")):
-        return config.build().fit(task.features, task.labels, **known, start=start)
+    with matrix_precision(precision if device.type == "cpu" else "highest", device):
+        return config.build().fit(task.features, task.labels, **known, device=device.type, start=start)
 
 
 def textbook_head(task: HeadTask, device: torch.device, *, epochs: int = 25) -> Callable[[np.ndarray], np.ndarray]:

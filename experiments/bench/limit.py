@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from experiments.bench.sizes import Size
-from fgen.machine import for_products
+from fgen.machine import product, rounded
 
 CRITIC_STEPS = 5
 
@@ -53,25 +53,66 @@ def bare_step(size: Size, device: torch.device) -> Callable[[], None]:
     products = products_of_step(size)
     factors = {torch.float32: {product: _factors(*product, device) for product in set(products)}}
     factors[torch.bfloat16] = {p: (a.bfloat16(), b.bfloat16()) for p, (a, b) in factors[torch.float32].items()}
-    hidden, dim = size.hidden_dim, size.feature_dim
-    critic = [(hidden, dim + size.embedding_dim), (1, hidden)]
-    generator = [(hidden, size.noise_dim + size.embedding_dim), (dim, hidden)]
+    critic, generator = _shapes(size)
     adams = [*CRITIC_STEPS * [_adam(critic, device)], _adam(generator, device)]
     probe = torch.empty(0, device=device)
 
     @torch.no_grad()
-    def run() -> None:
-        own = factors[for_products(probe).dtype]
-        for product in products:
-            left, right = own[product]
+    def step() -> None:
+        own = factors[rounded(probe).dtype]
+        for sizes in products:
+            left, right = own[sizes]
             if left.dtype == torch.float32 and len(left) <= CRITIC_STEPS * size.batch_size:
-                torch.mm(right.T, left.T)
+                product(right.T, left.T)
             else:
-                torch.mm(left, right)
+                product(left, right)
         for adam in adams:
             adam.step()
 
+    return _captured(step) if device.type == "cuda" else step
+
+
+def bytes_of_step(size: Size) -> int:
+    """The memory traffic of :func:`bare_step` in float32, were each factor and each result of a product moved once:
+    what a GPU's cache keeps from one product to the next saves some of it."""
+    of_products = sum(m * k + k * n + m * n for m, k, n, _ in products_of_step(size))
+    critic, generator = _shapes(size)
+    # Adam reads the gradient, and reads and writes the parameter and its two moments.
+    return 4 * (of_products + 7 * (CRITIC_STEPS * _count(critic) + _count(generator)))
+
+
+def copy_of(n_bytes: int, device: torch.device) -> Callable[[], object]:
+    """A copy that reads half of so many bytes and writes as many."""
+    source = torch.zeros(n_bytes // 8, device=device)
+    target = torch.empty_like(source)
+    return lambda: target.copy_(source)
+
+
+def _captured(step: Callable[[], None]) -> Callable[[], None]:
+    """The step as a CUDA graph, in the precision of its first call."""
+    graphs: list[torch.cuda.CUDAGraph] = []
+
+    def run() -> None:
+        if not graphs:
+            step()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                step()
+            graphs.append(graph)
+        graphs[0].replay()
+
     return run
+
+
+def _shapes(size: Size) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Of the critic's weights, and of the generator's."""
+    hidden, dim = size.hidden_dim, size.feature_dim
+    critic = [(hidden, dim + size.embedding_dim), (1, hidden)]
+    return critic, [(hidden, size.noise_dim + size.embedding_dim), (dim, hidden)]
+
+
+def _count(shapes: list[tuple[int, int]]) -> int:
+    return sum(rows * columns for rows, columns in shapes)
 
 
 def _factors(rows: int, inner: int, columns: int, lies: str, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -83,4 +124,4 @@ def _adam(shapes: list[tuple[int, int]], device: torch.device) -> torch.optim.Op
     parameters = [torch.nn.Parameter(torch.randn(shape, device=device)) for shape in shapes]
     for parameter in parameters:
         parameter.grad = torch.randn_like(parameter)
-    return torch.optim.Adam(parameters, fused=True)
+    return torch.optim.Adam(parameters, fused=True, capturable=device.type == "cuda")

@@ -14,6 +14,7 @@ Row = Mapping[str, Any]
 
 TITLES = {
     "training": "f-CLSWGAN, 5 critic steps + 1 generator step",
+    "epochs": "a whole training of f-CLSWGAN, from raw features, its classifier's included",
     "methods": "each method, against its formulas by autograd",
     "losses": "terms, value and gradients, against published loops",
     "head": "the final head, from raw features to trained",

@@ -5,6 +5,7 @@ A step is five critic updates and one of the generator, at batch 64.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -15,19 +16,20 @@ from torch import Tensor, nn
 
 from experiments.bench import textbook
 from experiments.bench.autograd import AutogradLoop
-from experiments.bench.limit import bare_step
+from experiments.bench.limit import bare_step, bytes_of_step, copy_of
 from experiments.bench.published import all_twins
 from experiments.bench.sizes import Size, World, random_world
 from experiments.bench.timing import Comparison, alternate
 from fgen.machine import has_bf16, matrix_precision, step_settings
 from fgen.models import MODELS, make_model
 from fgen.models.base import FeatureGenerator
-from fgen.models.engine import make_optimisers, train_step
+from fgen.models.engine import TrainConfig, make_optimisers, stepper
 from fgen.models.sampling import TrainingSet
 
 TEXTBOOK, EQUAL, AUTO = "textbook", "fgen, equal precision", "fgen, auto"
 TEXTBOOK_AUTO = "textbook, auto"
 LIMIT, LIMIT_AUTO = "products and Adam alone, equal precision", "products and Adam alone, auto"
+TRAFFIC = "their memory traffic alone"
 LOOPS, FGEN = "published loops", "fgen"
 
 
@@ -36,14 +38,38 @@ def measure_steps(sizes: Sequence[Size], rounds: int, device: torch.device) -> I
     for size in sizes:
         world = random_world(size)
         loop = textbook_loop(size, world, device)
-        engine = engine_loop("clswgan", size, world, device)
-        limit = bare_step(size, device)
-        arms = {TEXTBOOK: loop, EQUAL: engine, LIMIT: limit, AUTO: engine, LIMIT_AUTO: limit, TEXTBOOK_AUTO: loop}
-        if not has_bf16(device):
-            del arms[LIMIT_AUTO], arms[TEXTBOOK_AUTO]
-        samples = alternate(arms, rounds, device=device, settings=settings(device))
+        arms: dict[str, Callable[[], object]] = {
+            TEXTBOOK: loop,
+            EQUAL: engine_loop("clswgan", size, world, device),
+            LIMIT: bare_step(size, device),
+            AUTO: engine_loop("clswgan", size, world, device),
+        }
+        if has_bf16(device):
+            arms |= {LIMIT_AUTO: bare_step(size, device), TEXTBOOK_AUTO: loop}
         facts = {"feature_dim": size.feature_dim, "embedding_dim": size.embedding_dim, "hidden_dim": size.hidden_dim}
+        if device.type == "cuda":
+            arms[TRAFFIC] = copy_of(bytes_of_step(size), device)
+            facts["bytes"] = bytes_of_step(size)
+        samples = alternate(arms, rounds, device=device, settings=settings(device))
         yield Comparison("training", size.name, device.type, "s/step", samples, TEXTBOOK, facts)
+
+
+def measure_training(size: Size, epochs: int, rounds: int, device: torch.device) -> Iterator[Comparison]:
+    """f-CLSWGAN's whole training, from raw features to generator; its classifier's is part of it."""
+    world, times = random_world(size), []
+    for _ in range(rounds):
+        model = make_model("clswgan", **size.networks(), epochs=epochs)
+        start = time.perf_counter()
+        model.fit(
+            world.features,
+            world.labels,
+            world.embeddings,
+            seed=0,
+            train_config=TrainConfig(device=device.type),
+        )
+        times.append(time.perf_counter() - start)
+    facts = {"epochs": epochs, "steps": model.config.n_steps(len(world.features))}
+    yield Comparison("epochs", f"{size.name}, {epochs} epochs", device.type, "s", {AUTO: times}, AUTO, facts)
 
 
 def measure_methods(size: Size, rounds: int, device: torch.device) -> Iterator[Comparison]:
@@ -82,8 +108,7 @@ def measure_losses(sizes: Sequence[Size], rounds: int, device: torch.device) -> 
 def engine_loop(name: str, size: Size, world: World, device: torch.device) -> Callable[[], None]:
     """fgen's own steps of a method, one for each call."""
     model, data = begin(name, size, world, device)
-    optimisers = make_optimisers(model)
-    return _counting(lambda step: train_step(model, data, optimisers, 0, step))
+    return _counting(stepper(model, data, make_optimisers(model), 0))
 
 
 def begin(name: str, size: Size, world: World, device: torch.device) -> tuple[FeatureGenerator, TrainingSet]:
