@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +189,20 @@ def test_arms_take_turns_and_gains_are_paired():
     assert {name: len(values) for name, values in samples.items()} == {"A": 3, "B": 3}
     row = Comparison("training", "x", "cpu", "s", {"A": [2.0, 9.0, 4.0], "B": [1.0, 3.0, 1.0]}, "A").to_json()
     assert row["gain"]["B"] == {"median": 3.0, "low": 2.0, "high": 4.0, "all": [2.0, 3.0, 4.0]}
+
+
+def test_an_arm_is_never_called_outside_of_its_settings():
+    """What it makes once, as a graph on a GPU, it makes under them too."""
+    inside, calls = [], []
+
+    @contextmanager
+    def setting():
+        inside.append(True)
+        yield
+        inside.pop()
+
+    alternate({"A": lambda: calls.append(bool(inside))}, 2, device=torch.device("cpu"), settings={"A": setting})
+    assert all(calls)
 
 
 def test_a_tiny_bench_writes_json_a_table_and_a_picture(tmp_path, capsys, monkeypatch):

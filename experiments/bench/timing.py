@@ -76,9 +76,10 @@ def alternate(
     repeats = dict.fromkeys(arms, 1)
     if warm:
         for name, work in arms.items():
-            first = seconds(work, device)
-            # The first call allocates; where that hides in much work, it also tells how long a call takes.
-            once = first if first > 5 * SAMPLE else seconds(work, device)
+            with (settings or {}).get(name, nullcontext)():
+                first = seconds(work, device)
+                # The first call allocates; where that hides in much work, it also tells how long a call takes.
+                once = first if first > 5 * SAMPLE else seconds(work, device)
             repeats[name] = max(1, math.ceil(SAMPLE / once))
     samples: dict[str, list[float]] = {name: [] for name in arms}
     for _ in range(rounds):

@@ -34,7 +34,7 @@ class CapturedSteps:
 
         Args:
             step: its number.
-            constants: the numbers that the step has as they are, such as learning rates; others need another graph.
+            constants: what the step has as it is, such as its precision and learning rates; others need another graph.
         """
         draws = self._inputs.load(step)
         if self._terms is None:

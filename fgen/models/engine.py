@@ -128,7 +128,8 @@ def stepper(model: FeatureGenerator, data: TrainingSet, optimisers: Optimisers, 
 
     def step(number: int) -> Terms:
         rates = [group["lr"] for optimiser in optimisers.values() for group in optimiser.param_groups]
-        return captured(number, (*rates, *model.constants(number // per_epoch)))
+        precision = torch.get_float32_matmul_precision()
+        return captured(number, (precision, *rates, *model.constants(number // per_epoch)))
 
     return step
 
