@@ -253,6 +253,14 @@ def test_the_committed_figures_are_those_of_the_committed_run():
     assert report.summary(result) in (ROOT / "README.md").read_text()
 
 
+def test_the_committed_figures_of_a_gpu_are_those_of_the_committed_run():
+    result = json.loads((ROOT / "experiments" / "bench" / "results_gpu.json").read_text())
+    results, readme = ((ROOT / name).read_text() for name in ("experiments/bench/results.md", "README.md"))
+    assert report.markdown(result) in results
+    assert report.accelerator(result) in results
+    assert report.accelerator(result) in " ".join(readme.split())
+
+
 def test_the_committed_figures_of_a_large_file_are_those_of_the_committed_run():
     result = json.loads((ROOT / "experiments" / "bench" / "large.json").read_text())
     assert report.larger_than_memory(result) in (ROOT / "experiments" / "bench" / "results.md").read_text()

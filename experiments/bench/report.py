@@ -46,6 +46,23 @@ def larger_than_memory(result: Mapping[str, Any]) -> str:
     )
 
 
+def accelerator(report: Mapping[str, Any]) -> str:
+    """What a GPU gained, in a few sentences: float32's steps at the published widths, heads, and a whole training."""
+    steps = {row["case"]: row for row in report["rows"] if row["part"] == "training"}
+    heads = {row["case"]: row["gain"][LBFGS_EQUAL] for row in report["rows"] if row["part"] == "head"}
+    (whole,) = (row for row in report["rows"] if row["part"] == "epochs")
+    cub, gains = steps["CUB"], [row["gain"][EQUAL]["median"] for case, row in steps.items() if case != "emoji"]
+    textbook, fgen = (_amount(cub["arms"][arm], "s") for arm in (cub["reference"], EQUAL))
+    (training,) = whole["arms"].values()
+    epochs = whole["facts"]["epochs"]
+    return (
+        f"On an {report['machine']['gpu']} a float32 step of CUB's takes {fgen} where the textbook's takes {textbook}, "
+        f"and steps of all published widths are {min(gains):.1f}x to {max(gains):.1f}x as fast. The final head by "
+        f"L-BFGS is {_times(heads['CUB'])} as fast on CUB and {_times(heads['emoji'])} on emoji. A whole training of "
+        f"{epochs} epochs on CUB's sizes, from raw features, takes {_amount(training, whole['unit'])}."
+    )
+
+
 def summary(report: Mapping[str, Any]) -> str:
     """A short table for people in a hurry: how many times the textbook's speed steps and heads have, and could have."""
     arms = {"training": (EQUAL, AUTO, LIMIT_AUTO), "head": (LBFGS_EQUAL, LBFGS)}

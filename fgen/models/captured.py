@@ -36,16 +36,17 @@ class CapturedSteps:
             step: its number.
             constants: what the step has as it is, such as its precision and learning rates; others need another graph.
         """
-        draws = self._inputs.load(step)
-        if self._terms is None:
-            self._terms = self._first(draws)
+        with torch.cuda.device(self._device):
+            draws = self._inputs.load(step)
+            if self._terms is None:
+                self._terms = self._first(draws)
+                return self._terms
+            if self._graph is None or constants != self._constants:
+                self._capture(draws)
+                self._constants = constants
+            assert self._graph is not None
+            self._graph.replay()
             return self._terms
-        if self._graph is None or constants != self._constants:
-            self._capture(draws)
-            self._constants = constants
-        assert self._graph is not None
-        self._graph.replay()
-        return self._terms
 
     def _first(self, draws: Draws) -> dict[str, Tensor]:
         # What is made once, such as gradients, moments and the libraries' own memory, mustn't be part of the graph;

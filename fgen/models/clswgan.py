@@ -58,7 +58,7 @@ class CLSWGAN(AdversarialGenerator):
 
     def prepare(self, data: TrainingSet, seed: int) -> None:
         """Pre-train the classifier of Eq. 4 on the real seen features."""
-        config, device = self.config, data.device.type
+        config, device = self.config, str(data.device)
         classifier = self.networks["classifier"]
         assert isinstance(classifier, Linear)
         head = SoftmaxClassifier(

@@ -1,5 +1,7 @@
 """A recorded step on new numbers is the step of that number, and nothing in a step waits for the device."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -42,6 +44,20 @@ def test_recorded_numbers_are_made_anew_for_another_step(name, world):
         terms = run_updates(model, data, optimisers, inputs.load(step))
         assert_equal(terms, train_step(twin, data, others, 0, step))
     assert_equal(weights(model), weights(twin))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_step_takes_nothing_from_its_epoch_but_its_constants(name, world):
+    """Or a recorded step, repeated in a later epoch, would still be the first epoch's."""
+    inputs, late, terms = StepInputs(0, CPU), 40, []
+    for epoch in (0, late):
+        model, data, optimisers = begun(name, world)
+        step = epoch * model.config.steps_per_epoch(len(data))
+        terms.append(run_updates(model, data, optimisers, replace(inputs.load(0), step=step)))
+    if model.constants(0) == model.constants(late):
+        assert_equal(*terms)
+    else:
+        assert terms[0].keys() != terms[1].keys() or any(terms[0][key] != terms[1][key] for key in terms[0])
 
 
 class Waiting(TorchDispatchMode):
