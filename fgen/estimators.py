@@ -129,7 +129,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         labels = np.asarray(y)
         if labels.ndim != 1:
             raise InputError(f"y has shape {labels.shape}", "(N,), a label for each row of X")
-        unknown = [label for label in np.unique(labels).tolist() if label not in index]
+        unknown = [label for label in dict.fromkeys(labels.tolist()) if label not in index]
         if unknown:
             raise InputError(
                 f"y holds the label {unknown[0]!r}", "labels that class_embeddings describes", "Describe it, or drop it"
@@ -163,10 +163,10 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         if not hasattr(self, "heads_"):
             raise InputError("the classifier isn't fitted", "fit() before predicting")
         represent = representation(self.generator_)
-        shape = tuple(np.shape(X))
-        if len(shape) != 2 or shape[1] != self.n_features_in_:
-            raise InputError(f"X has shape {shape}", f"(N, {self.n_features_in_}), as in fit()")
-        features = np.asarray(as_rows(X), dtype=np.float32)
+        rows = X if hasattr(X, "shape") else as_rows(X)
+        if len(rows.shape) != 2 or rows.shape[1] != self.n_features_in_:
+            raise InputError(f"X has shape {tuple(rows.shape)}", f"(N, {self.n_features_in_}), as in fit()")
+        features = np.asarray(as_rows(rows), dtype=np.float32)
         scores = self.heads_.gzsl.scores(features if represent is None else represent(features), len(self.classes_))
         scores[:, self._seen_ids] -= self.gamma_
         return scores
@@ -190,9 +190,9 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         if isinstance(given, Mapping):
             if self.classes is not None:
                 raise InputError("class_embeddings is a dict, and classes is given", "one of them: its keys are labels")
-            return np.array(list(given)), _matrix(list(given.values()))
+            return _labels(list(given)), _matrix(list(given.values()))
         embeddings = _matrix(given)
-        labels = np.arange(len(embeddings)) if self.classes is None else np.asarray(self.classes)
+        labels = np.arange(len(embeddings)) if self.classes is None else _labels(self.classes)
         if labels.shape != (len(embeddings),):
             raise InputError(f"classes has shape {labels.shape}", f"({len(embeddings)},), one for each embedding")
         return labels, embeddings
@@ -217,7 +217,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
             "classifier": dict(self.classifier or {}),
             "bank": {"n_per_class": self.n_per_class},
             "train": dict(self.train or {}),
-            "protocol": {"calibrate": True},
+            "protocol": {"calibrate": True, "seeds": [self.random_state]},
         }
         config = ExperimentConfig.from_mapping(sections)
         if config.model.sees_test_rows:
@@ -227,6 +227,16 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
                 "Leave transductive out, or use fgen.run or make_model",
             )
         return config
+
+
+def _labels(given: Any) -> np.ndarray:
+    """Labels ``(C,)``, all of one kind."""
+    labels = np.asarray(given)
+    given = labels.tolist() if isinstance(given, np.ndarray) else list(given)
+    if labels.ndim != 1 or labels.tolist() != given:  # NumPy turns numbers beside text into text
+        kinds = ", ".join(dict.fromkeys(type(label).__name__ for label in given))
+        raise InputError(f"the labels of the classes are {kinds}", "numbers or text, all of one kind")
+    return labels
 
 
 def _matrix(rows: Any) -> np.ndarray:

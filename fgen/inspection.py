@@ -37,7 +37,7 @@ def inspect(source: str) -> dict[str, Any]:
 def _run_facts(path: Path) -> dict[str, Any]:
     room = RunDirectory.open(path)
     if not room.result.exists():
-        return {"kind": "run folder", "finished": False} | GO_ON
+        return {"kind": "run folder"} | _unfinished_facts(room)
     result = RunResult.load(path)
     wanted = ExperimentConfig.from_file(room.config).protocol.seeds
     missing = [seed for seed in wanted if seed not in result.description["seeds"]]
@@ -46,6 +46,24 @@ def _run_facts(path: Path) -> dict[str, Any]:
     scores = {name: format_score(result.scores[name]) for name in SCORES}
     keys = ("model", "protocol", "setting", "test_used_for_selection", "seeds", "version", "git_commit")
     return {"kind": "run folder", "finished": True} | {key: result.description[key] for key in keys} | scores
+
+
+def _unfinished_facts(room: RunDirectory) -> dict[str, Any]:
+    """Of a run that was stopped, or of a folder of ``fgen train``, which chooses nothing."""
+    config = ExperimentConfig.from_file(room.config)
+    rooms = [room.seed(seed) for seed in config.protocol.seeds]
+    chooses = any(seed.choice.exists() or seed.checkpoint("selection").exists() for seed in rooms)
+    if chooses or not any(seed.model.exists() or seed.checkpoint("final").exists() for seed in rooms):
+        return {"finished": False} | GO_ON
+    missing = [n for n, seed in zip(config.protocol.seeds, rooms, strict=True) if not seed.model.exists()]
+    if missing:
+        return {"finished": False, "seeds to go": missing, "go on with": "fgen train CONFIG --out ... --resume"}
+    return {
+        "finished": False,
+        "trained": True,
+        "seeds": list(config.protocol.seeds),
+        "use with": "fgen generate RUN_DIR --out bank.h5",
+    }
 
 
 def _model_facts(path: Path) -> dict[str, Any]:

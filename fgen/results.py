@@ -76,7 +76,7 @@ class SeedRoom:
         Raises:
             InputError: a file that isn't there, or that no selection wrote.
         """
-        with reading(self.choice, "choice"):
+        with reading(self.choice, "choice", "Remove it and go on with fgen run --resume, which chooses again"):
             choice = json.loads(self.choice.read_text(encoding="utf-8"))
             math.isfinite(choice["gamma"] + choice["epochs"])  # both are numbers
             return choice, config.with_choice(choice)
@@ -115,11 +115,10 @@ class RunDirectory:
                     raise InputError(
                         f"{path} already holds a run", "a new folder", "Add --resume to go on, or choose --out"
                     )
-                before = _with_defaults(read_toml(room.config))
-                if _settings(before) != _settings(config) or _seeds(config)[: len(_seeds(before))] != _seeds(before):
+                if difference := _difference(_with_defaults(read_toml(room.config)), config):
                     raise InputError(
                         f"{path} was started with another config",
-                        "the same settings when resuming, and the same seeds, or more after them",
+                        f"the same settings when resuming ({difference}), and the same seeds, or more after them",
                         f"Compare with {room.config}, or choose another --out",
                     )
             with atomic_file(room.config) as temporary:
@@ -271,6 +270,23 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
         for section, keys in config.items()
         if section not in ("paper", "ours") and isinstance(keys, Mapping)
     }
+
+
+def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The first setting that isn't what it was, or seeds that aren't the first ones; nothing where all are."""
+    old, new = _settings(before), _settings(now)
+    for section in old | new:
+        then, here = old.get(section, {}), new.get(section, {})
+        for key in then | here:
+            if then.get(key) != here.get(key):
+                return f"{section}.{key} was {_said(then.get(key))} and is {_said(here.get(key))} now"
+    if _seeds(now)[: len(_seeds(before))] != _seeds(before):
+        return f"protocol.seeds was {_seeds(before)} and is {_seeds(now)} now"
+    return ""
+
+
+def _said(value: Any) -> str:
+    return "not set" if value is None else repr(value)
 
 
 def _seeds(config: Mapping[str, Any]) -> list[int]:

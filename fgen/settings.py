@@ -91,7 +91,7 @@ class ProtocolConfig:
 
     Attributes:
         name: ``"honest"`` chooses on classes held out of trainval; ``"legacy"`` on the test set, as papers did.
-        setting: the score that selection looks at: ``"zsl"`` T1, ``"gzsl"`` H.
+        setting: the score that selection looks at: ``"zsl"`` T1, ``"gzsl"`` H. All scores are reported either way.
         seeds: one run each.
         evaluations: how often, evenly spread, the selection run is evaluated; each may become the number of epochs.
         calibrate: subtract a constant from the seen classes' scores, chosen where the epochs are chosen
@@ -128,7 +128,7 @@ class ExperimentConfig:
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> ExperimentConfig:
         """Build from TOML's sections; an unknown section, name or key is an error that names the nearest."""
-        build(_Sections, {key: {} for key in mapping}, "config")
+        _refuse_unknown_sections(mapping)
         for section, value in mapping.items():
             if not isinstance(value, Mapping):
                 raise InputError(f"[{section}] is {value!r}", "a section with keys")
@@ -192,6 +192,22 @@ class _Sections:
     ours: dict[str, Any] = field(default_factory=dict)
 
 
+def _refuse_unknown_sections(mapping: Mapping[str, Any]) -> None:
+    known: dict[str, list[Any]]
+    known = {"dataset": [DatasetConfig], "train": [TrainConfig], "bank": [BankConfig], "protocol": [ProtocolConfig]}
+    known |= {"model": [*MODELS.values(), *BASELINES.values()], "classifier": list(CLASSIFIERS.values())}
+    sections = {section.name for section in fields(_Sections)}
+    for key in mapping:
+        owners = [f"{name}.{key}" for name, classes in known.items() if any(key in _keys(cls) for cls in classes)]
+        if key not in sections and owners:
+            raise InputError(f"{key} stands in no section", " or ".join(owners))
+    build(_Sections, {key: {} for key in mapping}, "config")
+
+
+def _keys(cls: Any) -> set[str]:
+    return {setting.name for setting in fields(cls)}
+
+
 def _noted(mapping: Mapping[str, Any], section: str) -> dict[str, Any]:
     """What a section says, as JSON can hold it: dates become text."""
     try:
@@ -209,6 +225,14 @@ def classifier_config(mapping: Mapping[str, Any]) -> Any:
 def _build_named(registry: Mapping[str, Any], mapping: Mapping[str, Any], section: str) -> Any:
     settings = dict(mapping)
     name = settings.pop("name", None)
-    if name not in registry:
+    if not isinstance(name, str) or name not in registry:
         raise InputError(f"{section}.name is {name!r}", f"one of {', '.join(registry)}")
+    for key in set(settings) - _keys(registry[name]):
+        owners = [other for other, cls in registry.items() if key in _keys(cls)]
+        if owners:
+            raise InputError(
+                f"{section}.{key} is set, which {name} doesn't have",
+                f"{', '.join(sorted(_keys(registry[name]))) or 'no keys at all'}",
+                f"It belongs to {', '.join(owners)}: leave it out, or name one of them in {section}.name",
+            )
     return build(registry[name], settings, section)

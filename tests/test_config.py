@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fgen.config import apply_overrides, build, dump_toml, read_toml, sha256, to_mapping
 from fgen.errors import InputError
+from fgen.settings import ExperimentConfig
 
 
 @dataclass(frozen=True)
@@ -204,3 +205,11 @@ def test_numbers_of_numpy_are_numbers():
     config = build(Config, {"batch_size": np.int64(8), "lr": np.float32(0.5), "bias": True})
     assert (type(config.batch_size), type(config.lr), config.lr) == (int, float, 0.5)
     assert "model.batch_size is" in message({"batch_size": np.bool_(True)})
+
+
+def test_a_key_of_another_section_or_of_another_head_is_told_where_it_belongs():
+    config = {"dataset": {"name": "toy"}, "model": {"name": "clswgan"}}
+    with pytest.raises(InputError, match=r"n_neighbors stands in no section; expected classifier\.n_neighbors"):
+        ExperimentConfig.from_mapping(config | {"n_neighbors": 3})
+    with pytest.raises(InputError, match=r"classifier\.solver is set, which knn doesn't have.*It belongs to softmax"):
+        ExperimentConfig.from_mapping(config | {"classifier": {"name": "knn", "solver": "lbfgs"}})

@@ -393,6 +393,20 @@ def test_a_run_of_before_a_setting_was_known_goes_on(path, tmp_path):
     assert fgen.run(settings(path), out=run.out, resume=True).scores == run.scores
 
 
+def test_a_folder_of_fgen_train_is_told_from_a_run_that_was_stopped(path, tmp_path):
+    config = ExperimentConfig.from_mapping(settings(path, protocol={"seeds": [0, 1]}))
+    train_only(config, out=tmp_path / "trained")
+    facts = inspect(tmp_path / "trained")
+    assert facts["trained"]
+    assert "fgen generate" in facts["use with"]
+    shutil.rmtree(tmp_path / "trained" / "seeds" / "1" / "model")
+    facts = inspect(tmp_path / "trained")
+    assert (facts["seeds to go"], facts["go on with"]) == ([1], "fgen train CONFIG --out ... --resume")
+    fgen.run(config.to_mapping(), out=tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    assert inspect(tmp_path / "run")["go on with"] == "fgen run CONFIG --out ... --resume"
+
+
 def test_a_run_that_was_stopped_among_added_seeds_is_not_called_finished(path, tmp_path):
     run = fgen.run(settings(path), out=tmp_path / "run")
     assert inspect(run.out)["finished"]

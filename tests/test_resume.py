@@ -369,6 +369,7 @@ def test_a_folder_in_use_is_refused_unless_resumed_with_the_same_config(config, 
     for other in ("model.lr=0.02", "bank.n_per_class=21", "protocol.seeds=[1]", "dataset.embedding_scale=2.0"):
         message = refused("--resume", "--set", other)
         assert re.search(r"^fgen: .*run was started with another config; .*config.toml", message, re.MULTILINE), other
+        assert f"{other.partition('=')[0]} was " in message
     assert fgen("run", config, "--out", run, "--resume", output=tmp_path / "output")[0] == 0
     assert_same(run, unbroken)
 

@@ -23,8 +23,8 @@ class CosineConfig:
     """Settings of the cosine head.
 
     Attributes:
-        scaling: of the features, fitted on the real rows in an experiment; standard, so that no column rules the
-            angle by its range alone.
+        scaling: of the features, fitted on the real seen rows in an experiment, whether or not they are learned from;
+            standard, so that no column rules the angle by its range alone.
         whitening: turn the angle into Fisher's (1936): features are first made round within classes, by the pooled
             within-class covariance of the real seen rows plus this share of its mean variance; None leaves them.
         temperature: log-probabilities are those of ``softmax(cosine / temperature)``; .04 as in Chen et al. (2022),

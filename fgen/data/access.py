@@ -55,7 +55,10 @@ def as_rows(features: Any) -> Features:
     elif hasattr(features, "toarray"):
         raise InputError(f"features is a sparse {type(features).__name__}", "a dense matrix", "Call its toarray()")
     elif not hasattr(features, "shape") or not hasattr(features, "dtype"):
-        features = np.asarray(features)
+        try:
+            features = np.asarray(features)
+        except ValueError:
+            raise InputError("features has rows of several lengths", "a matrix (N, D) of numbers") from None
     if len(features.shape) != 2 or not features.shape[1] or features.dtype.kind not in "fiu":
         raise InputError(
             f"features has shape {tuple(features.shape)} and type {features.dtype}", "a matrix (N, D) of numbers"

@@ -12,14 +12,17 @@ import numpy as np
 
 from fgen.errors import InputError
 
+AGAIN = "It may be truncated or damaged: download or write it again"
+
 
 @contextmanager
-def reading(path: Path, kind: str) -> Iterator[None]:
+def reading(path: Path, kind: str, remedy: str = AGAIN) -> Iterator[None]:
     """Whatever a damaged or hostile file makes a parser raise becomes one InputError that names the file.
 
     Args:
         path: the file, which must be a regular one (opening a pipe could wait for ever).
         kind: what the file should be, as in "no readable .mat file".
+        remedy: what to do about a damaged one.
     """
     if not os.path.exists(path):
         raise InputError(f"{path} doesn't exist", f"{article(kind)} file", nearest_sibling(path))
@@ -44,7 +47,7 @@ def reading(path: Path, kind: str) -> Iterator[None]:
         first_line = (str(error).splitlines() or [""])[0][:200]
         raise InputError(
             f"{path} is no readable {kind} file ({type(error).__name__}: {first_line})",
-            remedy="It may be truncated or damaged: download or write it again",
+            remedy=remedy,
         ) from error
 
 

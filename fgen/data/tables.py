@@ -50,7 +50,9 @@ def read_embeddings_csv(path: str | Path, width: int | None = None) -> tuple[lis
             width = width if width is not None else len(cells) - 1
             if len(cells) - 1 != width or not width:
                 raise InputError(
-                    f"{path}, line {line}: {name!r} has {len(cells) - 1} numbers", f"{width or 'at least 1'}"
+                    f"{path}, line {line}: {name!r} has {len(cells) - 1} numbers",
+                    f"{width or 'at least 1'}",
+                    "Save the table with commas between its cells" if ";" in name or "\t" in name else "",
                 )
             names[name] = line
             rows.append(

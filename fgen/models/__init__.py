@@ -56,6 +56,6 @@ def make_model(name: str, *, embedding: EmbeddingConfig | None = None, **overrid
     Raises:
         InputError: an unknown method or setting (the nearest known one is named), or a value out of range.
     """
-    if name not in MODELS:
+    if not isinstance(name, str) or name not in MODELS:
         raise InputError(f"model {name!r} is unknown", f"one of {', '.join(MODELS)}")
     return build(MODELS[name], overrides, "model").build(embedding)

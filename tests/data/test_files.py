@@ -282,6 +282,7 @@ def test_an_npz_that_numpy_wrote_is_read(toy, tmp_path):
         (b"ant,1,2\n,3,4\n", "line 2, has no class name"),
         (b"zebra,O.5,0.5\nant,1,2\n", "line 1, column 2, is 'O.5'"),  # a slip of the pen is no header
         (b"ant;1;2\n", "line 1: 'ant;1;2' has 0 numbers"),
+        (b"ant;1;2\n", "Save the table with commas"),
         (b"ant,1," + b"9" * 200_000, "line 1: field larger"),
     ],
 )
