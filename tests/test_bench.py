@@ -253,12 +253,13 @@ def test_the_committed_figures_are_those_of_the_committed_run():
     assert report.summary(result) in (ROOT / "README.md").read_text()
 
 
-def test_the_committed_figures_of_a_gpu_are_those_of_the_committed_run():
-    result = json.loads((ROOT / "experiments" / "bench" / "results_gpu.json").read_text())
-    results, readme = ((ROOT / name).read_text() for name in ("experiments/bench/results.md", "README.md"))
+@pytest.mark.parametrize(("name", "said"), [("gpu", report.accelerator), ("intel", report.float32_alone)])
+def test_the_committed_figures_of_other_machines_are_those_of_the_committed_runs(name, said):
+    result = json.loads((ROOT / "experiments" / "bench" / f"results_{name}.json").read_text())
+    results, readme = ((ROOT / path).read_text() for path in ("experiments/bench/results.md", "README.md"))
     assert report.markdown(result) in results
-    assert report.accelerator(result) in results
-    assert report.accelerator(result) in " ".join(readme.split())
+    assert said(result) in results
+    assert said(result) in " ".join(readme.split())
 
 
 def test_the_committed_figures_of_a_large_file_are_those_of_the_committed_run():
