@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fgen.models import matching
-from fgen.models.cegzsl import Comparator
+from fgen.models.comparator import Comparator
 from fgen.models.nets import SLOPE
 
 #: LisGAN generates so many features of every seen class for its term on class means.

@@ -8,20 +8,17 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
 from fgen.models import losses, matching
 from fgen.models.adversarial import AdversarialGenerator
 from fgen.models.base import Terms, Update
+from fgen.models.comparator import Comparator
 from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
-from fgen.models.nets import Linear, activate
+from fgen.models.nets import Linear
 from fgen.models.sampling import Batch, TrainingSet
-
-#: Activations ``rows x classes x hidden`` that the comparator holds at a time: 128 MiB of float32.
-COMPARED = 1 << 25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,36 +60,6 @@ class CEGZSLConfig(AdversarialConfig):
     def build(self, embedding: EmbeddingConfig | None = None) -> CEGZSL:
         """An untrained CE-GZSL."""
         return CEGZSL(self, embedding)
-
-
-class Comparator(nn.Module):
-    """The paper's F: how well an embedded feature and a class description go together, for all pairs at once.
-
-    The released code runs an MLP on each pair ``[h; a]``. Its first layer is linear, so that it is a sum of a part of
-    h and a part of a; these are computed once for each row and once for each class, and only their sums for each
-    pair. The output has no bias: it would be the same for all classes, and their softmax forgets it.
-    """
-
-    def __init__(self, embedded_dim: int, embedding_dim: int, hidden_dim: int) -> None:
-        super().__init__()
-        self.of_embedded = Linear(embedded_dim, hidden_dim)
-        self.of_class = Linear(embedding_dim, hidden_dim, bias=False)
-        self.out = Linear(hidden_dim, 1, bias=False)
-
-    def forward(self, embedded: Tensor, classes: Tensor) -> Tensor:
-        """h ``(B, E)`` and class embeddings ``(S, A)`` to scores ``(B, S)``."""
-        rows, columns = self.of_embedded(embedded), self.of_class(classes)
-        blocks = rows.split(max(1, COMPARED // columns.numel()))
-        if len(blocks) == 1:
-            return self.compare(rows, columns)
-        # A batch of 2,048 against 150 classes would keep 5 GB for the backward pass; it's computed again there.
-        return torch.cat(
-            [checkpoint(self.compare, b, columns, use_reentrant=False, preserve_rng_state=False) for b in blocks]
-        )
-
-    def compare(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Both parts of the first layer, ``(B, H)`` and ``(S, H)``, to scores ``(B, S)``."""
-        return self.out(activate(rows.unsqueeze(1) + columns)).squeeze(2)
 
 
 class CEGZSL(AdversarialGenerator):

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from fgen.errors import InputError
-from fgen.models import cegzsl, make_model
-from fgen.models.cegzsl import Comparator
+from fgen.models import comparator as comparator_room
+from fgen.models import make_model
+from fgen.models.comparator import Comparator
 from fgen.models.draws import Draws
 from tests.conftest import TINY
 
@@ -41,10 +42,10 @@ def pair_by_pair(comparator, embedded, classes):
     return torch.stack(rows)
 
 
-@pytest.mark.parametrize("held", [1 << 25, 2 * S * H, 1])
+@pytest.mark.parametrize("held", [1 << 25, 2 * S * H, 3 * H, 1])
 def test_the_factorised_comparator_is_the_mlp_on_every_pair_in_value_and_gradient(held, monkeypatch):
-    """Also where the batch is cut into blocks: of two rows, and, where not even one row fits, of one."""
-    monkeypatch.setattr(cegzsl, "COMPARED", held)
+    """Also where pairs are made in blocks: of two rows, of a row and some classes, and of a single pair."""
+    monkeypatch.setattr(comparator_room, "COMPARED_CPU", held)
     comparator = randomised(Comparator(E, A, H).double())
     embedded = torch.randn(B, E, dtype=torch.float64, requires_grad=True)
     classes = torch.randn(S, A, dtype=torch.float64)
@@ -54,11 +55,13 @@ def test_the_factorised_comparator_is_the_mlp_on_every_pair_in_value_and_gradien
     leaves = [embedded, *comparator.parameters()]
     for ours, theirs in zip(
         torch.autograd.grad((fast * upstream).sum(), leaves),
-        torch.autograd.grad((slow * upstream).sum(), leaves),
+        torch.autograd.grad((slow * upstream).sum(), leaves, retain_graph=True),
         strict=True,
     ):
         torch.testing.assert_close(ours, theirs)
         assert ours.abs().max() > 0
+    (alone,) = torch.autograd.grad((comparator.requires_grad_(False)(embedded, classes) * upstream).sum(), embedded)
+    torch.testing.assert_close(alone, torch.autograd.grad((slow * upstream).sum(), embedded)[0])
 
 
 def test_the_class_loss_is_the_negative_log_likelihood_at_that_temperature(world):
