@@ -65,7 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, RuntimeError) and not NO_MEMORY.search(str(error)):
             raise
         reason = str(error).splitlines()[0] if str(error) else "no more was to be had"
-        _complain(f"not enough memory ({reason}). Lower bank.n_per_class, model.batch_size or model.hidden_dim.")
+        remedy = "Lower bank.n_per_class, model.batch_size or model.hidden_dim"
+        remedy += ", or set train.device = 'cpu'" if "CUDA" in reason else ""
+        _complain(f"not enough memory ({reason}). {remedy}.")
         return 2
     return 0
 

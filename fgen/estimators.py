@@ -129,7 +129,10 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         labels = np.asarray(y)
         if labels.ndim != 1:
             raise InputError(f"y has shape {labels.shape}", "(N,), a label for each row of X")
-        unknown = [label for label in dict.fromkeys(labels.tolist()) if label not in index]
+        try:
+            unknown = [label for label in dict.fromkeys(labels.tolist()) if label not in index]
+        except TypeError:
+            raise InputError("y holds labels that are no numbers or text", "a label for each row of X") from None
         if unknown:
             raise InputError(
                 f"y holds the label {unknown[0]!r}", "labels that class_embeddings describes", "Describe it, or drop it"
@@ -163,10 +166,13 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         if not hasattr(self, "heads_"):
             raise InputError("the classifier isn't fitted", "fit() before predicting")
         represent = representation(self.generator_)
-        rows = X if hasattr(X, "shape") else as_rows(X)
-        if len(rows.shape) != 2 or rows.shape[1] != self.n_features_in_:
-            raise InputError(f"X has shape {tuple(rows.shape)}", f"(N, {self.n_features_in_}), as in fit()")
-        features = np.asarray(as_rows(rows), dtype=np.float32)
+        try:
+            shape = tuple(np.shape(X))
+        except ValueError:
+            raise InputError("X has rows of several lengths", f"(N, {self.n_features_in_}), as in fit()") from None
+        if len(shape) != 2 or shape[1] != self.n_features_in_:
+            raise InputError(f"X has shape {shape}", f"(N, {self.n_features_in_}), as in fit()")
+        features = np.asarray(as_rows(X), dtype=np.float32)
         scores = self.heads_.gzsl.scores(features if represent is None else represent(features), len(self.classes_))
         scores[:, self._seen_ids] -= self.gamma_
         return scores
@@ -190,7 +196,10 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         if isinstance(given, Mapping):
             if self.classes is not None:
                 raise InputError("class_embeddings is a dict, and classes is given", "one of them: its keys are labels")
-            return _labels(list(given)), _matrix(list(given.values()))
+            labels = _labels(list(given))
+            if labels.shape != (len(given),):
+                raise InputError(f"class_embeddings has the key {next(iter(given))!r}", "numbers or text")
+            return labels, _matrix(list(given.values()))
         embeddings = _matrix(given)
         labels = np.arange(len(embeddings)) if self.classes is None else _labels(self.classes)
         if labels.shape != (len(embeddings),):
@@ -230,11 +239,10 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _labels(given: Any) -> np.ndarray:
-    """Labels ``(C,)``, all of one kind."""
+    """Labels ``(C,)``, of one kind."""
     labels = np.asarray(given)
-    given = labels.tolist() if isinstance(given, np.ndarray) else list(given)
-    if labels.ndim != 1 or labels.tolist() != given:  # NumPy turns numbers beside text into text
-        kinds = ", ".join(dict.fromkeys(type(label).__name__ for label in given))
+    if labels.dtype.kind in "US" and labels.ndim == 1 and not all(isinstance(label, str | bytes) for label in given):
+        kinds = ", ".join(dict.fromkeys(type(label).__name__ for label in given))  # NumPy makes text of them all
         raise InputError(f"the labels of the classes are {kinds}", "numbers or text, all of one kind")
     return labels
 

@@ -61,6 +61,7 @@ def evaluate_bank(
             )
         ids = match_classes(bank, dataset)
         precision = str(_setting(bank, "train", "precision", "auto"))
+        device = "cpu" if _setting(bank, "train", "device", "auto") == "cpu" else "auto"  # others may not be here
         with_real = bool(_setting(bank, "bank", "real", True))
         _warn_of_classes_seen_before(bank, ids, dataset)
         rows = np.flatnonzero(bank.synthetic & (ids[bank.labels] >= 0))
@@ -87,6 +88,7 @@ def evaluate_bank(
         space=space,
         with_real=with_real,
         precision=precision,
+        device=device,
     )
     return score_heads(heads, dataset, gamma=gamma, represent=represent)[0]
 

@@ -53,8 +53,10 @@ def _unfinished_facts(room: RunDirectory) -> dict[str, Any]:
     config = ExperimentConfig.from_file(room.config)
     rooms = [room.seed(seed) for seed in config.protocol.seeds]
     chooses = any(seed.choice.exists() or seed.checkpoint("selection").exists() for seed in rooms)
-    if chooses or not any(seed.model.exists() or seed.checkpoint("final").exists() for seed in rooms):
+    if chooses:
         return {"finished": False} | GO_ON
+    if not any(seed.model.exists() or seed.checkpoint("final").exists() for seed in rooms):
+        return {"finished": False, "go on with": "the fgen run or fgen train that began it, and --resume"}
     missing = [n for n, seed in zip(config.protocol.seeds, rooms, strict=True) if not seed.model.exists()]
     if missing:
         return {"finished": False, "seeds to go": missing, "go on with": "fgen train CONFIG --out ... --resume"}

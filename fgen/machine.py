@@ -8,10 +8,11 @@ from __future__ import annotations
 import ctypes
 import platform
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -36,6 +37,14 @@ def choose_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise InputError(f"device {name!r} can't be used ({reason})", "'auto', 'cpu' or 'cuda'") from None
     return device
+
+
+def with_room(device: torch.device, n_bytes: int) -> torch.device:
+    """The device, or the CPU where a GPU has less memory left than that."""
+    if device.type != "cuda":
+        return device
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return device if torch.cuda.mem_get_info(device)[0] + kept >= n_bytes else torch.device("cpu")
 
 
 @contextmanager
@@ -103,6 +112,7 @@ def has_bf16(device: torch.device) -> bool:
     return amx or (avx and not _is_intel())
 
 
+@cache
 def _is_intel() -> bool:
     try:
         return "GenuineIntel" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
@@ -152,14 +162,15 @@ class Aside:
         dtype: of the factors; of anything but bfloat16 all is done in its turn too.
     """
 
-    _streams: ClassVar[dict[torch.device, torch.cuda.Stream]] = {}
+    _own = threading.local()  # another thread's work is no part of this one's graph
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         self._side = None
         if device.type == "cuda" and dtype == torch.bfloat16:
-            if device not in self._streams:
-                self._streams[device] = torch.cuda.Stream(device)
-            self._side = self._streams[device]
+            streams = self._own.__dict__
+            if str(device) not in streams:
+                streams[str(device)] = torch.cuda.Stream(device)
+            self._side = streams[str(device)]
             self._beside = torch.cuda.stream(self._side)
 
     def __enter__(self) -> None:

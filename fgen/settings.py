@@ -227,7 +227,7 @@ def _build_named(registry: Mapping[str, Any], mapping: Mapping[str, Any], sectio
     name = settings.pop("name", None)
     if not isinstance(name, str) or name not in registry:
         raise InputError(f"{section}.name is {name!r}", f"one of {', '.join(registry)}")
-    for key in set(settings) - _keys(registry[name]):
+    for key in (key for key in settings if key not in _keys(registry[name])):
         owners = [other for other, cls in registry.items() if key in _keys(cls)]
         if owners:
             raise InputError(

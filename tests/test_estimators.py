@@ -188,7 +188,9 @@ def test_predicting_before_fit_is_refused(data):
         ({"class_embeddings": None}, "class_embeddings is missing"),
         ({"class_embeddings": np.zeros((3, 4))}, r"y holds the label 3; expected labels that class_embeddings"),
         ({"class_embeddings": {0: [1.0], "a": [2.0]}}, r"labels of the classes are int, str; expected numbers or text"),
-        ({"class_embeddings": {(0, 1): [1.0], (0, 2): [2.0]}}, r"labels of the classes are tuple"),
+        ({"class_embeddings": {(0, 1): [1.0], (0, 2): [2.0]}}, r"has the key \(0, 1\); expected numbers or text"),
+        ({"classes": 5}, r"classes has shape \(\); expected \(24,\)"),
+        ({"classes": np.zeros((24, 2))}, r"classes has shape \(24, 2\)"),
         ({"random_state": -1}, r"seeds are \[-1\]; expected .* from 0 to"),
         ({"class_embeddings": {"a": [1.0, 2.0]}}, r"y holds the label 0"),
         ({"class_embeddings": {k: [1.0] * (1 + (k == 5)) for k in range(24)}}, r"isn't a matrix.*same length"),
@@ -234,6 +236,8 @@ def test_rows_that_do_not_fit_are_refused(data, fitted):
         model.fit(X[y == 0], y[y == 0])
     with pytest.raises(InputError, match=r"X has shape \(2, 3\); expected \(N, 16\)"):
         fitted.predict(np.zeros((2, 3)))
+    with pytest.raises(InputError, match=r"X has shape \(16,\); expected \(N, 16\)"):
+        fitted.predict([0.0] * 16)
     with pytest.raises(InputError, match="rows of several lengths"):
         fitted.predict([[0.0] * 16, [0.0]])
     with pytest.raises(InputError, match=r"X has shape \(16,\)"):

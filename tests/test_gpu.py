@@ -77,6 +77,20 @@ def test_training_on_a_gpu_gives_the_same_bytes_again_and_after_a_stop(name, wor
     assert resumed.generate([13, 14], 5, seed=1)[0].tobytes() == whole.generate([13, 14], 5, seed=1)[0].tobytes()
 
 
+def test_rows_that_stay_on_disk_are_streamed_to_a_gpu(world, monkeypatch):
+    data = world.dataset
+    rows, labels = data.split("trainval")
+    monkeypatch.setattr(scaled_rows, "IN_MEMORY", 0)
+    models = [
+        make_model("clswgan", **TINY).fit(
+            rows, labels, data.class_embeddings, seed=0, train_config=TrainConfig(device="cuda")
+        )
+        for _ in range(2)
+    ]
+    assert_equal(*map(weights, models))
+    assert len(models[0].history) == TINY["epochs"]
+
+
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_a_head_trained_on_a_gpu_is_the_one_trained_on_the_cpu(solver, monkeypatch):
     stream = np.random.default_rng(0)

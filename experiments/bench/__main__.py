@@ -23,6 +23,7 @@ from experiments.bench import generation, head, memory, report, training, whole_
 from experiments.bench.machine import describe_machine
 from experiments.bench.sizes import SIZES, Size
 from experiments.bench.timing import Comparison
+from fgen.errors import InputError
 from fgen.machine import choose_device
 
 PARTS = "abcde"
@@ -116,10 +117,15 @@ def main(arguments: list[str] | None = None) -> int:
     if sizes and set(sizes) - set(SIZES):
         parser.error(f"--sizes is {options.sizes!r}; sizes are {', '.join(SIZES)}")
     todo = plan(quick=options.quick, sizes=sizes)
-    if options.rounds:
+    if options.rounds is not None:
+        if options.rounds < 1:
+            parser.error(f"--rounds is {options.rounds}; at least 1")
         todo = replace(todo, rounds=dict.fromkeys(todo.rounds, options.rounds))
     names = [options.device] if options.device else ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    devices = [choose_device(name) for name in names]
+    try:
+        devices = [choose_device(name) for name in names]
+    except InputError as error:
+        parser.error(str(error))
     before = torch.get_num_threads()
     torch.set_num_threads(options.threads or before)
     options.out.mkdir(parents=True, exist_ok=True)

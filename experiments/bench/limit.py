@@ -51,7 +51,7 @@ def bare_step(size: Size, device: torch.device) -> Callable[[], None]:
     done the other way round, as :mod:`fgen.models.closed_form` does them.
     """
     products = products_of_step(size)
-    factors = {torch.float32: {product: _factors(*product, device) for product in set(products)}}
+    factors = {torch.float32: {sizes: _factors(*sizes, device) for sizes in set(products)}}
     factors[torch.bfloat16] = {p: (a.bfloat16(), b.bfloat16()) for p, (a, b) in factors[torch.float32].items()}
     critic, generator = _shapes(size)
     adams = [*CRITIC_STEPS * [_adam(critic, device)], _adam(generator, device)]

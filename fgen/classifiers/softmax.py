@@ -18,10 +18,10 @@ from fgen.classifiers.solvers import CentredRows, initial_parameters, train_adam
 from fgen.classifiers.storage import StoredHead, reading_head, require_shape
 from fgen.config import build, to_mapping
 from fgen.data.access import Features, as_rows
-from fgen.data.scaled_rows import ScaledRows
+from fgen.data.scaled_rows import ScaledRows, fits_memory
 from fgen.data.scaling import FeatureScaler, Kind
 from fgen.errors import InputError, TrainingDiverged
-from fgen.machine import choose_device
+from fgen.machine import choose_device, with_room
 
 Solver = Literal["adam", "lbfgs"]
 ClassWeight = Literal["none", "balanced"]
@@ -167,7 +167,8 @@ class SoftmaxClassifier(StoredHead):
             scaling_rows: ``(M, D)`` raw features that the scaling is fitted on; by default ``features``.
             seen: ids of the seen classes, candidates or not; needed by ``seen_weight`` and ``prior_ratio`` alone.
             start: a head of another penalty on the same rows and classes, which lbfgs starts from: fewer steps.
-            device: where it is trained: ``"cpu"``, ``"cuda"``, or ``"auto"``. The trained head lies on the CPU.
+            device: where it is trained: ``"cpu"``, ``"cuda"``, or ``"auto"``; a GPU without room leaves it to the CPU.
+                The trained head lies on the CPU.
             progress: show a bar.
 
         Raises:
@@ -184,7 +185,9 @@ class SoftmaxClassifier(StoredHead):
             raise InputError(f"l2 holds {n_penalties} penalties", "one to train with", hint)
         is_seen = torch.from_numpy(seen_mask(classes, () if seen is None else seen))
         scaler = fitted_scaler(self.config.scaling, features, scaling_rows)
-        place = choose_device(device)
+        # A scaled copy of the rows, where it is kept, and two matrices of logits are what takes room.
+        copied = len(features) * scaler.dim if fits_memory((len(features), scaler.dim), torch.float32) else 0
+        place = with_room(choose_device(device), 4 * (copied + 2 * len(features) * len(classes)) + (1 << 30))
         targets = torch.from_numpy(np.searchsorted(classes, labels))
         balanced = self.config.class_weight == "balanced"
         weights = row_weights(targets, is_seen, balanced=balanced, seen_weight=self.config.seen_weight).to(place)

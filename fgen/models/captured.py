@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fgen.models.draws import Draws, StepInputs
 
@@ -18,13 +18,17 @@ class CapturedSteps:
 
     Args:
         run: what a step does with its draws, all of it on the device; its terms.
+        networks: whose gradients a step makes.
         seed: of the training.
         device: a CUDA device.
     """
 
-    def __init__(self, run: Callable[[Draws], dict[str, Tensor]], seed: int, device: torch.device) -> None:
-        self._run, self._device = run, device
+    def __init__(
+        self, run: Callable[[Draws], dict[str, Tensor]], networks: nn.Module, seed: int, device: torch.device
+    ) -> None:
+        self._run, self._networks, self._device = run, networks, device
         self._inputs = StepInputs(seed, device)
+        self._stream = torch.cuda.Stream(device)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._constants: Hashable = None
         self._terms: dict[str, Tensor] | None = None
@@ -49,17 +53,18 @@ class CapturedSteps:
             return self._terms
 
     def _first(self, draws: Draws) -> dict[str, Tensor]:
-        # What is made once, such as gradients, moments and the libraries' own memory, mustn't be part of the graph;
-        # a stream of its own, as a capture has one too.
-        stream = torch.cuda.Stream(self._device)
-        stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(stream):
+        # What is made once, such as moments and the libraries' own memory, mustn't be part of the graph.
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._stream):
             terms = self._run(draws)
-        torch.cuda.current_stream(self._device).wait_stream(stream)
+        torch.cuda.current_stream(self._device).wait_stream(self._stream)
         return terms
 
     def _capture(self, draws: Draws) -> None:
+        # Gradients that lie outside of the graph's memory might be freed by the step, and their place be written to.
+        self._networks.zero_grad(set_to_none=True)
         self._graph = torch.cuda.CUDAGraph()
-        self._graph.register_generator_state(self._inputs.generator)
-        with torch.cuda.graph(self._graph):
+        if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 14):  # later ones find the generator by themselves
+            self._graph.register_generator_state(self._inputs.generator)
+        with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
             self._terms = self._run(draws)

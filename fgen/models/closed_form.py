@@ -12,7 +12,7 @@ of many rows better than one of a batch's few.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -97,7 +97,7 @@ def _before_activation(gradient: Tensor, pre_activation: Tensor) -> Tensor:
     return torch.ops.aten.leaky_relu_backward(gradient.expand_as(pre_activation), pre_activation, SLOPE, False)
 
 
-@lru_cache(maxsize=16)
+@cache
 def _constants(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Numbers on a device, put there once: a captured step can't wait for the host's."""
     return torch.tensor(values, dtype=dtype, device=device)

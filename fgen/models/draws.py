@@ -18,7 +18,8 @@ Choice = Callable[[np.random.Generator], np.ndarray]
 class Draws:
     """The random numbers of one training step, each stream named by its purpose.
 
-    Counter-based: keyed by (seed, purpose, step), so a resumed run draws what an unbroken one would have.
+    Counter-based: keyed by (seed, purpose, step), so a resumed run draws what an unbroken one would have. A GPU's
+    noise is keyed by (seed, step) and by what the step drew before.
 
     Attributes:
         inputs: where a step is repeated for other numbers, what holds them; see :class:`StepInputs`.
@@ -53,7 +54,8 @@ class Draws:
         """What ``choose`` makes of the purpose's stream, and of nothing else that changes between steps."""
         if self.inputs is None:
             return torch.from_numpy(choose(self.stream(purpose))).to(self.device)
-        return self.inputs.made(lambda step: choose(self._stream(purpose, self.own_step(step))))
+        source = replace(self, inputs=None)  # or the inputs would hold themselves, and the data with them
+        return self.inputs.made(lambda step: choose(source._stream(purpose, source.own_step(step))))
 
     def normal(self, purpose: str, shape: tuple[int, ...]) -> Tensor:
         """Standard normal float32 numbers."""

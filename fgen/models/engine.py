@@ -39,13 +39,14 @@ Optimisers = dict[str, torch.optim.Optimizer]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Where and how training runs; nothing here changes what is learned, but for rounding.
+    """Where and how training runs. Nothing here changes what is learned, but for rounding and an accelerator's noise.
 
     Attributes:
-        device: ``"auto"`` takes the accelerator if there is one.
+        device: ``"auto"`` takes the accelerator if there is one. Its noise is its own, so that the same seed trains
+            other weights there; where rows are streamed from disk it is the CPU's.
         threads: CPU threads, in a run also of its heads and banks; None leaves torch's choice.
-        precision: of matrix products in training, of a generator and of its heads: ``"highest"`` is float32; ``"auto"``
-            takes bfloat16 products (on a GPU TF32 too) where the hardware is faster with them.
+        precision: of matrix products in training: ``"highest"`` is float32; ``"auto"`` takes bfloat16 products (on a
+            GPU TF32 too) where the hardware is faster with them. So for the heads of a run, but a GPU's are float32.
         checkpoint_every: seconds between checkpoints; 0 writes one after every step.
     """
 
@@ -123,7 +124,7 @@ def stepper(model: FeatureGenerator, data: TrainingSet, optimisers: Optimisers, 
     """What takes the step of a number: a CUDA graph where there can be one, else :func:`train_step`."""
     if data.device.type != "cuda" or not data.in_memory:
         return partial(train_step, model, data, optimisers, seed)
-    captured = CapturedSteps(partial(run_updates, model, data, optimisers), seed, data.device)
+    captured = CapturedSteps(partial(run_updates, model, data, optimisers), model.networks, seed, data.device)
     per_epoch = model.config.steps_per_epoch(len(data))
 
     def step(number: int) -> Terms:

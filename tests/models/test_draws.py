@@ -1,5 +1,7 @@
 """A recorded step on new numbers is the step of that number, and nothing in a step waits for the device."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -61,24 +63,55 @@ def test_a_step_takes_nothing_from_its_epoch_but_its_constants(name, world):
 
 
 class Waiting(TorchDispatchMode):
-    """Refuses what would ask the device for a number, or whose shape depends on one."""
+    """Refuses what would ask the device for a number, whose shape depends on one, or that is drawn behind the back."""
 
-    names = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "bincount", "is_nonzero")
+    asking = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "bincount", "is_nonzero")
+    asking += ("repeat_interleave", "equal", "allclose")
+    drawing = ("rand", "randn", "randint", "randperm", "normal_", "uniform_", "random_", "bernoulli", "native_dropout")
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        assert function.overloadpacket.__name__ not in self.names, f"{function} waits for the device"
+        name = function.overloadpacket.__name__
+        assert name not in self.asking, f"{function} waits for the device"
+        assert name not in self.drawing, f"{function} draws numbers that are not the seed's"
+        if name.startswith("index"):
+            indices = args[1] if isinstance(args[1], list | tuple) else []
+            assert not any(i is not None and i.dtype == torch.bool for i in indices), f"{function} counts a mask"
         return function(*args, **(kwargs or {}))
 
 
+def refused(*arguments, **settings):
+    raise AssertionError("a number goes between host and device")
+
+
 @pytest.mark.parametrize("name", METHODS)
-def test_no_step_waits_for_the_device(name, world):
+def test_no_step_waits_for_the_device(name, world, monkeypatch):
     terms = ("class_mean", "moment", "mmd", "coral", "soul", "soul_mean", "pivot", "contrastive", "cycle")
     model, data, optimisers = begun(name, world, **{f"{term}_weight": 1.0 for term in terms})
     optimisers = {role: _Still() for role in optimisers}  # torch's own, which reads its steps on the CPU
     inputs = StepInputs(0, CPU)
     run_updates(model, data, optimisers, inputs.load(0))
+    draws = inputs.load(1)
+    for method in ("tolist", "numpy", "cpu"):
+        monkeypatch.setattr(torch.Tensor, method, refused)
+    for function in ("tensor", "from_numpy"):
+        monkeypatch.setattr(torch, function, refused)
     with Waiting():
-        run_updates(model, data, optimisers, inputs.load(1))
+        run_updates(model, data, optimisers, draws)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_training_that_is_over_lets_go_of_its_data(name, world):
+    """Without waiting for Python's collector: on a GPU there may be no room for the next training's."""
+    model, data, optimisers = begun(name, world)
+    inputs = StepInputs(0, CPU)
+    run_updates(model, data, optimisers, inputs.load(0))
+    rows = weakref.ref(data._rows)
+    gc.disable()
+    try:
+        del model, data, optimisers, inputs
+        assert rows() is None
+    finally:
+        gc.enable()
 
 
 class _Still:
