@@ -14,7 +14,7 @@ from fgen.models.draws import Draws, StepInputs
 
 
 class CapturedSteps:
-    """The steps of a training, the first as it is and all others as a graph.
+    """The steps of a training: while its constants last, the first as it is and all others as a graph.
 
     Args:
         run: what a step does with its draws, all of it on the device; its terms.
@@ -31,7 +31,7 @@ class CapturedSteps:
         self._stream = torch.cuda.Stream(device)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._constants: Hashable = None
-        self._terms: dict[str, Tensor] | None = None
+        self._terms: dict[str, Tensor] = {}
 
     def __call__(self, step: int, constants: Hashable) -> dict[str, Tensor]:
         """One step's terms, in tensors that the next step overwrites.
@@ -42,29 +42,29 @@ class CapturedSteps:
         """
         with torch.cuda.device(self._device):
             draws = self._inputs.load(step)
-            if self._terms is None:
-                self._terms = self._first(draws)
+            if constants != self._constants:
+                self._constants, self._graph = constants, None
+                self._terms = self._as_it_is(draws)
                 return self._terms
-            if self._graph is None or constants != self._constants:
-                self._capture(draws)
-                self._constants = constants
-            assert self._graph is not None
+            if self._graph is None:
+                self._graph = self._captured(draws)
             self._graph.replay()
             return self._terms
 
-    def _first(self, draws: Draws) -> dict[str, Tensor]:
-        # What is made once, such as moments and the libraries' own memory, mustn't be part of the graph.
+    def _as_it_is(self, draws: Draws) -> dict[str, Tensor]:
+        # What is made once, such as moments and the libraries' own memory, mustn't be part of a graph.
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
             terms = self._run(draws)
         torch.cuda.current_stream(self._device).wait_stream(self._stream)
         return terms
 
-    def _capture(self, draws: Draws) -> None:
+    def _captured(self, draws: Draws) -> torch.cuda.CUDAGraph:
         # Gradients that lie outside of the graph's memory might be freed by the step, and their place be written to.
         self._networks.zero_grad(set_to_none=True)
-        self._graph = torch.cuda.CUDAGraph()
+        graph = torch.cuda.CUDAGraph()
         if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 14):  # later ones find the generator by themselves
-            self._graph.register_generator_state(self._inputs.generator)
-        with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
+            graph.register_generator_state(self._inputs.generator)
+        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
             self._terms = self._run(draws)
+        return graph
