@@ -207,6 +207,11 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     sections = apply_overrides({"classifier": head_settings(arguments.bank, arguments.classifier)}, arguments.overrides)
     if list(sections) != ["classifier"]:
         raise InputError(f"--set names the section {[*sections][1]!r}", "classifier, the only one that evaluate has")
+    named = sections["classifier"].get("name", arguments.classifier)
+    if named != arguments.classifier:
+        raise InputError(
+            f"--set names the head {named!r}, and --classifier {arguments.classifier!r}", "--classifier alone"
+        )
     config, dataset = classifier_config(sections["classifier"]), load_dataset(arguments.dataset)
     scores = evaluate_bank(
         arguments.bank, dataset, config, seed=arguments.seed, run=arguments.run, gamma=arguments.gamma

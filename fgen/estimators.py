@@ -134,9 +134,9 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         except TypeError:
             raise InputError("y holds labels that are no numbers or text", "a label for each row of X") from None
         if unknown:
-            raise InputError(
-                f"y holds the label {unknown[0]!r}", "labels that class_embeddings describes", "Describe it, or drop it"
-            )
+            described = next((label for label in index if str(label) == str(unknown[0])), None)
+            remedy = "Describe it, or drop it" if described is None else f"There is {described!r}, of another type"
+            raise InputError(f"y holds the label {unknown[0]!r}", "labels that class_embeddings describes", remedy)
         ids = np.array([index[label] for label in labels.tolist()], dtype=np.int64)
         names = [str(label) for label in self.classes_.tolist()]
         dataset = ZSLDataset(X, ids, embeddings, class_names=names, seed=self.random_state)
@@ -240,7 +240,10 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
 
 def _labels(given: Any) -> np.ndarray:
     """Labels ``(C,)``, of one kind."""
-    labels = np.asarray(given)
+    try:
+        labels = np.asarray(given)
+    except ValueError:
+        raise InputError("the labels of the classes are of several lengths", "numbers or text") from None
     if labels.dtype.kind in "US" and labels.ndim == 1 and not all(isinstance(label, str | bytes) for label in given):
         kinds = ", ".join(dict.fromkeys(type(label).__name__ for label in given))  # NumPy makes text of them all
         raise InputError(f"the labels of the classes are {kinds}", "numbers or text, all of one kind")

@@ -20,6 +20,7 @@ from fgen.models.base import FeatureGenerator
 from fgen.models.storage import load_model
 from fgen.results import RunDirectory
 from fgen.scores.accuracy import GZSLScores
+from fgen.settings import ExperimentConfig
 
 log = logging.getLogger("fgen")
 
@@ -64,6 +65,8 @@ def evaluate_bank(
         device = "cpu" if _setting(bank, "train", "device", "auto") == "cpu" else "auto"  # others may not be here
         with_real = bool(_setting(bank, "bank", "real", True))
         _warn_of_classes_seen_before(bank, ids, dataset)
+        if run is not None:
+            _compare_models(bank, Path(run))
         rows = np.flatnonzero(bank.synthetic & (ids[bank.labels] >= 0))
         synthetic, labels = np.asarray(bank.features[rows], dtype=np.float32), ids[bank.labels[rows]]
     missing = np.setdiff1d(dataset.unseen, labels)
@@ -163,6 +166,25 @@ def _lacks_seen_classes(path: str | Path, dataset: ZSLDataset, labels: np.ndarra
     else:
         log.info("%s: the head learns from generated rows alone, as its run's did", path)
     return lacks
+
+
+def _compare_models(bank: FeatureBank, run: Path) -> None:
+    """Warn of a bank that another model made than the run's, which raw features allow, and refuse it elsewhere."""
+    try:
+        made_by = ExperimentConfig.from_mapping({name: _section(bank, name) for name in ("dataset", "model")}).model
+    except InputError:  # it comes from no run, or from one of another fgen
+        return
+    own = ExperimentConfig.from_file(RunDirectory.open(run).config).model
+    if made_by == own:
+        return
+    if bank.space != "raw":
+        raise InputError(
+            f"the bank was made by another {made_by.name} than that of {run}", "the run that it comes from"
+        )
+    log.warning(
+        "the bank was made by %s, not by the model of %s (%s): heads live in the latter's space",
+        *(made_by.name, run, own.name),
+    )
 
 
 def _warn_of_classes_seen_before(bank: FeatureBank, ids: np.ndarray, dataset: ZSLDataset) -> None:

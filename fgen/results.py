@@ -264,9 +264,11 @@ class RunResult:
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config without its seeds, and the numbers that its file notes beside it, which may be filled in meanwhile."""
+    """A config without its seeds, the time between checkpoints, which decides nothing, and the numbers that its file
+    notes beside it, which may be filled in meanwhile."""
+    left_out = (("protocol", "seeds"), ("train", "checkpoint_every"))
     return {
-        section: {key: value for key, value in keys.items() if (section, key) != ("protocol", "seeds")}
+        section: {key: value for key, value in keys.items() if (section, key) not in left_out}
         for section, keys in config.items()
         if section not in ("paper", "ours") and isinstance(keys, Mapping)
     }

@@ -243,6 +243,8 @@ def test_generate_makes_classes_that_no_data_set_holds(shell, run_dir, toy, tmp_
     assert features.tobytes() == expected.tobytes()
     assert labels.tolist() == positions.tolist()
     assert "aren't among toy's" in shell.refuses("evaluate", tmp_path / "bank.h5", "--dataset", "toy")
+    both = ("--classifier", "cosine", "--set", "classifier.name=knn")
+    assert "--set names the head 'knn'" in shell.refuses("evaluate", tmp_path / "bank.h5", "--dataset", "toy", *both)
 
 
 def test_generate_replaces_a_bank_only_when_told(shell, run_dir, tmp_path):

@@ -9,6 +9,8 @@ import fgen
 from fgen import evaluation
 from fgen.classifiers import CLASSIFIERS
 from fgen.data.bank import FeatureBank
+from fgen.errors import InputError
+from fgen.results import RunDirectory
 
 
 @pytest.mark.parametrize("classes", [None, ["class 20", "class 23"]])
@@ -54,3 +56,23 @@ def test_heads_are_trained_in_the_runs_precision(tmp_path, monkeypatch):
         bank_of_seen_classes(tmp_path / name, toy, toy.seen, config)
         evaluation.evaluate_bank(tmp_path / name, toy, CLASSIFIERS["cosine"]())
     assert asked == ["highest", "auto"]
+
+
+def test_a_bank_of_another_model_is_told_of_and_refused_where_it_means_nothing(tmp_path, caplog):
+    """Raw features of one method may be judged in another's space; latents of another training mean nothing."""
+    toy = fgen.load_dataset("toy")
+
+    def run(name, **model):
+        sections = {"dataset": {"name": "toy"}, "model": {"name": name, "hidden_dim": 8, "epochs": 1} | model}
+        config = sections | {"bank": {"n_per_class": 4}, "protocol": {"evaluations": 1}, "train": {"device": "cpu"}}
+        out = tmp_path / f"{name}{len(list(tmp_path.iterdir()))}"
+        return RunDirectory.open(fgen.run(config, out=out).out)
+
+    raw, latent, other = run("clswgan", cls_epochs=1), run("cadavae"), run("cadavae", batch_size=32)
+    head = CLASSIFIERS["cosine"]()
+    for bank, its, told in ((raw, raw, False), (latent, latent, False), (raw, latent, True)):
+        caplog.clear()
+        evaluation.evaluate_bank(bank.seed(0).bank, toy, head, run=its.path)
+        assert ("was made by clswgan, not by the model of" in caplog.text) == told
+    with pytest.raises(InputError, match="another cadavae than that of"):
+        evaluation.evaluate_bank(latent.seed(0).bank, toy, head, run=other.path)

@@ -372,6 +372,8 @@ def test_a_folder_in_use_is_refused_unless_resumed_with_the_same_config(config, 
         assert f"{other.partition('=')[0]} was " in message
     assert fgen("run", config, "--out", run, "--resume", output=tmp_path / "output")[0] == 0
     assert_same(run, unbroken)
+    often = ("--set", "train.checkpoint_every=0.5")  # decides nothing
+    assert fgen("run", config, "--out", run, "--resume", *often, output=tmp_path / "output")[0] == 0
 
 
 def test_seeds_are_added_to_a_finished_run(config, tmp_path):

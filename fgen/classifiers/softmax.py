@@ -86,6 +86,8 @@ class SoftmaxConfig:
                 raise InputError(f"{key} is {getattr(self, key)}", "a number of at least 0")
         if not self.penalties or not all(0 <= penalty < np.inf for penalty in self.penalties):
             raise InputError(f"l2 is {self.l2}", "a number of at least 0, or a list of some")
+        if len(set(self.penalties)) < len(self.penalties):
+            raise InputError(f"l2 is {list(self.penalties)}", "different penalties")
         if len(self.penalties) > 1 and self.solver != "lbfgs":
             raise InputError(f"l2 holds {len(self.penalties)} penalties", "one, or solver = 'lbfgs'")
         for key, options in (("scaling", Kind), ("solver", Solver), ("class_weight", ClassWeight)):

@@ -55,6 +55,7 @@ class FeatureGenerator:
         trained: roles that have an optimiser; all others are made by :meth:`prepare` and stay as they are.
         matching: the feature-matching terms that the config switches on.
         class_embeddings: ``(C, A)`` raw, as given to :meth:`fit`.
+        steps_per_epoch: of the training set; a step's epoch is ``draws.step // self.steps_per_epoch``.
         bank_space: where the bank lives that a run's heads train on: ``"raw"``, or a name where the method's heads
             train on what can't be had from raw features (CADA-VAE's latents).
     """
@@ -208,6 +209,7 @@ class FeatureGenerator:
         prepared = self.preprocessor(self.class_embeddings)
         data = TrainingSet(features, labels, prepared, self.scaler, self.device, unlabelled=unlabelled)
         self.make_networks(data.feature_dim, prepared.shape[1], data.n_classes)
+        self.steps_per_epoch = self.config.steps_per_epoch(len(data))
         self.measure(data, seed)
         return data
 

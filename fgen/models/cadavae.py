@@ -143,11 +143,6 @@ class CADAVAE(FeatureGenerator):
         for name, network in self.networks.items():
             initialise_xavier(network, seed, name, gain=0.5)
 
-    def measure(self, data: TrainingSet, seed: int) -> None:
-        """Also keeps how many steps an epoch has, for the warm-ups."""
-        super().measure(data, seed)
-        self.steps_per_epoch = self.config.steps_per_epoch(len(data))
-
     def optimiser(self, role: str) -> torch.optim.Optimizer:
         """Adam with AMSGrad; one for each network, which is the same as the paper's one for all."""
         config, parameters = self.config, self.networks[role].parameters()

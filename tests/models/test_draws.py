@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fgen.models import MODELS, make_model
-from fgen.models.draws import StepInputs
+from fgen.models.draws import Draws, StepInputs
 from fgen.models.engine import make_optimisers, run_updates, train_step
 from tests.conftest import TINY
 
@@ -51,15 +51,30 @@ def test_recorded_numbers_are_made_anew_for_another_step(name, world):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_step_takes_nothing_from_its_epoch_but_its_constants(name, world):
     """Or a recorded step, repeated in a later epoch, would still be the first epoch's."""
-    inputs, late, terms = StepInputs(0, CPU), 40, []
-    for epoch in (0, late):
+    inputs, terms = StepInputs(0, CPU), {}
+    for epoch in (0, 40, 100, 1000):
         model, data, optimisers = begun(name, world)
-        step = epoch * model.config.steps_per_epoch(len(data))
-        terms.append(run_updates(model, data, optimisers, replace(inputs.load(0), step=step)))
-    if model.constants(0) == model.constants(late):
-        assert_equal(*terms)
-    else:
-        assert terms[0].keys() != terms[1].keys() or any(terms[0][key] != terms[1][key] for key in terms[0])
+        step = epoch * model.steps_per_epoch
+        terms[epoch] = run_updates(model, data, optimisers, replace(inputs.load(0), step=step))
+    for epoch, late in terms.items():
+        if model.constants(epoch) == model.constants(0):
+            assert_equal(late, terms[0])
+        else:
+            assert late.keys() != terms[0].keys() or any(late[key] != terms[0][key] for key in late)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_step_draws_once_for_each_purpose(name, world, monkeypatch):
+    """On the CPU a purpose's numbers are always the same, on a GPU they are the next ones."""
+    model, data, optimisers = begun(name, world)
+    asked, stream = [], Draws._stream
+    monkeypatch.setattr(
+        Draws,
+        "_stream",
+        lambda self, purpose, step: asked.append((self.within, purpose, step)) or stream(self, purpose, step),
+    )
+    train_step(model, data, optimisers, 0, 3)
+    assert len(set(asked)) == len(asked), asked
 
 
 class Waiting(TorchDispatchMode):
