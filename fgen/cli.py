@@ -140,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", required=True, help="CSV")
     command.set_defaults(command=_predict)
 
-    command = commands.add_parser("inspect", help="what a data set, bank, run folder or config holds")
+    command = commands.add_parser("inspect", help="what a data set, bank, run folder, model, head or config holds")
     command.add_argument("path")
     command.add_argument("--json", action="store_true")
     command.set_defaults(command=_inspect)

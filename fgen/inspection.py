@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from fgen.classifiers.heads import load_head
 from fgen.config import read_toml
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
@@ -16,7 +17,7 @@ GO_ON = {"go on with": "fgen run CONFIG --out ... --resume"}
 
 
 def inspect(source: str) -> dict[str, Any]:
-    """Facts about a data set, a bank, a run folder, a saved model or a config.
+    """Facts about a data set, a bank, a run folder, a saved model or head, or a config.
 
     Raises:
         InputError: it is none of them, or damaged.
@@ -29,6 +30,8 @@ def inspect(source: str) -> dict[str, Any]:
         return _run_facts(path)
     if (path / "model.json").exists():
         return _model_facts(path)
+    if (path / "head.json").exists():
+        return _head_facts(path)
     if path.is_file() and FeatureBank.is_bank(path):
         return _bank_facts(path)
     return _dataset_facts(load_dataset(source))
@@ -79,6 +82,16 @@ def _model_facts(path: Path) -> dict[str, Any]:
         "embedding columns": model.class_embeddings.shape[1],
         "feature columns": model.scaler.dim,
         "config": str(model.config),
+    }
+
+
+def _head_facts(path: Path) -> dict[str, Any]:
+    head = load_head(path)
+    return {
+        "kind": "head",
+        "classes": len(head.classes_),
+        "feature columns": head.scaler.dim,
+        "config": str(head.config),
     }
 
 

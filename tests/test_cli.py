@@ -421,6 +421,7 @@ def test_inspect_tells_what_is_there(shell, config, run_dir, tmp_path):
         config: {"kind": "config"},
         run_dir: {"kind": "run folder", "finished": True, "protocol": "honest", "seeds": [3, 1]},
         run_dir / "seeds/3/model": {"kind": "model", "method": "clswgan", "classes": 25, "feature columns": 16},
+        run_dir / "seeds/3/head": {"kind": "head", "classes": 25, "feature columns": 16},
         run_dir / "seeds/3/bank.h5": {"kind": "bank", "features": "100 x 16 float32", "classes": 25, "seed": 3},
     }
     for path, expected in kinds.items():
