@@ -183,7 +183,9 @@ def _compare_models(bank: FeatureBank, run: Path) -> None:
         )
     log.warning(
         "the bank was made by %s, not by the model of %s (%s): heads live in the latter's space",
-        *(made_by.name, run, own.name),
+        made_by.name,
+        run,
+        own.name,
     )
 
 

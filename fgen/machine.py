@@ -102,7 +102,7 @@ def step_settings(precision: str, device: torch.device) -> Iterator[None]:
 def has_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 in hardware, and faster than float32.
 
-    Intel's processors do with AMX alone: their AVX512-BF16 has half the speed of their float32.
+    Intel's processors do with AMX alone: their AVX512-BF16 is slower than their float32.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)

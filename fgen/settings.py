@@ -193,9 +193,14 @@ class _Sections:
 
 
 def _refuse_unknown_sections(mapping: Mapping[str, Any]) -> None:
-    known: dict[str, list[Any]]
-    known = {"dataset": [DatasetConfig], "train": [TrainConfig], "bank": [BankConfig], "protocol": [ProtocolConfig]}
-    known |= {"model": [*MODELS.values(), *BASELINES.values()], "classifier": list(CLASSIFIERS.values())}
+    known: dict[str, list[Any]] = {
+        "dataset": [DatasetConfig],
+        "model": [*MODELS.values(), *BASELINES.values()],
+        "train": [TrainConfig],
+        "bank": [BankConfig],
+        "classifier": [*CLASSIFIERS.values()],
+        "protocol": [ProtocolConfig],
+    }
     sections = {section.name for section in fields(_Sections)}
     for key in mapping:
         owners = [f"{name}.{key}" for name, classes in known.items() if any(key in _keys(cls) for cls in classes)]
@@ -227,12 +232,13 @@ def _build_named(registry: Mapping[str, Any], mapping: Mapping[str, Any], sectio
     name = settings.pop("name", None)
     if not isinstance(name, str) or name not in registry:
         raise InputError(f"{section}.name is {name!r}", f"one of {', '.join(registry)}")
-    for key in (key for key in settings if key not in _keys(registry[name])):
+    own = _keys(registry[name])
+    for key in settings:
         owners = [other for other, cls in registry.items() if key in _keys(cls)]
-        if owners:
+        if owners and key not in own:
             raise InputError(
                 f"{section}.{key} is set, which {name} doesn't have",
-                f"{', '.join(sorted(_keys(registry[name]))) or 'no keys at all'}",
+                f"{', '.join(sorted(own)) or 'no keys at all'}",
                 f"It belongs to {', '.join(owners)}: leave it out, or name one of them in {section}.name",
             )
     return build(registry[name], settings, section)

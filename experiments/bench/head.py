@@ -14,10 +14,10 @@ from experiments.bench import textbook
 from experiments.bench.sizes import Size, random_world
 from experiments.bench.timing import Comparison, alternate
 from fgen.baselines.ridge import ridge
+from fgen.classifiers.heads import head_precision
 from fgen.classifiers.softmax import SoftmaxClassifier, SoftmaxConfig
 from fgen.data.emoji import load_emoji
 from fgen.data.scaled_rows import CPU
-from fgen.machine import matrix_precision
 from fgen.scores.accuracy import mean_accuracy, per_class_accuracy
 
 TEXTBOOK, LBFGS, LBFGS_EQUAL = "25 epochs of Adam", "fgen, lbfgs", "fgen, lbfgs, equal precision"
@@ -102,7 +102,7 @@ def fit(
 ) -> SoftmaxClassifier:
     """fgen's head on raw rows, by default in the precision that experiments train heads in: a GPU's is float32."""
     known: dict[str, Any] = {"classes": np.arange(task.n_classes), "scaling_rows": task.real, "seen": task.seen}
-    with matrix_precision(precision if device.type == "cpu" else "highest", device):
+    with head_precision(precision, device):
         return config.build().fit(task.features, task.labels, **known, device=device.type, start=start)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from experiments.bench.sizes import Size
 from fgen.machine import product, rounded
+from fgen.models.base import adam
 
 CRITIC_STEPS = 5
 
@@ -66,8 +67,8 @@ def bare_step(size: Size, device: torch.device) -> Callable[[], None]:
                 product(right.T, left.T)
             else:
                 product(left, right)
-        for adam in adams:
-            adam.step()
+        for optimiser in adams:
+            optimiser.step()
 
     return _captured(step) if device.type == "cuda" else step
 
@@ -124,4 +125,4 @@ def _adam(shapes: list[tuple[int, int]], device: torch.device) -> torch.optim.Op
     parameters = [torch.nn.Parameter(torch.randn(shape, device=device)) for shape in shapes]
     for parameter in parameters:
         parameter.grad = torch.randn_like(parameter)
-    return torch.optim.Adam(parameters, fused=True, capturable=device.type == "cuda")
+    return adam(parameters)

@@ -51,8 +51,9 @@ def float32_alone(report: Mapping[str, Any]) -> str:
     steps = [row for row in report["rows"] if row["part"] == "training"]
     gains = [row["gain"][EQUAL]["median"] for row in steps]
     shares = [row["arms"][LIMIT]["median"] / row["arms"][EQUAL]["median"] for row in steps]
+    machine = report["machine"]
     return (
-        f"On a processor whose bfloat16 isn't faster ({report['machine']['cores']} cores of an Intel Xeon without AMX) "
+        f"On a processor whose bfloat16 isn't faster ({machine['cores']} cores of {machine['cpu']}) "
         f"`auto` is float32: {min(gains):.1f}x to {max(gains):.1f}x the textbook's steps, {100 * min(shares):.0f} % to "
         f"{100 * max(shares):.0f} % of the speed of the products and Adam alone."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -128,10 +129,10 @@ def train_heads(
     kept = np.flatnonzero(np.isin(task.labels[rows], task.unseen) | with_real)
     labels = np.concatenate([task.labels[rows][kept], synthetic_labels])
     candidates = np.union1d(task.seen, np.unique(synthetic_labels))
-    known, place = {"seed": seed, "scaling_rows": real, "seen": task.seen, "device": device}, choose_device(device)
+    known = {"seed": seed, "scaling_rows": real, "seen": task.seen, "device": device}
 
     def fitted(features: Any, labels: np.ndarray, **classes: Any) -> Any:
-        with matrix_precision(precision if place.type == "cpu" else "highest", place):
+        with head_precision(precision, choose_device(device)):
             return config.build().fit(features, labels, **known, **classes)
 
     def trained(features: Any, labels: np.ndarray, asked: np.ndarray, before: Any, **classes: Any) -> Any:
@@ -156,6 +157,11 @@ def train_heads(
     if own and len(np.unique(labels[of_unseen])) > 1:
         zsl = trained(SelectedRows(everything, of_unseen), labels[of_unseen], test_unseen, before.zsl)
     return Heads(gzsl, zsl)
+
+
+def head_precision(precision: str, device: torch.device) -> AbstractContextManager[None]:
+    """What heads are trained under: an accelerator's are float32, whose products take no time there."""
+    return matrix_precision(precision if device.type == "cpu" else "highest", device)
 
 
 def represented(features: Any, represent: Represent) -> Any:

@@ -187,9 +187,7 @@ class SoftmaxClassifier(StoredHead):
             raise InputError(f"l2 holds {n_penalties} penalties", "one to train with", hint)
         is_seen = torch.from_numpy(seen_mask(classes, () if seen is None else seen))
         scaler = fitted_scaler(self.config.scaling, features, scaling_rows)
-        # A scaled copy of the rows, where it is kept, and two matrices of logits are what takes room.
-        copied = len(features) * scaler.dim if fits_memory((len(features), scaler.dim), torch.float32) else 0
-        place = with_room(choose_device(device), 4 * (copied + 2 * len(features) * len(classes)) + (1 << 30))
+        place = _place(device, len(features), scaler.dim, len(classes))
         targets = torch.from_numpy(np.searchsorted(classes, labels))
         balanced = self.config.class_weight == "balanced"
         weights = row_weights(targets, is_seen, balanced=balanced, seen_weight=self.config.seen_weight).to(place)
@@ -255,3 +253,9 @@ class SoftmaxClassifier(StoredHead):
             head.weight = require_shape("weight", tensors["weight"], n_classes, dim)
             head.bias = require_shape("bias", tensors["bias"], n_classes)
         return head
+
+
+def _place(device: str, n_rows: int, dim: int, n_classes: int) -> torch.device:
+    """The device, or the CPU where a GPU lacks room for a scaled copy, if one is kept, and two matrices of logits."""
+    copied = n_rows * dim if fits_memory((n_rows, dim), torch.float32) else 0
+    return with_room(choose_device(device), 4 * (copied + 2 * n_rows * n_classes) + (1 << 30))

@@ -82,7 +82,7 @@ def train(
         Interrupted: SIGINT or SIGTERM, where there is a checkpoint; the step was finished and it was written.
     """
     n_steps = model.config.n_steps(len(data))
-    per_epoch = model.config.steps_per_epoch(len(data))
+    per_epoch = model.steps_per_epoch
     state = TrainingState(model.networks, make_optimisers(model))
     if checkpoint is not None and checkpoint.exists():
         read_checkpoint(checkpoint, state)
@@ -125,12 +125,11 @@ def stepper(model: FeatureGenerator, data: TrainingSet, optimisers: Optimisers, 
     if data.device.type != "cuda" or not data.in_memory:
         return partial(train_step, model, data, optimisers, seed)
     captured = CapturedSteps(partial(run_updates, model, data, optimisers), model.networks, seed, data.device)
-    per_epoch = model.config.steps_per_epoch(len(data))
 
     def step(number: int) -> Terms:
         rates = [group["lr"] for optimiser in optimisers.values() for group in optimiser.param_groups]
         precision = torch.get_float32_matmul_precision()
-        return captured(number, (precision, *rates, *model.constants(number // per_epoch)))
+        return captured(number, (precision, *rates, *model.constants(number // model.steps_per_epoch)))
 
     return step
 

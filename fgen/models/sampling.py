@@ -105,14 +105,15 @@ class TrainingSet:
 
     def drawn(self, draws: Draws, purpose: str, choose: Choice) -> Batch:
         """The batch of the rows ``(B,)`` that ``choose`` picks by the purpose's stream."""
-        features, rows = _chosen_rows(self._rows, draws, purpose, choose)
-        labels = self._labels[rows]
-        return Batch(features, self.embeddings[labels], labels)
+        return self._batch(*_chosen_rows(self._rows, draws, purpose, choose))
 
     def batch(self, rows: np.ndarray) -> Batch:
         """The batch of some rows ``(B,)``."""
-        labels = torch.from_numpy(self.labels[rows]).to(self.device)
-        return Batch(self._rows.take(rows), self.embeddings[labels], labels)
+        return self._batch(self._rows.take(rows), torch.from_numpy(rows).to(self.device))
+
+    def _batch(self, features: Tensor, rows: Tensor) -> Batch:
+        labels = self._labels[rows]
+        return Batch(features, self.embeddings[labels], labels)
 
     def unlabelled(self, draws: Draws, size: int) -> Tensor:
         """Scaled features ``(size, D)`` of unseen classes, drawn with replacement; transductive methods only."""
