@@ -260,6 +260,7 @@ def test_the_committed_figures_of_other_machines_are_those_of_the_committed_runs
     assert report.markdown(result) in results
     assert said(result) in results
     assert said(result) in " ".join(readme.split())
+    assert all(report._bars([row]) for row in result["rows"]), "a panel of the picture would be empty"
 
 
 def test_the_committed_figures_of_a_large_file_are_those_of_the_committed_run():

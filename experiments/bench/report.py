@@ -182,7 +182,7 @@ def _bars(rows: Sequence[Row]) -> list[tuple[str, float, float, float]]:
         case = _where(row)
         if row["part"] == "generation":
             shown = {"": {k: 100 * row["facts"]["share_of_smaller_limit"][k] for k in ("median", "low", "high")}}
-        elif row["part"] in ("memory", "run"):
+        elif not row["gain"] or row["part"] == "memory":
             shown = row["arms"]
         else:
             shown = row["gain"]
@@ -193,5 +193,10 @@ def _bars(rows: Sequence[Row]) -> list[tuple[str, float, float, float]]:
 
 
 def _axis(part: str) -> str:
-    special = {"generation": "% of the smaller of products and disk", "memory": "MB", "run": "seconds"}
+    special = {
+        "generation": "% of the smaller of products and disk",
+        "memory": "MB",
+        "run": "seconds",
+        "epochs": "seconds",
+    }
     return special.get(part, "times as fast as the reference")
