@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
 import math
@@ -20,7 +19,7 @@ import numpy as np
 
 from fgen.classifiers.heads import Predictions
 from fgen.config import dump_toml, read_toml
-from fgen.data.atomic import atomic_file, write_json
+from fgen.data.atomic import atomic_file, claim, write_json
 from fgen.data.disk import reading
 from fgen.errors import InputError
 from fgen.scores.accuracy import GZSLScores
@@ -142,12 +141,7 @@ class RunDirectory:
         """
         handle = os.open(self.path, os.O_RDONLY)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(
-                    f"another fgen is at work in {self.path}", "one at a time", "Wait for it, or choose another --out"
-                ) from None
+            claim(handle, self.path)
             yield
         finally:
             os.close(handle)

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fgen.classifiers.solvers import BLOCK_ROWS, CentredRows, cross_entropy_slope
-from fgen.data.disk import reserve
+from fgen.data.atomic import reserve
 from fgen.errors import InputError
 from fgen.machine import for_products
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -21,11 +22,38 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     partial = path.with_name(path.name + ".partial")
     try:
         yield partial
-        _flush(partial)
+        flush(partial)
         os.replace(partial, path)
-        _flush(path.parent)
+        flush(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """:func:`atomic_file` under a name that a user gave.
+
+    Raises:
+        InputError: as :func:`expect_free` has it, or the disk refuses.
+    """
+    expect_free(path, overwrite=overwrite)
+    try:
+        with atomic_file(path) as partial:
+            yield partial
+    except OSError as error:
+        raise InputError(f"{path} can't be written ({error.strerror or error})") from error
+
+
+def expect_free(path: Path, *, overwrite: bool) -> None:
+    """Refuse a name for a file to be.
+
+    Raises:
+        InputError: something of that name exists that isn't to be replaced, or its folder doesn't exist.
+    """
+    if os.path.exists(path) and (not overwrite or not path.is_file()):
+        raise InputError(f"{path} exists", "a new name", "Choose another name, or allow overwriting")
+    if not os.path.isdir(path.parent):
+        raise InputError(f"The folder {path.parent} doesn't exist", "an existing folder", "Create it first")
 
 
 @contextmanager
@@ -44,12 +72,12 @@ def replace_directory(path: str | Path) -> Iterator[Path]:
     try:
         yield partial
         for file in partial.iterdir():
-            _flush(file)
-        _flush(partial)
+            flush(file)
+        flush(partial)
         if path.exists():
             os.replace(path, _aside(path))
         os.replace(partial, path)
-        _flush(path.parent)
+        flush(path.parent)
     finally:
         settle(path)
         shutil.rmtree(partial, ignore_errors=True)
@@ -85,13 +113,41 @@ def write_json(path: str | Path, content: Any) -> None:
         file.write_text(text + "\n", encoding="utf-8")
 
 
-def _aside(path: Path) -> Path:
-    return path.with_name(path.name + ".old")
-
-
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Wait until the disk has a file, or a folder's names."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def claim(handle: int, path: Path) -> None:
+    """Keep other processes of fgen away from ``path`` until the open ``handle``, its own or its journal's, is closed.
+
+    Raises:
+        InputError: one is at work there.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(
+            f"another fgen is at work in {path}", "one at a time", "Wait for it, or choose another --out"
+        ) from None
+
+
+def reserve(file: int, size: int) -> None:
+    """Have the disk keep ``size`` bytes for an open file, or raise OSError.
+
+    Where the system has no call for that, as macOS, zeros are written.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+        return
+    zeros = bytes(1 << 20)
+    for start in range(0, size, len(zeros)):
+        os.pwrite(file, zeros[: size - start], start)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(path.name + ".old")

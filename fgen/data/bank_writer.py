@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -17,7 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fgen.data.disk import reserve
+from fgen.data.atomic import claim, expect_free, flush, reserve
 from fgen.errors import InputError
 
 FORMAT = "fgen-bank"
@@ -147,14 +146,11 @@ def bank_writer(path: Path, plan: BankPlan, *, overwrite: bool) -> Iterator[Bank
 
     When it doesn't, ``.partial`` and ``.journal`` stay, and the same plan goes on from them.
     """
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} exists", "a new name", "Choose another name, or allow overwriting")
-    if not path.parent.is_dir():
-        raise InputError(f"the folder {path.parent} doesn't exist", "an existing folder", "Create it first")
+    expect_free(path, overwrite=overwrite)
     partial, journal_path = Path(f"{path}.partial"), Path(f"{path}.journal")
     journal = os.open(journal_path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        _lock(journal, path)
+        claim(journal, path)
         done = _done_classes(partial, journal, plan)
         if done is None:
             os.ftruncate(journal, 0)
@@ -170,7 +166,7 @@ def bank_writer(path: Path, plan: BankPlan, *, overwrite: bool) -> Iterator[Bank
         finally:
             os.close(file)
         os.replace(partial, path)
-        _flush_folder(path.parent)
+        flush(path.parent)
         journal_path.unlink()
     finally:
         os.close(journal)
@@ -200,8 +196,7 @@ def _allocate(partial: Path, plan: BankPlan) -> None:
         layout.set_obj_track_times(False)  # a time of day would make every bank's bytes its own
         kind = h5py.h5t.py_create(np.dtype(f"<{plan.dtype}"))
         h5py.h5d.create(file.id, b"features", kind, h5py.h5s.create_simple(shape), dcpl=layout)
-    with partial.open("r+b") as file:
-        os.fsync(file.fileno())
+    flush(partial)
 
 
 def _skeleton(plan: BankPlan) -> bytes:
@@ -274,21 +269,6 @@ def _write_at(file: int, data: bytes | memoryview, position: int) -> None:
         if step == 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         written += step
-
-
-def _lock(journal: int, path: Path) -> None:
-    try:
-        fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise InputError(f"{path} is being written by another process", "one writer at a time") from None
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def checked_plan(names: Sequence[str], embeddings: np.ndarray, counts: np.ndarray, **rest: Any) -> BankPlan:

@@ -1,11 +1,11 @@
-"""The disk: files that may be broken are read behind one door, and nothing half-written is ever seen."""
+"""Files that may be broken are read behind one door."""
 
 from __future__ import annotations
 
 import difflib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -49,45 +49,6 @@ def reading(path: Path, kind: str, remedy: str = AGAIN) -> Iterator[None]:
             f"{path} is no readable {kind} file ({type(error).__name__}: {first_line})",
             remedy=remedy,
         ) from error
-
-
-@contextmanager
-def replacing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """A ``.partial`` name to write to; it takes the place of ``path`` when the block ends without an error.
-
-    Args:
-        path: the file to be; its folder must exist.
-        overwrite: replace an existing file.
-
-    Raises:
-        InputError: the file exists, its folder doesn't, or the disk refuses.
-    """
-    if os.path.exists(path) and (not overwrite or not path.is_file()):
-        raise InputError(f"{path} exists", "a new name", "Choose another name, or allow overwriting")
-    if not os.path.isdir(path.parent):
-        raise InputError(f"The folder {path.parent} doesn't exist", "an existing folder", "Create it first")
-    partial = path.with_name(path.name + ".partial")
-    try:
-        yield partial
-        os.replace(partial, path)
-    except OSError as error:
-        raise InputError(f"{path} can't be written ({error.strerror or error})") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
-
-
-def reserve(file: int, size: int) -> None:
-    """Have the disk keep ``size`` bytes for an open file, or raise OSError.
-
-    Where the system has no call for that, as macOS, zeros are written.
-    """
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file, 0, size)
-        return
-    zeros = bytes(1 << 20)
-    for start in range(0, size, len(zeros)):
-        os.pwrite(file, zeros[: size - start], start)
 
 
 def nearest_sibling(path: Path) -> str:

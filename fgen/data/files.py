@@ -18,8 +18,9 @@ import h5py
 import numpy as np
 
 from fgen.data import hdf5, npz
+from fgen.data.atomic import new_file
 from fgen.data.dataset import ZSLDataset, iter_blocks
-from fgen.data.disk import nearest_sibling, reading, replacing
+from fgen.data.disk import nearest_sibling, reading
 from fgen.data.toy import make_toy
 from fgen.data.xlsa17 import SPLITS_FILE, read_xlsa17, write_xlsa17
 from fgen.errors import InputError
@@ -69,7 +70,7 @@ def save_dataset(dataset: ZSLDataset, path: str | Path, *, overwrite: bool = Fal
     writers = {".npz": _write_npz, **dict.fromkeys(HDF5_SUFFIXES, _write_hdf5)}
     if path.suffix not in writers:
         raise InputError(f"{path} ends in {path.suffix!r}", "an .h5 file, an .npz file, or a folder for the .mat pair")
-    with replacing(path, overwrite=overwrite) as partial:
+    with new_file(path, overwrite=overwrite) as partial:
         writers[path.suffix](dataset, partial)
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from fgen.data import hdf5, npz
+from fgen.data.atomic import new_file
 from fgen.data.dataset import Features, iter_blocks
-from fgen.data.disk import reading, replacing
+from fgen.data.disk import reading
 from fgen.errors import InputError
 
 PREDICTION_COLUMNS = ("row", "class_id", "class_name", "score")
@@ -80,7 +81,7 @@ def write_predictions_csv(
     if path.is_file() and not _starts_as_predictions(path):
         raise InputError(f"{path} exists and holds no predictions", "a new name, or an older file of predictions")
     with (
-        replacing(path, overwrite=overwrite) as partial,
+        new_file(path, overwrite=overwrite) as partial,
         open(partial, "w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")

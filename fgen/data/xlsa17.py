@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import scipy.io
 
+from fgen.data.atomic import new_file
 from fgen.data.dataset import Features, ZSLDataset
-from fgen.data.disk import reading, replacing
+from fgen.data.disk import reading
 from fgen.data.matfile import MatVariable, open_mat
 from fgen.errors import InputError
 
@@ -107,8 +108,8 @@ def write_xlsa17(dataset: ZSLDataset, folder: str | Path, *, overwrite: bool = F
         raise InputError(f"The folder {folder} can't be made ({error.strerror})") from error
     # The features take their place last: without them a folder is no data set, with them it is a whole one.
     with (
-        replacing(folder / FEATURES_FILE, overwrite=overwrite) as features_partial,
-        replacing(folder / SPLITS_FILE, overwrite=overwrite) as splits_partial,
+        new_file(folder / FEATURES_FILE, overwrite=overwrite) as features_partial,
+        new_file(folder / SPLITS_FILE, overwrite=overwrite) as splits_partial,
     ):
         scipy.io.savemat(splits_partial, classes, appendmat=False)
         scipy.io.savemat(features_partial, rows, appendmat=False)

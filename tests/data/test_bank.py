@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from fgen.cli import main
+from fgen.data.atomic import reserve
 from fgen.data.bank import FeatureBank
-from fgen.data.disk import reserve
 from fgen.errors import InputError
 from fgen.experiment import train_only
 from fgen.generation import write_bank
@@ -330,7 +330,7 @@ def test_a_folder_that_is_not_there_and_a_second_writer_are_refused(path, tmp_pa
     with pytest.raises(InputError, match="doesn't exist"), create(tmp_path / "no" / "bank.h5"):
         pass
     with create(path) as writer:
-        with pytest.raises(InputError, match="being written by another process"), create(path):
+        with pytest.raises(InputError, match="another fgen is at work in"), create(path):
             pass
         for k in (0, 2, 3):
             writer.write(k, rows(k))
