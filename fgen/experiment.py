@@ -65,6 +65,8 @@ def run(
     directory = RunDirectory.create(Path(out), config.to_mapping(), resume=resume)
     for note in dataset.notes:
         log.info("%s: %s", dataset.name, note)
+    for setting in config.unused():
+        log.warning("%s is set, and has no effect beside the other settings", setting)
     baseline = config.model.name in BASELINES
     if not baseline:
         announce(config, dataset, directory, phases=(task, dataset))

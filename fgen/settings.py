@@ -160,6 +160,19 @@ class ExperimentConfig:
             return self
         return replace(self, classifier=replace(self.classifier, l2=choice["l2"]))
 
+    def unused(self) -> list[str]:
+        """What is set, as ``section.key``, and has no effect: a baseline's bank and head, another solver's settings."""
+        baseline = self.model.name in BASELINES
+        plain = replace(self, bank=BankConfig(), classifier=type(self.classifier)()).to_mapping()
+        plain["classifier"]["name"] = "softmax"
+        idle = {"bank", "classifier"} if baseline else {f"classifier.{k}" for k in getattr(self.classifier, "idle", ())}
+        return [
+            f"{section}.{key}"
+            for section, keys in self.to_mapping().items()
+            for key, value in keys.items()
+            if idle & {section, f"{section}.{key}"} and plain[section].get(key) != value
+        ]
+
     def of_seed(self, seed: int) -> ExperimentConfig:
         """The experiment with this seed alone: what a seed leaves behind doesn't depend on the others."""
         return replace(self, protocol=replace(self.protocol, seeds=(seed,)))

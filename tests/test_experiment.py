@@ -385,6 +385,26 @@ def test_a_bank_without_generated_rows_of_seen_classes_is_judged_beside_the_real
     assert "lacks generated rows of seen classes: the head learns from the real ones" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("sections", "unused"),
+    [
+        ({"classifier": {"solver": "lbfgs", "epochs": 40, "l2": 1e-3}}, ["classifier.epochs"]),
+        ({"classifier": {"l2": 1e-3, "epochs": 40}}, ["classifier.l2"]),
+        ({"classifier": {"name": "cosine"}, "bank": {"n_per_class": 6}}, []),
+        (
+            {"model": {"name": "ridge"}, "bank": {"n_per_class": 6}, "classifier": {"name": "cosine"}},
+            ["bank.n_per_class", "classifier.name"],
+        ),
+    ],
+)
+def test_settings_that_nothing_reads_are_told_of(path, tmp_path, caplog, sections, unused):
+    config = ExperimentConfig.from_mapping({"dataset": {"path": str(path)}, "model": {"name": "clswgan"}} | sections)
+    assert config.unused() == unused
+    if config.model.name == "ridge":
+        fgen.run(config, out=tmp_path / "run")
+        assert "bank.n_per_class is set, and has no effect" in caplog.text
+
+
 def test_a_run_of_before_a_setting_was_known_goes_on(path, tmp_path):
     run = fgen.run(settings(path), out=tmp_path / "run")
     config = read_toml(run.out / "config.toml")

@@ -51,6 +51,11 @@ def test_its_model_keys_are_those_of_the_method(path):
 
 
 @each_file
+def test_all_that_it_sets_has_an_effect(path):
+    assert not ExperimentConfig.from_file(path).unused()
+
+
+@each_file
 def test_its_name_says_who_what_where_and_how(path):
     name = NAME.fullmatch(path.stem)
     assert name, "<author><year>_<method>[-variant]_<dataset>[_zsl|_gzsl].toml"

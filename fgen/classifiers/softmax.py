@@ -110,6 +110,11 @@ class SoftmaxConfig:
         """``l2`` as a tuple, the largest first."""
         return tuple(sorted(self.l2, reverse=True)) if isinstance(self.l2, tuple) else (self.l2,)
 
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """The settings of the other solver."""
+        return ("epochs", "lr", "batch_size", "beta1", "weight_decay") if self.solver == "lbfgs" else ("l2",)
+
     def candidates(self) -> tuple[SoftmaxConfig, ...]:
         """What is to be chosen from: one for each penalty, in an order in which each may start from the one before."""
         return tuple(replace(self, l2=penalty) for penalty in self.penalties)
