@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from fgen.classifiers.base import predict_calibrated
 from fgen.data.access import as_rows
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.models import MODELS
-from fgen.protocol import choose_epochs, embedding_config, fit, new_heads, representation, synthetic_rows
+from fgen.protocol import choose_epochs, chosen_model, embedding_config, fit, new_heads, representation, synthetic_rows
 from fgen.settings import ExperimentConfig
 
 try:
@@ -145,7 +145,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         settings, self.gamma_ = config.model, 0.0
         if self.calibrate and len(dataset.unseen) and _can_hold_out(dataset):
             choice = choose_epochs(config, dataset, seed, progress=self.verbose)
-            settings, self.gamma_ = replace(settings, epochs=choice["epochs"], steps=None), float(choice["gamma"])
+            settings, self.gamma_ = chosen_model(config, dataset, choice), float(choice["gamma"])
             config = config.with_choice(choice)
         elif len(config.head_candidates()) > 1:
             raise InputError(
@@ -163,6 +163,12 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Log-probabilities ``(N, C)``, the seen classes' lowered by ``gamma_``."""
+        scores = self._scores(X)
+        scores[:, self._seen_ids] -= self.gamma_
+        return scores
+
+    def _scores(self, X: Any) -> np.ndarray:
+        """Log-probabilities ``(N, C)`` as the head gives them."""
         if not hasattr(self, "heads_"):
             raise InputError("the classifier isn't fitted", "fit() before predicting")
         represent = representation(self.generator_)
@@ -173,9 +179,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         if len(shape) != 2 or shape[1] != self.n_features_in_:
             raise InputError(f"X has shape {shape}", f"(N, {self.n_features_in_}), as in fit()")
         features = np.asarray(as_rows(X), dtype=np.float32)
-        scores = self.heads_.gzsl.scores(features if represent is None else represent(features), len(self.classes_))
-        scores[:, self._seen_ids] -= self.gamma_
-        return scores
+        return self.heads_.gzsl.scores(features if represent is None else represent(features), len(self.classes_))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities ``(N, C)`` of :attr:`classes_`; rows add up to 1."""
@@ -185,8 +189,9 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable label ``(N,)``, among seen and unseen classes."""
-        best = self.decision_function(X).argmax(axis=1)
-        return self.classes_[best]
+        scores = self._scores(X)
+        ids = np.arange(len(self.classes_))
+        return self.classes_[predict_calibrated(scores, ids, self.gamma_, self._seen_ids)]
 
     def _described(self) -> tuple[np.ndarray, np.ndarray]:
         """Labels ``(C,)`` and embeddings ``(C, A)``."""

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fgen.classifiers.heads import SavedHead, load_head, score_heads, train_heads
+from fgen.classifiers.base import predict_calibrated
+from fgen.classifiers.heads import SavedHead, load_head, represented, score_heads, train_heads
 from fgen.data.access import Features, as_rows
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
@@ -237,10 +238,11 @@ class Recogniser:
         features = as_rows(features)
         if features.shape[1] != self.model.scaler.dim:
             raise InputError(f"features have {features.shape[1]} columns", f"{self.model.scaler.dim}, as in training")
-        scores = self.head.decision_function(self.model.represent(features))
-        scores[:, np.isin(self.head.classes_, self.seen)] -= self.gamma
-        best = scores.argmax(axis=1)
-        return self.head.classes_[best], scores[np.arange(len(best)), best]
+        rows = represented(features, self.model.represent) if self.model.has_own_space else features
+        scores = self.head.decision_function(rows)
+        answers = predict_calibrated(scores, self.head.classes_, self.gamma, self.seen)
+        best = scores[np.arange(len(scores)), np.searchsorted(self.head.classes_, answers)]
+        return answers, best - self.gamma * np.isin(answers, self.seen)
 
     def name(self, class_id: int) -> str:
         """The class's name, or its id where classes have none."""

@@ -144,6 +144,7 @@ def generate_from_run(
         }
     else:
         dataset = _dataset_of(directory, config)
+        directory.seed(seed).refuse_other_data(dataset)
         everyone = np.arange(dataset.n_classes)
         chosen = choose_classes("unseen" if classes is None else classes, dataset)
         bank = {

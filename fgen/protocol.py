@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ def run_generator(
 ) -> SeedOutcome:
     """Selection, final training, bank, heads, test; a step whose files are whole already is not repeated."""
     clock = Clock(room.timing)
+    room.note_data(dataset)
     if not room.choice.exists():
         write_json(room.choice, choose_epochs(config, dataset, seed, room.checkpoint("selection"), progress))
     choice, config = room.read_choice(config)
@@ -50,7 +51,6 @@ def run_generator(
     clock.mark("training")
     if not room.bank.exists():
         fill_bank(config, dataset, model, seed, room.bank, progress)
-    _refuse_other_data(room.bank, dataset)
     clock.mark("bank")
     heads = load_or_train_heads(config, dataset, seed, room, model)
     clock.mark("heads")
@@ -60,16 +60,6 @@ def run_generator(
     clock.mark("test")
     write_predictions(room.predictions, predictions, scores)
     return SeedOutcome(seed, scores, uncalibrated, choice, clock.seconds)
-
-
-def _refuse_other_data(path: Path, dataset: ZSLDataset) -> None:
-    with FeatureBank.open(path) as bank:
-        if bank.data_sha256 != dataset.fingerprint:
-            raise InputError(
-                f"{path} was made from other data than {dataset.name} holds now",
-                "the data set that the run began with",
-                "Bring it back, or choose another --out",
-            )
 
 
 def load_or_train_heads(
@@ -174,11 +164,8 @@ def train_final(
     choice: dict[str, Any] | None = None,
 ) -> FeatureGenerator:
     """The model trained on trainval for the chosen number of epochs, or without a choice for the config's own."""
-    settings = config.model
-    if choice is not None:
-        last = choice["epochs"] * settings.steps_per_epoch(len(dataset.splits["trainval"]))
-        steps = None if settings.steps is None else min(settings.steps, last)
-        settings = replace(settings, epochs=choice["epochs"], steps=steps)
+    room.note_data(dataset)
+    settings = config.model if choice is None else chosen_model(config, dataset, choice)
     if not room.model.exists():
         model = new_model(replace(config, model=settings), dataset)
         fit(model, config, dataset, seed, room.checkpoint("final"), progress)
@@ -193,6 +180,14 @@ def train_final(
             "Choose another --out",
         )
     return model
+
+
+def chosen_model(config: ExperimentConfig, dataset: ZSLDataset, choice: Mapping[str, Any]) -> Any:
+    """The model's config for the chosen number of epochs on trainval; a limit in steps still holds."""
+    settings = config.model
+    last = choice["epochs"] * settings.steps_per_epoch(len(dataset.splits["trainval"]))
+    steps = None if settings.steps is None else min(settings.steps, last)
+    return replace(settings, epochs=choice["epochs"], steps=steps)
 
 
 def fill_bank(
@@ -289,6 +284,7 @@ def run_baseline(
 ) -> SeedOutcome:
     """A baseline under the same protocol: its setting and gamma are chosen where a generator's epochs are."""
     clock = Clock(room.timing)
+    room.note_data(dataset)
     task, goal = selection_task(config, dataset), goal_score(config)
     candidates = config.model.candidates()
     tried = [validation_scores(config, _baseline_scorer(config, c, task, seed)(0.0)[0]) for c in candidates]

@@ -20,6 +20,7 @@ import numpy as np
 from fgen.classifiers.heads import Predictions
 from fgen.config import dump_toml, read_toml
 from fgen.data.atomic import atomic_file, claim, write_json
+from fgen.data.dataset import ZSLDataset
 from fgen.data.disk import reading
 from fgen.errors import InputError
 from fgen.scores.accuracy import GZSLScores
@@ -79,6 +80,34 @@ class SeedRoom:
             choice = json.loads(self.choice.read_text(encoding="utf-8"))
             math.isfinite(choice["gamma"] + choice["epochs"])  # both are numbers
             return choice, config.with_choice(choice)
+
+    @property
+    def data(self) -> Path:
+        """The fingerprint of the data that all else here comes from."""
+        return self.path / "data.json"
+
+    def note_data(self, dataset: ZSLDataset) -> None:
+        """Note what data the folder's files will come from.
+
+        Raises:
+            InputError: those that are here come from others.
+        """
+        self.refuse_other_data(dataset)
+        if not self.data.exists():
+            write_json(self.data, {"sha256": dataset.fingerprint})
+
+    def refuse_other_data(self, dataset: ZSLDataset) -> None:
+        """Refuse data other than those noted, where some are."""
+        if not self.data.exists():
+            return
+        with reading(self.data, "data", "Choose another --out"):
+            noted = json.loads(self.data.read_text(encoding="utf-8"))["sha256"]
+        if noted != dataset.fingerprint:
+            raise InputError(
+                f"{self.path} was made from other data than {dataset.name} holds now",
+                "the data set that the run began with",
+                "Bring it back, or choose another --out",
+            )
 
     @property
     def timing(self) -> Path:

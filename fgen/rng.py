@@ -21,6 +21,7 @@ def _digest(parts: Iterable[Key]) -> bytes:
     """128 bits that name a stream; parts are length-prefixed, so ("ab", "c") differs from ("a", "bc")."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
+        part = part if isinstance(part, str | bytes) else operator.index(part)  # NumPy's numbers name the same stream
         data = part if isinstance(part, bytes) else str(part).encode()
         digest.update(f"{type(part).__name__}:{len(data)}:".encode() + data)
     return digest.digest()

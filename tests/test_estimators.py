@@ -56,6 +56,29 @@ def test_it_predicts_classes_it_never_saw(world, data, fitted):
     assert np.mean(fitted.predict(X) == y) > 0.6
 
 
+def test_ties_are_answered_as_scores_have_it(data, fitted):
+    X, _ = data.split("test_unseen")
+    seen, gamma = np.isin(fitted.classes_, fitted.seen_), fitted.gamma_
+    try:
+        for row in X:
+            fitted.gamma_ = 0.0
+            scores = fitted.decision_function(row[None])[0].astype(np.float64)
+            fitted.gamma_ = scores[seen].max() - scores[~seen].max()
+            assert fitted.predict(row[None])[0] in fitted.seen_, "at the margin itself the seen class leads"
+            fitted.gamma_ = np.nextafter(fitted.gamma_, np.inf)
+            assert fitted.predict(row[None])[0] in fitted.unseen_
+    finally:
+        fitted.gamma_ = gamma
+
+
+def test_a_limit_in_steps_holds_after_a_choice_too(data, monkeypatch):
+    monkeypatch.setattr(estimators, "choose_epochs", lambda *_, **__: {"epochs": 2, "gamma": 0.0})
+    X, y = data.split("trainval")
+    limited = QUICK | {"model": MODEL | {"epochs": 9, "steps": 7, "batch_size": 64}}
+    model = ZeroShotClassifier(class_embeddings=data.class_embeddings, **limited).fit(X, y).generator_
+    assert model.config.n_steps(len(X)) == 7
+
+
 def test_attributes_name_what_was_seen_and_what_was_not(data, fitted):
     assert fitted.classes_.tolist() == list(range(24))
     assert fitted.seen_.tolist() == data.seen.tolist()

@@ -447,6 +447,7 @@ def test_a_call_that_is_kept_out_leaves_the_config_alone(path, tmp_path):
     with RunDirectory.open(run.out).alone(), pytest.raises(InputError, match="another fgen is at work"):
         fgen.run(more, out=run.out, resume=True)
     assert (run.out / "config.toml").read_bytes() == before
+    assert fgen.run(settings(path), out=run.out, resume=True).scores == run.scores
     with pytest.raises(InputError, match="the same seeds, or more after them"):
         fgen.run(settings(path, protocol={"seeds": [1, 0]}), out=run.out, resume=True)
 
@@ -643,8 +644,24 @@ def test_a_choice_that_was_edited_is_named(path, tmp_path, content):
         fgen.run(settings(path), out=tmp_path / "run", resume=True)
 
 
-def test_a_folder_that_another_run_is_at_work_in_is_refused(path, tmp_path):
-    run = fgen.run(settings(path), out=tmp_path / "run")
-    with RunDirectory.open(run.out).alone(), pytest.raises(InputError, match="another fgen is at work in"):
-        fgen.run(settings(path), out=tmp_path / "run", resume=True)
-    assert fgen.run(settings(path), out=tmp_path / "run", resume=True).scores == run.scores
+@pytest.mark.parametrize("begun", ["model", "choice", "trained"])
+def test_data_that_changed_since_are_noticed_whatever_is_there_already(path, tmp_path, begun):
+    config, other = ExperimentConfig.from_mapping(settings(path)), tmp_path / "moved.h5"
+    dataset = fgen.load_dataset(path)
+    out = tmp_path / "run"
+    if begun == "trained":
+        train_only(config, out=out)
+    else:
+        fgen.run(config, out=out)
+        room = RunDirectory.open(out).seed(0)
+        for part in ("head", "head_zsl") + (("model",) if begun == "choice" else ()):
+            shutil.rmtree(getattr(room, part))
+        room.bank.unlink()
+    save_dataset(variant(dataset, features=dataset.features[:] + 1), other)
+    shutil.move(other, path)
+    with pytest.raises(InputError, match="was made from other data than"):
+        (train_only if begun == "trained" else fgen.run)(config, out=out, resume=True)
+    if begun != "choice":
+        with pytest.raises(InputError, match="was made from other data than"):
+            generation.generate_from_run(out, out=tmp_path / "bank.h5", n_per_class=2)
+        assert not (tmp_path / "bank.h5").exists()

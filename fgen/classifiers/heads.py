@@ -105,7 +105,8 @@ def train_heads(
     """Train on the task's real seen rows and synthetic rows (Xian et al. 2018, section 3.2).
 
     Args:
-        config: a classifier's config; a batch size of None becomes the number of features per class, as published.
+        config: a classifier's config; a batch size of None becomes the number of synthetic rows of an unseen class, as
+            published.
         synthetic: ``(M, D)``, of unseen classes and, where wanted, of seen ones.
         synthetic_labels: ``(M,)`` class ids.
         represent: the method's map from raw features to the space of its heads.
@@ -121,7 +122,8 @@ def train_heads(
         start: heads of another penalty of the softmax head on the same rows, to start from.
     """
     if getattr(config, "batch_size", 0) is None and len(synthetic_labels):
-        config = replace(config, batch_size=int(np.bincount(synthetic_labels).max()))
+        of_unseen = synthetic_labels[np.isin(synthetic_labels, task.unseen)]
+        config = replace(config, batch_size=int(np.bincount(of_unseen if len(of_unseen) else synthetic_labels).max()))
     rows = task.splits["trainval"]
     real: Any = SelectedRows(task.features, rows)
     if represent is not None:

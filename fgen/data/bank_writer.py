@@ -151,6 +151,8 @@ def bank_writer(path: Path, plan: BankPlan, *, overwrite: bool) -> Iterator[Bank
     journal = os.open(journal_path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         claim(journal, path)
+        if not os.fstat(journal).st_nlink:
+            raise InputError(f"another fgen has just written {path}", "a new name", "Choose another --out")
         done = _done_classes(partial, journal, plan)
         if done is None:
             os.ftruncate(journal, 0)

@@ -82,6 +82,17 @@ def test_the_batch_is_as_large_as_the_bank_has_rows_of_a_class(task, bank):
     assert not torch.equal(weights[0], weights[2])
 
 
+def test_the_batch_does_not_count_generated_rows_of_seen_classes(task, bank):
+    rows, labels = bank
+    more = np.repeat(rows[:1], 30, axis=0), np.full(30, task.seen[0])
+    both = np.concatenate([rows, more[0]]), np.concatenate([labels, more[1]])
+    weights = [
+        train_heads(CLASSIFIERS["softmax"](epochs=1, batch_size=size), task, *both, seed=0).gzsl.weight
+        for size in (None, 10)
+    ]
+    assert torch.equal(*weights)
+
+
 def test_t1_is_the_unseen_heads_and_h_is_not(task, bank):
     heads = train_heads(CLASSIFIERS["softmax"](solver="lbfgs"), task, *bank, seed=0)
     shifted = task.unseen[(np.searchsorted(task.unseen, bank[1]) + 1) % len(task.unseen)]

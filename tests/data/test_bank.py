@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from fgen.cli import main
+from fgen.data import bank_writer
 from fgen.data.atomic import reserve
 from fgen.data.bank import FeatureBank
 from fgen.errors import InputError
@@ -335,6 +336,22 @@ def test_a_folder_that_is_not_there_and_a_second_writer_are_refused(path, tmp_pa
         for k in (0, 2, 3):
             writer.write(k, rows(k))
     assert len(FeatureBank.open(path)) == 8
+
+
+def test_a_writer_that_opened_the_journal_of_one_that_has_finished_is_refused(path, monkeypatch):
+    def late(handle, name):
+        monkeypatch.undo()
+        with create(path) as writer:  # the other one, from beginning to end
+            for k in (0, 2, 3):
+                writer.write(k, rows(k))
+        claim(handle, name)
+
+    claim = bank_writer.claim
+    monkeypatch.setattr(bank_writer, "claim", late)
+    with pytest.raises(InputError, match="another fgen has just written"), create(path):
+        pass
+    assert len(FeatureBank.open(path)) == 8
+    assert names(path.parent) == [path.name]
 
 
 # Writers that die.
