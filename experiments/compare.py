@@ -28,7 +28,6 @@ from tqdm import tqdm
 import fgen
 from fgen.data.emoji import emoji_card
 from fgen.errors import InputError, Interrupted
-from fgen.experiment import load_task
 from fgen.results import format_score, format_table
 from fgen.scores.accuracy import GZSLScores
 from fgen.scores.stats import paired_interval, summarise
@@ -127,7 +126,7 @@ def main() -> int:
 def make_table(rows: Rows, arguments: argparse.Namespace) -> None:
     """Run what isn't finished, and print and write the table, with a picture of the recipe's bank."""
     started = time.monotonic()
-    dataset = load_task(configure(*next(iter(rows.values()))))
+    dataset = configure(*next(iter(rows.values()))).dataset.load()
     results = run_all(rows, arguments)
     reference = best_baseline(rows, results)
     found = facts(results, reference, outside=dataset.name == "emoji")

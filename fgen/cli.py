@@ -171,8 +171,8 @@ def _train(arguments: argparse.Namespace) -> None:
     from fgen.settings import ExperimentConfig
 
     config = ExperimentConfig.from_file(arguments.config, arguments.overrides)
-    rooms = train_only(config, out=arguments.out, resume=arguments.resume, progress=sys.stderr.isatty())
-    _say("\n".join(f"model: {room}" for room in rooms))
+    models = train_only(config, out=arguments.out, resume=arguments.resume, progress=sys.stderr.isatty())
+    _say("\n".join(f"model: {model}" for model in models))
 
 
 def _generate(arguments: argparse.Namespace) -> None:

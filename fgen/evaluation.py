@@ -19,7 +19,7 @@ from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.models.base import FeatureGenerator
 from fgen.models.storage import load_model
-from fgen.results import RunDirectory
+from fgen.run_directory import RunDirectory
 from fgen.scores.accuracy import GZSLScores
 from fgen.settings import ExperimentConfig
 
@@ -111,8 +111,8 @@ def model_of(seed: int, space: str, width: int, run: Path, dataset: ZSLDataset) 
         InputError: the run has another space, or learned from other features.
     """
     directory = RunDirectory.open(run)
-    room = directory.seed(seed) if directory.seed(seed).model.exists() else directory.first_seed()
-    model = load_model(room.model)
+    folder = directory.seed(seed) if directory.seed(seed).model.exists() else directory.first_seed()
+    model = load_model(folder.model)
     known = {"raw": model.scaler.dim, model.bank_space: model.bank_dim}
     if known.get(space) != width:
         spaces = " or ".join(f"{columns} columns of the space {name!r}" for name, columns in known.items())
@@ -217,20 +217,20 @@ class Recogniser:
         Raises:
             InputError: the run isn't finished, or has no saved head.
         """
-        room = RunDirectory.open(run).first_seed()
-        if not room.head.exists():
+        folder = RunDirectory.open(run).first_seed()
+        if not folder.head.exists():
             expected = "a finished run whose classifier.name is 'softmax' or 'cosine'"
             raise InputError(f"{run} has no saved head", expected)
-        model = load_model(room.model)
-        head = load_head(room.head)
-        with FeatureBank.open(room.bank) as bank:
+        model = load_model(folder.model)
+        head = load_head(folder.head)
+        with FeatureBank.open(folder.bank) as bank:
             seen = np.flatnonzero(bank.seen)
         try:
-            choice = json.loads(room.choice.read_text(encoding="utf-8"))
+            choice = json.loads(folder.choice.read_text(encoding="utf-8"))
             return cls(model, head, seen, float(choice["gamma"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f"{room.choice} can't be read ({error})", "a finished run", "Finish it with --resume"
+                f"{folder.choice} can't be read ({error})", "a finished run", "Finish it with --resume"
             ) from None
 
     def predict(self, features: Features) -> tuple[np.ndarray, np.ndarray]:

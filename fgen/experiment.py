@@ -13,7 +13,6 @@ import fgen
 from fgen.baselines import BASELINES
 from fgen.data.atomic import write_json
 from fgen.data.dataset import ZSLDataset
-from fgen.data.files import load_dataset
 from fgen.data.rows import SelectedRows
 from fgen.data.scaled_rows import CPU, IN_MEMORY
 from fgen.errors import InputError
@@ -21,7 +20,8 @@ from fgen.machine import choose_device, cpu_threads, matrix_precision
 from fgen.models import MODELS
 from fgen.models.engine import time_step, training_bytes
 from fgen.protocol import new_model, run_baseline, run_generator, selection_task, synthetic_counts, train_final
-from fgen.results import RunDirectory, RunResult, SeedOutcome, git_commit
+from fgen.results import RunResult, SeedOutcome, git_commit
+from fgen.run_directory import RunDirectory
 from fgen.scores.stats import summarise
 from fgen.settings import ExperimentConfig
 
@@ -57,7 +57,7 @@ def run(
     if out is None:
         with tempfile.TemporaryDirectory(prefix="fgen-") as folder:
             return replace(run(config, out=Path(folder) / "run", progress=progress), out=None)
-    dataset = load_task(config)
+    dataset = config.dataset.load()
     task = selection_task(config, dataset)
     _refuse_what_is_lacking(config)
     for part in (dataset, task):
@@ -89,7 +89,7 @@ def train_only(
     """
     if config.model.name in BASELINES:
         raise InputError(f"model.name is {config.model.name!r}, a baseline", f"a generator: {', '.join(MODELS)}")
-    dataset = load_task(config)
+    dataset = config.dataset.load()
     _refuse_what_is_lacking(config)
     directory = RunDirectory.create(Path(out), config.to_mapping(), resume=resume)
     announce(config, dataset, directory, phases=(dataset,))
@@ -97,13 +97,6 @@ def train_only(
         for seed in config.protocol.seeds:
             train_final(config, dataset, seed, directory.seed(seed), progress)
     return [directory.seed(seed).model for seed in config.protocol.seeds]
-
-
-def load_task(config: ExperimentConfig) -> ZSLDataset:
-    """The data set of an experiment, with the embedding in use and the shots of unseen classes."""
-    settings = config.dataset
-    dataset = load_dataset(settings.source, settings.embedding, seed=settings.split_seed)
-    return dataset.with_shots(settings.shots, settings.shot_classes, seed=settings.split_seed)
 
 
 def announce(

@@ -13,13 +13,12 @@ from tqdm import tqdm
 
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
-from fgen.data.files import load_dataset
 from fgen.data.tables import read_embeddings_csv
 from fgen.errors import InputError
 from fgen.machine import cpu_threads, kept_memory
 from fgen.models.base import FeatureGenerator
 from fgen.models.storage import load_model
-from fgen.results import RunDirectory
+from fgen.run_directory import RunDirectory
 from fgen.settings import ExperimentConfig
 
 
@@ -171,8 +170,7 @@ def _dataset_of(directory: RunDirectory, config: ExperimentConfig) -> ZSLDataset
             "its data set",
             f"Go to the folder that it was run in, or mend dataset.path in {directory.config}",
         )
-    dataset = load_dataset(given.source, given.embedding, seed=given.split_seed)
-    return dataset.with_shots(given.shots, given.shot_classes, seed=given.split_seed)
+    return given.load()
 
 
 def choose_classes(classes: str, dataset: ZSLDataset) -> np.ndarray:

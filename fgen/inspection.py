@@ -10,7 +10,8 @@ from fgen.config import read_toml
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset
-from fgen.results import SCORES, RunDirectory, RunResult, format_score
+from fgen.results import SCORES, RunResult, format_score
+from fgen.run_directory import RunDirectory
 from fgen.settings import ExperimentConfig
 
 GO_ON = {"go on with": "fgen run CONFIG --out ... --resume"}
@@ -38,11 +39,11 @@ def inspect(source: str) -> dict[str, Any]:
 
 
 def _run_facts(path: Path) -> dict[str, Any]:
-    room = RunDirectory.open(path)
-    if not room.result.exists():
-        return {"kind": "run folder"} | _unfinished_facts(room)
+    folder = RunDirectory.open(path)
+    if not folder.result.exists():
+        return {"kind": "run folder"} | _unfinished_facts(folder)
     result = RunResult.load(path)
-    wanted = ExperimentConfig.from_file(room.config).protocol.seeds
+    wanted = ExperimentConfig.from_file(folder.config).protocol.seeds
     missing = [seed for seed in wanted if seed not in result.description["seeds"]]
     if missing:  # seeds were added, and the call that was to run them was stopped
         return {"kind": "run folder", "finished": False, "seeds to go": missing} | GO_ON
@@ -51,16 +52,16 @@ def _run_facts(path: Path) -> dict[str, Any]:
     return {"kind": "run folder", "finished": True} | {key: result.description[key] for key in keys} | scores
 
 
-def _unfinished_facts(room: RunDirectory) -> dict[str, Any]:
+def _unfinished_facts(folder: RunDirectory) -> dict[str, Any]:
     """Of a run that was stopped, or of a folder of ``fgen train``, which chooses nothing."""
-    config = ExperimentConfig.from_file(room.config)
-    rooms = [room.seed(seed) for seed in config.protocol.seeds]
-    chooses = any(seed.choice.exists() or seed.checkpoint("selection").exists() for seed in rooms)
+    config = ExperimentConfig.from_file(folder.config)
+    folders = [folder.seed(seed) for seed in config.protocol.seeds]
+    chooses = any(seed.choice.exists() or seed.checkpoint("selection").exists() for seed in folders)
     if chooses:
         return {"finished": False} | GO_ON
-    if not any(seed.model.exists() or seed.checkpoint("final").exists() for seed in rooms):
+    if not any(seed.model.exists() or seed.checkpoint("final").exists() for seed in folders):
         return {"finished": False, "go on with": "the fgen run or fgen train that began it, and --resume"}
-    missing = [n for n, seed in zip(config.protocol.seeds, rooms, strict=True) if not seed.model.exists()]
+    missing = [n for n, seed in zip(config.protocol.seeds, folders, strict=True) if not seed.model.exists()]
     if missing:
         return {"finished": False, "seeds to go": missing, "go on with": "fgen train CONFIG --out ... --resume"}
     return {

@@ -23,7 +23,8 @@ from fgen.errors import InputError
 from fgen.generation import write_bank
 from fgen.models.base import FeatureGenerator
 from fgen.models.storage import load_model
-from fgen.results import Clock, SeedOutcome, SeedRoom, write_metrics, write_predictions
+from fgen.results import SeedOutcome
+from fgen.run_directory import Clock, SeedDirectory, write_metrics, write_predictions
 from fgen.scores.accuracy import GZSLScores
 from fgen.scores.calibration import best_gamma
 from fgen.settings import ExperimentConfig
@@ -38,40 +39,40 @@ def selection_task(config: ExperimentConfig, dataset: ZSLDataset) -> ZSLDataset:
 
 
 def run_generator(
-    config: ExperimentConfig, dataset: ZSLDataset, seed: int, room: SeedRoom, progress: bool = False
+    config: ExperimentConfig, dataset: ZSLDataset, seed: int, folder: SeedDirectory, progress: bool = False
 ) -> SeedOutcome:
     """Selection, final training, bank, heads, test; a step whose files are whole already is not repeated."""
-    clock = Clock(room.timing)
-    room.note_data(dataset)
-    if not room.choice.exists():
-        write_json(room.choice, choose_epochs(config, dataset, seed, room.checkpoint("selection"), progress))
-    choice, config = room.read_choice(config)
+    clock = Clock(folder.timing)
+    folder.note_data(dataset)
+    if not folder.choice.exists():
+        write_json(folder.choice, choose_epochs(config, dataset, seed, folder.checkpoint("selection"), progress))
+    choice, config = folder.read_choice(config)
     clock.mark("selection")
-    model = train_final(config, dataset, seed, room, progress, choice)
+    model = train_final(config, dataset, seed, folder, progress, choice)
     clock.mark("training")
-    if not room.bank.exists():
-        fill_bank(config, dataset, model, seed, room.bank, progress)
+    if not folder.bank.exists():
+        fill_bank(config, dataset, model, seed, folder.bank, progress)
     clock.mark("bank")
-    heads = load_or_train_heads(config, dataset, seed, room, model)
+    heads = load_or_train_heads(config, dataset, seed, folder, model)
     clock.mark("heads")
     represent = representation(model)
     scores, predictions = score_heads(heads, dataset, gamma=choice["gamma"], represent=represent)
     uncalibrated, _ = score_heads(heads, dataset, represent=represent)
     clock.mark("test")
-    write_predictions(room.predictions, predictions, scores)
+    write_predictions(folder.predictions, predictions, scores)
     return SeedOutcome(seed, scores, uncalibrated, choice, clock.seconds)
 
 
 def load_or_train_heads(
-    config: ExperimentConfig, dataset: ZSLDataset, seed: int, room: SeedRoom, model: FeatureGenerator
+    config: ExperimentConfig, dataset: ZSLDataset, seed: int, folder: SeedDirectory, model: FeatureGenerator
 ) -> Heads:
     """The heads that an earlier call saved, or new ones, trained on the real rows and the run's bank."""
-    if room.head.exists():
-        return Heads.load(room.head, room.head_zsl)
-    with FeatureBank.open(room.bank) as bank:
+    if folder.head.exists():
+        return Heads.load(folder.head, folder.head_zsl)
+    with FeatureBank.open(folder.bank) as bank:
         synthetic, labels = bank.to_numpy()
     heads = new_heads(config, dataset, model, synthetic, labels, seed)
-    heads.save(room.head, room.head_zsl)
+    heads.save(folder.head, folder.head_zsl)
     return heads
 
 
@@ -159,23 +160,23 @@ def train_final(
     config: ExperimentConfig,
     dataset: ZSLDataset,
     seed: int,
-    room: SeedRoom,
+    folder: SeedDirectory,
     progress: bool = False,
     choice: dict[str, Any] | None = None,
 ) -> FeatureGenerator:
     """The model trained on trainval for the chosen number of epochs, or without a choice for the config's own."""
-    room.note_data(dataset)
+    folder.note_data(dataset)
     settings = config.model if choice is None else chosen_model(config, dataset, choice)
-    if not room.model.exists():
+    if not folder.model.exists():
         model = new_model(replace(config, model=settings), dataset)
-        fit(model, config, dataset, seed, room.checkpoint("final"), progress)
+        fit(model, config, dataset, seed, folder.checkpoint("final"), progress)
         phases = {"selection": [] if choice is None else choice["history"], "final": model.history}
-        write_metrics(room.metrics, phases)
-        model.save(room.model)
-    model = load_model(room.model)
+        write_metrics(folder.metrics, phases)
+        model.save(folder.model)
+    model = load_model(folder.model)
     if (model.config.epochs, model.config.steps) != (settings.epochs, settings.steps):
         raise InputError(
-            f"{room.model} was trained for {model.config.epochs} epochs, by the other of fgen train and fgen run",
+            f"{folder.model} was trained for {model.config.epochs} epochs, by the other of fgen train and fgen run",
             f"{settings.epochs}",
             "Choose another --out",
         )
@@ -280,11 +281,11 @@ def representation(model: FeatureGenerator) -> Represent | None:
 
 
 def run_baseline(
-    config: ExperimentConfig, dataset: ZSLDataset, seed: int, room: SeedRoom, progress: bool = False
+    config: ExperimentConfig, dataset: ZSLDataset, seed: int, folder: SeedDirectory, progress: bool = False
 ) -> SeedOutcome:
     """A baseline under the same protocol: its setting and gamma are chosen where a generator's epochs are."""
-    clock = Clock(room.timing)
-    room.note_data(dataset)
+    clock = Clock(folder.timing)
+    folder.note_data(dataset)
     task, goal = selection_task(config, dataset), goal_score(config)
     candidates = config.model.candidates()
     tried = [validation_scores(config, _baseline_scorer(config, c, task, seed)(0.0)[0]) for c in candidates]
@@ -295,9 +296,9 @@ def run_baseline(
     score = _baseline_scorer(config, candidates[best], dataset, seed)
     (scores, predictions), (uncalibrated, _) = score(gamma), score(0.0)
     clock.mark("test")
-    room.path.mkdir(parents=True, exist_ok=True)
-    write_json(room.choice, choice)
-    write_predictions(room.predictions, predictions, scores)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_json(folder.choice, choice)
+    write_predictions(folder.predictions, predictions, scores)
     return SeedOutcome(seed, scores, uncalibrated, choice, clock.seconds)
 
 

@@ -1,220 +1,18 @@
-"""What a run leaves behind: its folder, its scores, its table."""
+"""What came of a run: its scores, with their intervals, and its table."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
-import os
 import subprocess
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from fgen.classifiers.heads import Predictions
-from fgen.config import dump_toml, read_toml
-from fgen.data.atomic import atomic_file, claim, write_json
-from fgen.data.dataset import ZSLDataset
-from fgen.data.disk import reading
 from fgen.errors import InputError
+from fgen.run_directory import RunDirectory
 from fgen.scores.accuracy import GZSLScores
-from fgen.settings import ExperimentConfig
-
-SCORES = ("T1", "U", "S", "H", "AUSUC")
-
-
-@dataclass(frozen=True)
-class SeedRoom:
-    """The folder of one seed."""
-
-    path: Path
-
-    @property
-    def model(self) -> Path:
-        """The trained generator, a folder."""
-        return self.path / "model"
-
-    @property
-    def head(self) -> Path:
-        """The head over seen and unseen classes, a folder."""
-        return self.path / "head"
-
-    @property
-    def head_zsl(self) -> Path:
-        """The head over the unseen classes alone, a folder."""
-        return self.path / "head_zsl"
-
-    @property
-    def bank(self) -> Path:
-        """The bank that the heads were trained on."""
-        return self.path / "bank.h5"
-
-    @property
-    def metrics(self) -> Path:
-        """A row for each epoch."""
-        return self.path / "metrics.csv"
-
-    @property
-    def predictions(self) -> Path:
-        """What was predicted for each test row."""
-        return self.path / "predictions.npz"
-
-    @property
-    def choice(self) -> Path:
-        """What selection chose, and why."""
-        return self.path / "choice.json"
-
-    def read_choice(self, config: ExperimentConfig) -> tuple[dict[str, Any], ExperimentConfig]:
-        """What selection chose, and the experiment with the head's penalty that it chose.
-
-        Raises:
-            InputError: a file that isn't there, or that no selection wrote.
-        """
-        with reading(self.choice, "choice", "Remove it and go on with fgen run --resume, which chooses again"):
-            choice = json.loads(self.choice.read_text(encoding="utf-8"))
-            math.isfinite(choice["gamma"] + choice["epochs"])  # both are numbers
-            return choice, config.with_choice(choice)
-
-    @property
-    def data(self) -> Path:
-        """The fingerprint of the data that all else here comes from."""
-        return self.path / "data.json"
-
-    def note_data(self, dataset: ZSLDataset) -> None:
-        """Note what data the folder's files will come from.
-
-        Raises:
-            InputError: those that are here come from others.
-        """
-        self.refuse_other_data(dataset)
-        if not self.data.exists():
-            write_json(self.data, {"sha256": dataset.fingerprint})
-
-    def refuse_other_data(self, dataset: ZSLDataset) -> None:
-        """Refuse data other than those noted, where some are."""
-        if not self.data.exists():
-            return
-        with reading(self.data, "data", "Choose another --out"):
-            noted = json.loads(self.data.read_text(encoding="utf-8"))["sha256"]
-        if noted != dataset.fingerprint:
-            raise InputError(
-                f"{self.path} was made from other data than {dataset.name} holds now",
-                "the data set that the run began with",
-                "Bring it back, or choose another --out",
-            )
-
-    @property
-    def timing(self) -> Path:
-        """Seconds by phase."""
-        return self.path / "timing.json"
-
-    def checkpoint(self, phase: str) -> Path:
-        """The checkpoint file of the ``selection`` or the ``final`` training."""
-        return self.path / "checkpoint" / f"{phase}.safetensors"
-
-
-@dataclass(frozen=True)
-class RunDirectory:
-    """``RUN_DIR``: ``result.json``, ``config.toml`` and a :class:`SeedRoom` for each seed."""
-
-    path: Path
-
-    @classmethod
-    def create(cls, path: Path, config: dict[str, Any], *, resume: bool) -> RunDirectory:
-        """Start a run folder, or go on in one that was made with the same config, and the same seeds or the first ones.
-
-        Raises:
-            InputError: the folder holds something else, or another config, or another process is at work in it.
-        """
-        room = cls(path)
-        others = path.is_dir() and any(entry.name != "config.toml.partial" for entry in path.iterdir())
-        if path.is_file() or (others and not room.config.exists()):
-            raise InputError(f"{path} exists and is no run folder", "a new or empty folder", "Choose another --out")
-        path.mkdir(parents=True, exist_ok=True)
-        with room.alone():
-            if room.config.exists():
-                if not resume:
-                    raise InputError(
-                        f"{path} already holds a run", "a new folder", "Add --resume to go on, or choose --out"
-                    )
-                if difference := _difference(_with_defaults(read_toml(room.config)), config):
-                    raise InputError(
-                        f"{path} was started with another config",
-                        f"the same settings when resuming ({difference}), and the same seeds, or more after them",
-                        f"Compare with {room.config}, or choose another --out",
-                    )
-            with atomic_file(room.config) as temporary:
-                Path(temporary).write_text(dump_toml(config), encoding="utf-8")
-        return room
-
-    @classmethod
-    def open(cls, path: str | Path) -> RunDirectory:
-        """A finished or unfinished run's folder."""
-        room = cls(Path(path))
-        if not room.config.exists():
-            raise InputError(f"{path} is no run folder (it has no config.toml)", "the --out of fgen run or fgen train")
-        return room
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Keep other processes of fgen out of the folder for a while.
-
-        Raises:
-            InputError: one is at work in it.
-        """
-        handle = os.open(self.path, os.O_RDONLY)
-        try:
-            claim(handle, self.path)
-            yield
-        finally:
-            os.close(handle)
-
-    @property
-    def config(self) -> Path:
-        """``config.toml``, resolved."""
-        return self.path / "config.toml"
-
-    @property
-    def result(self) -> Path:
-        """``result.json``."""
-        return self.path / "result.json"
-
-    def seed(self, seed: int) -> SeedRoom:
-        """The folder of one seed."""
-        return SeedRoom(self.path / "seeds" / str(seed))
-
-    def first_seed(self) -> SeedRoom:
-        """The seed that commands take unless told."""
-        try:
-            return self.seed(int(read_toml(self.config)["protocol"]["seeds"][0]))
-        except (KeyError, IndexError, TypeError, ValueError):
-            raise InputError(f"{self.config} names no seeds", "protocol.seeds, as fgen run writes it") from None
-
-
-class Clock:
-    """Wall seconds by phase, added up over all calls that a run took; kept in a file beside it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._last = time.monotonic()
-        try:
-            self.seconds = {str(k): float(v) for k, v in json.loads(path.read_text(encoding="utf-8")).items()}
-        except (OSError, ValueError, AttributeError):
-            self.seconds = {}
-
-    def mark(self, phase: str) -> None:
-        """The time since the last mark belongs to ``phase``."""
-        now = time.monotonic()
-        self.seconds[phase] = round(self.seconds.get(phase, 0.0) + now - self._last, 3)
-        self._last = now
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self._path, self.seconds)
+from fgen.scores.stats import SCORES as SCORES
 
 
 @dataclass(frozen=True)
@@ -255,12 +53,12 @@ class RunResult:
     @classmethod
     def load(cls, path: str | Path) -> RunResult:
         """The result of a finished run's folder."""
-        room = RunDirectory.open(path)
+        folder = RunDirectory.open(path)
         try:
-            return cls(json.loads(room.result.read_text(encoding="utf-8")), out=room.path)
+            return cls(json.loads(folder.result.read_text(encoding="utf-8")), out=folder.path)
         except (OSError, ValueError) as error:
             raise InputError(
-                f"{room.result} can't be read ({error})", "a finished run", "Finish it with fgen run --resume"
+                f"{folder.result} can't be read ({error})", "a finished run", "Finish it with fgen run --resume"
             ) from None
 
     def table(self) -> str:
@@ -271,62 +69,21 @@ class RunResult:
             f"setting {facts['setting']}, "
             f"{len(facts['seeds'])} seed{'s' if len(facts['seeds']) > 1 else ''}"
         )
-        lines = [head]
-        if facts["test_used_for_selection"]:
-            lines.append("The TEST SET was used to choose the number of epochs: not comparable with honest results.")
-        if facts["transductive"]:
-            lines.append("TRANSDUCTIVE: training saw unlabelled features of the test rows.")
-        if facts["unseen_embeddings_in_training"]:
-            lines.append("Training saw the embeddings of the unseen classes.")
-        lines.append(format_table(["", *SCORES], [self.row("%")]))
-        return "\n".join(lines)
+        return "\n".join([head, *self.warnings(), format_table(["", *SCORES], [self.row("%")])])
+
+    def warnings(self) -> list[str]:
+        """What training or selection saw beyond the seen classes, a sentence each."""
+        sentences = {
+            "test_used_for_selection": "The TEST SET was used to choose the number of epochs: not comparable with "
+            "honest results.",
+            "transductive": "TRANSDUCTIVE: training saw unlabelled features of the test rows.",
+            "unseen_embeddings_in_training": "Training saw the embeddings of the unseen classes.",
+        }
+        return [sentence for key, sentence in sentences.items() if self.description[key]]
 
     def row(self, label: str) -> list[str]:
         """``label``, then each score in percent with its 95 % interval."""
         return [label, *(format_score(self.scores[name]) for name in SCORES)]
-
-
-def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config without its seeds, the time between checkpoints, which decides nothing, and the numbers that its file
-    notes beside it, which may be filled in meanwhile."""
-    left_out = (("protocol", "seeds"), ("train", "checkpoint_every"))
-    return {
-        section: {key: value for key, value in keys.items() if (section, key) not in left_out}
-        for section, keys in config.items()
-        if section not in ("paper", "ours") and isinstance(keys, Mapping)
-    }
-
-
-def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """The first setting that isn't what it was, or seeds that aren't the first ones; nothing where all are."""
-    old, new = _settings(before), _settings(now)
-    for section in old | new:
-        then, here = old.get(section, {}), new.get(section, {})
-        for key in then | here:
-            if then.get(key) != here.get(key):
-                return f"{section}.{key} was {_said(then.get(key))} and is {_said(here.get(key))} now"
-    if _seeds(now)[: len(_seeds(before))] != _seeds(before):
-        return f"protocol.seeds was {_seeds(before)} and is {_seeds(now)} now"
-    return ""
-
-
-def _said(value: Any) -> str:
-    return "not set" if value is None else repr(value)
-
-
-def _seeds(config: Mapping[str, Any]) -> list[int]:
-    try:
-        return list(config["protocol"]["seeds"])
-    except (KeyError, TypeError):
-        return []
-
-
-def _with_defaults(config: dict[str, Any]) -> dict[str, Any]:
-    """A config that an earlier fgen wrote, with the settings that came since; as it is where it can't be read."""
-    try:
-        return ExperimentConfig.from_mapping(config).to_mapping()
-    except InputError:
-        return config
 
 
 def format_score(score: dict[str, Any]) -> str:
@@ -350,37 +107,6 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return "  ".join(padded).rstrip()
 
     return "\n".join([line(header), "  ".join("-" * w for w in widths), *map(line, rows)])
-
-
-def write_metrics(path: Path, phases: Mapping[str, Sequence[dict[str, Any]]]) -> None:
-    """``metrics.csv``: a row for each epoch of each phase (the selection, the final training)."""
-    history = [{"phase": phase} | row for phase, rows in phases.items() for row in rows]
-    columns = list(dict.fromkeys(key for row in history for key in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    with atomic_file(path) as temporary:
-        Path(temporary).write_text(text.getvalue(), encoding="utf-8")
-
-
-def write_predictions(path: Path, predictions: Predictions, scores: GZSLScores) -> None:
-    """``predictions.npz``: what was predicted for each test row, and the accuracy of each class."""
-    assert scores.per_class_T1 is not None  # the protocol always has scores of the unseen classes alone
-    with atomic_file(path) as temporary, Path(temporary).open("wb") as file:
-        np.savez_compressed(
-            file,
-            rows=predictions.rows,
-            labels=predictions.labels,
-            gzsl=predictions.gzsl,
-            zsl=predictions.zsl,
-            gamma=np.float64(scores.gamma),
-            seen=scores.seen,
-            unseen=scores.unseen,
-            per_class_T1=scores.per_class_T1,
-            per_class_U=scores.per_class_U,
-            per_class_S=scores.per_class_S,
-        )
 
 
 def git_commit() -> str | None:

@@ -11,6 +11,8 @@ from typing import Any, Literal
 from fgen.baselines import BASELINES
 from fgen.classifiers import CLASSIFIERS
 from fgen.config import apply_overrides, build, read_toml, to_mapping
+from fgen.data.dataset import ZSLDataset
+from fgen.data.files import load_dataset
 from fgen.encoders.fusion import EmbeddingConfig, Norm
 from fgen.errors import InputError
 from fgen.models import MODELS
@@ -57,6 +59,11 @@ class DatasetConfig:
     def source(self) -> str:
         """What :func:`fgen.load_dataset` is given."""
         return self.name or self.path or ""
+
+    def load(self) -> ZSLDataset:
+        """The data set, with the embedding in use and the shots of unseen classes."""
+        dataset = load_dataset(self.source, self.embedding, seed=self.split_seed)
+        return dataset.with_shots(self.shots, self.shot_classes, seed=self.split_seed)
 
 
 @dataclass(frozen=True, kw_only=True)

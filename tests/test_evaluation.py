@@ -10,7 +10,7 @@ from fgen import evaluation
 from fgen.classifiers import CLASSIFIERS
 from fgen.data.bank import FeatureBank
 from fgen.errors import InputError
-from fgen.results import RunDirectory
+from fgen.run_directory import RunDirectory
 
 
 @pytest.mark.parametrize("classes", [None, ["class 20", "class 23"]])

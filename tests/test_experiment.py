@@ -24,11 +24,12 @@ from fgen.data.files import save_dataset
 from fgen.data.toy import toy_world
 from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
-from fgen.experiment import load_task, train_only
+from fgen.experiment import train_only
 from fgen.inspection import inspect
 from fgen.models import MODELS
 from fgen.models.storage import load_model
-from fgen.results import SCORES, RunDirectory, RunResult, SeedRoom
+from fgen.results import SCORES, RunResult
+from fgen.run_directory import RunDirectory, SeedDirectory, read_predictions
 from fgen.scores.accuracy import gzsl_scores
 from fgen.scores.calibration import best_gamma
 from fgen.settings import ExperimentConfig
@@ -96,6 +97,14 @@ def finished(path, tmp_path_factory):
 
 
 # What a run leaves behind.
+
+
+def test_the_kept_predictions_give_the_scores_back(finished):
+    for outcome in finished.outcomes:
+        predictions, scores = read_predictions(RunDirectory.open(finished.out).seed(outcome.seed).predictions)
+        assert scores.as_dict() == outcome.scores.as_dict()
+        assert scores.curve.at(scores.gamma) == pytest.approx((scores.S, scores.U))
+        assert np.isin(predictions.labels, [*scores.seen, *scores.unseen]).all()
 
 
 def test_result_json_holds_all_that_others_script_against(finished, world):
@@ -339,7 +348,7 @@ def test_descriptions_of_unseen_classes_choose_no_baseline(world, tmp_path):
 @pytest.mark.parametrize("chosen", [1, 3])
 def test_the_final_training_has_the_chosen_epochs_and_no_more_steps_than_the_config(path, tmp_path, chosen):
     config = ExperimentConfig.from_mapping(settings(path, model={"steps": 20}))
-    dataset, room = load_task(config), SeedRoom(tmp_path / "0")
+    dataset, room = config.dataset.load(), SeedDirectory(tmp_path / "0")
     per_epoch = config.model.steps_per_epoch(len(dataset.splits["trainval"]))
     assert 2 * per_epoch < 20 < 3 * per_epoch
     model = protocol.train_final(config, dataset, 0, room, choice={"epochs": chosen, "history": []})
@@ -466,7 +475,7 @@ def test_gamma_is_that_of_the_chosen_epoch(path, monkeypatch):
 
     monkeypatch.setattr(protocol, "validation_scores", scores)
     config = ExperimentConfig.from_mapping(settings(path))
-    choice = protocol.choose_epochs(config, load_task(config), seed=0)
+    choice = protocol.choose_epochs(config, config.dataset.load(), seed=0)
     assert (choice["epochs"], choice["gamma"], choice["val_H"]) == (2, 2.0, 0.9)
 
 
@@ -489,7 +498,7 @@ def test_embeddings_are_prepared_as_the_config_says_each_kind_by_itself(world, t
     save_dataset(variant(world.dataset, class_embeddings=kinds), tmp_path / "data.h5")
     section = {"embedding": ["word", "att"], "embedding_norm": "l2", "embedding_scale": 3.0}
     config = ExperimentConfig.from_mapping(settings(tmp_path / "data.h5", dataset=section))
-    model = protocol.new_model(config, load_task(config))
+    model = protocol.new_model(config, config.dataset.load())
     assert model.embedding == EmbeddingConfig(norm="l2", scale=3.0, widths=(3, 8))
 
 

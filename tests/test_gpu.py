@@ -15,7 +15,7 @@ from fgen.models import MODELS, make_model
 from fgen.models.captured import CapturedSteps
 from fgen.models.draws import StepInputs
 from fgen.models.engine import TrainConfig, run_updates, stepper
-from fgen.results import RunDirectory
+from fgen.run_directory import RunDirectory
 from tests.conftest import TINY
 from tests.models.test_draws import assert_equal, begun, weights
 

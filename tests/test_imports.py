@@ -18,7 +18,7 @@ FLOORS = [
     {"scores"},
     {"classifiers", "baselines"},
     {"models"},
-    {"settings", "results"},
+    {"settings", "run_directory", "results"},
     {"generation"},
     {"protocol", "evaluation"},
     {"experiment"},

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from fgen import rng
 from fgen.data.access import Features, read_rows
-from fgen.data.scaled_rows import CPU, ScaledRows, room
+from fgen.data.scaled_rows import CPU, ScaledRows, empty_if_small
 from fgen.data.scaling import CACHED_ROWS, FeatureScaler
 from fgen.machine import for_products
 
@@ -105,7 +105,7 @@ class CentredRows:
             x = torch.from_numpy(scaler.apply(read_rows(features, some))).to(device, dtype)
         weights = row_weights[some].to(dtype)
         self.mean = (x * weights).sum(dim=0) / weights.sum()
-        self._centred = centred = room(features.shape, device, for_products(self.mean).dtype)
+        self._centred = centred = empty_if_small(features.shape, device, for_products(self.mean).dtype)
         if centred is None:
             return
         for start, x in self._scaled_blocks():

@@ -35,7 +35,7 @@ class ScaledRows:
     ) -> None:
         self._features, self._scaler, self._device, self._dtype = features, scaler, device, dtype
         self.shape = (int(features.shape[0]), int(features.shape[1]))
-        self._scaled = room(self.shape, device, dtype)
+        self._scaled = empty_if_small(self.shape, device, dtype)
         if self._scaled is not None:
             for start, block in scaler.tensors(features, device):
                 self._scaled[start : start + len(block)] = block
@@ -70,7 +70,7 @@ class ScaledRows:
         return scaled.to(self._device, self._dtype) if out is None else out.copy_(scaled)
 
 
-def room(shape: tuple[int, int], device: torch.device, dtype: torch.dtype) -> Tensor | None:
+def empty_if_small(shape: tuple[int, int], device: torch.device, dtype: torch.dtype) -> Tensor | None:
     """A matrix of that shape, not yet filled; None where it would take more than :data:`IN_MEMORY` bytes."""
     return torch.empty(shape, dtype=dtype, device=device) if fits_memory(shape, dtype) else None
 

@@ -62,7 +62,7 @@ def write_checkpoint(path: Path, state: TrainingState) -> None:
     counters = {"version": VERSION, "step": state.step, "summed": state.summed, "history": state.history}
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as temporary:
-        Path(temporary).write_bytes(save(tensors, metadata={"fgen": json.dumps(counters)}))
+        temporary.write_bytes(save(tensors, metadata={"fgen": json.dumps(counters)}))
 
 
 def read_checkpoint(path: Path, state: TrainingState) -> None:
