@@ -10,7 +10,7 @@ EMOJI_READY := .venv/.emoji-ready
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
-demo: $(READY) ## the main job on the embedded real data, one seed, about 3 minutes: table, bank, picture
+demo: $(READY) ## the main job on the embedded real data, one seed, about 3 minutes: table, bank, picture, report
 	$(BIN)/python experiments/compare.py demo --seeds 0 --epochs 8 --out runs/demo
 
 emoji-table: $(READY) ## the demo's table over 5 seeds, each experiment its own epochs, with paired intervals (resumable)

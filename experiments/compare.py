@@ -28,7 +28,8 @@ from tqdm import tqdm
 import fgen
 from fgen.data.emoji import emoji_card
 from fgen.errors import InputError, Interrupted
-from fgen.results import format_score, format_table
+from fgen.report import write_report
+from fgen.results import format_gap, format_score, format_table
 from fgen.scores.accuracy import GZSLScores
 from fgen.scores.stats import paired_interval, summarise
 
@@ -139,6 +140,11 @@ def make_table(rows: Rows, arguments: argparse.Namespace) -> None:
     bank = folder(arguments.out, drawn, arguments.seeds[0]) / "seeds" / str(arguments.seeds[0]) / "bank.h5"
     if bank.exists() and (picture := draw(dataset, bank, arguments.out / "features.png")):
         print(f"picture: {picture}")
+    if arguments.table == "demo":
+        page = arguments.out / "report.html"
+        ordered = [reference, *(label for label in rows if label != reference)]
+        write_report([folder(arguments.out, label, arguments.seeds[0]) for label in ordered], page)
+        print(f"report: {page}")
     print(f"{time.monotonic() - started:.0f} s")
 
 
@@ -258,10 +264,6 @@ def report(dataset: fgen.ZSLDataset, found: dict, reference: str, arguments: arg
             "final training, bank, heads and test",
         ]
     )
-
-
-def format_gap(gap: dict) -> str:
-    return f"{100 * gap['difference']:+.1f} [{100 * gap['low']:+.1f}, {100 * gap['high']:+.1f}]"
 
 
 def draw(dataset: fgen.ZSLDataset, bank_path: Path, path: Path, n_classes: int = 8) -> Path | None:

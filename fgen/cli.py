@@ -1,4 +1,4 @@
-"""The shell door: ``fgen run | train | generate | evaluate | predict | inspect | convert``.
+"""The shell door: ``fgen run | train | generate | evaluate | predict | report | inspect | convert``.
 
 Exit 0: done. 2: the input is wrong, one message on stderr. 128 + n: stopped by signal n, nothing lost.
 """
@@ -140,6 +140,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", required=True, help="CSV")
     command.set_defaults(command=_predict)
 
+    command = commands.add_parser("report", help="a page about runs: scores, training, classes, features")
+    command.add_argument("runs", nargs="+", metavar="RUN_DIR", help="run folders; the first is what others are held to")
+    command.add_argument("--out", required=True, help="HTML, with its pictures inside")
+    command.set_defaults(command=_report)
+
     command = commands.add_parser("inspect", help="what a data set, bank, run folder, model, head or config holds")
     command.add_argument("path")
     command.add_argument("--json", action="store_true")
@@ -233,6 +238,13 @@ def _predict(arguments: argparse.Namespace) -> None:
     names = [recogniser.name(class_id) for class_id in classes]
     write_predictions_csv(arguments.out, zip(range(len(classes)), classes, names, scores, strict=True))
     _say(f"predictions: {arguments.out} ({len(classes):,} rows)")
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from fgen.report import write_report
+
+    write_report(arguments.runs, arguments.out, progress=sys.stderr.isatty())
+    _say(f"report: {arguments.out}")
 
 
 def _inspect(arguments: argparse.Namespace) -> None:

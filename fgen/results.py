@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fgen.errors import InputError
-from fgen.run_directory import RunDirectory
+from fgen.run_directory import RunDirectory, read_predictions
 from fgen.scores.accuracy import GZSLScores
 from fgen.scores.stats import SCORES as SCORES
 
@@ -49,6 +49,14 @@ class RunResult:
     def scores(self) -> dict[str, dict[str, Any]]:
         """``{score: {mean, low, high, per_seed}}`` as fractions."""
         return dict(self.description["scores"])
+
+    @property
+    def per_seed(self) -> list[GZSLScores]:
+        """The scores of each seed, as :func:`fgen.scores.paired_interval` compares them with another run's."""
+        if self.out is None or self.outcomes:
+            return [outcome.scores for outcome in self.outcomes]
+        folder = RunDirectory.open(self.out)
+        return [read_predictions(folder.seed(seed).predictions)[1] for seed in self.description["seeds"]]
 
     @classmethod
     def load(cls, path: str | Path) -> RunResult:
@@ -94,6 +102,14 @@ def format_score(score: dict[str, Any]) -> str:
     return (
         f"{100 * mean:.1f}" if low is None or high is None else f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
     )
+
+
+def format_gap(gap: Mapping[str, float | None]) -> str:
+    """A paired difference in percent, as ``+1.0 [-0.5, +2.5]``; ``-`` where there is none."""
+    mean, low, high = (gap[key] for key in ("difference", "low", "high"))
+    if mean is None or low is None or high is None:
+        return "-"
+    return f"{100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

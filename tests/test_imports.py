@@ -22,7 +22,7 @@ FLOORS = [
     {"generation"},
     {"protocol", "evaluation"},
     {"experiment"},
-    {"estimators", "inspection"},
+    {"estimators", "inspection", "report"},
     {"cli"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}

@@ -3,7 +3,7 @@
 from fgen.scores.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_class_accuracy
 from fgen.scores.calibration import Curve, ausuc, best_gamma, calibration_curve, harmonic_mean, predict_classes
 from fgen.scores.fidelity import Closeness, Comparison, Fidelity, compare_features, frechet_distance, neighbour_scores
-from fgen.scores.plots import plot_calibration, plot_features, plot_training
+from fgen.scores.plots import plot_calibration, plot_features, plot_scores, plot_training
 from fgen.scores.stats import paired_interval, summarise
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "per_class_accuracy",
     "plot_calibration",
     "plot_features",
+    "plot_scores",
     "plot_training",
     "predict_classes",
     "summarise",

@@ -6,14 +6,13 @@ state touched. Files are PNG and appear whole or not at all.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from fgen.data.atomic import atomic_file, expect_free
 from fgen.errors import InputError, require
 from fgen.scores.calibration import Curve, best_gamma
 
@@ -25,10 +24,11 @@ if TYPE_CHECKING:
 PALETTE = ("#332288", "#CC6677", "#117733", "#DDAA33", "#88CCEE", "#882255", "#44AA99", "#AA4499", "#999933", "#555555")
 MAX_POINTS = 200
 DPI = 150
+Target = str | Path | IO[bytes]
 
 
 def plot_features(
-    path: str | Path,
+    target: Target,
     real: Any,
     real_labels: Any,
     synthetic: Any,
@@ -41,7 +41,7 @@ def plot_features(
     """Real rows (dots) and generated rows (crosses) on the first two principal components of the real rows.
 
     Args:
-        path: where the PNG goes.
+        target: where the PNG goes, a path or an open file.
         real, synthetic: ``(N, D)`` and ``(M, D)``.
         real_labels, synthetic_labels: ``(N,)`` and ``(M,)`` class ids.
         class_names: name of each class id; None shows the ids.
@@ -73,15 +73,15 @@ def plot_features(
     axes.set_xlabel(f"first principal component of the real rows ({explained[0]:.0%} of variance)")
     axes.set_ylabel(f"second ({explained[1]:.0%})")
     names = [str(label) if class_names is None else str(class_names[label]) for label in classes]
-    _features_legend(figure, axes, names)
-    _write(path, figure)
+    _features_legend(axes, names)
+    _write(target, figure)
 
 
-def plot_calibration(path: str | Path, curves: Curve | Sequence[Curve], names: Sequence[str] | str = "") -> None:
+def plot_calibration(target: Target, curves: Curve | Sequence[Curve], names: Sequence[str] | str = "") -> None:
     """Seen against unseen accuracy over all calibrations, the best H of each curve, and lines of equal H.
 
     Args:
-        path: where the PNG goes.
+        target: where the PNG goes, a path or an open file.
         curves: one or more :class:`Curve`, at most 10.
         names: a name for each.
 
@@ -104,14 +104,45 @@ def plot_calibration(path: str | Path, curves: Curve | Sequence[Curve], names: S
     axes.set(xlim=(0, 100 * limit), ylim=(0, 100 * limit), aspect="equal")
     axes.set(xlabel="unseen accuracy U (%)", ylabel="seen accuracy S (%)", title="Calibration of seen against unseen")
     axes.legend(loc="lower left", fontsize=8.5, framealpha=0.9)
-    _write(path, figure)
+    _write(target, figure)
 
 
-def plot_training(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def plot_scores(
+    target: Target, names: Sequence[str], scores: Sequence[Mapping[str, Mapping[str, Any]]], shown: Sequence[str]
+) -> None:
+    """Scores of several runs below each other, with their intervals; a panel for each score.
+
+    Args:
+        target: where the PNG goes, a path or an open file.
+        names: a name for each run.
+        scores: of each run, as :func:`fgen.scores.stats.summarise` gives them, fractions.
+        shown: names of the scores to draw. A score without a mean is left out, an interval that is None too.
+
+    Raises:
+        InputError: a number of names that differs, or none. MissingExtra: no matplotlib.
+    """
+    if len(names) != len(scores) or not names:
+        raise InputError(f"{len(scores)} runs and {len(names)} names", "a name for each of at least 1")
+    size = (1.5 + 3.1 * len(shown), 0.9 + 0.34 * len(names))
+    figure = require("matplotlib.figure", "plots", "pictures").Figure(figsize=size, layout="constrained")
+    for axes, score in zip(figure.subplots(1, len(shown), squeeze=False, sharey=True)[0], shown, strict=True):
+        _plain_frame(axes)
+        for place, summary in enumerate(scores):
+            mean, low, high = (summary[score][key] for key in ("mean", "low", "high"))
+            if mean is not None and low is not None and high is not None:
+                axes.plot([100 * low, 100 * high], [place, place], color=PALETTE[0], lw=1.6)
+            if mean is not None:
+                axes.plot(100 * mean, place, "o", color=PALETTE[0], ms=6)
+        axes.set(title=f"{score} (%)", ylim=(len(names) - 0.5, -0.5))
+        axes.set_yticks(range(len(names)), names)
+    _write(target, figure)
+
+
+def plot_training(target: Target, rows: Iterable[Mapping[str, Any]]) -> None:
     """A small panel for each column of the training's metrics, over epochs.
 
     Args:
-        path: where the PNG goes.
+        target: where the PNG goes, a path or an open file.
         rows: one mapping for each epoch, as in ``metrics.csv``; the horizontal axis is ``epoch``, else ``step``, else
             the row's number, and each ``phase`` gets a line. Columns without a finite number are left out.
 
@@ -137,7 +168,7 @@ def plot_training(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
         panel.set_title(name, fontsize=10)
     if any(phases):
         figure.legend(loc="outside upper center", ncols=len(set(phases)), frameon=False, fontsize=9)
-    _write(path, figure)
+    _write(target, figure)
 
 
 def _panels(n: int, xlabel: str) -> tuple[Figure, list[Axes]]:
@@ -181,7 +212,7 @@ def _draw_class(axes: Axes, points: Sequence[np.ndarray], colour: str) -> None:
             axes.scatter(x, y, s=size, color=colour, marker=marker, edgecolor="white", lw=1.3, zorder=5)
 
 
-def _features_legend(figure: Figure, axes: Axes, names: Sequence[str]) -> None:
+def _features_legend(axes: Axes, names: Sequence[str]) -> None:
     Line2D = require("matplotlib.lines", "plots", "pictures").Line2D
 
     def sign(label: str, colour: str = "#444444", **style: Any) -> Any:
@@ -247,16 +278,11 @@ def _checked(name: str, features: Any, labels: Any) -> tuple[np.ndarray, np.ndar
     return features, labels
 
 
-def _write(path: str | Path, figure: Figure) -> None:
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise InputError(f"the folder {path.parent} doesn't exist", "an existing folder", "Create it first")
-    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            figure.savefig(file, format="png", dpi=DPI, bbox_inches="tight", facecolor="white")
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
+def _write(target: Target, figure: Figure) -> None:
+    style: dict[str, Any] = {"format": "png", "dpi": DPI, "bbox_inches": "tight", "facecolor": "white"}
+    if not isinstance(target, str | Path):
+        figure.savefig(target, **style)
+        return
+    expect_free(Path(target), overwrite=True)
+    with atomic_file(target) as partial, partial.open("wb") as file:
+        figure.savefig(file, **style)

@@ -1,0 +1,264 @@
+"""A page about runs, for the eye: scores side by side, what each run chose, its classes, and how its features compare.
+
+One HTML file with its pictures inside, that can be mailed. Nothing is trained or scored anew; features are compared
+where the data set and the bank are still there.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from fgen.classifiers.heads import Predictions
+from fgen.config import dump_toml
+from fgen.data.atomic import new_file
+from fgen.data.bank import FeatureBank
+from fgen.data.dataset import ZSLDataset
+from fgen.errors import InputError, require
+from fgen.models.storage import load_model
+from fgen.results import SCORES, RunResult, format_gap, format_score
+from fgen.run_directory import RunDirectory, SeedDirectory, read_predictions
+from fgen.scores.accuracy import GZSLScores
+from fgen.scores.fidelity import compare_features
+from fgen.scores.page import HEAD, folded, heading, note, page, picture, table
+from fgen.scores.plots import plot_calibration, plot_features, plot_scores, plot_training
+from fgen.scores.stats import paired_interval
+from fgen.settings import ExperimentConfig
+
+#: Of so many unseen classes or fewer all are listed, else the best and the worst.
+LISTED = 30
+#: Rows of a class that are compared at most, real and generated.
+ROWS_OF_A_CLASS = 100
+MEASURES = {
+    "nearest_mean": "rows whose nearest class mean is their own class's",
+    "coverage": "real rows with a row of these near by",
+    "density": "how crowded these rows lie where real ones do (1: as real ones)",
+    "precision": "rows that lie among real ones",
+    "recall": "real rows that lie among these",
+    "frechet": "squared Fréchet distance to real rows (0: the same mean and covariance)",
+}
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A finished run, as far as its folder tells."""
+
+    name: str
+    result: RunResult
+    folder: RunDirectory
+    config: ExperimentConfig
+    per_seed: tuple[tuple[Predictions, GZSLScores], ...]
+
+    @classmethod
+    def open(cls, path: str | Path, name: str) -> _Run:
+        folder = RunDirectory.open(path)
+        result = RunResult.load(path)
+        config = ExperimentConfig.from_file(folder.config)
+        kept = tuple(read_predictions(folder.seed(seed).predictions) for seed in result.description["seeds"])
+        return cls(name, result, folder, config, kept)
+
+    @property
+    def scores(self) -> list[GZSLScores]:
+        return [scores for _, scores in self.per_seed]
+
+    @property
+    def first(self) -> SeedDirectory:
+        return self.folder.seed(self.result.description["seeds"][0])
+
+
+def write_report(runs: Sequence[str | Path], out: str | Path, *, progress: bool = False) -> None:
+    """Write a page about finished runs; the first is what the others are held against.
+
+    Args:
+        runs: run folders.
+        out: the HTML file; an earlier report of that name is replaced.
+        progress: show a bar.
+
+    Raises:
+        InputError: a folder that holds no finished run, or ``out`` is something else. MissingExtra: no matplotlib.
+    """
+    out = Path(out)
+    if out.is_file() and not out.read_bytes().startswith(HEAD.encode()):
+        raise InputError(f"{out} exists and is no report", "a new name, or an older report")
+    require("matplotlib.figure", "plots", "a report")
+    opened = [_Run.open(path, name) for path, name in zip(runs, _names(runs), strict=True)]
+    sections = chain(_overview(opened), *map(_details, tqdm(opened, unit="run", disable=not progress)))
+    with new_file(out, overwrite=True) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(page(f"fgen: {', '.join(run.name for run in opened)}", sections))
+
+
+def _names(runs: Sequence[str | Path]) -> list[str]:
+    """The folders' names, or where two are the same their paths."""
+    names = [Path(run).resolve().name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run) for run in runs]
+
+
+def _overview(runs: Sequence[_Run]) -> Iterable[str]:
+    yield heading(1, "fgen report")
+    gaps = [""] + [_gap(run, runs[0]) for run in runs[1:]]
+    header = ["percent, mean [95 % interval]", *SCORES] + (["H minus the first's"] if len(runs) > 1 else [])
+    rows = [run.result.row(run.name) + ([gap] if len(runs) > 1 else []) for run, gap in zip(runs, gaps, strict=True)]
+    yield table(header, rows)
+    yield note(
+        "T1: accuracy on unseen classes when only they can be answered. U, S: on unseen and on seen classes "
+        "when all can. H: the harmonic mean of both. AUSUC: the area under the curve of S over U. All are "
+        "means over classes; intervals are over classes and seeds."
+    )
+    summaries = [run.result.scores for run in runs]
+    yield picture(partial(plot_scores, names=[r.name for r in runs], scores=summaries, shown=("T1", "H")), "T1 and H")
+    curves = [(run.name, run.scores[0].curve) for run in runs if run.scores[0].curve is not None][:10]
+    if curves:
+        drawn = partial(plot_calibration, curves=[curve for _, curve in curves], names=[name for name, _ in curves])
+        yield picture(drawn, "calibration curves")
+        yield note(
+            "What taking a constant gamma from the seen classes' scores makes of seen and unseen accuracy, of "
+            "each run's first seed. The dots were found on test rows: no result, but a bound."
+        )
+
+
+def _gap(run: _Run, first: _Run) -> str:
+    """How much better H is than the first run's; nothing where they can't be paired."""
+    if run.result.description["seeds"] != first.result.description["seeds"]:
+        return "other seeds"
+    try:
+        gap = paired_interval(run.scores, first.scores)
+    except InputError:
+        return "other classes"
+    return format_gap(gap)
+
+
+def _details(run: _Run) -> Iterable[str]:
+    facts = run.result.description
+    yield heading(2, run.name)
+    yield from (note(sentence, "warning") for sentence in run.result.warnings())
+    yield table([], [[key, value] for key, value in _facts(run).items()], words=(0, 1))
+    yield from map(note, facts["dataset"]["notes"])
+    if run.first.metrics.exists():
+        with run.first.metrics.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        yield heading(3, f"Training, seed {facts['seeds'][0]}")
+        yield picture(partial(plot_training, rows=rows), "each term over the epochs")
+    dataset, why_not = _dataset(run)
+    yield from _classes(run, dataset)
+    yield heading(3, "Generated features beside real ones")
+    if not run.first.bank.exists():
+        yield note("A baseline generates none.")
+    elif dataset is None:
+        yield note(f"Not compared: {why_not}")
+    else:
+        yield from _features(run, dataset)
+    settings = {key: value for key, value in run.config.to_mapping().items() if key not in ("paper", "ours")}
+    yield folded("settings", dump_toml(settings))
+
+
+def _facts(run: _Run) -> dict[str, str]:
+    facts = run.result.description
+    chosen = ("epochs", "gamma", "l2")
+    choices = [
+        ", ".join(
+            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+            for key, value in ({k: choice[k] for k in chosen if k in choice} | choice.get("settings", {})).items()
+            if not isinstance(value, list)
+        )
+        for choice in facts["choice"]
+    ]
+    dataset = facts["dataset"]
+    seconds = [sum(phases.values()) for phases in facts["timing"].values()]
+    return {
+        "method": facts["model"],
+        "data set": f"{dataset['name']}: {dataset['n_seen']} seen and {dataset['n_unseen']} unseen classes, described "
+        f"by {', '.join(dataset['embedding'])}; fingerprint {dataset['fingerprint'][:12]}",
+        "protocol": f"{facts['protocol']}, {facts['setting']}{', calibrated' if facts['calibrated'] else ''}",
+        **{f"chosen, seed {seed}": choice for seed, choice in zip(facts["seeds"], choices, strict=True)},
+        "H without calibration": format_score(facts["uncalibrated"]["H"]),
+        "seconds of a seed": f"{np.median(seconds):.0f}",
+        "fgen": f"{facts['version']}{', commit ' + facts['git_commit'] if facts['git_commit'] else ''}",
+    }
+
+
+def _dataset(run: _Run) -> tuple[ZSLDataset | None, str]:
+    """The data set that the run was made from, or why it can't be had."""
+    try:
+        dataset = run.config.dataset.load()
+        run.first.refuse_other_data(dataset)
+    except InputError as error:
+        return None, str(error)
+    return dataset, ""
+
+
+def _classes(run: _Run, dataset: ZSLDataset | None) -> Iterable[str]:
+    """What became of each unseen class: its accuracies, and what its rows were taken for."""
+    unseen = run.scores[0].unseen
+    alone, among_all = (np.mean([getattr(s, f"per_class_{n}") for s in run.scores], axis=0) for n in ("T1", "U"))
+    labels = run.per_seed[0][0].labels
+    names = _class_names(run, dataset)
+    rows = []
+    for place in np.argsort(-among_all, kind="stable"):
+        own = labels == unseen[place]
+        if own.any():
+            answers = np.concatenate([predictions.gzsl[own] for predictions, _ in run.per_seed])
+            taken, counts = np.unique(answers[answers != unseen[place]], return_counts=True)
+            order = np.argsort(-counts, kind="stable")[:3]
+            others = [f"{names(taken[k])} {counts[k] / len(answers):.0%}" for k in order]
+            scores = [f"{100 * values[place]:.0f}" for values in (alone, among_all)]
+            rows.append([names(unseen[place]), str(own.sum()), *scores, ", ".join(others)])
+    yield heading(3, "Unseen classes")
+    if len(rows) > LISTED:
+        left_out = len(rows) - LISTED
+        rows = [*rows[: LISTED // 2], [f"... {left_out} more", *[""] * 4], *rows[-LISTED // 2 :]]
+    yield table(["", "test rows", "T1 (%)", "U (%)", "taken for"], rows, words=(0, 4))
+
+
+def _class_names(run: _Run, dataset: ZSLDataset | None) -> Callable[[int], str]:
+    names: Sequence[str] | None = None if dataset is None else dataset.class_names
+    if names is None and run.first.bank.exists():
+        with FeatureBank.open(run.first.bank) as bank:
+            names = bank.class_names
+    return lambda k: f"class {k}" if names is None else names[k]
+
+
+def _features(run: _Run, dataset: ZSLDataset) -> Iterable[str]:
+    """The unseen classes' real test rows and the bank's, in the space where the bank lives."""
+    rows = _some_of_each(dataset.splits["test_unseen"], dataset.labels)
+    real, labels = dataset.rows(rows), dataset.labels[rows]
+    with FeatureBank.open(run.first.bank) as bank:
+        chosen = _some_of_each(np.flatnonzero(bank.synthetic & np.isin(bank.labels, dataset.unseen)), bank.labels)
+        synthetic, of_synthetic, space = np.asarray(bank.features[chosen], np.float32), bank.labels[chosen], bank.space
+    if space != "raw":
+        real = load_model(run.first.model).represent(real)
+    where = "the raw space" if space == "raw" else f"the method's own space ({space})"
+    drawn = partial(
+        plot_features,
+        real=real,
+        real_labels=labels,
+        synthetic=synthetic,
+        synthetic_labels=of_synthetic,
+        class_names=dataset.class_names,
+        title="Unseen classes: real features and those generated from descriptions alone",
+    )
+    yield picture(drawn, "real and generated features")
+    try:
+        compared = compare_features(real, labels, synthetic, of_synthetic).overall
+    except InputError as error:
+        yield note(f"Not compared: {error}")
+        return
+    generated, others = asdict(compared.synthetic), asdict(compared.real_split)
+    measures = [[f"{name}: {text}", f"{generated[name]:.3g}", f"{others[name]:.3g}"] for name, text in MEASURES.items()]
+    yield table([f"{compared.n_rows:,} rows on each side, in {where}", "generated", "other real rows"], measures)
+    yield note(
+        "Half of the real test rows of the unseen classes is the reference; generated rows, and the other "
+        "half of the real ones, are held against it. A number says something only beside its neighbour."
+    )
+
+
+def _some_of_each(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Twice ROWS_OF_A_CLASS of the rows of each class at most, evenly spread."""
+    parts = [rows[labels[rows] == label] for label in np.unique(labels[rows])]
+    return np.sort(np.concatenate([rows[:0], *(part[:: -(-len(part) // (2 * ROWS_OF_A_CLASS))] for part in parts)]))

@@ -1,0 +1,69 @@
+"""HTML for a page that stands alone: tables, pictures inside it, paragraphs. Whatever is written is escaped."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Callable, Iterable, Sequence
+
+#: How a page begins, so that an earlier one is known from a stranger's file.
+HEAD = "<!doctype html>\n<!-- fgen report -->\n"
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+h2 { margin-top: 3rem; border-top: 1px solid #ddd; padding-top: 1rem }
+div { overflow-x: auto }
+table { border-collapse: collapse; margin: .8rem 0 }
+td, th { padding: .25rem .8rem .25rem 0; text-align: right; white-space: nowrap; border-bottom: 1px solid #eee }
+td.words, th.words { text-align: left; white-space: normal; min-width: 9rem }
+img { max-width: 100%; height: auto }
+.warning { color: #a33; font-weight: 600 }
+.note { color: #666 }
+pre { background: #f6f6f6; padding: .8rem; overflow-x: auto }
+"""
+
+
+def page(title: str, parts: Iterable[str]) -> Iterable[str]:
+    """The page's text, part by part."""
+    yield f'{HEAD}<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>\n'
+    for part in parts:
+        yield f"{part}\n"
+
+
+def heading(level: int, text: str) -> str:
+    """``<h1>`` to ``<h6>``."""
+    return f"<h{level}>{html.escape(text)}</h{level}>"
+
+
+def note(text: str, kind: str = "note") -> str:
+    """A paragraph; ``kind`` is ``"note"`` or ``"warning"``."""
+    return f'<p class="{kind}">{html.escape(text)}</p>'
+
+
+def folded(summary: str, text: str) -> str:
+    """Text as it is, behind its summary."""
+    return f"<details><summary>{html.escape(summary)}</summary><pre>{html.escape(text)}</pre></details>"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[int] = (0,)) -> str:
+    """A table.
+
+    Args:
+        header: a cell for each column, or nothing.
+        words: the columns that hold no numbers.
+    """
+
+    def line(cells: Sequence[str], tag: str) -> str:
+        kinds = [' class="words"' if column in words else "" for column in range(len(cells))]
+        return "".join(f"<{tag}{kind}>{html.escape(cell)}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))
+
+    lines = [*([line(header, "th")] if header else []), *(line(row, "td") for row in rows)]
+    return f"<div><table>{''.join(f'<tr>{cells}</tr>' for cells in lines)}</table></div>"
+
+
+def picture(draw: Callable[[io.BytesIO], None], what: str) -> str:
+    """What ``draw`` writes as a PNG, within the page; ``what`` says so to those who can't see it."""
+    buffer = io.BytesIO()
+    draw(buffer)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<p><img alt="{html.escape(what)}" src="data:image/png;base64,{data}"></p>'
