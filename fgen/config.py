@@ -15,7 +15,7 @@ import numbers
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
@@ -94,13 +94,7 @@ def build(cls: type[T], mapping: Mapping[str, Any], where: str = "model") -> T:
     """
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
-    for key in mapping:
-        if key not in fields:
-            raise InputError(
-                f"unknown key {where}.{key}",
-                f"one of {', '.join(fields)}" if fields else "no keys at all",
-                _did_you_mean(key, fields),
-            )
+    refuse_unknown(mapping, fields, where)
     for name, field in fields.items():
         if name not in mapping and not _has_default(field):
             raise InputError(f"{where}.{name} is missing", _describe(hints[name]))
@@ -109,6 +103,14 @@ def build(cls: type[T], mapping: Mapping[str, Any], where: str = "model") -> T:
         return cls(**values)
     except ValueError as error:
         raise InputError(f"[{where}] {error}") from error
+
+
+def refuse_unknown(keys: Iterable[str], known: Collection[str], where: str) -> None:
+    """Refuse a key that isn't among the known ones."""
+    for key in keys:
+        if key not in known:
+            everything = f"one of {', '.join(known)}" if known else "no keys at all"
+            raise InputError(f"unknown key {where}.{key}", everything, _did_you_mean(key, known))
 
 
 def to_mapping(instance: Any) -> dict[str, Any]:
@@ -250,6 +252,8 @@ def _remedy(hint: Any, value: Any) -> str:
         return f"Write {int(value)}"
     if hint is str and not isinstance(value, Mapping | list):
         return f'Quote it: "{value}"'
+    if typing.get_origin(hint) in (list, tuple) and isinstance(value, bool | int | float):
+        return f"Write [{json.dumps(value)}]"
     if not isinstance(value, str):
         return ""
     if typing.get_origin(hint) is Literal:

@@ -181,6 +181,8 @@ def choose_classes(classes: str, dataset: ZSLDataset) -> np.ndarray:
     names = dataset.class_names or tuple(f"class {k}" for k in range(dataset.n_classes))
     ids = []
     for name in [classes] if classes in names else _names(classes):
+        if name in groups and name not in names:
+            raise InputError(f"--classes names {name!r} among others", "it alone; 'all' is seen and unseen classes")
         if name not in names:
             near = difflib.get_close_matches(name, names, n=3)
             hint = f"Did you mean {', '.join(map(repr, near))}?" if near else f"There are {len(names)}, as {names[0]!r}"

@@ -13,7 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from fgen.classifiers.heads import Heads, Predictions, Represent, score_heads, score_matrix, train_heads
+from fgen.classifiers.heads import (
+    Heads,
+    Predictions,
+    Represent,
+    score_heads,
+    score_matrix,
+    train_heads,
+    warn_of_a_poor_fit,
+)
 from fgen.data.atomic import write_json
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
@@ -73,6 +81,8 @@ def load_or_train_heads(
         synthetic, labels = bank.to_numpy()
     heads = new_heads(config, dataset, model, synthetic, labels, seed)
     heads.save(folder.head, folder.head_zsl)
+    if config.bank.real:
+        warn_of_a_poor_fit(heads, dataset, representation(model))
     return heads
 
 

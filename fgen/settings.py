@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from fgen.baselines import BASELINES
 from fgen.classifiers import CLASSIFIERS
-from fgen.config import apply_overrides, build, read_toml, to_mapping
+from fgen.config import apply_overrides, build, read_toml, refuse_unknown, to_mapping
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset
 from fgen.encoders.fusion import EmbeddingConfig, Norm
@@ -198,20 +198,6 @@ class ExperimentConfig:
         return sections
 
 
-@dataclass(frozen=True)
-class _Sections:
-    """The names of the sections, for the unknown-key check."""
-
-    dataset: dict[str, Any] = field(default_factory=dict)
-    model: dict[str, Any] = field(default_factory=dict)
-    train: dict[str, Any] = field(default_factory=dict)
-    bank: dict[str, Any] = field(default_factory=dict)
-    classifier: dict[str, Any] = field(default_factory=dict)
-    protocol: dict[str, Any] = field(default_factory=dict)
-    paper: dict[str, Any] = field(default_factory=dict)
-    ours: dict[str, Any] = field(default_factory=dict)
-
-
 def _refuse_unknown_sections(mapping: Mapping[str, Any]) -> None:
     known: dict[str, list[Any]] = {
         "dataset": [DatasetConfig],
@@ -221,12 +207,12 @@ def _refuse_unknown_sections(mapping: Mapping[str, Any]) -> None:
         "classifier": [*CLASSIFIERS.values()],
         "protocol": [ProtocolConfig],
     }
-    sections = {section.name for section in fields(_Sections)}
+    sections = [section.name for section in fields(ExperimentConfig)]
     for key in mapping:
         owners = [f"{name}.{key}" for name, classes in known.items() if any(key in _keys(cls) for cls in classes)]
         if key not in sections and owners:
             raise InputError(f"{key} stands in no section", " or ".join(owners))
-    build(_Sections, {key: {} for key in mapping}, "config")
+    refuse_unknown(mapping, sections, "config")
 
 
 def _keys(cls: Any) -> set[str]:
@@ -258,7 +244,7 @@ def _build_named(registry: Mapping[str, Any], mapping: Mapping[str, Any], sectio
         if owners and key not in own:
             raise InputError(
                 f"{section}.{key} is set, which {name} doesn't have",
-                f"{', '.join(sorted(own)) or 'no keys at all'}",
-                f"It belongs to {', '.join(owners)}: leave it out, or name one of them in {section}.name",
+                remedy=f"It belongs to {', '.join(owners)}: leave it out, or name one of them in {section}.name. "
+                f"To replace the whole section: --set '{section}={{name = \"{name}\"}}'",
             )
     return build(registry[name], settings, section)

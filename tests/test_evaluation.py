@@ -48,6 +48,15 @@ def test_a_bank_whose_generator_saw_an_unseen_class_is_told_of(tmp_path, caplog)
         assert ("1 of its 5 unseen classes were seen by the bank's generator" in caplog.text) == told
 
 
+def test_a_head_that_has_not_learned_its_own_rows_is_told_of(tmp_path, caplog):
+    toy = fgen.load_dataset("toy")
+    bank_of_seen_classes(tmp_path / "bank", toy, toy.seen, {})
+    for settings, told in (({"solver": "lbfgs"}, False), ({"epochs": 1, "lr": 1e-6}, True)):
+        caplog.clear()
+        evaluation.evaluate_bank(tmp_path / "bank", toy, CLASSIFIERS["softmax"](**settings))
+        assert ("of its own training rows rightly, so scores say little" in caplog.text) == told
+
+
 def test_heads_are_trained_in_the_runs_precision(tmp_path, monkeypatch):
     toy, asked = fgen.load_dataset("toy"), []
     train = evaluation.train_heads

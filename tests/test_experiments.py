@@ -42,6 +42,12 @@ def test_it_is_accepted_and_its_folder_of_data_can_be_set(path):
 
 
 @each_file
+def test_what_its_comments_recommend_is_accepted(path):
+    for one in re.findall(r"--set ('[^']+'|\S+)", path.read_text(encoding="utf-8")):
+        ExperimentConfig.from_file(path, [one.strip("'").rstrip(".,;)")])
+
+
+@each_file
 def test_its_model_keys_are_those_of_the_method(path):
     section = read_toml(path)["model"]
     known = {field.name for field in fields((MODELS | BASELINES)[section["name"]])} | {"name"}

@@ -1,6 +1,7 @@
 """The direction of imports, and what `import fgen` may pull in."""
 
 import ast
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,21 @@ def test_imports_point_down(path):
         parts = name.split(".")
         if parts[0] == "fgen" and len(parts) > 1:
             assert FLOOR[parts[1]] <= FLOOR[room(path)], f"{path.name} imports {name} from a floor above"
+
+
+def test_an_installed_fgen_has_every_file_of_the_checkout(tmp_path):
+    """An editable install, as make's, would hide that a folder is no package or that a file of data is left out."""
+    for name in ("setup.cfg", "pyproject.toml", "README.md"):
+        shutil.copy(ROOT.parent / name, tmp_path)
+    shutil.copytree(ROOT, tmp_path / "fgen", ignore=shutil.ignore_patterns("__pycache__"))
+    code = "from setuptools import setup; setup(script_args=['-q', 'build_py', '--build-lib', 'built'])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    sources, built = (
+        {path.relative_to(at) for path in at.rglob("*") if path.is_file()}
+        for at in (tmp_path / "fgen", tmp_path / "built" / "fgen")
+    )
+    assert sources == built
 
 
 def test_every_room_has_a_floor():

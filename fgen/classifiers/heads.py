@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -26,6 +27,9 @@ from fgen.scores.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_cla
 from fgen.scores.calibration import predict_classes
 
 Represent = Callable[[np.ndarray], np.ndarray]
+#: Training rows that a head is asked about at most, to see whether it learned them.
+FITTED_ROWS = 1000
+log = logging.getLogger("fgen")
 
 
 @dataclass(frozen=True)
@@ -159,6 +163,23 @@ def train_heads(
     if own and len(np.unique(labels[of_unseen])) > 1:
         zsl = trained(SelectedRows(everything, of_unseen), labels[of_unseen], test_unseen, before.zsl)
     return Heads(gzsl, zsl)
+
+
+def warn_of_a_poor_fit(heads: Heads, task: ZSLDataset, represent: Represent | None = None) -> None:
+    """Say so where ``gzsl`` doesn't even know the real rows that it learned from: its scores speak of the head alone.
+
+    Up to FITTED_ROWS of them are asked about, evenly spread; a fit is poor below a third.
+    """
+    rows = task.splits["trainval"]
+    rows = rows[:: -(-len(rows) // FITTED_ROWS)]
+    features = task.rows(rows)
+    right = np.mean(heads.gzsl.predict(features if represent is None else represent(features)) == task.labels[rows])
+    if right < 1 / 3:
+        log.warning(
+            "the head answers %.0f %% of its own training rows rightly, so scores say little of the features: "
+            "train it for more classifier.epochs, with classifier.scaling = 'standard', or with solver = 'lbfgs'",
+            100 * right,
+        )
 
 
 def head_precision(precision: str, device: torch.device) -> AbstractContextManager[None]:

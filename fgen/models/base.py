@@ -262,6 +262,7 @@ class FeatureGenerator:
             raise InputError(
                 f"classes has shape {classes.shape} and type {classes.dtype}",
                 "class ids (K,) or raw embeddings (K, A)",
+                "Of a mask take numpy.flatnonzero" if classes.dtype.kind == "b" else "",
             )
         if classes.min() < 0 or classes.max() >= n_classes:
             wrong = classes.min() if classes.min() < 0 else classes.max()

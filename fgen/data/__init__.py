@@ -1,0 +1,1 @@
+"""Data sets and feature banks: what is read, checked and written."""
