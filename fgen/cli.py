@@ -103,7 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("config", help="TOML file, see experiments/")
-        command.add_argument("--out", required=name == "train", help="run folder (default: runs/NAME_OF_CONFIG)")
+        default = "" if name == "train" else " (default: runs/NAME_OF_CONFIG, of RUN_DIR/config.toml its own)"
+        command.add_argument("--out", required=name == "train", help=f"run folder{default}")
         command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides")
         command.add_argument("--resume", action="store_true", help="go on where an earlier call stopped")
         if name == "run":
@@ -137,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("predict", help="classes of new features, with a run's head")
     command.add_argument("run", help="run folder")
     command.add_argument("features", help=".h5, .npz or .npy with features (N, D)")
-    command.add_argument("--out", required=True, help="CSV")
+    command.add_argument("--out", required=True, help="CSV; its score is the calibrated log-probability")
     command.set_defaults(command=_predict)
 
     command = commands.add_parser("report", help="a page about runs: scores, training, classes, features")
@@ -166,7 +167,9 @@ def _run(arguments: argparse.Namespace) -> None:
     from fgen.settings import ExperimentConfig
 
     config = ExperimentConfig.from_file(arguments.config, arguments.overrides)
-    out = arguments.out or Path("runs") / Path(arguments.config).stem
+    folder = Path(arguments.config).parent
+    resumed = arguments.resume and (folder / "seeds").is_dir() and Path(arguments.config).name == "config.toml"
+    out = arguments.out or (folder if resumed else Path("runs") / Path(arguments.config).stem)
     result = run(config, out=out, resume=arguments.resume, progress=sys.stderr.isatty())
     _say(json.dumps(result.description, indent=2) if arguments.json else f"{result.table()}\nrun folder: {out}")
 

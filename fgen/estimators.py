@@ -6,6 +6,7 @@ Without scikit-learn the class still works; with ``fgen[sklearn]`` it is a full 
 
 from __future__ import annotations
 
+import difflib
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -134,9 +135,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         except TypeError:
             raise InputError("y holds labels that are no numbers or text", "a label for each row of X") from None
         if unknown:
-            described = next((label for label in index if str(label) == str(unknown[0])), None)
-            remedy = "Describe it, or drop it" if described is None else f"There is {described!r}, of another type"
-            raise InputError(f"y holds the label {unknown[0]!r}", "labels that class_embeddings describes", remedy)
+            expected = "labels that class_embeddings describes"
+            raise InputError(f"y holds the label {unknown[0]!r}", expected, _remedy(unknown[0], list(index)))
         ids = np.array([index[label] for label in labels.tolist()], dtype=np.int64)
         names = [str(label) for label in self.classes_.tolist()]
         dataset = ZSLDataset(X, ids, embeddings, class_names=names, seed=self.random_state)
@@ -241,6 +241,17 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
                 "Leave transductive out, or use fgen.run or make_model",
             )
         return config
+
+
+def _remedy(label: Any, known: list[Any]) -> str:
+    """What to do about a label of ``y`` that no class has."""
+    described = next((other for other in known if str(other) == str(label)), None)
+    if described is not None:
+        return f"There is {described!r}, of another type"
+    if isinstance(label, str) and known == list(range(len(known))):
+        return "Name the rows of class_embeddings by classes=[...], or give a dict"
+    near = difflib.get_close_matches(str(label), [other for other in known if isinstance(other, str)], n=1)
+    return f"Did you mean {near[0]!r}?" if near else "Describe it, or drop it"
 
 
 def _labels(given: Any) -> np.ndarray:

@@ -48,6 +48,7 @@ def evaluate_bank(
     """
     if not math.isfinite(gamma):
         raise InputError(f"gamma is {gamma}", "a finite number")
+    dataset.require_test_rows()
     with FeatureBank.open(path) as bank:
         space, bank_seed, width = bank.space, bank.seed, int(bank.features.shape[1])
         dataset = with_shots_of(bank, dataset)

@@ -61,12 +61,12 @@ def run(
     task = selection_task(config, dataset)
     _refuse_what_is_lacking(config)
     for part in (dataset, task):
-        _refuse_untestable(part)
+        part.require_test_rows()
     directory = RunDirectory.create(Path(out), config.to_mapping(), resume=resume)
     for note in dataset.notes:
         log.info("%s: %s", dataset.name, note)
-    for setting in config.unused():
-        log.warning("%s is set, and has no effect beside the other settings", setting)
+    if unused := config.unused():
+        log.warning("%s: set, and without effect beside the other settings", ", ".join(unused))
     baseline = config.model.name in BASELINES
     if not baseline:
         announce(config, dataset, directory, phases=(task, dataset))
@@ -163,13 +163,3 @@ def _refuse_what_is_lacking(config: ExperimentConfig) -> None:
     """A device or an optional library that isn't there is told of before a run folder is made, not hours later."""
     choose_device(config.train.device)
     config.classifier.build()
-
-
-def _refuse_untestable(task: ZSLDataset) -> None:
-    for split in ("test_seen", "test_unseen"):
-        if not len(task.splits[split]):
-            raise InputError(
-                f"{task.name} has no rows in {split!r}",
-                "test rows of seen and of unseen classes",
-                "To train without a test use fgen train, or ZeroShotClassifier",
-            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
+from fgen.data.files import HDF5_SUFFIXES
 from fgen.data.tables import read_embeddings_csv
 from fgen.errors import InputError
 from fgen.machine import cpu_threads, kept_memory
@@ -20,6 +22,8 @@ from fgen.models.base import FeatureGenerator
 from fgen.models.storage import load_model
 from fgen.run_directory import RunDirectory
 from fgen.settings import ExperimentConfig
+
+log = logging.getLogger("fgen")
 
 
 def write_bank(
@@ -129,12 +133,17 @@ def generate_from_run(
             "Go on with --resume",
         )
     model = load_model(directory.seed(seed).model)
+    if Path(out).suffix not in HDF5_SUFFIXES:
+        raise InputError(f"{out} ends in {Path(out).suffix!r}", "an .h5 file: a bank is HDF5")
     if embeddings is not None:
         if real:
             raise InputError("--real and --embeddings were both given", "one of them: new classes have no real rows")
         if classes is not None:
             raise InputError("--classes and --embeddings were both given", "one of them: the file names its classes")
         names, matrix = read_embeddings_csv(embeddings, width=model.class_embeddings.shape[1])
+        if known := [name for name in names if name in (model.class_names or ())]:
+            log.warning("%s describes %s anew, a class of the run's own", embeddings, ", ".join(map(repr, known[:5])))
+        log.info("%s: labels count its own classes from 0, in the order of its class_names", out)
         bank: dict[str, Any] = {
             "class_embeddings": matrix,
             "class_names": names,
@@ -146,6 +155,8 @@ def generate_from_run(
         directory.seed(seed).refuse_other_data(dataset)
         everyone = np.arange(dataset.n_classes)
         chosen = choose_classes("unseen" if classes is None else classes, dataset)
+        if not len(chosen) and not real:
+            raise InputError(f"{dataset.name} has no {classes or 'unseen'} classes", "some to generate")
         bank = {
             "class_embeddings": dataset.class_embeddings,
             "class_names": dataset.class_names,

@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fgen.classifiers.heads import load_head
 from fgen.config import read_toml
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset
+from fgen.errors import InputError
+from fgen.models.storage import load_model
 from fgen.results import SCORES, RunResult, format_score
 from fgen.run_directory import RunDirectory
 from fgen.settings import ExperimentConfig
-
-GO_ON = {"go on with": "fgen run CONFIG --out ... --resume"}
 
 
 def inspect(source: str) -> dict[str, Any]:
@@ -35,7 +37,12 @@ def inspect(source: str) -> dict[str, Any]:
         return _head_facts(path)
     if path.is_file() and FeatureBank.is_bank(path):
         return _bank_facts(path)
-    return _dataset_facts(load_dataset(source))
+    try:
+        return _dataset_facts(load_dataset(source))
+    except InputError:
+        if run := next((folder for folder in path.parents if (folder / "seeds").is_dir()), None):
+            raise InputError(f"{path} is a part of a run", "the run's folder", f"Try fgen inspect {run}") from None
+        raise
 
 
 def _run_facts(path: Path) -> dict[str, Any]:
@@ -46,7 +53,7 @@ def _run_facts(path: Path) -> dict[str, Any]:
     wanted = ExperimentConfig.from_file(folder.config).protocol.seeds
     missing = [seed for seed in wanted if seed not in result.description["seeds"]]
     if missing:  # seeds were added, and the call that was to run them was stopped
-        return {"kind": "run folder", "finished": False, "seeds to go": missing} | GO_ON
+        return {"kind": "run folder", "finished": False, "seeds to go": missing} | _go_on(folder)
     scores = {name: format_score(result.scores[name]) for name in SCORES}
     keys = ("model", "protocol", "setting", "test_used_for_selection", "seeds", "version", "git_commit")
     return {"kind": "run folder", "finished": True} | {key: result.description[key] for key in keys} | scores
@@ -58,12 +65,15 @@ def _unfinished_facts(folder: RunDirectory) -> dict[str, Any]:
     folders = [folder.seed(seed) for seed in config.protocol.seeds]
     chooses = any(seed.choice.exists() or seed.checkpoint("selection").exists() for seed in folders)
     if chooses:
-        return {"finished": False} | GO_ON
+        stopped = {n: seed.stopped_in() for n, seed in zip(config.protocol.seeds, folders, strict=True)}
+        told = {n: f"stopped in the phase: {phase}" if phase else "whole" for n, phase in stopped.items()}
+        return {"finished": False, "seeds": told} | _go_on(folder)
     if not any(seed.model.exists() or seed.checkpoint("final").exists() for seed in folders):
         return {"finished": False, "go on with": "the fgen run or fgen train that began it, and --resume"}
     missing = [n for n, seed in zip(config.protocol.seeds, folders, strict=True) if not seed.model.exists()]
     if missing:
-        return {"finished": False, "seeds to go": missing, "go on with": "fgen train CONFIG --out ... --resume"}
+        command = f"fgen train {folder.config} --out {folder.path} --resume"
+        return {"finished": False, "seeds to go": missing, "go on with": command}
     return {
         "finished": False,
         "trained": True,
@@ -72,9 +82,11 @@ def _unfinished_facts(folder: RunDirectory) -> dict[str, Any]:
     }
 
 
-def _model_facts(path: Path) -> dict[str, Any]:
-    from fgen.models.storage import load_model
+def _go_on(folder: RunDirectory) -> dict[str, str]:
+    return {"go on with": f"fgen run {folder.config} --resume"}
 
+
+def _model_facts(path: Path) -> dict[str, Any]:
     model = load_model(path)
     return {
         "kind": "model",
@@ -103,6 +115,7 @@ def _bank_facts(path: Path) -> dict[str, Any]:
             "features": f"{bank.features.shape[0]:,} x {bank.features.shape[1]} {bank.features.dtype}",
             "synthetic": f"{int(bank.synthetic.sum()):,}",
             "classes": len(bank.class_names),
+            "classes with rows": int((np.diff(bank.class_ptr) > 0).sum()),
             "seen classes": int(bank.seen.sum()),
             "space": bank.space,
             "seed": bank.seed,

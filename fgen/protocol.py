@@ -40,7 +40,16 @@ from fgen.settings import ExperimentConfig
 
 def selection_task(config: ExperimentConfig, dataset: ZSLDataset) -> ZSLDataset:
     """What hyperparameters are chosen on: the validation task, or under ``legacy`` the test rows themselves."""
-    return dataset.validation() if config.protocol.name == "honest" else dataset
+    if config.protocol.name != "honest":
+        return dataset
+    task = dataset.validation()
+    if len(task.seen) < 2:
+        raise InputError(
+            f"{dataset.name} has {len(dataset.seen)} seen classes: without validation classes 1 is left to train on",
+            "at least 3 seen classes",
+            "Give more classes, or set protocol.name = 'legacy' and a fixed model.epochs",
+        )
+    return task
 
 
 # A generator.
@@ -124,8 +133,8 @@ def choose_epochs(
     what was chosen.
 
     Returns:
-        ``epochs``, ``gamma``, ``l2`` where there were several, the score that selection looked at, and the ``history``
-        of all evaluations.
+        ``epochs`` and ``of`` how many, ``gamma``, ``l2`` where there were several, the score that selection looked at,
+        and the ``history`` of all evaluations.
     """
     task = selection_task(config, dataset)
     rows = task.splits["trainval"]
@@ -150,7 +159,8 @@ def choose_epochs(
     history = fit(model, config, task, seed, checkpoint, progress, evaluate).history
     best = max((row for row in history if goal in row), key=lambda row: row[goal])
     penalty = {"l2": best["val_l2"]} if len(candidates) > 1 else {}
-    return {"epochs": int(best["epoch"]), "gamma": best["val_gamma"], goal: best[goal], "history": history} | penalty
+    chosen = {"epochs": int(best["epoch"]), "of": last, "gamma": best["val_gamma"], goal: best[goal]}
+    return chosen | {"history": history} | penalty
 
 
 def goal_score(config: ExperimentConfig) -> str:

@@ -77,7 +77,17 @@ class RunResult:
             f"setting {facts['setting']}, "
             f"{len(facts['seeds'])} seed{'s' if len(facts['seeds']) > 1 else ''}"
         )
-        return "\n".join([head, *self.warnings(), format_table(["", *SCORES], [self.row("%")])])
+        return "\n".join([head, *self.warnings(), format_table(["", *SCORES], [self.row("%")]), self.choices()])
+
+    def choices(self) -> str:
+        """What was chosen for each seed, and what guessing would score."""
+        chosen = [
+            f"epoch {choice['epochs']}{' of ' + str(choice['of']) if 'of' in choice else ''}"
+            for choice in self.description["choice"]
+            if "epochs" in choice
+        ]
+        chance = f"chance T1 {100 / self.description['dataset']['n_unseen']:.1f}"
+        return f"chosen: {', '.join(chosen)}; {chance}" if chosen else chance
 
     def warnings(self) -> list[str]:
         """What training or selection saw beyond the seen classes, a sentence each."""

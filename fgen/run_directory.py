@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import math
 import os
 import time
@@ -26,6 +27,8 @@ from fgen.errors import InputError
 from fgen.scores.accuracy import GZSLScores, gzsl_scores, mean_accuracy
 from fgen.scores.calibration import Curve, ausuc
 from fgen.settings import ExperimentConfig
+
+log = logging.getLogger("fgen")
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,13 @@ class SeedDirectory:
         """Seconds by phase."""
         return self.path / "timing.json"
 
+    def stopped_in(self) -> str | None:
+        """The first phase of a run that isn't whole; None where all are."""
+        if self.predictions.exists():
+            return None
+        files = {"selection": self.choice, "training": self.model, "bank": self.bank, "heads": self.head}
+        return next((phase for phase, file in files.items() if not file.exists()), "test")
+
     def checkpoint(self, phase: str) -> Path:
         """The checkpoint file of the ``selection`` or the ``final`` training."""
         return self.path / "checkpoint" / f"{phase}.safetensors"
@@ -137,6 +147,8 @@ class RunDirectory:
             raise InputError(f"{path} exists and is no run folder", "a new or empty folder", "Choose another --out")
         path.mkdir(parents=True, exist_ok=True)
         with folder.alone():
+            if resume and not folder.config.exists():
+                log.info("%s holds nothing to go on with: it begins there", path)
             if folder.config.exists():
                 if not resume:
                     raise InputError(

@@ -247,6 +247,20 @@ def test_generate_makes_classes_that_no_data_set_holds(shell, run_dir, toy, tmp_
     assert "--set names the head 'knn'" in shell.refuses("evaluate", tmp_path / "bank.h5", "--dataset", "toy", *both)
 
 
+def test_generate_tells_of_names_that_are_known_and_refuses_what_is_no_bank(shell, run_dir, toy, tmp_path):
+    width = toy.class_embeddings.shape[1]
+    lines = [",".join([name, *["0.5"] * width]) for name in (toy.class_names[0], "new")]
+    (tmp_path / "new.csv").write_text("\n".join(lines))
+    words = ("generate", run_dir, "--n-per-class", 2, "--embeddings", tmp_path / "new.csv")
+    assert shell(*words, "--out", tmp_path / "b.h5") == 0
+    assert f"describes {toy.class_names[0]!r} anew, a class of the run's own" in shell.err
+    assert "labels count its own classes from 0" in shell.err
+    assert shell(*words, "--out", tmp_path / "b.npz") == 2
+    assert "ends in '.npz'; expected an .h5 file" in shell.err
+    assert shell("generate", run_dir, "--classes", "seen,unseen", "--out", tmp_path / "c.h5") == 2
+    assert "'all' is seen and unseen classes" in shell.err
+
+
 def test_generate_replaces_a_bank_only_when_told(shell, run_dir, tmp_path):
     words = ("generate", run_dir, "--n-per-class", 3, "--out", tmp_path / "bank.h5")
     assert shell(*words) == 0

@@ -1,5 +1,6 @@
 """``ZeroShotClassifier``: labels of any kind in, classes it never saw out, with scikit-learn and without."""
 
+import re
 import subprocess
 import sys
 import warnings
@@ -69,6 +70,21 @@ def test_ties_are_answered_as_scores_have_it(data, fitted):
             assert fitted.predict(row[None])[0] in fitted.unseen_
     finally:
         fitted.gamma_ = gamma
+
+
+def test_a_label_that_is_not_described_is_told_of_with_what_was_meant(data):
+    X, y = data.split("trainval")
+    names = np.array([f"class {k}" for k in range(24)])
+    described = dict(zip(names, data.class_embeddings, strict=True))
+    wrong = names[y].astype(object)
+    wrong[0] = "clas 3"
+    for embeddings, labels, remedy in (
+        (described, wrong, "Did you mean 'class 3'?"),
+        (data.class_embeddings, names[y], "Name the rows of class_embeddings by classes"),
+        (dict(enumerate(data.class_embeddings)), y.astype(str), "of another type"),
+    ):
+        with pytest.raises(InputError, match=re.escape(remedy)):
+            ZeroShotClassifier(class_embeddings=embeddings, **QUICK).fit(X, labels)
 
 
 def test_a_limit_in_steps_holds_after_a_choice_too(data, monkeypatch):

@@ -411,7 +411,7 @@ def test_settings_that_nothing_reads_are_told_of(path, tmp_path, caplog, section
     assert config.unused() == unused
     if config.model.name == "ridge":
         fgen.run(config, out=tmp_path / "run")
-        assert "bank.n_per_class is set, and has no effect" in caplog.text
+        assert "bank.n_per_class, classifier.name: set, and without effect" in caplog.text
 
 
 def test_a_run_of_before_a_setting_was_known_goes_on(path, tmp_path):
@@ -430,10 +430,43 @@ def test_a_folder_of_fgen_train_is_told_from_a_run_that_was_stopped(path, tmp_pa
     assert "fgen generate" in facts["use with"]
     shutil.rmtree(tmp_path / "trained" / "seeds" / "1" / "model")
     facts = inspect(tmp_path / "trained")
-    assert (facts["seeds to go"], facts["go on with"]) == ([1], "fgen train CONFIG --out ... --resume")
+    config_file = tmp_path / "trained" / "config.toml"
+    command = f"fgen train {config_file} --out {tmp_path / 'trained'} --resume"
+    assert (facts["seeds to go"], facts["go on with"]) == ([1], command)
     fgen.run(config.to_mapping(), out=tmp_path / "run")
     (tmp_path / "run" / "result.json").unlink()
-    assert inspect(tmp_path / "run")["go on with"] == "fgen run CONFIG --out ... --resume"
+    assert inspect(tmp_path / "run")["go on with"] == f"fgen run {tmp_path / 'run' / 'config.toml'} --resume"
+    assert inspect(tmp_path / "run")["seeds"] == {0: "whole", 1: "whole"}
+    room = RunDirectory.open(tmp_path / "run").seed(1)
+    parts = {"test": room.predictions, "heads": room.head, "bank": room.bank, "training": room.model}
+    for phase, part in parts.items():
+        shutil.rmtree(part) if part.is_dir() else part.unlink()
+        assert inspect(tmp_path / "run")["seeds"] == {0: "whole", 1: f"stopped in the phase: {phase}"}
+    room.choice.unlink()
+    assert inspect(tmp_path / "run")["seeds"][1] == "stopped in the phase: selection"
+
+
+def test_a_runs_own_config_goes_on_in_its_folder_and_an_empty_one_begins(path, tmp_path, capsys):
+    run = fgen.run(settings(path), out=tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    assert main(["run", str(tmp_path / "run" / "config.toml"), "--resume"]) == 0
+    assert RunResult.load(tmp_path / "run").scores == run.scores
+    assert re.search(r"chosen: epoch \d of 3; chance T1 \d+\.\d", capsys.readouterr().out)
+    assert main(["run", str(tmp_path / "run" / "config.toml"), "--out", str(tmp_path / "new"), "--resume"]) == 0
+    assert f"{tmp_path / 'new'} holds nothing to go on with" in capsys.readouterr().err
+    for part in ("seeds/0", "result.json", "seeds/0/metrics.csv", "seeds/0/model/model.safetensors"):
+        with pytest.raises(InputError, match=r"is a part of a run; .* Try fgen inspect .*/run\."):
+            inspect(str(tmp_path / "run" / part))
+
+
+def test_two_seen_classes_are_too_few_to_hold_some_out(path, tmp_path):
+    data = fgen.load_dataset(path)
+    rows = data.splits["trainval"][np.isin(data.labels[data.splits["trainval"]], data.seen[:2])]
+    few = {"trainval": rows, "test_seen": data.splits["test_seen"][:0], "test_unseen": data.splits["test_unseen"]}
+    save_dataset(variant(data, splits=few), tmp_path / "few.h5")
+    with pytest.raises(InputError, match=r"has 2 seen classes: .* expected at least 3 seen classes"):
+        fgen.run(settings(tmp_path / "few.h5"), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_that_was_stopped_among_added_seeds_is_not_called_finished(path, tmp_path):
@@ -655,9 +688,9 @@ def test_a_choice_that_was_edited_is_named(path, tmp_path, content):
 
 @pytest.mark.parametrize("begun", ["model", "choice", "trained"])
 def test_data_that_changed_since_are_noticed_whatever_is_there_already(path, tmp_path, begun):
-    config, other = ExperimentConfig.from_mapping(settings(path)), tmp_path / "moved.h5"
-    dataset = fgen.load_dataset(path)
-    out = tmp_path / "run"
+    data, out = tmp_path / "world.h5", tmp_path / "run"
+    shutil.copy(path, data)
+    config, dataset = ExperimentConfig.from_mapping(settings(data)), fgen.load_dataset(path)
     if begun == "trained":
         train_only(config, out=out)
     else:
@@ -666,8 +699,7 @@ def test_data_that_changed_since_are_noticed_whatever_is_there_already(path, tmp
         for part in ("head", "head_zsl") + (("model",) if begun == "choice" else ()):
             shutil.rmtree(getattr(room, part))
         room.bank.unlink()
-    save_dataset(variant(dataset, features=dataset.features[:] + 1), other)
-    shutil.move(other, path)
+    save_dataset(variant(dataset, features=dataset.features[:] + 1), data, overwrite=True)
     with pytest.raises(InputError, match="was made from other data than"):
         (train_only if begun == "trained" else fgen.run)(config, out=out, resume=True)
     if begun != "choice":

@@ -26,13 +26,18 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("code", blocks("python"))
-def test_the_python_runs(code, folder):
+def test_the_python_runs_and_the_file_that_it_writes_can_be_trained_on(folder, capsys):
     names = {}
-    exec(compile(code, "README.md", "exec"), names)
+    for code in blocks("python"):
+        exec(compile(code, "README.md", "exec"), names)
     unseen = set(names["data"].unseen)
     assert unseen & set(names["predictions"]), "no unseen class was ever predicted"
     assert set(names["labels"]) == unseen
+    assert main(["inspect", "own.npz"]) == 0
+    assert f"unseen classes: {len(unseen)}" in capsys.readouterr().out
+    command = re.search(r"`fgen (train CONFIG [^`]*own\.npz[^`]*)`", TEXT)[1]
+    words = command.replace("CONFIG", "experiments/fgen2026_clswgan_toy.toml --set model.epochs=1")
+    assert main(shlex.split(words)) == 0, capsys.readouterr().err
 
 
 @pytest.mark.parametrize("commands", blocks("sh"))

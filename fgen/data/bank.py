@@ -60,6 +60,10 @@ class FeatureBank:
             InputError: no such file, not a bank, or a bank that is damaged or doesn't fit together.
         """
         path = Path(path)
+        if path.suffix == ".partial":
+            raise InputError(f"{path} isn't whole yet", "a bank", "The command that began it goes on with it")
+        if path.is_dir():
+            raise InputError(f"{path} is a folder", "a bank, as seeds/0/bank.h5 in that of a run")
         with reading(path, "bank"):
             file = hdf5.open_read(path)
             try:

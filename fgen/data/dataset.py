@@ -157,8 +157,8 @@ class ZSLDataset:
         if not len(self.splits["val"]):
             raise InputError(
                 f"{self.name} has {len(self.seen)} seen class, none of which can be held out",
-                "at least 2 seen classes",
-                "Give more classes, or set protocol.name = 'legacy' and a fixed model.epochs",
+                "at least 3 seen classes",
+                "Give more classes",
             )
         nothing = np.zeros(0, dtype=np.int64)
         splits = {
@@ -174,6 +174,16 @@ class ZSLDataset:
         view.seen = np.unique(self.labels[splits["trainval"]])
         view.unseen = np.unique(self.labels[splits["test_unseen"]])
         return view if shots is None else view.with_shots(shots.k, shots.share, seed=shots.seed)._copy(name=name)
+
+    def require_test_rows(self) -> None:
+        """Refuse to be tested on without test rows of seen and of unseen classes."""
+        for split in ("test_seen", "test_unseen"):
+            if not len(self.splits[split]):
+                raise InputError(
+                    f"{self.name} has no rows in {split!r}",
+                    "test rows of seen and of unseen classes",
+                    "To train without a test use fgen train, or ZeroShotClassifier",
+                )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -270,9 +280,11 @@ def _checked_labels(labels: Any, n_rows: int, n_classes: int) -> np.ndarray:
         )
     if labels.min() < 0 or labels.max() >= n_classes:
         row = int(np.flatnonzero((labels < 0) | (labels >= n_classes))[0])
+        from_one = labels.min() == 1 and labels.max() == n_classes
         raise InputError(
             f"labels[{row}] is {labels[row]}",
             f"0 to {n_classes - 1}, since class_embeddings has {n_classes} rows",
+            "They seem to count from 1: subtract 1" if from_one else "",
         )
     labels = labels.astype(np.int64)
     labels.flags.writeable = False

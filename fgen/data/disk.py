@@ -53,6 +53,8 @@ def reading(path: Path, kind: str, remedy: str = AGAIN) -> Iterator[None]:
 
 def nearest_sibling(path: Path) -> str:
     """A remedy: the name beside ``path`` that looks most like it, or nothing."""
+    if os.path.exists(f"{path}.partial"):
+        return f"{path}.partial isn't whole yet: the command that began it goes on with it"
     try:
         names = sorted(os.listdir(path.parent))
     except OSError:

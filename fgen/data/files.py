@@ -21,6 +21,7 @@ from fgen.data import hdf5, npz
 from fgen.data.atomic import new_file
 from fgen.data.dataset import ZSLDataset, iter_blocks
 from fgen.data.disk import nearest_sibling, reading
+from fgen.data.splits import SPLIT_NAMES
 from fgen.data.toy import make_toy
 from fgen.data.xlsa17 import SPLITS_FILE, read_xlsa17, write_xlsa17
 from fgen.errors import InputError
@@ -34,6 +35,11 @@ EMBEDDINGS, SPLITS = "class_embeddings", "splits"
 
 def load_dataset(source: str | Path, embedding: str | Sequence[str] | None = None, *, seed: int = 0) -> ZSLDataset:
     """A data set by name or from disk.
+
+    Your own fits into an ``.npz`` file (``numpy.savez``) of these arrays: ``features (N, D)``; ``labels (N,)``, whole
+    numbers from 0, rows of ``class_embeddings (C, A)`` (or ``class_embeddings.KIND`` for each of several kinds), which
+    also describes the classes that have no row; and where you have them ``class_names (C,)`` and row numbers
+    ``splits.trainval``, ``splits.test_seen``, ``splits.test_unseen``. Without splits all rows are trained on.
 
     Args:
         source: ``"emoji"``, ``"toy"``, a folder with the field's .mat pair (or one of its two files), an
@@ -168,6 +174,7 @@ def _read_npz(path: Path, seed: int) -> ZSLDataset:
                 raise InputError(
                     f"{path} has no array {name!r}", f"it beside {', '.join(list(archive)[:20]) or 'nothing'}"
                 )
+        notes = _unread(path, archive)
         embeddings: Any = _with_prefix(archive, EMBEDDINGS)
         if not embeddings and EMBEDDINGS in archive:
             embeddings = archive[EMBEDDINGS]
@@ -180,7 +187,18 @@ def _read_npz(path: Path, seed: int) -> ZSLDataset:
             name=(_npz_texts(archive, "name") or [path.stem])[0],
             embedding=_npz_texts(archive, "embedding"),
             seed=seed,
+            notes=notes,
         )
+
+
+def _unread(path: Path, archive: npz.Archive) -> list[str]:
+    """A note on arrays of other names than a data set's; one that is called as a split is meant to be read."""
+    known = ("features", "labels", EMBEDDINGS, "class_names", "name", "embedding")
+    others = [name for name in archive if name not in known and not name.startswith((f"{EMBEDDINGS}.", f"{SPLITS}."))]
+    for name in others:
+        if name in SPLIT_NAMES:
+            raise InputError(f"{path} has an array {name!r}", f"'{SPLITS}.{name}'")
+    return [f"arrays that weren't read: {', '.join(others[:10])}"] if others else []
 
 
 def _with_prefix(archive: npz.Archive, prefix: str) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fgen.baselines import BASELINES
 from fgen.config import build
 from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
@@ -57,5 +58,6 @@ def make_model(name: str, *, embedding: EmbeddingConfig | None = None, **overrid
         InputError: an unknown method or setting (the nearest known one is named), or a value out of range.
     """
     if not isinstance(name, str) or name not in MODELS:
-        raise InputError(f"model {name!r} is unknown", f"one of {', '.join(MODELS)}")
+        hint = "Baselines generate nothing: fgen.BASELINES, or model.name of a run" if name in BASELINES else ""
+        raise InputError(f"model {name!r} is unknown", f"one of {', '.join(MODELS)}", hint)
     return build(MODELS[name], overrides, "model").build(embedding)

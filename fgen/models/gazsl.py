@@ -65,8 +65,9 @@ class GAZSL(AdversarialGenerator):
     Critic: ``E[D(fake)] - E[D(real)] + gp_weight * penalty + critic_cls_weight * (L_cls(real) + L_cls(fake)) / 2``.
     Generator: ``-E[D(fake)] + cls_weight * L_cls(fake) + pivot_weight * L_pivot + decay_weight * |W|^2``, L_pivot
     being :func:`fgen.models.matching.pivot`. The paper is silent on the first weights; Xavier's are the released
-    code's. LeakyReLU's slope is the lineage's 0.2; the released code leaves torch's default, 0.01. The
-    generator's step takes the last critic batch's classes, where the released code draws a batch of its own.
+    code's. LeakyReLU's slope is the lineage's 0.2; the released code leaves torch's default, 0.01, and has 4,086
+    hidden units in place of the lineage's 4,096. The generator's step takes the last critic batch's classes, where
+    the released code draws a batch of its own.
     """
 
     config: GAZSLConfig

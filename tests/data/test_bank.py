@@ -327,6 +327,16 @@ def test_parts_that_do_not_fit_are_refused_before_anything_is_written(path, chan
     assert names(path.parent) == []
 
 
+def test_a_bank_that_is_not_whole_yet_is_called_so(path):
+    with pytest.raises(InputError, match="classes lack rows"), create(path):
+        pass
+    for name in (path, path.with_name(f"{path.name}.partial")):
+        with pytest.raises(InputError, match=r"isn't whole yet.* that began it goes on with it"):
+            FeatureBank.open(name)
+    with pytest.raises(InputError, match=r"is a folder; expected a bank, as seeds/0/bank\.h5"):
+        FeatureBank.open(path.parent)
+
+
 def test_a_folder_that_is_not_there_and_a_second_writer_are_refused(path, tmp_path):
     with pytest.raises(InputError, match="doesn't exist"), create(tmp_path / "no" / "bank.h5"):
         pass

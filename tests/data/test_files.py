@@ -257,6 +257,18 @@ def test_an_npz_array_that_claims_more_than_its_member_holds_is_refused(tmp_path
         load_dataset(tmp_path / "x.npz")
 
 
+def test_arrays_of_an_npz_that_nothing_reads_are_told_of_and_splits_by_another_name_refused(toy, tmp_path):
+    own = {"features": toy.features[:], "labels": toy.labels, "class_embeddings": toy.class_embeddings}
+    np.savez(tmp_path / "own.npz", **own, image_files=np.array(["a.png"]))
+    assert "arrays that weren't read: image_files" in load_dataset(tmp_path / "own.npz").notes
+    np.savez(tmp_path / "own.npz", **own, trainval=toy.splits["trainval"])
+    with pytest.raises(InputError, match=r"has an array 'trainval'; expected 'splits\.trainval'"):
+        load_dataset(tmp_path / "own.npz")
+    np.savez(tmp_path / "own.npz", **own | {"labels": toy.labels + 1})
+    with pytest.raises(InputError, match="They seem to count from 1: subtract 1"):
+        load_dataset(tmp_path / "own.npz")
+
+
 def test_an_npz_that_numpy_wrote_is_read(toy, tmp_path):
     np.savez_compressed(
         tmp_path / "x.npz",
