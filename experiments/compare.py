@@ -184,7 +184,6 @@ def run_one(experiment: str, overrides: list[str], seed: int, epochs: int | None
     config = configure(experiment, [*overrides, f"protocol.seeds=[{seed}]", "train.threads=1"])
     if epochs is not None and config.model.name in fgen.MODELS and config.model.epochs > 1:
         config = replace(config, model=replace(config.model, epochs=epochs))
-    threads(1)
     result = fgen.run(config, out=out, resume=True)
     kept = {
         key: result.description[key] for key in ("choice", "timing", "transductive", "unseen_embeddings_in_training")
@@ -195,13 +194,6 @@ def run_one(experiment: str, overrides: list[str], seed: int, epochs: int | None
 def configure(experiment: str, overrides: list[str]) -> fgen.ExperimentConfig:
     """The committed experiment of this name, overridden."""
     return fgen.ExperimentConfig.from_file(HERE / f"{experiment}.toml", overrides)
-
-
-def threads(number: int) -> None:
-    """Heads and scores too take one thread: as many runs as cores go side by side."""
-    import torch
-
-    torch.set_num_threads(number)
 
 
 def best_baseline(rows: Rows, results: dict[str, list[tuple[GZSLScores, dict]]]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fgen.classifiers.base import predict_calibrated
-from fgen.classifiers.heads import SavedHead, load_head, represented, score_heads, train_heads, warn_of_a_poor_fit
+from fgen.classifiers.heads import SavedHead, head_scorer, load_head, represented, train_heads, warn_of_a_poor_fit
 from fgen.data.access import Features, as_rows
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
@@ -97,7 +97,7 @@ def evaluate_bank(
     )
     if with_real:
         warn_of_a_poor_fit(heads, dataset, represent)
-    return score_heads(heads, dataset, gamma=gamma, represent=represent)[0]
+    return head_scorer(heads, dataset, represent)(gamma)[0]
 
 
 def head_settings(path: str | Path, name: str) -> dict[str, Any]:

@@ -15,9 +15,9 @@ import numpy as np
 
 from fgen.classifiers.heads import (
     Heads,
-    Predictions,
     Represent,
-    score_heads,
+    Scorer,
+    head_scorer,
     score_matrix,
     train_heads,
     warn_of_a_poor_fit,
@@ -72,9 +72,8 @@ def run_generator(
     clock.mark("bank")
     heads = load_or_train_heads(config, dataset, seed, folder, model)
     clock.mark("heads")
-    represent = representation(model)
-    scores, predictions = score_heads(heads, dataset, gamma=choice["gamma"], represent=represent)
-    uncalibrated, _ = score_heads(heads, dataset, represent=represent)
+    score = head_scorer(heads, dataset, representation(model))
+    (scores, predictions), (uncalibrated, _) = score(choice["gamma"]), score(0.0)
     clock.mark("test")
     write_predictions(folder.predictions, predictions, scores)
     return SeedOutcome(seed, scores, uncalibrated, choice, clock.seconds)
@@ -151,7 +150,7 @@ def choose_epochs(
         heads, tried = None, []
         for candidate in candidates:
             heads = new_heads(candidate, task, model, *bank, seed, with_zsl=zsl, start=heads)
-            scores, _ = score_heads(heads, task, represent=representation(model))
+            scores, _ = head_scorer(heads, task, representation(model))(0.0)
             penalty = {"val_l2": candidate.classifier.l2} if len(candidates) > 1 else {}
             tried.append(validation_scores(config, scores) | penalty)
         return max(tried, key=lambda row: row[goal])
@@ -316,15 +315,12 @@ def run_baseline(
     score = _baseline_scorer(config, candidates[best], dataset, seed)
     (scores, predictions), (uncalibrated, _) = score(gamma), score(0.0)
     clock.mark("test")
-    folder.path.mkdir(parents=True, exist_ok=True)
     write_json(folder.choice, choice)
     write_predictions(folder.predictions, predictions, scores)
     return SeedOutcome(seed, scores, uncalibrated, choice, clock.seconds)
 
 
-def _baseline_scorer(
-    config: ExperimentConfig, settings: Any, task: ZSLDataset, seed: int
-) -> Callable[[float], tuple[GZSLScores, Predictions]]:
+def _baseline_scorer(config: ExperimentConfig, settings: Any, task: ZSLDataset, seed: int) -> Scorer:
     """A baseline fitted to the task's trainval rows: gamma to its scores on the task's test rows."""
     embeddings = EmbeddingPreprocessor.fit(embedding_config(config, task), task.class_embeddings[task.seen])(
         task.class_embeddings

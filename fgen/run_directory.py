@@ -224,7 +224,6 @@ class Clock:
         now = time.monotonic()
         self.seconds[phase] = round(self.seconds.get(phase, 0.0) + now - self._last, 3)
         self._last = now
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self._path, self.seconds)
 
 

@@ -157,9 +157,7 @@ class ExperimentConfig:
 
     def head_candidates(self) -> list[ExperimentConfig]:
         """The experiment with each of the heads that are to be chosen from."""
-        head = self.classifier
-        candidates = head.candidates() if hasattr(head, "candidates") else [head]
-        return [replace(self, classifier=candidate) for candidate in candidates]
+        return [replace(self, classifier=candidate) for candidate in self.classifier.candidates()]
 
     def with_choice(self, choice: Mapping[str, Any]) -> ExperimentConfig:
         """The experiment with the head's penalty that ``choice.json`` names, where there were several."""
@@ -172,7 +170,7 @@ class ExperimentConfig:
         baseline = self.model.name in BASELINES
         plain = replace(self, bank=BankConfig(), classifier=type(self.classifier)()).to_mapping()
         plain["classifier"]["name"] = "softmax"
-        idle = {"bank", "classifier"} if baseline else {f"classifier.{k}" for k in getattr(self.classifier, "idle", ())}
+        idle = {"bank", "classifier"} if baseline else {f"classifier.{k}" for k in self.classifier.idle}
         return [
             f"{section}.{key}"
             for section, keys in self.to_mapping().items()

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fgen.classifiers import solvers
-from fgen.classifiers.heads import score_heads, train_heads
+from fgen.classifiers.heads import head_scorer, train_heads
 from fgen.classifiers.softmax import SoftmaxClassifier, SoftmaxConfig
 from fgen.data import dataset, scaled_rows
 from fgen.data.access import RowsView
@@ -154,7 +154,7 @@ def test_heads_in_a_space_of_their_own_never_hold_the_rows_whole(name, solver, m
         heads = train_heads(
             config, world, *bank, seed=0, represent=represent, space=model.bank_space, precision="highest"
         )
-        result, _ = score_heads(heads, world, represent=represent)
+        result, _ = head_scorer(heads, world, represent)(0.0)
         return heads.gzsl.weight.numpy(), [result.T1, result.S, result.AUSUC]
 
     weight, scores = outcome()

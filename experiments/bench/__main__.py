@@ -38,6 +38,7 @@ class Plan:
         rounds: of each kind of measurement; those of the parts where little varies, or much time goes, are few.
         features: in a bank.
         epochs: of a whole training, on an accelerator.
+        runs: experiments that are run from beginning to end.
     """
 
     steps: list[Size]

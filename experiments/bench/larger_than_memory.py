@@ -106,7 +106,7 @@ def measure(path: Path, n_rows: int, options: argparse.Namespace) -> dict[str, o
         "hidden_dim": options.hidden_dim,
         "rows_of_a_step": model.config.critic_steps * model.config.batch_size,
         "threads": options.threads,
-        "held_in_memory": large._rows.in_memory,
+        "held_in_memory": large.in_memory,
         "seconds": seconds,
         **{
             f"{key}_per_step": {name: round(statistics.median(values), 4) for name, values in of_parts.items()}
@@ -180,7 +180,7 @@ def in_memory_set(options: argparse.Namespace, embeddings: np.ndarray) -> sampli
     features = rng.random((options.in_memory_rows, DIM), dtype=np.float32)
     labels = np.arange(len(features)) * int(0.8 * CLASSES) // len(features)
     small = build(options).begin(features, labels, embeddings, device="cpu")
-    assert small._rows.in_memory
+    assert small.in_memory
     return small
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fgen.classifiers.softmax import checked_labels
+from fgen.classifiers.base import checked_labels
 from fgen.data.access import Features, as_rows
 from fgen.data.dataset import iter_blocks
 from fgen.errors import InputError

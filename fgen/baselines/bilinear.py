@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fgen import rng
 from fgen.baselines.base import EmbeddingBaseline, check_choice, choices, unit
-from fgen.data.dataset import Features, read_rows
+from fgen.data.access import Features, read_rows
 from fgen.data.scaling import FeatureScaler
 from fgen.errors import InputError, TrainingDiverged
 

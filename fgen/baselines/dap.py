@@ -13,7 +13,8 @@ from torch.nn.functional import logsigmoid, softplus
 
 from fgen.baselines.base import EmbeddingBaseline, check_choice, choices
 from fgen.baselines.moments import Moments, moments
-from fgen.data.dataset import Features, iter_blocks
+from fgen.data.access import Features
+from fgen.data.dataset import iter_blocks
 from fgen.errors import InputError
 
 #: Rows whose logits are held at once.

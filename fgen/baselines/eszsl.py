@@ -10,7 +10,7 @@ import scipy.linalg
 
 from fgen.baselines.base import EmbeddingBaseline, check_choice, choices, unit
 from fgen.baselines.moments import Moments, moments
-from fgen.data.dataset import Features
+from fgen.data.access import Features
 
 
 @dataclass(frozen=True, kw_only=True)

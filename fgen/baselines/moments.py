@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fgen.data.dataset import Features, iter_blocks
+from fgen.data.access import Features
+from fgen.data.dataset import iter_blocks
 from fgen.data.rows import class_sums, refuse_non_finite
 
 

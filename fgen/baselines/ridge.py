@@ -9,7 +9,7 @@ import numpy as np
 import scipy.linalg
 
 from fgen.baselines.base import EmbeddingBaseline, check_choice, choices, unit
-from fgen.data.dataset import Features
+from fgen.data.access import Features
 from fgen.data.rows import class_means
 from fgen.errors import InputError
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from fgen.baselines.base import EmbeddingBaseline, check_choice, choices, unit
 from fgen.baselines.moments import moments
-from fgen.data.dataset import Features
+from fgen.data.access import Features
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,18 +2,58 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, get_args
 
 import numpy as np
 
 from fgen.data.access import Features, as_rows
-from fgen.data.scaling import FeatureScaler
+from fgen.data.scaling import FeatureScaler, Kind
 from fgen.errors import InputError
 from fgen.scores.calibration import predict_classes
 
 #: The score of a class that is no candidate: below any log-probability a row can have, yet finite, so that margins
 #: between scores (calibrated stacking, AUSUC) are numbers where -inf - -inf would be NaN.
 NO_CANDIDATE = -1e30
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """What the settings of all heads share.
+
+    Attributes:
+        scaling: of the features, fitted on the real rows in an experiment.
+    """
+
+    name: ClassVar[str]
+
+    scaling: Kind = "minmax"
+
+    def __post_init__(self) -> None:
+        if self.scaling not in get_args(Kind):
+            raise InputError(f"scaling is {self.scaling!r}", f"one of {', '.join(get_args(Kind))}")
+
+    def build(self) -> Head:
+        """An untrained head."""
+        raise NotImplementedError
+
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """Settings that have no effect beside the others."""
+        return ()
+
+    @property
+    def needs_seen_rows(self) -> bool:
+        """Whether real rows of seen classes teach more than these classes: a head of unseen ones alone lacks them."""
+        return False
+
+    def candidates(self) -> tuple[Self, ...]:
+        """What is to be chosen from on validation classes, in an order in which each may start from the one before."""
+        return (self,)
+
+    def for_bank(self, n_per_class: int) -> Self:
+        """The settings for a bank with so many synthetic rows of an unseen class."""
+        return self
 
 
 class Head:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fgen.classifiers.base import checked_labels, fitted_scaler, seen_mask
+from fgen.classifiers.base import HeadConfig, checked_labels, fitted_scaler, seen_mask
 from fgen.classifiers.storage import StoredHead, reading_head, require_shape
 from fgen.config import build, to_mapping
 from fgen.data.access import Features, as_rows
@@ -19,7 +19,7 @@ from fgen.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class CosineConfig:
+class CosineConfig(HeadConfig):
     """Settings of the cosine head.
 
     Attributes:
@@ -38,14 +38,18 @@ class CosineConfig:
     temperature: float = 0.04
 
     def __post_init__(self) -> None:
-        if self.scaling not in get_args(Kind):
-            raise InputError(f"scaling is {self.scaling!r}", f"one of {', '.join(get_args(Kind))}")
+        super().__post_init__()
         if self.whitening is not None and not 1e-6 <= self.whitening < np.inf:
             raise InputError(
                 f"whitening is {self.whitening}", "a share of at least 1e-6, or none", "1.0 is a good start"
             )
         if not 1e-6 <= self.temperature < np.inf:
             raise InputError(f"temperature is {self.temperature}", "a number of at least 1e-6")
+
+    @property
+    def needs_seen_rows(self) -> bool:
+        """With whitening: their spread is what it whitens by."""
+        return self.whitening is not None
 
     def build(self) -> CosineClassifier:
         """A head without prototypes yet."""

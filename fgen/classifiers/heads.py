@@ -125,9 +125,9 @@ def train_heads(
         device: where they are trained.
         start: heads of another penalty of the softmax head on the same rows, to start from.
     """
-    if getattr(config, "batch_size", 0) is None and len(synthetic_labels):
+    if len(synthetic_labels):
         of_unseen = synthetic_labels[np.isin(synthetic_labels, task.unseen)]
-        config = replace(config, batch_size=int(np.bincount(of_unseen if len(of_unseen) else synthetic_labels).max()))
+        config = config.for_bank(int(np.bincount(of_unseen if len(of_unseen) else synthetic_labels).max()))
     rows = task.splits["trainval"]
     real: Any = SelectedRows(task.features, rows)
     if represent is not None:
@@ -159,8 +159,7 @@ def train_heads(
     zsl = None
     of_unseen = np.flatnonzero(np.isin(labels, task.unseen))  # synthetic rows, and shots
     # A whitened head of the unseen classes alone would lack the real rows that show the spread.
-    own = with_zsl and getattr(config, "whitening", None) is None
-    if own and len(np.unique(labels[of_unseen])) > 1:
+    if with_zsl and not config.needs_seen_rows and len(np.unique(labels[of_unseen])) > 1:
         zsl = trained(SelectedRows(everything, of_unseen), labels[of_unseen], test_unseen, before.zsl)
     return Heads(gzsl, zsl)
 
@@ -193,27 +192,25 @@ def represented(features: Any, represent: Represent) -> Any:
     return rows[:] if fits_memory(rows.shape, torch.float32) else rows
 
 
-def score_heads(
-    heads: Heads, task: ZSLDataset, *, gamma: float = 0.0, represent: Represent | None = None
-) -> tuple[GZSLScores, Predictions]:
-    """T1, U, S, H and AUSUC of trained heads on the task's test rows.
+Scorer = Callable[[float], tuple[GZSLScores, Predictions]]
 
-    Args:
-        gamma: subtracted from the seen classes' scores (calibrated stacking, Chao et al. 2016).
-    """
+
+def head_scorer(heads: Heads, task: ZSLDataset, represent: Represent | None = None) -> Scorer:
+    """From gamma, which is subtracted from the seen classes' scores (calibrated stacking, Chao et al. 2016), to T1, U,
+    S, H and AUSUC of trained heads on the task's test rows; these are read and scored once."""
     rows = np.concatenate([task.splits["test_seen"], task.splits["test_unseen"]])
     features: Any = SelectedRows(task.features, rows)
     if represent is not None:
         features = represented(features, represent)
     scores = heads.gzsl.scores(features, task.n_classes)
     zsl_scores = scores if heads.zsl is None else heads.zsl.scores(features, task.n_classes)
-    return score_matrix(task, rows, scores, zsl_scores, gamma)
+    return lambda gamma: score_matrix(task, rows, scores, zsl_scores, gamma)
 
 
 def score_matrix(
     task: ZSLDataset, rows: np.ndarray, scores: np.ndarray, zsl_scores: np.ndarray, gamma: float
 ) -> tuple[GZSLScores, Predictions]:
-    """The same from score matrices ``(N, C)`` of ``rows``; ``zsl_scores`` decide among the unseen classes."""
+    """Scores at one gamma from matrices ``(N, C)`` of ``rows``; ``zsl_scores`` decide among the unseen classes."""
     labels = task.labels[rows]
     result = gzsl_scores(labels, scores, seen=task.seen, unseen=task.unseen, gamma=gamma)
     of_unseen = np.isin(labels, task.unseen)

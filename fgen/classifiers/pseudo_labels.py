@@ -6,7 +6,7 @@ import numpy as np
 import scipy.special
 
 from fgen.classifiers.base import Head
-from fgen.data.dataset import Features
+from fgen.data.access import Features
 from fgen.errors import InputError
 
 

@@ -4,33 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import log_softmax
 
-from fgen.classifiers.base import Head, checked_labels, fitted_scaler
+from fgen.classifiers.base import Head, HeadConfig, checked_labels, fitted_scaler
 from fgen.data.access import Features, as_rows
-from fgen.data.scaling import Kind
 from fgen.errors import InputError, require
 
 
 @dataclass(frozen=True, kw_only=True)
-class SklearnConfig:
-    """What the scikit-learn heads share; scikit-learn itself is imported when one is trained.
+class SklearnConfig(HeadConfig):
+    """What the scikit-learn heads share; scikit-learn itself is imported when one is trained."""
 
-    Attributes:
-        scaling: of the features, fitted on the real rows in an experiment.
-    """
-
-    name: ClassVar[str]
     module: ClassVar[str]
-
-    scaling: Kind = "minmax"
-
-    def __post_init__(self) -> None:
-        if self.scaling not in get_args(Kind):
-            raise InputError(f"scaling is {self.scaling!r}", f"one of {', '.join(get_args(Kind))}")
 
     def build(self) -> SklearnHead:
         """An untrained head.

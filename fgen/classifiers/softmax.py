@@ -9,9 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 import torch
 
-from fgen.classifiers.base import NO_CANDIDATE as NO_CANDIDATE
-from fgen.classifiers.base import checked_labels as checked_labels
-from fgen.classifiers.base import fitted_scaler, seen_mask
+from fgen.classifiers.base import HeadConfig, checked_labels, fitted_scaler, seen_mask
 from fgen.classifiers.lbfgs import train_lbfgs
 from fgen.classifiers.seen_bias import log_prior, row_weights
 from fgen.classifiers.solvers import CentredRows, initial_parameters, train_adam
@@ -19,7 +17,7 @@ from fgen.classifiers.storage import StoredHead, reading_head, require_shape
 from fgen.config import build, to_mapping
 from fgen.data.access import Features, as_rows
 from fgen.data.scaled_rows import ScaledRows, fits_memory
-from fgen.data.scaling import FeatureScaler, Kind
+from fgen.data.scaling import FeatureScaler
 from fgen.errors import InputError, TrainingDiverged
 from fgen.machine import choose_device, with_room
 
@@ -28,7 +26,7 @@ ClassWeight = Literal["none", "balanced"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SoftmaxConfig:
+class SoftmaxConfig(HeadConfig):
     """Settings of the softmax head; defaults are the field's recipe (Xian et al. 2018, released code).
 
     Attributes:
@@ -37,7 +35,6 @@ class SoftmaxConfig:
         batch_size: None means 64, or in an experiment the number of features per unseen class, as published (adam).
         beta1: Adam's first decay; the second is 0.999.
         weight_decay: this times weights and biases is added to their gradient (adam).
-        scaling: of the features, fitted on the real rows in an experiment.
         solver: ``"adam"`` is the recipe; ``"lbfgs"`` goes to the minimum of the mean cross-entropy plus
             ``l2 / 2 |W|^2``, which is convex: no seed, no epochs, no learning rate.
         l2: the penalty of lbfgs; it leaves the biases alone. Of several, a run chooses one on its validation classes,
@@ -62,7 +59,6 @@ class SoftmaxConfig:
     batch_size: int | None = None
     beta1: float = 0.5
     weight_decay: float = 0.0
-    scaling: Kind = "minmax"
     solver: Solver = "adam"
     l2: float | tuple[float, ...] = 1e-4
     class_weight: ClassWeight = "none"
@@ -71,6 +67,7 @@ class SoftmaxConfig:
     prior_ratio: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.l2, list | np.ndarray):
             object.__setattr__(self, "l2", tuple(map(float, self.l2)))
         for key in ("epochs", "batch_size"):
@@ -90,7 +87,7 @@ class SoftmaxConfig:
             raise InputError(f"l2 is {list(self.penalties)}", "different penalties")
         if len(self.penalties) > 1 and self.solver != "lbfgs":
             raise InputError(f"l2 holds {len(self.penalties)} penalties", "one, or solver = 'lbfgs'")
-        for key, options in (("scaling", Kind), ("solver", Solver), ("class_weight", ClassWeight)):
+        for key, options in (("solver", Solver), ("class_weight", ClassWeight)):
             if getattr(self, key) not in get_args(options):
                 raise InputError(f"{key} is {getattr(self, key)!r}", f"one of {', '.join(get_args(options))}")
 
@@ -116,8 +113,12 @@ class SoftmaxConfig:
         return ("epochs", "lr", "batch_size", "beta1", "weight_decay") if self.solver == "lbfgs" else ("l2",)
 
     def candidates(self) -> tuple[SoftmaxConfig, ...]:
-        """What is to be chosen from: one for each penalty, in an order in which each may start from the one before."""
+        """One for each penalty."""
         return tuple(replace(self, l2=penalty) for penalty in self.penalties)
+
+    def for_bank(self, n_per_class: int) -> SoftmaxConfig:
+        """With the published batch size, where none is set."""
+        return self if self.batch_size is not None else replace(self, batch_size=n_per_class)
 
     @property
     def needs_seen(self) -> bool:

@@ -81,7 +81,7 @@ def cross_entropy_slope(logits: Tensor, targets: Tensor, row_weights: Tensor, ou
 
 
 class CentredRows:
-    """Scaled rows less about their weighted mean, as products take them: kept where that is small, else read anew.
+    """Scaled rows minus a vector near their weighted mean, as products take them: kept where small, else read anew.
 
     Args:
         features: ``(N, D)`` raw.

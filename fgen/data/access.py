@@ -50,7 +50,7 @@ def as_rows(features: Any) -> Features:
     Raises:
         InputError: no dense matrix of numbers.
     """
-    if hasattr(features, "detach"):  # torch's, which this room does without
+    if hasattr(features, "detach"):  # torch's, without importing it
         features = features.detach().cpu().float().numpy()
     elif hasattr(features, "toarray"):
         raise InputError(f"features is a sparse {type(features).__name__}", "a dense matrix", "Call its toarray()")

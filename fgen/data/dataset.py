@@ -66,7 +66,7 @@ class ZSLDataset:
         self.class_names = _checked_names(class_names, self.n_classes)
         self.embedding = _checked_kinds(embedding, self.embeddings)
         if check_finite:
-            _refuse_non_finite(self)
+            refuse_non_finite(self.features)
         self.splits, repairs = complete_splits(self.labels, splits, seed=seed)
         for rows in self.splits.values():
             rows.flags.writeable = False
@@ -316,9 +316,10 @@ def _checked_kinds(embedding: str | Sequence[str] | None, embeddings: Mapping[st
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def _refuse_non_finite(dataset: ZSLDataset) -> None:
+def refuse_non_finite(features: Features) -> None:
+    """Read features ``(N, D)`` once, and name the first that isn't finite."""
     start = 0
-    for block in iter_blocks(dataset.features):
+    for block in iter_blocks(features):
         if not np.isfinite(block.sum(dtype=np.float64)):
             bad = np.argwhere(~np.isfinite(block))
             if bad.size:

@@ -12,6 +12,8 @@ import numpy as np
 
 from fgen.errors import InputError
 
+#: Nothing packs tighter: deflate can't (1032 to 1), nor can any filter that ships with HDF5.
+MAX_COMPRESSION = 1100
 AGAIN = "It may be truncated or damaged: download or write it again"
 
 

@@ -21,6 +21,7 @@ from fgen.data import hdf5, npz
 from fgen.data.atomic import new_file
 from fgen.data.dataset import ZSLDataset, iter_blocks
 from fgen.data.disk import nearest_sibling, reading
+from fgen.data.emoji import load_emoji
 from fgen.data.splits import SPLIT_NAMES
 from fgen.data.toy import make_toy
 from fgen.data.xlsa17 import SPLITS_FILE, read_xlsa17, write_xlsa17
@@ -82,8 +83,6 @@ def save_dataset(dataset: ZSLDataset, path: str | Path, *, overwrite: bool = Fal
 
 def _load(source: str | Path, seed: int) -> ZSLDataset:
     if source == "emoji":
-        from fgen.data.emoji import load_emoji  # reads its embedded pictures, which nobody else needs
-
         return load_emoji()
     if source == "toy":
         return make_toy(seed=seed)

@@ -10,10 +10,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+from fgen.data.disk import MAX_COMPRESSION
 from fgen.errors import InputError
 
-#: No filter that ships with HDF5 packs tighter than deflate can (1032 to 1).
-MAX_COMPRESSION = 1100
 MAX_CHUNK_BYTES = 1 << 30
 MAX_NAME_BYTES = 1 << 14
 #: Rows are read together with what lies between them, where that is no more than this.

@@ -19,7 +19,8 @@ import h5py
 import numpy as np
 
 from fgen.data import hdf5
-from fgen.data.dataset import Features
+from fgen.data.access import Features
+from fgen.data.disk import MAX_COMPRESSION
 from fgen.errors import InputError
 
 MATRIX, COMPRESSED = 14, 15
@@ -28,7 +29,6 @@ TEXT_CODECS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16
 CELL_CLASS, CHAR_CLASS, NUMBER_CLASSES = 1, 4, range(6, 16)
 COMPLEX_FLAG = 0x0800
 PREFIX_BYTES = 4096
-MAX_COMPRESSION = 1100
 
 
 class MatVariable(Protocol):

@@ -10,10 +10,8 @@ from typing import IO
 
 import numpy as np
 
+from fgen.data.disk import MAX_COMPRESSION
 from fgen.errors import InputError
-
-#: Deflate can't pack tighter than this.
-MAX_COMPRESSION = 1100
 
 
 class Archive(Mapping[str, np.ndarray]):

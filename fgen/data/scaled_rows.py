@@ -57,16 +57,12 @@ class ScaledRows:
         if self._scaled is None:
             expect_rows(self._features, rows)
 
-    def at(self, rows: Tensor) -> Tensor:
-        """Rows ``(n, D)`` by number ``(n,)``, a tensor on the device, where rows need no reading."""
-        assert self._scaled is not None
-        return self._scaled.index_select(0, rows)
-
-    def take(self, rows: np.ndarray, out: Tensor | None = None) -> Tensor:
-        """Rows by number ``(n,)``, ``(n, D)``, written to ``out`` where that is given."""
+    def take(self, rows: np.ndarray | Tensor, out: Tensor | None = None) -> Tensor:
+        """Rows by number ``(n,)``, ``(n, D)``, written to ``out`` where that is given; a tensor of numbers is for rows
+        that need no reading, and lies where they do."""
         if self._scaled is not None:
-            return torch.index_select(self._scaled, 0, torch.from_numpy(rows).to(self._device), out=out)
-        scaled = torch.from_numpy(self._scaler.apply(read_rows(self._features, rows)))
+            return torch.index_select(self._scaled, 0, torch.as_tensor(rows, device=self._device), out=out)
+        scaled = torch.from_numpy(self._scaler.apply(read_rows(self._features, np.asarray(rows))))
         return scaled.to(self._device, self._dtype) if out is None else out.copy_(scaled)
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from fgen.data import hdf5, npz
+from fgen.data.access import Features
 from fgen.data.atomic import new_file
-from fgen.data.dataset import Features, iter_blocks
+from fgen.data.dataset import refuse_non_finite
 from fgen.data.disk import reading
 from fgen.errors import InputError
 
@@ -120,25 +121,21 @@ def read_features(path: str | Path) -> tuple[Features, np.ndarray | None]:
                 f"labels has shape {labels.shape} and type {labels.dtype}",
                 f"({len(features)},), an integer for each row",
             )
-        start = 0
-        for block in iter_blocks(features):
-            bad = np.argwhere(~np.isfinite(block))
-            if bad.size:
-                row, column = bad[0]
-                raise InputError(
-                    f"features hold {block[row, column]} in row {start + row}, column {column}", "finite numbers"
-                )
-            start += len(block)
+        refuse_non_finite(features)
         return features, labels
 
 
 def _hdf5_features(path: Path) -> tuple[Features, np.ndarray | None]:
     file = hdf5.open_read(path)
-    features = hdf5.matrix(hdf5.dataset(file, "features", ndim=2))
-    labels = hdf5.dataset(file, "labels", ndim=1) if "labels" in list(file) else None
-    if labels is not None and labels.shape != features.shape[:1]:
-        raise InputError(f"labels has shape {labels.shape}", f"({len(features)},), one for each row of features")
-    return features, None if labels is None else labels[...]
+    try:
+        features = hdf5.matrix(hdf5.dataset(file, "features", ndim=2))
+        labels = hdf5.dataset(file, "labels", ndim=1) if "labels" in list(file) else None
+        if labels is not None and labels.shape != features.shape[:1]:
+            raise InputError(f"labels has shape {labels.shape}", f"({len(features)},), one for each row of features")
+        return features, None if labels is None else labels[...]
+    except BaseException:
+        file.close()
+        raise
 
 
 def _npz_features(path: Path) -> tuple[Features, np.ndarray | None]:

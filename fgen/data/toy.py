@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -121,23 +122,6 @@ def toy_world(
     return ToyWorld(dataset, means, float(sigma))
 
 
-def make_toy(
-    *,
-    n_seen: int = 20,
-    n_unseen: int = 5,
-    feature_dim: int = 16,
-    embedding_dim: int = 8,
-    rows_per_class: int = 40,
-    sigma: float = SIGMA,
-    seed: int = 0,
-) -> ZSLDataset:
+def make_toy(**sizes: Any) -> ZSLDataset:
     """The data set of :func:`toy_world`, without the truth behind it."""
-    return toy_world(
-        n_seen=n_seen,
-        n_unseen=n_unseen,
-        feature_dim=feature_dim,
-        embedding_dim=embedding_dim,
-        rows_per_class=rows_per_class,
-        sigma=sigma,
-        seed=seed,
-    ).dataset
+    return toy_world(**sizes).dataset

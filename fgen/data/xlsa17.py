@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import scipy.io
 
+from fgen.data.access import Features
 from fgen.data.atomic import new_file
-from fgen.data.dataset import Features, ZSLDataset
+from fgen.data.dataset import ZSLDataset
 from fgen.data.disk import reading
 from fgen.data.matfile import MatVariable, open_mat
 from fgen.errors import InputError

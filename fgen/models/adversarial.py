@@ -82,8 +82,6 @@ class AdversarialGenerator(FeatureGenerator):
         fake: Tensor,
         condition: Tensor,
         alpha: Tensor,
-        *,
-        gp_weight: AdaptiveWeight | None = None,
         scale: float = 1.0,
     ) -> Update:
         """``scale * (E[D(fake)] - E[D(real)] + gp_weight * penalty)`` (Gulrajani et al. 2017, Eq. 3).
@@ -95,7 +93,6 @@ class AdversarialGenerator(FeatureGenerator):
             role: which network is the critic.
             real, fake, condition: ``(B, D)`` twice and ``(B, A)``.
             alpha: ``(B, 1)`` or ``(B, D)``, the share of ``real`` in the interpolates.
-            gp_weight: the config's by default.
             scale: gamma, the weight of the whole.
         """
         critic = self.networks[role]
@@ -103,7 +100,8 @@ class AdversarialGenerator(FeatureGenerator):
         fast = isinstance(critic, Critic) and alpha.shape[1] == 1
 
         def terms() -> Terms:
-            weight = gp_weight.value if isinstance(gp_weight, AdaptiveWeight) else self.config.gp_weight
+            gp_weight = self.penalty_weight(role)
+            weight = gp_weight.value if isinstance(gp_weight, AdaptiveWeight) else gp_weight
             if fast:
                 assert isinstance(critic, Critic)
                 distance, penalty = critic_gradients(critic, real, fake, condition, alpha, scale * weight, scale)
@@ -116,6 +114,10 @@ class AdversarialGenerator(FeatureGenerator):
             return {names[0]: distance, names[1]: weighted}
 
         return Update((role,), terms, writes_gradients=fast)
+
+    def penalty_weight(self, role: str) -> float | AdaptiveWeight:
+        """The weight of a critic's gradient penalty."""
+        return self.config.gp_weight
 
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
         """What the generator minimises: ``-E[D(fake)]`` and the feature-matching terms that are switched on."""

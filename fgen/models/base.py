@@ -28,6 +28,7 @@ from fgen.models.feature_matching import FeatureMatching
 from fgen.models.model_config import ModelConfig
 from fgen.models.nets import initialise
 from fgen.models.sampling import TrainingSet
+from fgen.models.storage import save_model
 
 Terms = dict[str, Tensor]
 
@@ -58,9 +59,11 @@ class FeatureGenerator:
         steps_per_epoch: of the training set; a step's epoch is ``draws.step // self.steps_per_epoch``.
         bank_space: where the bank lives that a run's heads train on: ``"raw"``, or a name where the method's heads
             train on what can't be had from raw features (CADA-VAE's latents).
+        xavier_gain: how the networks start, see :func:`fgen.models.nets.initialise`; None is the lineage's N(0, 0.02).
     """
 
     bank_space: ClassVar[str] = "raw"
+    xavier_gain: ClassVar[float | None] = None
     trained: ClassVar[tuple[str, ...]] = ("generator",)
 
     def __init__(self, config: ModelConfig, embedding: EmbeddingConfig | None = None) -> None:
@@ -80,7 +83,7 @@ class FeatureGenerator:
     def initialise(self, seed: int) -> None:
         """Starting weights, the lineage's unless a method says otherwise."""
         for name, network in self.networks.items():
-            initialise(network, seed, name)
+            initialise(network, seed, name, self.xavier_gain)
 
     def measure(self, data: TrainingSet, seed: int) -> None:
         """What the terms need to know of the real rows (means, prototypes), in a few passes and without training."""
@@ -326,8 +329,6 @@ class FeatureGenerator:
 
     def save(self, path: str | Path) -> None:
         """Write the model to a directory: safetensors and JSON, nothing pickled."""
-        from fgen.models.storage import save_model
-
         save_model(self, Path(path))
 
     def make_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> None:

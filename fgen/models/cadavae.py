@@ -18,7 +18,7 @@ from fgen.models import losses
 from fgen.models.base import FeatureGenerator, Terms, Update, adam
 from fgen.models.draws import Draws
 from fgen.models.model_config import ModelConfig
-from fgen.models.nets import Linear, Output, initialise_xavier, reparametrise
+from fgen.models.nets import Linear, Output, end_with, reparametrise
 from fgen.models.sampling import Batch, TrainingSet
 
 #: Keeps the square root's slope finite where two Gaussians coincide.
@@ -120,6 +120,8 @@ class CADAVAE(FeatureGenerator):
     """
 
     config: CADAVAEConfig
+    #: The published code's.
+    xavier_gain: ClassVar[float | None] = 0.5
     bank_space: ClassVar[str] = "latent"
     trained: ClassVar[tuple[str, ...]] = (
         "feature_encoder",
@@ -137,11 +139,6 @@ class CADAVAE(FeatureGenerator):
             "description_encoder": LatentEncoder(embedding_dim, config.description_encoder_dim, latent),
             "description_decoder": _decoder(latent, config.description_decoder_dim, embedding_dim),
         }
-
-    def initialise(self, seed: int) -> None:
-        """Xavier-uniform weights with gain 0.5 and zero biases, the published code's."""
-        for name, network in self.networks.items():
-            initialise_xavier(network, seed, name, gain=0.5)
 
     def optimiser(self, role: str) -> torch.optim.Optimizer:
         """Adam with AMSGrad; one for each network, which is the same as the paper's one for all."""
@@ -211,10 +208,7 @@ class CADAVAE(FeatureGenerator):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents ``(B, Z)`` to scaled features ``(B, D)``; the paper's decoder ends linearly."""
-        features = self.networks["feature_decoder"](latents)
-        if self.config.output == "relu":
-            return F.relu(features)
-        return torch.sigmoid(features) if self.config.output == "sigmoid" else features
+        return end_with(self.networks["feature_decoder"](latents), self.config.output)
 
 
 def _decoder(latent_dim: int, hidden_dim: int, output_dim: int) -> nn.Module:

@@ -60,7 +60,6 @@ def write_checkpoint(path: Path, state: TrainingState) -> None:
             tensors |= {f"optimiser.{name}.{index}.{slot}": value for slot, value in slots.items()}
     tensors |= {f"sum.{name}": total for name, total in state.sums.items()}
     counters = {"version": VERSION, "step": state.step, "summed": state.summed, "history": state.history}
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as temporary:
         temporary.write_bytes(save(tensors, metadata={"fgen": json.dumps(counters)}))
 

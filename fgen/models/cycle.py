@@ -17,7 +17,7 @@ from fgen.models.base import Terms, Update
 from fgen.models.clswgan import CLSWGAN, CLSWGANConfig
 from fgen.models.draws import Draws
 from fgen.models.feature_matching import FeatureMatching
-from fgen.models.nets import Linear, initialise_xavier
+from fgen.models.nets import Linear
 from fgen.models.sampling import Batch, TrainingSet
 
 
@@ -69,16 +69,12 @@ class Cycle(CLSWGAN):
     """
 
     config: CycleConfig
+    xavier_gain: ClassVar[float | None] = 1.0
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """f-CLSWGAN's, and R."""
         shared = super().build_networks(feature_dim, embedding_dim, n_seen)
         return shared | {"regressor": Linear(feature_dim, embedding_dim)}
-
-    def initialise(self, seed: int) -> None:
-        """Xavier's uniform numbers."""
-        for name, network in self.networks.items():
-            initialise_xavier(network, seed, name)
 
     def measure(self, data: TrainingSet, seed: int) -> None:
         """Feature matching without its own cycle term, whose place R takes."""

@@ -140,6 +140,7 @@ def train_step(model: FeatureGenerator, data: TrainingSet, optimisers: Optimiser
 
 
 def run_updates(model: FeatureGenerator, data: TrainingSet, optimisers: Optimisers, draws: Draws) -> Terms:
+    """:func:`train_step` on given draws, which a captured step keeps and fills anew."""
     terms: Terms = {}
     for update in model.updates(data, draws):
         for role, network in model.networks.items():

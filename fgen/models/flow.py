@@ -20,7 +20,7 @@ from fgen.errors import InputError
 from fgen.models.base import FeatureGenerator, Terms, Update
 from fgen.models.draws import Draws
 from fgen.models.model_config import ModelConfig
-from fgen.models.nets import Linear, Output, initialise_xavier
+from fgen.models.nets import Linear, Output
 from fgen.models.sampling import Batch, TrainingSet
 
 #: Waves of the time's embedding: sines and cosines of 1 to so many half turns over the path.
@@ -137,16 +137,13 @@ class Flow(FeatureGenerator):
     """
 
     config: FlowConfig
+    #: Under N(0, 0.02) a signal would fade from layer to layer.
+    xavier_gain: ClassVar[float | None] = 1.0
     trained: ClassVar[tuple[str, ...]] = ("velocity",)
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """The velocity network."""
         return {"velocity": Velocity(feature_dim, embedding_dim, self.config.hidden_dim, self.config.n_layers)}
-
-    def initialise(self, seed: int) -> None:
-        """Xavier's weights: under the lineage's N(0, 0.02) a signal fades from layer to layer."""
-        for name, network in self.networks.items():
-            initialise_xavier(network, seed, name)
 
     def measure(self, data: TrainingSet, seed: int) -> None:
         """Also the features' variance within classes, in one pass."""
@@ -166,7 +163,7 @@ class Flow(FeatureGenerator):
         yield Update(self.trained, partial(self.terms, batch, draws))
 
     def terms(self, batch: Batch, draws: Draws) -> Terms:
-        """Eq. 23, and feature matching of the estimated ends.
+        """Eq. 23, and where it is switched on feature matching of what :meth:`coarse_path` gives.
 
         Means over rows and columns. The two halves of the path are two terms, whose sum is the loss: the first
         tells classes apart, the second gives features their details.
@@ -177,7 +174,7 @@ class Flow(FeatureGenerator):
         velocity = self.networks["velocity"](points, time, batch.condition, given)
         gaps = (velocity - (batch.features - noise)).square().mean(dim=1, keepdim=True)
         terms = {"early": (gaps * (time < 0.5)).mean(), "late": (gaps * (time >= 0.5)).mean()}
-        fake = self.coarse_path(batch, draws) if self.config.matches else points + (1 - time) * velocity
+        fake = self.coarse_path(batch, draws) if self.config.matches else points
         return terms | self.matching.terms(fake, batch)
 
     def coarse_path(self, batch: Batch, draws: Draws) -> Tensor:

@@ -97,21 +97,26 @@ class FVAEGAN(AdversarialGenerator):
 
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
         """Eq. 4 for encoder and generator: reconstruction, divergence, ``-gamma E[D1]``, and ``-gamma E[D2]``."""
-        terms = self.vae_terms(batch, draws)
-        adversarial = self.adversarial_terms(self.generator_fakes(batch, draws), batch)
-        adversarial["adversarial"] *= self.config.gan_weight
-        if self.config.is_transductive:
-            fake = self.unseen_fakes(draws, len(batch))
-            score = self.networks["critic2"](fake, fake.new_zeros(len(fake), 0)).mean()
-            terms["adversarial2"] = -self.config.gan_weight * score
-        return terms | adversarial
+        _, terms = self.vae_terms(batch, draws)
+        return terms | self.gan_terms(self.generator_fakes(batch, draws), batch, draws)
 
-    def vae_terms(self, batch: Batch, draws: Draws) -> Terms:
-        """Eq. 1: reconstruction and divergence from the prior, each summed over columns and averaged over rows."""
+    def vae_terms(self, batch: Batch, draws: Draws) -> tuple[Tensor, Terms]:
+        """The reconstructed rows ``(B, D)``, and Eq. 1: reconstruction and divergence from the prior, each summed over
+        columns and averaged over rows."""
         mean, log_variance = self.networks["encoder"](batch.features, batch.condition)
         noise = reparametrise(mean, log_variance, draws.normal("encoder noise", tuple(mean.shape)))
         rebuilt = self.synthesise(noise, batch.condition)
-        return {
+        return rebuilt, {
             "reconstruction": losses.reconstruction(rebuilt, batch.features, self.config.output),
             "divergence": losses.gaussian_divergence(mean, log_variance),
         }
+
+    def gan_terms(self, fake: Tensor, batch: Batch, draws: Draws) -> Terms:
+        """``-gamma E[D1]`` and feature matching of ``fake (B, D)``, and transductively ``-gamma E[D2]`` of others."""
+        terms = self.adversarial_terms(fake, batch)
+        terms["adversarial"] *= self.config.gan_weight
+        if self.config.is_transductive:
+            unseen = self.unseen_fakes(draws, len(batch))
+            score = self.networks["critic2"](unseen, unseen.new_zeros(len(unseen), 0)).mean()
+            terms["adversarial2"] = -self.config.gan_weight * score
+        return terms

@@ -18,7 +18,7 @@ from fgen.models.adversarial import AdversarialGenerator
 from fgen.models.base import Terms, Update
 from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
-from fgen.models.nets import Generator, Linear, Output, initialise_xavier
+from fgen.models.nets import Generator, Linear, Output
 from fgen.models.sampling import Batch
 
 
@@ -71,6 +71,8 @@ class GAZSL(AdversarialGenerator):
     """
 
     config: GAZSLConfig
+    #: Drawn evenly, with the variance of the released code's normal numbers.
+    xavier_gain: ClassVar[float | None] = 1.0
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """A generator that first reduces the text, and a critic with two heads."""
@@ -79,11 +81,6 @@ class GAZSL(AdversarialGenerator):
             self.noise_dim, embedding_dim, config.text_dim, config.hidden_dim, feature_dim, config.output
         )
         return {"generator": generator, "critic": AuxiliaryCritic(feature_dim, config.hidden_dim, n_seen)}
-
-    def initialise(self, seed: int) -> None:
-        """Xavier's weights; drawn evenly, with the variance of the released code's normal ones."""
-        for name, network in self.networks.items():
-            initialise_xavier(network, seed, name)
 
     def critic_updates(self, batch: Batch, fake: Tensor, draws: Draws, index: int) -> Iterator[Update]:
         """One critic step, both heads at once."""

@@ -30,7 +30,7 @@ def gradient_penalty(
     """
     mixed = (alpha * real + (1 - alpha) * fake).detach().requires_grad_(True)
     (gradient,) = torch.autograd.grad(critic(mixed, condition).sum(), mixed, create_graph=True)
-    return _distance_from_one(gradient)
+    return distance_from_one(gradient)
 
 
 def critic_terms(
@@ -44,7 +44,8 @@ def critic_terms(
     return distance, gradient_penalty(critic, real, fake, condition, alpha)
 
 
-def _distance_from_one(gradient: Tensor) -> Tensor:
+def distance_from_one(gradient: Tensor) -> Tensor:
+    """The mean of ``(|g| - 1)^2`` over the rows of input gradients ``(B, D)``, a scalar."""
     # The square root's slope at 0 is infinite; a critic that ignores its features would turn to NaN.
     lengths = (gradient.square().sum(dim=1) + 1e-12).sqrt()
     return (lengths - 1).square().mean()

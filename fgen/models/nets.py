@@ -21,6 +21,13 @@ def activate(hidden: Tensor) -> Tensor:
     return F.leaky_relu(hidden, SLOPE)
 
 
+def end_with(features: Tensor, output: Output) -> Tensor:
+    """What a generator's last layer does to features: a ReLU, a sigmoid, or nothing."""
+    if output == "relu":
+        return F.relu(features)
+    return torch.sigmoid(features) if output == "sigmoid" else features
+
+
 class Linear(nn.Linear):
     """A linear layer with products of :func:`for_products`; parameters, their gradients and results keep their own."""
 
@@ -52,10 +59,7 @@ class Generator(nn.Module):
 
     def features(self, activation: Tensor) -> Tensor:
         """Hidden activations ``(..., H)`` to scaled features ``(..., D)``."""
-        features = self.out(activation)
-        if self.output == "relu":
-            return F.relu(features)
-        return torch.sigmoid(features) if self.output == "sigmoid" else features
+        return end_with(self.out(activation), self.output)
 
 
 class Encoder(nn.Module):
@@ -154,35 +158,24 @@ class AdaptiveWeight(nn.Module):
         self.count *= ~due
 
 
-def initialise(network: nn.Module, seed: int, name: str) -> None:
+def initialise(network: nn.Module, seed: int, name: str, xavier_gain: float | None = None) -> None:
     """Weights from N(0, 0.02), biases 0 (the lineage's), from the stream of (seed, "init", name).
 
     Args:
         network: its linear layers are set in place.
         seed: the run's seed.
         name: the network's role, so that two networks start apart.
+        xavier_gain: None is the lineage's; else weights are uniform with variance
+            ``xavier_gain^2 * 2 / (fan_in + fan_out)`` (Glorot & Bengio 2010, Eq. 16).
     """
     with torch.no_grad():
         for key, parameter in network.named_parameters():
             if parameter.ndim < 2:
                 parameter.zero_()
                 continue
-            numbers = rng.stream(seed, "init", name, key).standard_normal(tuple(parameter.shape), dtype=np.float32)
-            parameter.copy_(torch.from_numpy(numbers) * 0.02)
-
-
-def initialise_xavier(network: nn.Module, seed: int, name: str, gain: float = 1.0) -> None:
-    """Weights uniform with variance ``gain^2 * 2 / (fan_in + fan_out)``, biases 0 (Glorot & Bengio 2010, Eq. 16).
-
-    Args:
-        network, seed, name: as for :func:`initialise`.
-        gain: 1 is the paper's; deep networks need it, where N(0, 0.02) would let the signal fade.
-    """
-    with torch.no_grad():
-        for key, parameter in network.named_parameters():
-            if parameter.ndim < 2:
-                parameter.zero_()
-                continue
-            bound = gain * (6 / sum(parameter.shape)) ** 0.5
-            numbers = rng.stream(seed, "init", name, key).random(tuple(parameter.shape), dtype=np.float32)
-            parameter.copy_((2 * torch.from_numpy(numbers) - 1) * bound)
+            stream, shape = rng.stream(seed, "init", name, key), tuple(parameter.shape)
+            if xavier_gain is None:
+                parameter.copy_(torch.from_numpy(stream.standard_normal(shape, dtype=np.float32)) * 0.02)
+            else:
+                bound = xavier_gain * (6 / sum(shape)) ** 0.5
+                parameter.copy_((2 * torch.from_numpy(stream.random(shape, dtype=np.float32)) - 1) * bound)

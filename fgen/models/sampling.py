@@ -169,7 +169,7 @@ def _chosen_rows(rows: ScaledRows, draws: Draws, purpose: str, choose: Choice) -
     """
     if rows.in_memory:
         numbers = draws.chosen(purpose, choose)
-        return rows.at(numbers), numbers
+        return rows.take(numbers), numbers
     chosen = choose(draws.stream(purpose))
     features = rows.take(chosen)
     rows.expect(choose(draws.next_step().stream(purpose)))

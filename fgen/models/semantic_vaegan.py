@@ -109,36 +109,15 @@ class SemanticVAEGAN(FVAEGAN):
         yield Update(self.decoder_roles, partial(self.decoder_terms, batch, draws.part(index)))
         yield from super().critic_updates(batch, fake, draws, index)
 
-    def wasserstein_update(
-        self,
-        role: str,
-        real: Tensor,
-        fake: Tensor,
-        condition: Tensor,
-        alpha: Tensor,
-        *,
-        gp_weight: AdaptiveWeight | None = None,
-        scale: float = 1.0,
-    ) -> Update:
-        """As everywhere, with the adaptive weight for D1."""
-        weight = self.networks["penalty_weight"] if role == "critic" else gp_weight
-        assert weight is None or isinstance(weight, AdaptiveWeight)
-        return super().wasserstein_update(role, real, fake, condition, alpha, gp_weight=weight, scale=scale)
+    def penalty_weight(self, role: str) -> float | AdaptiveWeight:
+        """The adaptive weight for D1."""
+        adaptive = self.networks["penalty_weight"]
+        assert isinstance(adaptive, AdaptiveWeight)
+        return adaptive if role == "critic" else super().penalty_weight(role)
 
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
         """Eq. 4 of f-VAEGAN and ``L_R`` of generated rows, which are the reconstructions where noise is encoded."""
-        mean, log_variance = self.networks["encoder"](batch.features, batch.condition)
-        noise = reparametrise(mean, log_variance, draws.normal("encoder noise", tuple(mean.shape)))
-        rebuilt = self.synthesise(noise, batch.condition)
+        rebuilt, terms = self.vae_terms(batch, draws)
         fake = rebuilt if self.config.encoded_noise else self.generator_fakes(batch, draws)
-        terms = self.adversarial_terms(fake, batch)
-        terms["adversarial"] *= self.config.gan_weight
-        if self.config.is_transductive:
-            unseen = self.unseen_fakes(draws, len(batch))
-            score = self.networks["critic2"](unseen, unseen.new_zeros(len(unseen), 0)).mean()
-            terms["adversarial2"] = -self.config.gan_weight * score
-        return terms | {
-            "reconstruction": losses.reconstruction(rebuilt, batch.features, self.config.output),
-            "divergence": losses.gaussian_divergence(mean, log_variance),
-            "semantic": self.decoding_error(fake, batch.condition, draws),
-        }
+        semantic = {"semantic": self.decoding_error(fake, batch.condition, draws)}
+        return self.gan_terms(fake, batch, draws) | terms | semantic

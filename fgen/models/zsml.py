@@ -17,7 +17,6 @@ from fgen.errors import InputError
 from fgen.models import losses
 from fgen.models.adversarial import AdversarialGenerator
 from fgen.models.base import Terms, Update
-from fgen.models.closed_form import TINY
 from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
 from fgen.models.nets import SLOPE, Critic, Linear
@@ -104,8 +103,7 @@ class WassersteinLoss(nn.Module):
         of_real, of_fake = hidden.chunk(2)
         on_real, on_fake = self.critic.score(hidden).chunk(2)
         gradient = self.critic.input_gradient(torch.lerp(of_fake, of_real, alpha))
-        lengths = (gradient.square().sum(dim=1) + TINY).sqrt()
-        return on_fake.mean() - on_real.mean(), (lengths - 1).square().mean()
+        return on_fake.mean() - on_real.mean(), losses.distance_from_one(gradient)
 
 
 class Episodes(NamedTuple):

@@ -122,7 +122,7 @@ def gzsl_scores(labels: Any, predictions_or_scores: Any, *, seen: Any, unseen: A
         predictions = by_margin(best_seen, best_unseen, margin, gamma)
         per_class_T1 = per_class_accuracy(labels, best_unseen, unseen)
         t1 = mean_accuracy(per_class_T1)
-        curve = curve_of(labels, seen, unseen, best_seen, best_unseen, margin)
+        curve = curve_of(labels, seen, best_seen, best_unseen, margin)
         area = ausuc(curve)
     per_class_U = per_class_accuracy(labels, predictions, unseen)
     per_class_S = per_class_accuracy(labels, predictions, seen)

@@ -69,7 +69,7 @@ def calibration_curve(labels: Any, scores: Any, seen: Any, unseen: Any) -> Curve
     ``best seen score - best unseen score >= gamma``.
     """
     labels, seen, unseen = checked_labels(labels, seen, unseen)
-    return curve_of(labels, seen, unseen, *best_of_each_group(np.asarray(scores), len(labels), seen, unseen))
+    return curve_of(labels, seen, *best_of_each_group(np.asarray(scores), len(labels), seen, unseen))
 
 
 def ausuc(curve: Curve) -> float:
@@ -117,12 +117,7 @@ def best_gamma(curve: Curve | None, tolerance: float = 0.0) -> tuple[float, floa
 
 
 def curve_of(
-    labels: np.ndarray,
-    seen: np.ndarray,
-    unseen: np.ndarray,
-    best_seen: np.ndarray,
-    best_unseen: np.ndarray,
-    margin: np.ndarray,
+    labels: np.ndarray, seen: np.ndarray, best_seen: np.ndarray, best_unseen: np.ndarray, margin: np.ndarray
 ) -> Curve:
     """The curve of checked labels, from :func:`best_of_each_group`."""
     is_seen = np.isin(labels, seen)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from fgen.classifiers.base import NO_CANDIDATE
 from fgen.classifiers.cosine import CosineClassifier, CosineConfig
-from fgen.classifiers.softmax import NO_CANDIDATE
 from fgen.data import dataset
 from fgen.errors import InputError
 

@@ -8,7 +8,7 @@ import torch
 
 from fgen import load_dataset, machine
 from fgen.classifiers import CLASSIFIERS, load_head
-from fgen.classifiers.heads import Heads, score_heads, train_heads
+from fgen.classifiers.heads import Heads, head_scorer, train_heads
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.errors import InputError
 
@@ -32,7 +32,7 @@ def bank(task):
 def test_heads_are_told_which_classes_are_seen(task, bank, solver):
     plain = CLASSIFIERS["softmax"](solver=solver)
     adjusted = CLASSIFIERS["softmax"](solver=solver, logit_adjustment=1.0, prior_ratio=1e6)
-    scores = [score_heads(train_heads(config, task, *bank, seed=0), task)[0] for config in (plain, adjusted)]
+    scores = [head_scorer(train_heads(config, task, *bank, seed=0), task)(0.0)[0] for config in (plain, adjusted)]
     assert scores[1].U > scores[0].U
     assert scores[1].S < scores[0].S
 
@@ -49,7 +49,7 @@ def test_both_heads_of_a_run_come_back_as_what_they_were(task, bank, name, tmp_p
 
 
 def test_the_cosine_head_recognises_the_toy_classes(task, bank):
-    scores, _ = score_heads(train_heads(CLASSIFIERS["cosine"](), task, *bank, seed=0), task)
+    scores, _ = head_scorer(train_heads(CLASSIFIERS["cosine"](), task, *bank, seed=0), task)(0.0)
     assert scores.T1 > 0.8
     assert scores.H > 0.6
 
@@ -97,7 +97,7 @@ def test_t1_is_the_unseen_heads_and_h_is_not(task, bank):
     heads = train_heads(CLASSIFIERS["softmax"](solver="lbfgs"), task, *bank, seed=0)
     shifted = task.unseen[(np.searchsorted(task.unseen, bank[1]) + 1) % len(task.unseen)]
     wrong = train_heads(CLASSIFIERS["softmax"](solver="lbfgs"), task, bank[0], shifted, seed=0)
-    right, mixed = score_heads(heads, task)[0], score_heads(Heads(heads.gzsl, wrong.zsl), task)[0]
+    right, mixed = head_scorer(heads, task)(0.0)[0], head_scorer(Heads(heads.gzsl, wrong.zsl), task)(0.0)[0]
     assert mixed.T1 < 0.5 < right.T1
     assert (mixed.U, mixed.S, mixed.H) == (right.U, right.S, right.H)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fgen.classifiers import CLASSIFIERS
-from fgen.classifiers.softmax import NO_CANDIDATE
+from fgen.classifiers.base import NO_CANDIDATE
 from fgen.errors import InputError, MissingExtra
 
 CLASSES = np.array([3, 7, 8, 20])

@@ -12,15 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from fgen import rng
 from fgen.classifiers import lbfgs, solvers
+from fgen.classifiers.base import NO_CANDIDATE
 from fgen.classifiers.lbfgs import train_lbfgs
-from fgen.classifiers.softmax import (
-    NO_CANDIDATE,
-    CentredRows,
-    SoftmaxClassifier,
-    SoftmaxConfig,
-    initial_parameters,
-    train_adam,
-)
+from fgen.classifiers.softmax import CentredRows, SoftmaxClassifier, SoftmaxConfig, initial_parameters, train_adam
 from fgen.data import dataset, scaled_rows
 from fgen.data.scaled_rows import ScaledRows
 from fgen.data.scaling import FeatureScaler

@@ -6,7 +6,7 @@ import torch
 
 from fgen.models import losses, make_model
 from fgen.models.draws import Draws
-from fgen.models.nets import initialise_xavier
+from fgen.models.nets import initialise
 from tests.conftest import TINY
 
 
@@ -45,7 +45,7 @@ def test_preparing_twice_gives_the_same_regressor_so_that_a_resumed_run_agrees(w
 
 def test_xavier_fills_its_bounds_evenly():
     layer = torch.nn.Linear(300, 100)
-    initialise_xavier(layer, 0, "generator")
+    initialise(layer, 0, "generator", xavier_gain=1.0)
     bound = (6 / 400) ** 0.5
     assert 0.99 * bound < layer.weight.abs().max() <= bound
     assert layer.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.02)
