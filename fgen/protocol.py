@@ -155,7 +155,7 @@ def choose_epochs(
             tried.append(validation_scores(config, scores) | penalty)
         return max(tried, key=lambda row: row[goal])
 
-    history = fit(model, config, task, seed, checkpoint, progress, evaluate).history
+    history = fit(model, config, task, seed, checkpoint, progress and f"selection, seed {seed}", evaluate).history
     best = max((row for row in history if goal in row), key=lambda row: row[goal])
     penalty = {"l2": best["val_l2"]} if len(candidates) > 1 else {}
     chosen = {"epochs": int(best["epoch"]), "of": last, "gamma": best["val_gamma"], goal: best[goal]}
@@ -188,7 +188,7 @@ def train_final(
     settings = config.model if choice is None else chosen_model(config, dataset, choice)
     if not folder.model.exists():
         model = new_model(replace(config, model=settings), dataset)
-        fit(model, config, dataset, seed, folder.checkpoint("final"), progress)
+        fit(model, config, dataset, seed, folder.checkpoint("final"), progress and f"training, seed {seed}")
         phases = {"selection": [] if choice is None else choice["history"], "final": model.history}
         write_metrics(folder.metrics, phases)
         model.save(folder.model)
@@ -271,7 +271,7 @@ def fit(
     task: ZSLDataset,
     seed: int,
     checkpoint: Path | None,
-    progress: bool,
+    progress: bool | str,
     on_epoch: Callable[[int], dict[str, float]] | None = None,
 ) -> FeatureGenerator:
     """Train on the task's trainval rows."""

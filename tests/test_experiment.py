@@ -414,6 +414,13 @@ def test_settings_that_nothing_reads_are_told_of(path, tmp_path, caplog, section
         assert "bank.n_per_class, classifier.name: set, and without effect" in caplog.text
 
 
+def test_bars_say_what_is_trained(path, tmp_path, capsys):
+    fgen.run(settings(path, protocol={"seeds": [4]}), out=tmp_path / "run", progress=True)
+    shown = capsys.readouterr().err
+    assert "selection, seed 4: 100%" in shown
+    assert "training, seed 4: 100%" in shown
+
+
 def test_a_run_of_before_a_setting_was_known_goes_on(path, tmp_path):
     run = fgen.run(settings(path), out=tmp_path / "run")
     config = read_toml(run.out / "config.toml")

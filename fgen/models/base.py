@@ -140,7 +140,7 @@ class FeatureGenerator:
         train_config: TrainConfig | None = None,
         checkpoint: Path | None = None,
         on_epoch: Callable[[int], Mapping[str, float] | None] | None = None,
-        progress: bool = False,
+        progress: bool | str = False,
     ) -> FeatureGenerator:
         """Learn how class embeddings become features.
 
@@ -154,7 +154,7 @@ class FeatureGenerator:
             train_config: device, threads, precision, checkpoint interval.
             checkpoint: file to go on from if it is there, and to write to.
             on_epoch: called with the number of finished epochs; what it returns joins :attr:`history`.
-            progress: show a bar.
+            progress: show a bar; a text is what it says before it.
 
         Raises:
             InputError: inputs that don't match, or training that diverged (the term is named).

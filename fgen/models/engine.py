@@ -70,9 +70,12 @@ def train(
     config: TrainConfig,
     checkpoint: Path | None = None,
     on_epoch: Callable[[int], Mapping[str, float] | None] | None = None,
-    progress: bool = False,
+    progress: bool | str = False,
 ) -> list[dict[str, float]]:
     """Train the model's networks in place.
+
+    Args:
+        progress: show a bar; a text is what it says before it.
 
     Returns:
         One row for each epoch: ``epoch``, the mean of every term, and what ``on_epoch`` returned.
@@ -91,12 +94,12 @@ def train(
                 f"{checkpoint} is at step {state.step:,}", f"at most {n_steps:,}, the end of this training", "Remove it"
             )
     step = stepper(model, data, state.optimisers, seed)
-    last_written = time.monotonic()
+    last_written, title = time.monotonic(), progress if isinstance(progress, str) else "training"
     with (
         cpu_threads(config.threads),
         kept_memory(),
         stop_signals(caught=checkpoint is not None) as stop,
-        tqdm(total=n_steps, initial=state.step, unit="step", desc="training", disable=not progress) as bar,
+        tqdm(total=n_steps, initial=state.step, unit="step", desc=title, disable=not progress) as bar,
     ):
         while state.step < n_steps:
             _set_learning_rates(model, state.optimisers, state.step // per_epoch)
