@@ -139,6 +139,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("run", help="run folder")
     command.add_argument("features", help=".h5, .npz or .npy with features (N, D)")
     command.add_argument("--out", required=True, help="CSV; its score is the calibrated log-probability")
+    command.add_argument(
+        "--bank",
+        action="append",
+        default=[],
+        dest="banks",
+        help="of classes to be answered too; may be repeated",
+    )
     command.set_defaults(command=_predict)
 
     command = commands.add_parser("report", help="a page about runs: scores, training, classes, features")
@@ -233,9 +240,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 def _predict(arguments: argparse.Namespace) -> None:
     from fgen.data.tables import read_features, write_predictions_csv
-    from fgen.evaluation import Recogniser
+    from fgen.recognition import Recogniser
 
-    recogniser = Recogniser.open(arguments.run)
+    recogniser = Recogniser.open(arguments.run, arguments.banks)
     features, _ = read_features(arguments.features)
     classes, scores = recogniser.predict(features)
     names = [recogniser.name(class_id) for class_id in classes]

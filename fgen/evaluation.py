@@ -1,19 +1,15 @@
-"""A finished run or a bank put to use: score a bank with any classifier, predict new features."""
+"""A bank put to use: any classifier, trained on it, and its scores."""
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fgen.classifiers.base import predict_calibrated
-from fgen.classifiers.heads import SavedHead, head_scorer, load_head, represented, train_heads, warn_of_a_poor_fit
-from fgen.data.access import Features, as_rows
+from fgen.classifiers.heads import head_scorer, train_heads, warn_of_a_poor_fit
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
@@ -202,52 +198,3 @@ def _warn_of_classes_seen_before(bank: FeatureBank, ids: np.ndarray, dataset: ZS
             len(leaked),
             len(dataset.unseen),
         )
-
-
-@dataclass(frozen=True)
-class Recogniser:
-    """A run's trained head with its model and its calibration: raw features in, classes out."""
-
-    model: FeatureGenerator
-    head: SavedHead
-    seen: np.ndarray
-    gamma: float
-
-    @classmethod
-    def open(cls, run: str | Path) -> Recogniser:
-        """The first seed of a finished run.
-
-        Raises:
-            InputError: the run isn't finished, or has no saved head.
-        """
-        folder = RunDirectory.open(run).first_seed()
-        if not folder.head.exists():
-            expected = "a finished run whose classifier.name is 'softmax' or 'cosine'"
-            raise InputError(f"{run} has no saved head", expected)
-        model = load_model(folder.model)
-        head = load_head(folder.head)
-        with FeatureBank.open(folder.bank) as bank:
-            seen = np.flatnonzero(bank.seen)
-        try:
-            choice = json.loads(folder.choice.read_text(encoding="utf-8"))
-            return cls(model, head, seen, float(choice["gamma"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{folder.choice} can't be read ({error})", "a finished run", "Finish it with --resume"
-            ) from None
-
-    def predict(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
-        """Class ids ``(N,)`` and their calibrated log-probabilities ``(N,)`` of raw features ``(N, D)``."""
-        features = as_rows(features)
-        if features.shape[1] != self.model.scaler.dim:
-            raise InputError(f"features have {features.shape[1]} columns", f"{self.model.scaler.dim}, as in training")
-        rows = represented(features, self.model.represent) if self.model.has_own_space else features
-        scores = self.head.decision_function(rows)
-        answers = predict_calibrated(scores, self.head.classes_, self.gamma, self.seen)
-        best = scores[np.arange(len(scores)), np.searchsorted(self.head.classes_, answers)]
-        return answers, best - self.gamma * np.isin(answers, self.seen)
-
-    def name(self, class_id: int) -> str:
-        """The class's name, or its id where classes have none."""
-        names = self.model.class_names
-        return str(class_id) if names is None else names[class_id]

@@ -21,7 +21,7 @@ FLOORS = [
     {"models"},
     {"settings", "run_directory", "results"},
     {"generation"},
-    {"protocol", "evaluation"},
+    {"protocol", "evaluation", "recognition"},
     {"experiment"},
     {"estimators", "inspection", "report"},
     {"cli"},

@@ -144,6 +144,28 @@ class ZSLDataset:
         }
         return self._copy(name=f"{self.name} ({k}-shot)", splits=splits, notes=(*self.notes, *notes), shots=shots)
 
+    def with_classes(self, class_names: Sequence[str], class_embeddings: np.ndarray) -> ZSLDataset:
+        """The same data with more classes, unseen ones without a row.
+
+        Args:
+            class_names: ``K`` names that no class has yet.
+            class_embeddings: ``(K, A)``, the kinds in use side by side, as :attr:`class_embeddings` has them.
+
+        Raises:
+            InputError: the data set has no names, a name is there already, or embeddings of another width.
+        """
+        if self.class_names is None:
+            raise InputError(f"{self.name} has no class names", "names, to tell new classes from its own")
+        matrix = _checked_embeddings(class_embeddings)["attributes"]
+        if matrix.shape[1] != sum(self.embedding_widths):
+            raise InputError(f"new classes have {matrix.shape[1]} columns", f"{sum(self.embedding_widths)}, as others")
+        names = _checked_names([*self.class_names, *class_names], self.n_classes + len(matrix))
+        parts = np.split(matrix, np.cumsum(self.embedding_widths)[:-1], axis=1)
+        kinds = dict(zip(self.embedding, parts, strict=True))
+        embeddings = {kind: np.concatenate([self.embeddings[kind], part]) for kind, part in kinds.items()}
+        unseen = np.append(self.unseen, np.arange(self.n_classes, self.n_classes + len(matrix)))
+        return self._copy(class_names=names, embeddings=embeddings, unseen=unseen)
+
     def validation(self) -> ZSLDataset:
         """The smaller zero-shot task inside this one, on which hyperparameters are chosen.
 

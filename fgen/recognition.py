@@ -1,0 +1,108 @@
+"""A finished run put to use: which class new features are of, among the run's own and those of banks made since."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fgen.classifiers.base import Head, predict_calibrated
+from fgen.classifiers.heads import load_head, represented
+from fgen.data.access import Features, as_rows
+from fgen.data.bank import FeatureBank
+from fgen.data.dataset import ZSLDataset
+from fgen.errors import InputError
+from fgen.models.base import FeatureGenerator
+from fgen.models.storage import load_model
+from fgen.protocol import new_heads
+from fgen.run_directory import RunDirectory, SeedDirectory
+from fgen.settings import ExperimentConfig
+
+
+@dataclass(frozen=True)
+class Recogniser:
+    """A head with the model whose space it lives in, and its calibration: raw features in, classes out.
+
+    Attributes:
+        seen: ids of the classes whose scores ``gamma`` is subtracted from.
+        class_names: by id, or None.
+    """
+
+    model: FeatureGenerator
+    head: Head
+    seen: np.ndarray
+    gamma: float
+    class_names: tuple[str, ...] | None
+
+    @classmethod
+    def open(cls, run: str | Path, banks: Sequence[str | Path] = ()) -> Recogniser:
+        """The first seed of a finished run: its saved head, or where there are banks a new one.
+
+        Args:
+            banks: of classes that the run doesn't know, as :func:`fgen.generation.generate_from_run` makes them from
+                new embeddings. A head like the run's is then trained over all classes, on what the run's was and on
+                these banks' synthetic rows, and gets the run's gamma.
+
+        Raises:
+            InputError: the run isn't finished, or has no saved head; its data have gone; banks that don't fit.
+        """
+        directory = RunDirectory.open(run)
+        folder = directory.first_seed()
+        if not folder.head.exists() and not (banks and folder.bank.exists()):
+            expected = "a finished run whose classifier.name is 'softmax' or 'cosine'"
+            raise InputError(f"{run} has no saved head", expected)
+        choice, config = folder.read_choice(ExperimentConfig.from_file(directory.config))
+        model = load_model(folder.model)
+        if banks:
+            head, seen, names = _head_with(banks, config, folder, model)
+        else:
+            head, names = load_head(folder.head), model.class_names
+            with FeatureBank.open(folder.bank) as bank:
+                seen = np.flatnonzero(bank.seen)
+        return cls(model, head, seen, float(choice["gamma"]), names)
+
+    def predict(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
+        """Class ids ``(N,)`` and their calibrated log-probabilities ``(N,)`` of raw features ``(N, D)``."""
+        features = as_rows(features)
+        if features.shape[1] != self.model.scaler.dim:
+            raise InputError(f"features have {features.shape[1]} columns", f"{self.model.scaler.dim}, as in training")
+        rows = represented(features, self.model.represent) if self.model.has_own_space else features
+        scores = self.head.decision_function(rows)
+        answers = predict_calibrated(scores, self.head.classes_, self.gamma, self.seen)
+        best = scores[np.arange(len(scores)), np.searchsorted(self.head.classes_, answers)]
+        return answers, best - self.gamma * np.isin(answers, self.seen)
+
+    def name(self, class_id: int) -> str:
+        """The class's name, or its id where classes have none."""
+        return str(class_id) if self.class_names is None else self.class_names[class_id]
+
+
+def _head_with(
+    banks: Sequence[str | Path], config: ExperimentConfig, folder: SeedDirectory, model: FeatureGenerator
+) -> tuple[Head, np.ndarray, tuple[str, ...] | None]:
+    """A head over the run's classes and the banks', the seen ones' ids, and all names."""
+    dataset = config.dataset.load()
+    folder.refuse_other_data(dataset)
+    with FeatureBank.open(folder.bank) as own:
+        rows, labels, space, seed = [own.to_numpy()[0]], [own.labels.astype(np.int64)], own.space, own.seed
+    task: ZSLDataset = dataset
+    for path in banks:
+        with FeatureBank.open(path) as bank:
+            if (bank.space, bank.features.shape[1]) != (space, rows[0].shape[1]):
+                raise InputError(
+                    f"{path} holds {bank.features.shape[1]} columns of the space {bank.space!r}",
+                    f"{rows[0].shape[1]} of {space!r}, as the run's own bank",
+                )
+            given = np.flatnonzero(np.diff(bank.class_ptr))
+            features, of_bank = bank.to_numpy(given)
+            rows.append(features)
+            labels.append(task.n_classes + np.searchsorted(given, of_bank))
+            try:
+                task = task.with_classes([bank.class_names[k] for k in given], bank.class_embeddings[given])
+            except InputError as error:
+                raise InputError(f"{path}: {error}") from None
+    synthetic, of_synthetic = np.concatenate(rows), np.concatenate(labels)
+    heads = new_heads(config, task, model, synthetic, of_synthetic, seed, with_zsl=False)
+    return heads.gzsl, dataset.seen, task.class_names

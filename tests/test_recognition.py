@@ -1,0 +1,105 @@
+"""Classes that came up after a run: known from a bank alone, and answered beside the run's own."""
+
+import numpy as np
+import pytest
+
+import fgen
+from fgen.cli import main
+from fgen.data.bank import FeatureBank
+from fgen.data.dataset import ZSLDataset
+from fgen.data.files import save_dataset
+from fgen.data.toy import toy_world
+from fgen.errors import InputError
+from fgen.generation import generate_from_run
+from fgen.recognition import Recogniser
+from fgen.run_directory import RunDirectory
+from tests.test_estimators import MODEL
+
+LATE = [22, 23]
+
+
+@pytest.fixture(scope="module")
+def world():
+    return toy_world(n_seen=20, n_unseen=4, rows_per_class=16, embedding_dim=4, sigma=0.4)
+
+
+@pytest.fixture(scope="module")
+def run(world, tmp_path_factory):
+    """A run on a world that lacks the last two classes."""
+    folder, data = tmp_path_factory.mktemp("late"), world.dataset
+    kept = np.flatnonzero(~np.isin(data.labels, LATE))
+    splits = {name: rows[np.isin(rows, kept)] for name, rows in data.splits.items()}
+    known = ZSLDataset(
+        data.features[kept],
+        data.labels[kept],
+        data.class_embeddings[:22],
+        class_names=data.class_names[:22],
+        splits={name: np.searchsorted(kept, rows) for name, rows in splits.items()},
+    )
+    save_dataset(known, folder / "known.h5")
+    sections = {
+        "dataset": {"path": str(folder / "known.h5"), "embedding_norm": "none"},
+        "model": {"name": "clswgan"} | MODEL,
+        "bank": {"n_per_class": 50},
+        "classifier": {"solver": "lbfgs"},
+        "protocol": {"evaluations": 1, "calibrate": True},
+    }
+    return fgen.run(sections, out=folder / "run").out
+
+
+@pytest.fixture(scope="module")
+def bank(world, run, tmp_path_factory):
+    """Of the two classes, from their descriptions."""
+    folder, data = tmp_path_factory.mktemp("bank"), world.dataset
+    lines = [",".join([data.class_names[k], *map(str, data.class_embeddings[k])]) for k in LATE]
+    (folder / "late.csv").write_text("\n".join(lines))
+    generate_from_run(run, out=folder / "late.h5", embeddings=folder / "late.csv", n_per_class=50)
+    return folder / "late.h5"
+
+
+def test_new_classes_are_recognised_and_the_old_ones_still_are(world, run, bank):
+    before, after = Recogniser.open(run), Recogniser.open(run, [bank])
+    labels = world.dataset.labels
+    old, late = (world.dataset.splits["test_seen"], np.flatnonzero(np.isin(labels, LATE)))
+    right = {
+        name: np.mean(r.predict(world.dataset.rows(old))[0] == labels[old])
+        for name, r in (("before", before), ("after", after))
+    }
+    assert right["after"] > right["before"] - 0.1
+    answers, scores = after.predict(world.dataset.rows(late))
+    assert np.mean(answers == labels[late]) > 0.6, "chance is 1 / 24"
+    assert np.isfinite(scores).all()
+    assert [after.name(k) for k in LATE] == [world.dataset.class_names[k] for k in LATE]
+    assert np.array_equal(after.seen, before.seen)
+
+
+def test_the_shell_answers_new_classes_by_name(world, run, bank, tmp_path):
+    np.save(tmp_path / "x.npy", world.dataset.rows(np.flatnonzero(world.dataset.labels == LATE[0])))
+    words = ["predict", str(run), str(tmp_path / "x.npy"), "--out", str(tmp_path / "p.csv")]
+    assert main([*words, "--bank", str(bank)]) == 0
+    assert f"22,{world.dataset.class_names[22]}," in (tmp_path / "p.csv").read_text()
+
+
+def test_banks_that_do_not_fit_are_refused(run, bank, tmp_path):
+    own = RunDirectory.open(run).seed(0).bank
+    with pytest.raises(InputError, match=r"class_names has 'class 20' twice; expected distinct names"):
+        Recogniser.open(run, [own])
+    with pytest.raises(InputError, match=r"class_names has 'class 22' twice"):
+        Recogniser.open(run, [bank, bank])
+    for name, width, columns, message in (
+        ("wide.h5", 17, 4, "holds 17 columns of the space 'raw'; expected 16"),
+        ("other.h5", 16, 5, "new classes have 5 columns; expected 4"),
+    ):
+        with FeatureBank.create(
+            tmp_path / name,
+            class_names=["new"],
+            class_embeddings=np.ones((1, columns)),
+            counts=np.array([2]),
+            feature_dim=width,
+            seen=np.array([False]),
+            seed=0,
+            config={},
+        ) as writer:
+            writer.write(0, np.ones((2, width)))
+        with pytest.raises(InputError, match=message):
+            Recogniser.open(run, [tmp_path / name])
