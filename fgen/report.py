@@ -95,9 +95,15 @@ def write_report(runs: Sequence[str | Path], out: str | Path, *, progress: bool 
 
 
 def _names(runs: Sequence[str | Path]) -> list[str]:
-    """The folders' names, or where two are the same their paths."""
-    names = [Path(run).resolve().name for run in runs]
-    return names if len(set(names)) == len(names) else [str(run) for run in runs]
+    """What tells the folders' paths apart: their names, or what is left without the parts that all share."""
+    paths = [Path(run).resolve().parts for run in runs]
+    if len({parts[-1] for parts in paths}) == len(paths):
+        return [parts[-1] for parts in paths]
+    while len({parts[0] for parts in paths}) == 1 and all(len(parts) > 1 for parts in paths):
+        paths = [parts[1:] for parts in paths]
+    while len({parts[-1] for parts in paths}) == 1 and all(len(parts) > 1 for parts in paths):
+        paths = [parts[:-1] for parts in paths]
+    return ["/".join(parts) for parts in paths]
 
 
 def _overview(runs: Sequence[_Run]) -> Iterable[str]:

@@ -14,7 +14,7 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.files import save_dataset
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
-from fgen.report import write_report
+from fgen.report import _names, write_report
 from fgen.results import format_gap
 from fgen.run_directory import RunDirectory, read_predictions
 from fgen.scores.stats import paired_interval
@@ -157,6 +157,20 @@ def test_what_is_no_report_is_left_alone_and_what_is_no_finished_run_refused(run
     finally:
         (tmp_path / "kept").rename(runs["ridge"].out / "seeds/1/predictions.npz")
     assert not (tmp_path / "r.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["runs/a", "other/b/"], ["a", "b"]),
+        (["runs/a/seed-0", "runs/b/seed-0"], ["a", "b"]),
+        (["x/a/seed-0", "y/a/seed-1", "y/a/seed-0"], ["x/a/seed-0", "y/a/seed-1", "y/a/seed-0"]),
+        (["runs/a"], ["a"]),
+        (["runs/a", "runs/a"], ["a", "a"]),
+    ],
+)
+def test_runs_are_called_by_what_tells_them_apart(paths, names):
+    assert _names(paths) == names
 
 
 def test_runs_that_cannot_be_paired_are_shown_without_a_gap(runs, path, tmp_path):

@@ -98,12 +98,16 @@ def plot_calibration(target: Target, curves: Curve | Sequence[Curve], names: Seq
     for colour, curve, name in zip(PALETTE, curves, names, strict=False):
         gamma, h = best_gamma(curve)
         seen, unseen = curve.at(gamma)
-        axes.plot(100 * curve.unseen, 100 * curve.seen, color=colour, lw=1.8, label=name or None, zorder=3)
-        best = f"best H {100 * h:.1f} (gamma {gamma:.3g})"
-        axes.plot(100 * unseen, 100 * seen, "o", color=colour, ms=8, mec="white", mew=1.2, label=best, zorder=4)
+        best = f"{name + ': ' if name else ''}best H {100 * h:.1f} (gamma {gamma:.3g})"
+        axes.plot(100 * curve.unseen, 100 * curve.seen, color=colour, lw=1.8, label=best, zorder=3)
+        axes.plot(100 * unseen, 100 * seen, "o", color=colour, ms=8, mec="white", mew=1.2, zorder=4)
     axes.set(xlim=(0, 100 * limit), ylim=(0, 100 * limit), aspect="equal")
     axes.set(xlabel="unseen accuracy U (%)", ylabel="seen accuracy S (%)", title="Calibration of seen against unseen")
-    axes.legend(loc="lower left", fontsize=8.5, framealpha=0.9)
+    # Curves begin at the left and end at the bottom; a few names have room between, more would cover them.
+    place: dict[str, Any] = (
+        {"loc": "lower left"} if len(curves) < 3 else {"loc": "upper left", "bbox_to_anchor": (1, 1)}
+    )
+    axes.legend(fontsize=8.5, framealpha=0.9, **place)
     _write(target, figure)
 
 
