@@ -64,7 +64,7 @@ def evaluate_bank(
         with_real = bool(_setting(bank, "bank", "real", True))
         _warn_of_classes_seen_before(bank, ids, dataset)
         if run is not None:
-            _compare_models(bank, Path(run))
+            compare_models(bank, Path(run))
         rows = np.flatnonzero(bank.synthetic & (ids[bank.labels] >= 0))
         synthetic, labels = np.asarray(bank.features[rows], dtype=np.float32), ids[bank.labels[rows]]
     missing = np.setdiff1d(dataset.unseen, labels)
@@ -168,7 +168,7 @@ def _lacks_seen_classes(path: str | Path, dataset: ZSLDataset, labels: np.ndarra
     return lacks
 
 
-def _compare_models(bank: FeatureBank, run: Path) -> None:
+def compare_models(bank: FeatureBank, run: Path) -> None:
     """Warn of a bank that another model made than the run's, which raw features allow, and refuse it elsewhere."""
     try:
         made_by = ExperimentConfig.from_mapping({name: _section(bank, name) for name in ("dataset", "model")}).model

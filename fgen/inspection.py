@@ -40,7 +40,8 @@ def inspect(source: str) -> dict[str, Any]:
     try:
         return _dataset_facts(load_dataset(source))
     except InputError:
-        if run := next((folder for folder in path.parents if (folder / "seeds").is_dir()), None):
+        runs = (folder for folder in path.parents if (folder / "config.toml").exists() and (folder / "seeds").is_dir())
+        if path.exists() and (run := next(runs, None)):
             raise InputError(f"{path} is a part of a run", "the run's folder", f"Try fgen inspect {run}") from None
         raise
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,14 @@ from fgen.data.access import Features, as_rows
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
+from fgen.evaluation import compare_models
 from fgen.models.base import FeatureGenerator
 from fgen.models.storage import load_model
 from fgen.protocol import new_heads
 from fgen.run_directory import RunDirectory, SeedDirectory
 from fgen.settings import ExperimentConfig
+
+log = logging.getLogger("fgen")
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class Recogniser:
         Args:
             banks: of classes that the run doesn't know, as :func:`fgen.generation.generate_from_run` makes them from
                 new embeddings. A head like the run's is then trained over all classes, on what the run's was and on
-                these banks' synthetic rows, and gets the run's gamma.
+                these banks' rows, of each class at most as many as the run's ``bank.n_per_class``, for classes with
+                more would be answered in place of the others; it gets the run's gamma.
 
         Raises:
             InputError: the run isn't finished, or has no saved head; its data have gone; banks that don't fit.
@@ -56,7 +61,7 @@ class Recogniser:
         choice, config = folder.read_choice(ExperimentConfig.from_file(directory.config))
         model = load_model(folder.model)
         if banks:
-            head, seen, names = _head_with(banks, config, folder, model)
+            head, seen, names = _head_with(banks, Path(run), config, folder, model)
         else:
             head, names = load_head(folder.head), model.class_names
             with FeatureBank.open(folder.bank) as bank:
@@ -80,7 +85,7 @@ class Recogniser:
 
 
 def _head_with(
-    banks: Sequence[str | Path], config: ExperimentConfig, folder: SeedDirectory, model: FeatureGenerator
+    banks: Sequence[str | Path], run: Path, config: ExperimentConfig, folder: SeedDirectory, model: FeatureGenerator
 ) -> tuple[Head, np.ndarray, tuple[str, ...] | None]:
     """A head over the run's classes and the banks', the seen ones' ids, and all names."""
     dataset = config.dataset.load()
@@ -90,15 +95,22 @@ def _head_with(
     task: ZSLDataset = dataset
     for path in banks:
         with FeatureBank.open(path) as bank:
-            if (bank.space, bank.features.shape[1]) != (space, rows[0].shape[1]):
+            width = model.scaler.dim if bank.space == "raw" else rows[0].shape[1]
+            if bank.space not in ("raw", space) or bank.features.shape[1] != width:
                 raise InputError(
                     f"{path} holds {bank.features.shape[1]} columns of the space {bank.space!r}",
-                    f"{rows[0].shape[1]} of {space!r}, as the run's own bank",
+                    f"{width} of {space!r}, as the run's own bank, or of 'raw'",
                 )
-            given = np.flatnonzero(np.diff(bank.class_ptr))
-            features, of_bank = bank.to_numpy(given)
-            rows.append(features)
-            labels.append(task.n_classes + np.searchsorted(given, of_bank))
+            if bank.space != "raw":
+                compare_models(bank, run)
+            counts = np.minimum(np.diff(bank.class_ptr), config.bank.n_per_class)
+            given = np.flatnonzero(counts)
+            chosen = np.concatenate([bank.class_ptr[k] + np.arange(counts[k]) for k in given])
+            if len(chosen) < len(bank):
+                log.info("%s: the first %d rows of a class are taken, as many as the run's", path, counts.max())
+            features = np.asarray(bank.features[chosen], dtype=np.float32)
+            rows.append(features if bank.space == space else model.represent(features))
+            labels.append(task.n_classes + np.repeat(np.arange(len(given)), counts[given]))
             try:
                 task = task.with_classes([bank.class_names[k] for k in given], bank.class_embeddings[given])
             except InputError as error:

@@ -16,11 +16,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from fgen.baselines import BASELINES
 from fgen.classifiers.heads import Predictions
 from fgen.config import dump_toml
 from fgen.data.atomic import new_file
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
+from fgen.data.disk import reading
 from fgen.errors import InputError, require
 from fgen.models.storage import load_model
 from fgen.results import SCORES, RunResult, format_gap, format_score
@@ -34,8 +36,8 @@ from fgen.settings import ExperimentConfig
 
 #: Of so many unseen classes or fewer all are listed, else the best and the worst.
 LISTED = 30
-#: Rows of a class that are compared at most, real and generated.
-ROWS_OF_A_CLASS = 100
+#: Rows that are compared at most, real and generated ones: of a class, and of all.
+ROWS_OF_A_CLASS, ROWS = 200, 20_000
 MEASURES = {
     "nearest_mean": "rows whose nearest class mean is their own class's",
     "coverage": "real rows with a row of these near by",
@@ -90,8 +92,9 @@ def write_report(runs: Sequence[str | Path], out: str | Path, *, progress: bool 
     require("matplotlib.figure", "plots", "a report")
     opened = [_Run.open(path, name) for path, name in zip(runs, _names(runs), strict=True)]
     sections = chain(_overview(opened), *map(_details, tqdm(opened, unit="run", disable=not progress)))
-    with new_file(out, overwrite=True) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.writelines(page(f"fgen: {', '.join(run.name for run in opened)}", sections))
+    text = "".join(page(f"fgen: {', '.join(run.name for run in opened)}", sections))
+    with new_file(out, overwrite=True) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _names(runs: Sequence[str | Path]) -> list[str]:
@@ -131,7 +134,10 @@ def _overview(runs: Sequence[_Run]) -> Iterable[str]:
 
 def _gap(run: _Run, first: _Run) -> str:
     """How much better H is than the first run's; nothing where they can't be paired."""
-    if run.result.description["seeds"] != first.result.description["seeds"]:
+    mine, others = run.result.description, first.result.description
+    if mine["dataset"]["fingerprint"] != others["dataset"]["fingerprint"]:
+        return "other data"
+    if mine["seeds"] != others["seeds"]:
         return "other seeds"
     try:
         gap = paired_interval(run.scores, first.scores)
@@ -147,15 +153,17 @@ def _details(run: _Run) -> Iterable[str]:
     yield table([], [[key, value] for key, value in _facts(run).items()], words=(0, 1))
     yield from map(note, facts["dataset"]["notes"])
     if run.first.metrics.exists():
-        with run.first.metrics.open(encoding="utf-8", newline="") as file:
+        with reading(run.first.metrics, "metrics"), run.first.metrics.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         yield heading(3, f"Training, seed {facts['seeds'][0]}")
         yield picture(partial(plot_training, rows=rows), "each term over the epochs")
     dataset, why_not = _dataset(run)
     yield from _classes(run, dataset)
     yield heading(3, "Generated features beside real ones")
-    if not run.first.bank.exists():
+    if run.config.model.name in BASELINES:
         yield note("A baseline generates none.")
+    elif not run.first.bank.exists():
+        yield note(f"Not compared: there is no {run.first.bank}")
     elif dataset is None:
         yield note(f"Not compared: {why_not}")
     else:
@@ -265,6 +273,8 @@ def _features(run: _Run, dataset: ZSLDataset) -> Iterable[str]:
 
 
 def _some_of_each(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Twice ROWS_OF_A_CLASS of the rows of each class at most, evenly spread."""
-    parts = [rows[labels[rows] == label] for label in np.unique(labels[rows])]
-    return np.sort(np.concatenate([rows[:0], *(part[:: -(-len(part) // (2 * ROWS_OF_A_CLASS))] for part in parts)]))
+    """As many of the rows of each class as ROWS_OF_A_CLASS and ROWS allow, evenly spread."""
+    ordered = rows[np.argsort(labels[rows], kind="stable")]
+    parts = np.split(ordered, np.flatnonzero(np.diff(labels[ordered])) + 1)
+    most = max(2, min(ROWS_OF_A_CLASS, ROWS // len(parts)))
+    return np.sort(np.concatenate([part[:: -(-len(part) // most) or 1] for part in parts]))

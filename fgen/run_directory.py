@@ -20,6 +20,7 @@ import numpy as np
 from fgen.classifiers.heads import Predictions
 from fgen.config import dump_toml, read_toml
 from fgen.data.atomic import atomic_file, claim, write_json
+from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.data.disk import reading
 from fgen.data.npz import Archive
@@ -99,12 +100,15 @@ class SeedDirectory:
             write_json(self.data, {"sha256": dataset.fingerprint})
 
     def refuse_other_data(self, dataset: ZSLDataset) -> None:
-        """Refuse data other than those noted, where some are."""
-        if not self.data.exists():
-            return
-        with reading(self.data, "data", "Choose another --out"):
-            noted = json.loads(self.data.read_text(encoding="utf-8"))["sha256"]
-        if noted != dataset.fingerprint:
+        """Refuse data other than those noted, where some are; an earlier fgen noted them in the bank alone."""
+        noted = ""
+        if self.data.exists():
+            with reading(self.data, "data", "Choose another --out"):
+                noted = json.loads(self.data.read_text(encoding="utf-8"))["sha256"]
+        elif self.bank.exists():
+            with FeatureBank.open(self.bank) as bank:
+                noted = bank.data_sha256
+        if noted and noted != dataset.fingerprint:
             raise InputError(
                 f"{self.path} was made from other data than {dataset.name} holds now",
                 "the data set that the run began with",

@@ -55,6 +55,7 @@ def test_a_head_that_has_not_learned_its_own_rows_is_told_of(tmp_path, caplog):
         caplog.clear()
         evaluation.evaluate_bank(tmp_path / "bank", toy, CLASSIFIERS["softmax"](**settings))
         assert ("of its own training rows rightly, so scores say little" in caplog.text) == told
+        assert ("try more classifier.epochs" in caplog.text) == told
 
 
 def test_heads_are_trained_in_the_runs_precision(tmp_path, monkeypatch):

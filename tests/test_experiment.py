@@ -693,13 +693,16 @@ def test_a_choice_that_was_edited_is_named(path, tmp_path, content):
         fgen.run(settings(path), out=tmp_path / "run", resume=True)
 
 
-@pytest.mark.parametrize("begun", ["model", "choice", "trained"])
+@pytest.mark.parametrize("begun", ["model", "choice", "trained", "earlier"])
 def test_data_that_changed_since_are_noticed_whatever_is_there_already(path, tmp_path, begun):
     data, out = tmp_path / "world.h5", tmp_path / "run"
     shutil.copy(path, data)
     config, dataset = ExperimentConfig.from_mapping(settings(data)), fgen.load_dataset(path)
     if begun == "trained":
         train_only(config, out=out)
+    elif begun == "earlier":  # its fgen noted the data in the bank alone
+        fgen.run(config, out=out)
+        RunDirectory.open(out).seed(0).data.unlink()
     else:
         fgen.run(config, out=out)
         room = RunDirectory.open(out).seed(0)

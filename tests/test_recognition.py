@@ -13,6 +13,7 @@ from fgen.errors import InputError
 from fgen.generation import generate_from_run
 from fgen.recognition import Recogniser
 from fgen.run_directory import RunDirectory
+from fgen.settings import ExperimentConfig
 from tests.test_estimators import MODEL
 
 LATE = [22, 23]
@@ -71,6 +72,33 @@ def test_new_classes_are_recognised_and_the_old_ones_still_are(world, run, bank)
     assert np.isfinite(scores).all()
     assert [after.name(k) for k in LATE] == [world.dataset.class_names[k] for k in LATE]
     assert np.array_equal(after.seen, before.seen)
+
+
+def test_a_larger_bank_of_new_classes_does_not_outweigh_the_runs_own(world, run, bank, tmp_path):
+    lines = [",".join([world.dataset.class_names[k], *map(str, world.dataset.class_embeddings[k])]) for k in LATE]
+    (tmp_path / "late.csv").write_text("\n".join(lines))
+    generate_from_run(run, out=tmp_path / "large.h5", embeddings=tmp_path / "late.csv", n_per_class=400)
+    rows = world.dataset.features[:]
+    few, many = (Recogniser.open(run, [path]).predict(rows) for path in (bank, tmp_path / "large.h5"))
+    assert all(np.array_equal(a, b) for a, b in zip(few, many, strict=True)), "the first rows of a class are the same"
+
+
+def test_raw_rows_go_to_a_heads_own_space_and_others_latents_are_refused(world, run, tmp_path):
+    config = ExperimentConfig.from_file(RunDirectory.open(run).config).to_mapping()
+    for name, batch_size in (("own", 64), ("other", 32)):
+        model = {"name": "cadavae", "hidden_dim": 32, "epochs": 2, "batch_size": batch_size}
+        fgen.run(config | {"model": model}, out=tmp_path / name)
+    data = world.dataset
+    (tmp_path / "late.csv").write_text(",".join(["late", *map(str, data.class_embeddings[22])]))
+    generate_from_run(tmp_path / "own", out=tmp_path / "late.h5", embeddings=tmp_path / "late.csv", n_per_class=50)
+    recogniser = Recogniser.open(tmp_path / "own", [tmp_path / "late.h5"])
+    answers, scores = recogniser.predict(data.features[:])
+    assert recogniser.name(22) == "late"
+    assert 22 in recogniser.head.classes_
+    assert np.isfinite(scores).all()
+    assert answers.max() <= 22
+    with pytest.raises(InputError, match="made by another cadavae"):
+        Recogniser.open(tmp_path / "own", [RunDirectory.open(tmp_path / "other").seed(0).bank])
 
 
 def test_the_shell_answers_new_classes_by_name(world, run, bank, tmp_path):

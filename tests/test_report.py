@@ -14,7 +14,7 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.files import save_dataset
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
-from fgen.report import _names, write_report
+from fgen.report import _names, _some_of_each, write_report
 from fgen.results import format_gap
 from fgen.run_directory import RunDirectory, read_predictions
 from fgen.scores.stats import paired_interval
@@ -171,6 +171,36 @@ def test_what_is_no_report_is_left_alone_and_what_is_no_finished_run_refused(run
 )
 def test_runs_are_called_by_what_tells_them_apart(paths, names):
     assert _names(paths) == names
+
+
+def test_what_is_damaged_or_gone_is_named(runs, tmp_path, capsys):
+    shutil.copytree(runs["clswgan"].out, tmp_path / "a$x_{$")
+    (tmp_path / "a$x_{$" / "seeds/0/bank.h5").unlink()
+    words = ["report", str(tmp_path / "a$x_{$"), "--out", str(tmp_path / "r.html")]
+    assert main(words) == 0, "and two dollars are no formula"
+    assert "there is no " in (tmp_path / "r.html").read_text()
+    for content in (b"\xff\xfe,\n", b""):
+        (tmp_path / "a$x_{$" / "seeds/0/metrics.csv").write_bytes(content)
+        assert main(words) == 2
+        assert "metrics" in capsys.readouterr().err
+
+
+def test_runs_on_other_data_are_not_paired(runs, path, tmp_path):
+    data = fgen.load_dataset(path)
+    moved = ZSLDataset(data.features[:] + 1, data.labels, data.embeddings, class_names=NAMES, splits=data.splits)
+    save_dataset(moved, tmp_path / "moved.h5")
+    sections = {"dataset": {"path": str(tmp_path / "moved.h5")}, "model": {"name": "ridge"}}
+    other = fgen.run(sections | {"protocol": {"seeds": [0, 1]}}, out=tmp_path / "other")
+    write_report([runs["ridge"].out, other.out], tmp_path / "r.html")
+    assert cells((tmp_path / "r.html").read_text(), "other")[-1] == "other data"
+
+
+def test_many_rows_are_thinned_evenly():
+    labels = np.repeat([3, 1, 2], [1000, 5, 1])
+    kept = _some_of_each(np.arange(1006), labels)
+    assert np.bincount(labels[kept]).tolist() == [0, 5, 1, 200]
+    assert not len(_some_of_each(np.arange(0), labels))
+    assert len(_some_of_each(np.arange(90_000), np.arange(90_000) // 3)) <= 60_000
 
 
 def test_runs_that_cannot_be_paired_are_shown_without_a_gap(runs, path, tmp_path):

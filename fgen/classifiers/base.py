@@ -43,6 +43,11 @@ class HeadConfig:
         return ()
 
     @property
+    def remedy(self) -> str:
+        """What to try where the head doesn't even learn its own rows."""
+        return "another classifier.scaling"
+
+    @property
     def needs_seen_rows(self) -> bool:
         """Whether real rows of seen classes teach more than these classes: a head of unseen ones alone lacks them."""
         return False

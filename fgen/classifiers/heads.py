@@ -175,9 +175,9 @@ def warn_of_a_poor_fit(heads: Heads, task: ZSLDataset, represent: Represent | No
     right = np.mean(heads.gzsl.predict(features if represent is None else represent(features)) == task.labels[rows])
     if right < 1 / 3:
         log.warning(
-            "the head answers %.0f %% of its own training rows rightly, so scores say little of the features: "
-            "train it for more classifier.epochs, with classifier.scaling = 'standard', or with solver = 'lbfgs'",
+            "the head answers %.0f %% of its own training rows rightly, so scores say little of the features: try %s",
             100 * right,
+            heads.gzsl.config.remedy,
         )
 
 

@@ -112,6 +112,13 @@ class SoftmaxConfig(HeadConfig):
         """The settings of the other solver."""
         return ("epochs", "lr", "batch_size", "beta1", "weight_decay") if self.solver == "lbfgs" else ("l2",)
 
+    @property
+    def remedy(self) -> str:
+        """More training, or less penalty."""
+        if self.solver == "lbfgs":
+            return "a lower classifier.l2, or another classifier.scaling"
+        return "more classifier.epochs, classifier.scaling = 'standard', or classifier.solver = 'lbfgs'"
+
     def candidates(self) -> tuple[SoftmaxConfig, ...]:
         """One for each penalty."""
         return tuple(replace(self, l2=penalty) for penalty in self.penalties)

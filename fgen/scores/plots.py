@@ -6,6 +6,7 @@ state touched. Files are PNG and appear whole or not at all.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -59,20 +60,22 @@ def plot_features(
     present = np.union1d(real_labels, synthetic_labels)
     classes = present[np.linspace(0, len(present) - 1, min(len(present), max_classes, len(PALETTE))).astype(int)]
     shown = [_thinned(real_labels, classes), _thinned(synthetic_labels, classes)]
-    centre, axes_2d, explained = _principal_plane(real[shown[0]] if len(shown[0]) else real)
-    points = [(x[rows] - centre) @ axes_2d.T for x, rows in zip((real, synthetic), shown, strict=True)]
+    centre, axes_2d, explained = _principal_plane((real[shown[0]] if len(shown[0]) else real).astype(np.float64))
+    points = [
+        (x[rows].astype(np.float64) - centre) @ axes_2d.T for x, rows in zip((real, synthetic), shown, strict=True)
+    ]
     labels = [real_labels[shown[0]], synthetic_labels[shown[1]]]
 
     figure, axes = _figure(7.6, 5.2)
     for colour, label in zip(PALETTE, classes, strict=False):
         _draw_class(axes, [xy[ids == label] for xy, ids in zip(points, labels, strict=True)], colour)
     some = f" ({len(classes)} of {len(present)} classes)" if len(classes) < len(present) else ""
-    axes.set_title(title + some)
+    axes.set_title(_plain(title) + some)
     # One unit is as long in both directions: distances in the picture are distances in the plane.
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xlabel(f"first principal component of the real rows ({explained[0]:.0%} of variance)")
     axes.set_ylabel(f"second ({explained[1]:.0%})")
-    names = [str(label) if class_names is None else str(class_names[label]) for label in classes]
+    names = [_plain(str(label) if class_names is None else str(class_names[label])) for label in classes]
     _features_legend(axes, names)
     _write(target, figure)
 
@@ -98,7 +101,7 @@ def plot_calibration(target: Target, curves: Curve | Sequence[Curve], names: Seq
     for colour, curve, name in zip(PALETTE, curves, names, strict=False):
         gamma, h = best_gamma(curve)
         seen, unseen = curve.at(gamma)
-        best = f"{name + ': ' if name else ''}best H {100 * h:.1f} (gamma {gamma:.3g})"
+        best = f"{_plain(name) + ': ' if name else ''}best H {100 * h:.1f} (gamma {gamma:.3g})"
         axes.plot(100 * curve.unseen, 100 * curve.seen, color=colour, lw=1.8, label=best, zorder=3)
         axes.plot(100 * unseen, 100 * seen, "o", color=colour, ms=8, mec="white", mew=1.2, zorder=4)
     axes.set(xlim=(0, 100 * limit), ylim=(0, 100 * limit), aspect="equal")
@@ -138,7 +141,7 @@ def plot_scores(
             if mean is not None:
                 axes.plot(100 * mean, place, "o", color=PALETTE[0], ms=6)
         axes.set(title=f"{score} (%)", ylim=(len(names) - 0.5, -0.5))
-        axes.set_yticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), [_plain(name) for name in names])
     _write(target, figure)
 
 
@@ -275,8 +278,13 @@ def _column(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
     return np.array([number(row.get(name)) for row in rows])
 
 
+def _plain(text: str) -> str:
+    """A text as it is: between two dollars matplotlib would see a formula."""
+    return text.replace("$", r"\$")
+
+
 def _checked(name: str, features: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
-    features, labels = np.asarray(features, dtype=np.float64), np.asarray(labels)
+    features, labels = np.asarray(features), np.asarray(labels)
     if features.ndim != 2 or labels.shape != features.shape[:1]:
         raise InputError(f"{name} has shape {features.shape}, its labels {labels.shape}", "(N, D) and (N,)")
     return features, labels
@@ -284,9 +292,11 @@ def _checked(name: str, features: Any, labels: Any) -> tuple[np.ndarray, np.ndar
 
 def _write(target: Target, figure: Figure) -> None:
     style: dict[str, Any] = {"format": "png", "dpi": DPI, "bbox_inches": "tight", "facecolor": "white"}
-    if not isinstance(target, str | Path):
-        figure.savefig(target, **style)
-        return
-    expect_free(Path(target), overwrite=True)
-    with atomic_file(target) as partial, partial.open("wb") as file:
-        figure.savefig(file, **style)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # a name in a script that the font lacks shows as boxes
+        if not isinstance(target, str | Path):
+            figure.savefig(target, **style)
+            return
+        expect_free(Path(target), overwrite=True)
+        with atomic_file(target) as partial, partial.open("wb") as file:
+            figure.savefig(file, **style)
