@@ -5,10 +5,10 @@ READY := .venv/.ready
 EMOJI_READY := .venv/.emoji-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo emoji-table compare awa1 bench bench-large test test-gpu check run bank reproduce table fuzz emoji clean
+.PHONY: help demo emoji-table compare awa1 bench bench-large test test-encoders test-gpu check run bank reproduce table fuzz emoji clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 demo: $(READY) ## the main job on the embedded real data, one seed, about 3 minutes: table, bank, picture, report
 	$(BIN)/python experiments/compare.py demo --seeds 0 --epochs 8 --out runs/demo
@@ -30,6 +30,9 @@ bench-large: $(READY) ## training on a 20 GB file beside a set in memory, about 
 
 test: $(READY) ## all tests, a process for each core, under 10 minutes on 2
 	$(BIN)/python -m pytest -n auto
+
+test-encoders: $(EMOJI_READY) ## the tests of the encoders of pictures and words, with the packages that hold their weights
+	$(BIN)/python -m pytest tests/encoders
 
 test-gpu: $(READY) ## the tests that need a GPU, about a minute; `make test` leaves it alone
 	FGEN_TEST_GPU=1 $(BIN)/python -m pytest -n auto tests/test_gpu.py
