@@ -233,10 +233,13 @@ def _features(arguments: argparse.Namespace) -> None:
     from fgen.encoders.image import dataset_of_pictures
 
     names, embeddings = read_embeddings_csv(arguments.embeddings)
-    dataset = dataset_of_pictures(
-        arguments.pictures, names, embeddings, unseen=arguments.unseen, progress=sys.stderr.isatty()
+    keep, told = (
+        Path(f"{arguments.out}.pictures.partial"),
+        {"unseen": arguments.unseen, "progress": sys.stderr.isatty()},
     )
+    dataset = dataset_of_pictures(arguments.pictures, names, embeddings, keep=keep, **told)
     save_dataset(dataset, arguments.out, overwrite=arguments.overwrite)
+    keep.unlink()
     _say(f"{dataset!r}\nwritten: {arguments.out}")
 
 

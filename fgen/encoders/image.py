@@ -7,6 +7,8 @@ another network gives fgen its features instead.
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import torch
 from tqdm import tqdm
 
 from fgen import rng
+from fgen.data.atomic import reserve
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError, require
 from fgen.machine import cpu_threads
@@ -53,19 +56,48 @@ class ImageEncoder:
             return self._network.extract_features(pixels[None]).mean(dim=(2, 3))[0].numpy()
 
 
-def encode_images(paths: Sequence[str | Path], *, progress: bool = False) -> np.ndarray:
+def encode_images(paths: Sequence[Path], *, keep: Path | None = None, progress: bool = False) -> np.ndarray:
     """The features ``(N, 1280)`` float32 of pictures; the same files give the same bytes.
 
     Args:
-        paths: N files. progress: show a bar.
+        paths: N files.
+        keep: a file that holds what is done, so that a killed call goes on; another list of pictures, or pictures that
+            changed, begin anew. Whoever has the result removes it.
+        progress: show a bar.
 
     Raises:
         InputError: a file that is no picture; the message names it. MissingExtra: without ``fgen[image]``.
     """
-    encoder, features = ImageEncoder(), np.empty((len(paths), FEATURE_DIM), np.float32)
-    for row, path in enumerate(tqdm(paths, unit="picture", desc="looking", disable=not progress)):
-        features[row] = encoder.encode(read_image(path))
-    return features
+    encoder = ImageEncoder()
+    features = np.full((len(paths), FEATURE_DIM), np.nan, np.float32) if keep is None else _kept_features(keep, paths)
+    missing = np.flatnonzero(np.isnan(features[:, 0]))
+    bar = tqdm(
+        total=len(paths), initial=len(paths) - len(missing), unit="picture", desc="looking", disable=not progress
+    )
+    with bar:
+        for row in missing:
+            found = encoder.encode(read_image(paths[row]))
+            features[row, 1:] = found[1:]
+            features[row, 0] = found[0]  # last: it says that the row is whole
+            bar.update()
+    return np.array(features)
+
+
+def _kept_features(keep: Path, paths: Sequence[Path]) -> np.ndarray:
+    """The features that an earlier call on the same pictures left in a file, NaN where it had not come to."""
+    pictures = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    kind = np.dtype([("of", "S64"), ("features", "<f4", (len(paths), FEATURE_DIM))])
+    of = hashlib.sha256(json.dumps(pictures).encode()).hexdigest().encode()
+    if keep.exists() and keep.stat().st_size == kind.itemsize:
+        kept = np.memmap(keep, kind, "r+", shape=(1,))
+        if kept["of"][0] == of:
+            return kept["features"][0]
+    with keep.open("wb") as file:
+        reserve(file.fileno(), kind.itemsize)
+    kept = np.memmap(keep, kind, "r+", shape=(1,))
+    kept["features"][0] = np.nan
+    kept["of"][0] = of
+    return kept["features"][0]
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -116,6 +148,7 @@ def dataset_of_pictures(
     *,
     unseen: Sequence[str] = (),
     seed: int = 0,
+    keep: Path | None = None,
     progress: bool = False,
 ) -> ZSLDataset:
     """A folder of pictures as a data set.
@@ -126,7 +159,8 @@ def dataset_of_pictures(
         class_embeddings: ``(C, A)``.
         unseen: classes whose pictures are kept for the test; a fifth of each other class's then is too. Without any,
             all pictures are trained on.
-        seed: names the pictures that are kept.
+        seed: names the pictures that are kept for the test.
+        keep: see :func:`encode_images`.
         progress: show a bar.
 
     Raises:
@@ -149,7 +183,7 @@ def dataset_of_pictures(
             kept[rows[: int(TEST_SHARE * len(rows))]] = True
         groups = {"trainval": ~in_test & ~kept, "test_seen": kept, "test_unseen": in_test}
         splits = {name: np.flatnonzero(group) for name, group in groups.items()}
-    features = encode_images(paths, progress=progress)
+    features = encode_images(paths, keep=keep, progress=progress)
     return ZSLDataset(
         features, labels, class_embeddings, class_names=class_names, splits=splits, name=Path(folder).name, seed=seed
     )

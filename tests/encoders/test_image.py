@@ -75,6 +75,36 @@ def test_a_folder_becomes_a_data_set_with_the_classes_that_have_no_pictures(fold
     assert data.unseen.tolist() == [2, 3]
 
 
+def test_a_stopped_call_goes_on_and_changed_pictures_begin_anew(folder, monkeypatch, capsys):
+    looked = []
+
+    class Encoder:
+        def encode(self, picture):
+            looked.append(picture)
+            if len(looked) == stop:
+                raise KeyboardInterrupt
+            return np.resize(picture.mean(axis=(0, 1)), 1280)
+
+    monkeypatch.setattr(image, "ImageEncoder", Encoder)
+    words = ["features", str(folder / "photos"), "--embeddings", str(folder / "e.csv"), "--out", str(folder / "o.npz")]
+    stop = 12
+    assert main(words) == 130
+    assert "go on with: fgen features" in capsys.readouterr().err
+    stop = 0
+    assert main(words) == 0
+    assert len(looked) == 12 + 30 - 11, "the one that was stopped at is looked at again"
+    pictures = [path for found in image.pictures_of_classes(folder / "photos").values() for path in found]
+    assert np.array_equal(fgen.load_dataset(folder / "o.npz").features, image.encode_images(pictures))
+    assert sorted(path.name for path in folder.iterdir()) == ["e.csv", "o.npz", "photos"]
+    looked.clear()
+    stop = 12
+    assert main([*words, "--overwrite"]) == 130
+    Image.new("RGB", (50, 50)).save(folder / "photos" / "red" / "0.png")
+    stop = 0
+    assert main([*words, "--overwrite"]) == 0
+    assert len(looked) == 12 + 30
+
+
 def test_what_is_no_picture_and_classes_that_are_not_described_are_named(folder, mean_colour, capsys):
     words = ["features", str(folder / "photos"), "--embeddings", str(folder / "e.csv"), "--out", str(folder / "o.npz")]
     assert main([*words, "--unseen", "blu"]) == 2
