@@ -228,16 +228,18 @@ def _generate(arguments: argparse.Namespace) -> None:
 
 
 def _features(arguments: argparse.Namespace) -> None:
+    from fgen.data.atomic import expect_free
     from fgen.data.files import save_dataset
     from fgen.data.tables import read_embeddings_csv
     from fgen.encoders.image import dataset_of_pictures
 
-    names, embeddings = read_embeddings_csv(arguments.embeddings)
-    keep, told = (
-        Path(f"{arguments.out}.pictures.partial"),
-        {"unseen": arguments.unseen, "progress": sys.stderr.isatty()},
+    out, names, embeddings = Path(arguments.out), *read_embeddings_csv(arguments.embeddings)
+    if out.suffix:
+        expect_free(out, overwrite=arguments.overwrite)
+    keep = out.with_name(f"{out.name}.pictures.partial")
+    dataset = dataset_of_pictures(
+        arguments.pictures, names, embeddings, unseen=arguments.unseen, keep=keep, progress=sys.stderr.isatty()
     )
-    dataset = dataset_of_pictures(arguments.pictures, names, embeddings, keep=keep, **told)
     save_dataset(dataset, arguments.out, overwrite=arguments.overwrite)
     keep.unlink()
     _say(f"{dataset!r}\nwritten: {arguments.out}")

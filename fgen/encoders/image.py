@@ -71,15 +71,10 @@ def encode_images(paths: Sequence[Path], *, keep: Path | None = None, progress: 
     encoder = ImageEncoder()
     features = np.full((len(paths), FEATURE_DIM), np.nan, np.float32) if keep is None else _kept_features(keep, paths)
     missing = np.flatnonzero(np.isnan(features[:, 0]))
-    bar = tqdm(
-        total=len(paths), initial=len(paths) - len(missing), unit="picture", desc="looking", disable=not progress
-    )
-    with bar:
-        for row in missing:
-            found = encoder.encode(read_image(paths[row]))
-            features[row, 1:] = found[1:]
-            features[row, 0] = found[0]  # last: it says that the row is whole
-            bar.update()
+    for row in tqdm(missing.tolist(), unit="picture", desc="looking", disable=not progress):
+        found = encoder.encode(read_image(paths[row]))
+        features[row, 1:] = found[1:]
+        features[row, 0] = found[0]  # last: it says that the row is whole
     return np.array(features)
 
 

@@ -97,6 +97,8 @@ def test_a_stopped_call_goes_on_and_changed_pictures_begin_anew(folder, monkeypa
     assert np.array_equal(fgen.load_dataset(folder / "o.npz").features, image.encode_images(pictures))
     assert sorted(path.name for path in folder.iterdir()) == ["e.csv", "o.npz", "photos"]
     looked.clear()
+    assert main(words) == 2
+    assert not looked, "refused before minutes of looking"
     stop = 12
     assert main([*words, "--overwrite"]) == 130
     Image.new("RGB", (50, 50)).save(folder / "photos" / "red" / "0.png")
