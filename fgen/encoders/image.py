@@ -96,15 +96,16 @@ def _kept_features(keep: Path, paths: Sequence[Path]) -> np.ndarray:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """A picture as ``(224, 224, 3)`` uint8: on white where it is transparent, its shorter side scaled, its centre cut.
+    """A picture as ``(224, 224, 3)`` uint8: upright, on white where transparent, its shorter side scaled, its centre cut.
 
     Raises:
         InputError: the file is no picture.
     """
     pillow = require("PIL.Image", "image", "an image encoder")
+    upright = require("PIL.ImageOps", "image", "an image encoder").exif_transpose
     try:
         with pillow.open(path) as file:
-            picture = file.convert("RGBA")
+            picture = upright(file).convert("RGBA")
     except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
         raise InputError(f"{path} is no readable picture ({error})", f"one of {', '.join(SUFFIXES)}") from None
     white = pillow.new("RGBA", picture.size, "white")

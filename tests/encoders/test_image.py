@@ -53,6 +53,10 @@ def test_a_picture_is_scaled_by_its_shorter_side_cut_in_the_middle_and_laid_on_w
     exact = np.random.default_rng(0).integers(0, 255, (224, 224, 3)).astype(np.uint8)
     Image.fromarray(exact).save(tmp_path / "b.png")
     assert np.array_equal(image.read_image(tmp_path / "b.png"), exact)
+    turned = Image.fromarray(np.rot90(exact).copy())
+    turned.getexif()[0x0112] = 6  # as a phone that was held upright says: to be turned to the right
+    turned.save(tmp_path / "turned.png", exif=turned.getexif())
+    assert np.array_equal(image.read_image(tmp_path / "turned.png"), exact)
     Image.new("RGBA", (3, 1)).save(tmp_path / "tiny.png")
     assert (image.read_image(tmp_path / "tiny.png") == 255).all()
 
