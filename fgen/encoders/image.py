@@ -96,7 +96,8 @@ def _kept_features(keep: Path, paths: Sequence[Path]) -> np.ndarray:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """A picture as ``(224, 224, 3)`` uint8: upright, on white where transparent, its shorter side scaled, its centre cut.
+    """A picture as ``(224, 224, 3)`` uint8: upright, on white where transparent, scaled by its shorter side, cut in the
+    middle.
 
     Raises:
         InputError: the file is no picture.
