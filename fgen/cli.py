@@ -228,14 +228,12 @@ def _generate(arguments: argparse.Namespace) -> None:
 
 
 def _features(arguments: argparse.Namespace) -> None:
-    from fgen.data.atomic import expect_free
-    from fgen.data.files import save_dataset
+    from fgen.data.files import expect_target, save_dataset
     from fgen.data.tables import read_embeddings_csv
     from fgen.encoders.image import dataset_of_pictures
 
-    out, names, embeddings = Path(arguments.out), *read_embeddings_csv(arguments.embeddings)
-    if out.suffix:
-        expect_free(out, overwrite=arguments.overwrite)
+    names, embeddings = read_embeddings_csv(arguments.embeddings)
+    out = expect_target(arguments.out, overwrite=arguments.overwrite).absolute()
     keep = out.with_name(f"{out.name}.pictures.partial")
     dataset = dataset_of_pictures(
         arguments.pictures, names, embeddings, unseen=arguments.unseen, keep=keep, progress=sys.stderr.isatty()

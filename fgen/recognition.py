@@ -105,6 +105,8 @@ def _head_with(
                 compare_models(bank, run)
             counts = np.minimum(np.diff(bank.class_ptr), config.bank.n_per_class)
             given = np.flatnonzero(counts)
+            if not len(given):
+                raise InputError(f"{path} has no rows", "some of each new class")
             chosen = np.concatenate([bank.class_ptr[k] + np.arange(counts[k]) for k in given])
             if len(chosen) < len(bank):
                 log.info("%s: the first %d rows of a class are taken, as many as the run's", path, counts.max())

@@ -1,5 +1,6 @@
 """Classes that came up after a run: known from a bank alone, and answered beside the run's own."""
 
+import h5py
 import numpy as np
 import pytest
 
@@ -114,6 +115,20 @@ def test_banks_that_do_not_fit_are_refused(run, bank, tmp_path):
         Recogniser.open(run, [own])
     with pytest.raises(InputError, match=r"class_names has 'class 22' twice"):
         Recogniser.open(run, [bank, bank])
+    with FeatureBank.open(bank) as full:
+        parts = {"class_names": ["new"], "class_embeddings": full.class_embeddings[:1], "counts": np.array([1])}
+    with FeatureBank.create(
+        tmp_path / "none.h5", **parts, feature_dim=16, seen=np.array([False]), seed=0, config={}
+    ) as writer:
+        writer.write(0, np.ones((1, 16)))
+    with h5py.File(tmp_path / "none.h5", "r+") as file:  # as another program may have written it
+        for key, value in {"features": np.zeros((0, 16), "f4"), "labels": [], "synthetic": []}.items():
+            kind = file[key].dtype
+            del file[key]
+            file[key] = np.asarray(value, kind)
+        file["class_ptr"][:] = 0
+    with pytest.raises(InputError, match=r"none\.h5 has no rows; expected some of each new class"):
+        Recogniser.open(run, [tmp_path / "none.h5"])
     for name, width, columns, message in (
         ("wide.h5", 17, 4, "holds 17 columns of the space 'raw'; expected 16"),
         ("other.h5", 16, 5, "new classes have 5 columns; expected 4"),

@@ -18,13 +18,13 @@ import h5py
 import numpy as np
 
 from fgen.data import hdf5, npz
-from fgen.data.atomic import new_file
+from fgen.data.atomic import expect_free, new_file
 from fgen.data.dataset import ZSLDataset, iter_blocks
 from fgen.data.disk import nearest_sibling, reading
 from fgen.data.emoji import load_emoji
 from fgen.data.splits import SPLIT_NAMES
 from fgen.data.toy import make_toy
-from fgen.data.xlsa17 import SPLITS_FILE, read_xlsa17, write_xlsa17
+from fgen.data.xlsa17 import FEATURES_FILE, SPLITS_FILE, read_xlsa17, write_xlsa17
 from fgen.errors import InputError
 
 BUILT_IN = ("emoji", "toy")
@@ -68,17 +68,32 @@ def save_dataset(dataset: ZSLDataset, path: str | Path, *, overwrite: bool = Fal
     Raises:
         InputError: the file exists, its form is unknown, or the disk refuses.
     """
-    if not str(path):  # an unset variable of a shell; Path would read it as the current folder
-        raise InputError("The path is empty", "an .h5 file, an .npz file, or a folder")
-    path = Path(path)
+    path = expect_target(path, overwrite=overwrite)
     if os.path.isdir(path) or not path.suffix:
         write_xlsa17(dataset, path, overwrite=overwrite)
         return
     writers = {".npz": _write_npz, **dict.fromkeys(HDF5_SUFFIXES, _write_hdf5)}
-    if path.suffix not in writers:
-        raise InputError(f"{path} ends in {path.suffix!r}", "an .h5 file, an .npz file, or a folder for the .mat pair")
     with new_file(path, overwrite=overwrite) as partial:
         writers[path.suffix](dataset, partial)
+
+
+def expect_target(path: str | Path, *, overwrite: bool) -> Path:
+    """Refuse what :func:`save_dataset` can't write to, before work is done for it.
+
+    Raises:
+        InputError: no name, an unknown form, something that is there already, a folder that isn't.
+    """
+    if not str(path):  # an unset variable of a shell; Path would read it as the current folder
+        raise InputError("The path is empty", "an .h5 file, an .npz file, or a folder")
+    path = Path(path)
+    if os.path.isdir(path):
+        for name in (FEATURES_FILE, SPLITS_FILE):
+            expect_free(path / name, overwrite=overwrite)
+    elif path.suffix not in ("", ".npz", *HDF5_SUFFIXES):
+        raise InputError(f"{path} ends in {path.suffix!r}", "an .h5 file, an .npz file, or a folder for the .mat pair")
+    else:
+        expect_free(path, overwrite=overwrite)
+    return path
 
 
 def _load(source: str | Path, seed: int) -> ZSLDataset:

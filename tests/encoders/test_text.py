@@ -78,6 +78,8 @@ def test_the_shell_turns_words_into_what_generate_reads(stand_in, tmp_path, caps
         (b"zebra\nzebra,again\n", "line 2: 'zebra' is already in line 1"),
         (b",striped\n", "line 1, has no class name"),
         (b"zebra\n\xff\n", "line 2, isn't UTF-8"),
+        (b"name,description\n", "has no classes"),
+        (b"zebra;striped\n", "line 1: 'zebra;striped' has no comma.* with commas"),
     ],
 )
 def test_a_table_of_descriptions_is_refused_by_line(tmp_path, content, words):
