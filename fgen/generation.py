@@ -140,36 +140,45 @@ def generate_from_run(
             raise InputError("--real and --embeddings were both given", "one of them: new classes have no real rows")
         if classes is not None:
             raise InputError("--classes and --embeddings were both given", "one of them: the file names its classes")
-        names, matrix = read_embeddings_csv(embeddings, width=model.class_embeddings.shape[1])
-        if known := [name for name in names if name in (model.class_names or ())]:
-            log.warning("%s describes %s anew, a class of the run's own", embeddings, ", ".join(map(repr, known[:5])))
+        bank = _new_classes(embeddings, model, n_per_class)
         log.info("%s: labels count its own classes from 0, in the order of its class_names", out)
-        bank: dict[str, Any] = {
-            "class_embeddings": matrix,
-            "class_names": names,
-            "counts": np.full(len(names), n_per_class),
-            "seen": np.zeros(len(names), dtype=bool),
-        }
     else:
         dataset = _dataset_of(directory, config)
         directory.seed(seed).refuse_other_data(dataset)
-        everyone = np.arange(dataset.n_classes)
-        chosen = choose_classes("unseen" if classes is None else classes, dataset)
-        if not len(chosen) and not real:
-            raise InputError(f"{dataset.name} has no {classes or 'unseen'} classes", "some to generate")
-        bank = {
-            "class_embeddings": dataset.class_embeddings,
-            "class_names": dataset.class_names,
-            "counts": np.where(np.isin(everyone, chosen), n_per_class, 0),
-            "seen": np.isin(everyone, dataset.seen),
-            "data_sha256": dataset.fingerprint,
-            "real": dataset if real else None,
-        }
+        bank = _classes_of(dataset, "unseen" if classes is None else classes, n_per_class, real=real)
     if directory.seed(seed).choice.exists():  # a run's; fgen train chooses nothing
         _, config = directory.seed(seed).read_choice(config)
     settings = {"n_per_class": n_per_class, "seed": seed, "run": config.of_seed(seed).to_mapping()}
     with cpu_threads(config.train.threads):
         write_bank(out, model, **bank, seed=seed, config=settings, overwrite=overwrite, progress=progress)
+
+
+def _new_classes(path: str | Path, model: FeatureGenerator, n_per_class: int) -> dict[str, Any]:
+    """What :func:`write_bank` is told of the classes of a file; ones that the model knows are told of."""
+    names, matrix = read_embeddings_csv(path, width=model.class_embeddings.shape[1])
+    if known := [name for name in names if name in (model.class_names or ())]:
+        log.warning("%s describes %s anew, a class of the run's own", path, ", ".join(map(repr, known[:5])))
+    return {
+        "class_embeddings": matrix,
+        "class_names": names,
+        "counts": np.full(len(names), n_per_class),
+        "seen": np.zeros(len(names), dtype=bool),
+    }
+
+
+def _classes_of(dataset: ZSLDataset, classes: str, n_per_class: int, *, real: bool) -> dict[str, Any]:
+    """What :func:`write_bank` is told of a data set's classes."""
+    chosen, everyone = choose_classes(classes, dataset), np.arange(dataset.n_classes)
+    if not len(chosen) and not real:
+        raise InputError(f"{dataset.name} has no {classes} classes", "some to generate")
+    return {
+        "class_embeddings": dataset.class_embeddings,
+        "class_names": dataset.class_names,
+        "counts": np.where(np.isin(everyone, chosen), n_per_class, 0),
+        "seen": np.isin(everyone, dataset.seen),
+        "data_sha256": dataset.fingerprint,
+        "real": dataset if real else None,
+    }
 
 
 def _dataset_of(directory: RunDirectory, config: ExperimentConfig) -> ZSLDataset:
