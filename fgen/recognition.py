@@ -13,7 +13,6 @@ from fgen.classifiers.base import Head, predict_calibrated
 from fgen.classifiers.heads import load_head, represented
 from fgen.data.access import Features, as_rows
 from fgen.data.bank import FeatureBank
-from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.evaluation import compare_models
 from fgen.models.base import FeatureGenerator
@@ -91,8 +90,9 @@ def _head_with(
     dataset = config.dataset.load()
     folder.refuse_other_data(dataset)
     with FeatureBank.open(folder.bank) as own:
-        rows, labels, space, seed = [own.to_numpy()[0]], [own.labels.astype(np.int64)], own.space, own.seed
-    task: ZSLDataset = dataset
+        features, ids = own.to_numpy()
+        space, seed = own.space, own.seed
+    task, rows, labels = dataset, [features], [ids]
     for path in banks:
         with FeatureBank.open(path) as bank:
             width = model.scaler.dim if bank.space == "raw" else rows[0].shape[1]

@@ -23,6 +23,7 @@ from fgen.data.atomic import new_file
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.data.disk import reading
+from fgen.data.splits import by_class, thinned
 from fgen.errors import InputError, require
 from fgen.models.storage import load_model
 from fgen.results import SCORES, RunResult, format_gap, format_score
@@ -91,7 +92,10 @@ def write_report(runs: Sequence[str | Path], out: str | Path, *, progress: bool 
         raise InputError(f"{out} exists and is no report", "a new name, or an older report")
     require("matplotlib.figure", "plots", "a report")
     opened = [_Run.open(path, name) for path, name in zip(runs, _names(runs), strict=True)]
-    sections = chain(_overview(opened), *map(_details, tqdm(opened, unit="run", disable=not progress)))
+    runs_shown = tqdm(opened, unit="run", disable=not progress)
+    sections = chain(
+        _overview(opened), chain.from_iterable(map(_details, runs_shown))
+    )  # each is made as it's asked for
     text = "".join(page(f"fgen: {', '.join(run.name for run in opened)}", sections))
     with new_file(out, overwrite=True) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -274,7 +278,6 @@ def _features(run: _Run, dataset: ZSLDataset) -> Iterable[str]:
 
 def _some_of_each(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """As many of the rows of each class as ROWS_OF_A_CLASS and ROWS allow, evenly spread."""
-    ordered = rows[np.argsort(labels[rows], kind="stable")]
-    parts = np.split(ordered, np.flatnonzero(np.diff(labels[ordered])) + 1)
+    parts = by_class(rows, labels)
     most = max(2, min(ROWS_OF_A_CLASS, ROWS // len(parts)))
-    return np.sort(np.concatenate([part[:: -(-len(part) // most) or 1] for part in parts]))
+    return np.sort(np.concatenate([thinned(part, most) for part in parts]))

@@ -21,6 +21,7 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.disk import reading
 from fgen.data.rows import MappedRows, SelectedRows, StackedRows
 from fgen.data.scaled_rows import fits_memory
+from fgen.data.splits import thinned
 from fgen.errors import InputError
 from fgen.machine import choose_device, matrix_precision
 from fgen.scores.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_class_accuracy
@@ -88,6 +89,10 @@ class Predictions:
     labels: np.ndarray
     gzsl: np.ndarray
     zsl: np.ndarray
+
+
+#: From gamma to what comes of it.
+Scorer = Callable[[float], tuple[GZSLScores, Predictions]]
 
 
 def train_heads(
@@ -169,8 +174,7 @@ def warn_of_a_poor_fit(heads: Heads, task: ZSLDataset, represent: Represent | No
 
     Up to FITTED_ROWS of them are asked about, evenly spread; a fit is poor below a third.
     """
-    rows = task.splits["trainval"]
-    rows = rows[:: -(-len(rows) // FITTED_ROWS)]
+    rows = thinned(task.splits["trainval"], FITTED_ROWS)
     features = task.rows(rows)
     right = np.mean(heads.gzsl.predict(features if represent is None else represent(features)) == task.labels[rows])
     if right < 1 / 3:
@@ -190,9 +194,6 @@ def represented(features: Any, represent: Represent) -> Any:
     """Rows ``(N, D)`` where heads live, ``(N, D')``: at once where they are small, else block by block as asked for."""
     rows = MappedRows(features, represent)
     return rows[:] if fits_memory(rows.shape, torch.float32) else rows
-
-
-Scorer = Callable[[float], tuple[GZSLScores, Predictions]]
 
 
 def head_scorer(heads: Heads, task: ZSLDataset, represent: Represent | None = None) -> Scorer:

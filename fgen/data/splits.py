@@ -149,10 +149,16 @@ def _held_out_rows(labels: np.ndarray, splits: Splits, seed: int, notes: list[st
         if emptied.size:
             raise InputError(f"'val_seen' holds every training row of class {emptied[0]}", "at least one row left")
         return held
-    order = rng.stream(seed, "val_seen rows").permutation(len(train))
-    shuffled = train[order]
-    held_rows = []
-    by_class = np.argsort(labels[shuffled], kind="stable")
-    for rows in np.split(shuffled[by_class], np.flatnonzero(np.diff(labels[shuffled][by_class])) + 1):
-        held_rows.append(rows[: int(VAL_SEEN_FRACTION * len(rows))])
-    return np.sort(np.concatenate(held_rows)) if held_rows else np.zeros(0, dtype=np.int64)
+    shuffled = train[rng.stream(seed, "val_seen rows").permutation(len(train))]
+    return np.sort(np.concatenate([rows[: int(VAL_SEEN_FRACTION * len(rows))] for rows in by_class(shuffled, labels)]))
+
+
+def by_class(rows: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
+    """Row numbers ``(n,)`` in parts, one for each class that has some, by ``labels (N,)``; their order stays."""
+    ordered = rows[np.argsort(labels[rows], kind="stable")]
+    return np.split(ordered, np.flatnonzero(np.diff(labels[ordered])) + 1)
+
+
+def thinned(rows: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the rows, evenly spread."""
+    return rows[:: -(-len(rows) // most) or 1]

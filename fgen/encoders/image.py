@@ -24,6 +24,7 @@ from tqdm import tqdm
 from fgen import rng
 from fgen.data.atomic import claim
 from fgen.data.dataset import ZSLDataset
+from fgen.data.splits import by_class
 from fgen.errors import InputError, require
 from fgen.machine import cpu_threads
 
@@ -98,7 +99,8 @@ def _kept_features(keep: Path | None) -> Iterator[tuple[dict[bytes, np.ndarray],
     if keep is None:
         yield {}, lambda key, found: None
         return
-    size = hashlib.sha256().digest_size + 4 * FEATURE_DIM
+    named = hashlib.sha256().digest_size
+    size = named + 4 * FEATURE_DIM
     with keep.open("a+b", buffering=0) as file:
         claim(file.fileno(), keep)
         file.seek(0)
@@ -106,7 +108,7 @@ def _kept_features(keep: Path | None) -> Iterator[tuple[dict[bytes, np.ndarray],
         whole = len(content) // size * size
         file.truncate(whole)  # a kill may have cut the last one short
         starts = range(0, whole, size)
-        known = {content[k : k + 32]: np.frombuffer(content, "<f4", FEATURE_DIM, k + 32) for k in starts}
+        known = {content[k : k + named]: np.frombuffer(content, "<f4", FEATURE_DIM, k + named) for k in starts}
         yield known, lambda key, found: _append(file, key + found.astype("<f4").tobytes())
 
 
@@ -204,12 +206,9 @@ def dataset_of_pictures(
     splits = None
     if unseen:
         in_test = np.isin(labels, [index[name] for name in unseen])
-        kept = np.zeros(len(labels), dtype=bool)
-        for label in np.unique(labels[~in_test]):
-            rows = rng.stream(seed, "pictures", int(label)).permutation(np.flatnonzero(labels == label))
-            kept[rows[: int(TEST_SHARE * len(rows))]] = True
-        groups = {"trainval": ~in_test & ~kept, "test_seen": kept, "test_unseen": in_test}
-        splits = {name: np.flatnonzero(group) for name, group in groups.items()}
+        shuffled = rng.stream(seed, "pictures").permutation(np.flatnonzero(~in_test))
+        kept = np.concatenate([rows[: int(TEST_SHARE * len(rows))] for rows in by_class(shuffled, labels)])
+        splits = {"trainval": np.setdiff1d(shuffled, kept), "test_seen": kept, "test_unseen": np.flatnonzero(in_test)}
     features = encode_images(paths, keep=keep, progress=progress)
     name = Path(folder).resolve().name.encode("utf-8", "replace").decode()
     return ZSLDataset(features, labels, class_embeddings, class_names=class_names, splits=splits, name=name, seed=seed)

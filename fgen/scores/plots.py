@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from fgen.data.atomic import atomic_file, expect_free
+from fgen.data.splits import thinned
 from fgen.errors import InputError, require
 from fgen.scores.calibration import Curve, best_gamma
 
@@ -264,8 +265,7 @@ def _principal_plane(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 def _thinned(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """At most MAX_POINTS row numbers of each class, evenly spread."""
-    chosen = [np.flatnonzero(labels == label) for label in classes]
-    return np.concatenate([rows[:: -(-len(rows) // MAX_POINTS) or 1] for rows in chosen])
+    return np.concatenate([thinned(np.flatnonzero(labels == label), MAX_POINTS) for label in classes])
 
 
 def _column(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
