@@ -19,7 +19,7 @@ from tqdm import tqdm
 from fgen.baselines import BASELINES
 from fgen.classifiers.heads import Predictions
 from fgen.config import dump_toml
-from fgen.data.atomic import new_file
+from fgen.data.atomic import expect_free, new_file
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.data.disk import reading
@@ -90,6 +90,7 @@ def write_report(runs: Sequence[str | Path], out: str | Path, *, progress: bool 
     out = Path(out)
     if out.is_file() and not out.read_bytes().startswith(HEAD.encode()):
         raise InputError(f"{out} exists and is no report", "a new name, or an older report")
+    expect_free(out, overwrite=True)
     require("matplotlib.figure", "plots", "a report")
     opened = [_Run.open(path, name) for path, name in zip(runs, _names(runs), strict=True)]
     runs_shown = tqdm(opened, unit="run", disable=not progress)
