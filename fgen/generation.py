@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import difflib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from fgen.data.bank import FeatureBank
@@ -76,7 +80,7 @@ def write_bank(
         dtype=dtype,
         overwrite=overwrite,
     )
-    with kept_memory(), creation as writer:
+    with kept_memory(), creation as writer, _behind(model.device) as behind:
         done = set(writer.done)
         wanted = np.array([k for k in np.flatnonzero(counts + real_counts) if k not in done], dtype=np.int64)
         generated = model.iter_generate(
@@ -89,11 +93,34 @@ def write_bank(
         bar = tqdm(total=int(counts[wanted].sum()), unit="feature", desc="generating", disable=not progress)
         for k, synthetic in zip(wanted, generated, strict=True):
             if real_counts[k] and real is not None:
-                writer.write(k, real.rows(rows[real_labels == k]), start=0)
+                behind(partial(writer.write, k, real.rows(rows[real_labels == k])))
             if len(synthetic):  # a class may have real rows alone
-                writer.write(k, synthetic, start=int(real_counts[k]))
+                behind(partial(writer.write, k, synthetic, start=int(real_counts[k])))
             bar.update(len(synthetic))
         bar.close()
+
+
+@contextmanager
+def _behind(device: torch.device) -> Iterator[Callable[[Callable[[], None]], None]]:
+    """What takes works to be done in their turn: beside a GPU by a thread, one behind what the GPU does.
+
+    A CPU has its hands full with making rows: there they are done at once. A work's error comes with the next work, or
+    at the end.
+    """
+    if device.type == "cpu":
+        yield lambda work: work()
+        return
+    given: list[Future[None]] = []
+
+    def take(work: Callable[[], None]) -> None:
+        if given:
+            given.pop().result()
+        given.append(thread.submit(work))
+
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        yield take
+        if given:
+            given.pop().result()
 
 
 def generate_from_run(

@@ -8,22 +8,18 @@ from __future__ import annotations
 import ctypes
 import platform
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from fgen.errors import InputError
 
 #: glibc's numbers of three settings (mallopt(3)): the most blocks with a mapping of their own, from which size on a
 #: block has one, and how much free memory is kept.
 M_MMAP_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -4, -3, -1
-#: Whether this torch has matrix products whose results are wider than their factors.
-FLOAT_RESULTS = "dtype" in torch.ops.aten.mm.overloads()
 
 
 def choose_device(name: str) -> torch.device:
@@ -118,71 +114,3 @@ def _is_intel() -> bool:
         return "GenuineIntel" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return "intel" in platform.processor().lower()
-
-
-def rounded_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Bfloat16 for float32 while torch's precision is "medium", else the same."""
-    medium = dtype == torch.float32 and torch.get_float32_matmul_precision() == "medium"
-    return torch.bfloat16 if medium else dtype
-
-
-def rounded(tensor: Tensor) -> Tensor:
-    """A tensor in its :func:`rounded_dtype`."""
-    return tensor.to(rounded_dtype(tensor.dtype))
-
-
-def for_products(tensor: Tensor) -> Tensor:
-    """A factor as torch's own matrix products take it.
-
-    On a CPU :func:`rounded`: its products of float32 round both factors under "medium" too, but keep what they return
-    whole and take twice as long. A GPU rounds factors as it multiplies (TF32), which takes less than a pass over each.
-    """
-    return tensor if tensor.is_cuda else rounded(tensor)
-
-
-def product(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
-    """``left @ right``; of factors in bfloat16 a GPU gives what it has summed up in float32, a CPU rounds that too."""
-    if left.dtype != torch.bfloat16 or not left.is_cuda:
-        return torch.mm(left, right, out=out)
-    if not FLOAT_RESULTS:
-        result = torch.mm(left, right).float()
-        return result if out is None else out.copy_(result)
-    whole = torch.float32
-    return torch.mm(left, right, whole) if out is None else torch.mm(left, right, whole, out=out)
-
-
-class Aside:
-    """``with aside:`` what a GPU may do beside all that comes after it, until :meth:`join`; others do it in its turn.
-
-    A graph of such a step has branches. What either side reads has to be kept until they are joined. It pays where the
-    work leaves much of the GPU idle, as small products of rounded factors do.
-
-    Args:
-        device: where the work is done.
-        dtype: of the factors; of anything but bfloat16 all is done in its turn too.
-    """
-
-    _own = threading.local()  # another thread's work is no part of this one's graph
-
-    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
-        self._side = None
-        if device.type == "cuda" and dtype == torch.bfloat16:
-            streams = self._own.__dict__
-            if str(device) not in streams:
-                streams[str(device)] = torch.cuda.Stream(device)
-            self._side = streams[str(device)]
-            self._beside = torch.cuda.stream(self._side)
-
-    def __enter__(self) -> None:
-        if self._side is not None:
-            self._side.wait_stream(torch.cuda.current_stream(self._side.device))
-            self._beside.__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        if self._side is not None:
-            self._beside.__exit__(*error)
-
-    def join(self) -> None:
-        """What follows comes after all that was put aside."""
-        if self._side is not None:
-            torch.cuda.current_stream(self._side.device).wait_stream(self._side)

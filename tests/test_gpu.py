@@ -10,11 +10,12 @@ from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.data import scaled_rows
 from fgen.data.bank import FeatureBank
 from fgen.data.files import save_dataset
+from fgen.data.toy import toy_world
 from fgen.errors import InputError
 from fgen.models import MODELS, make_model
 from fgen.models.captured import CapturedSteps
 from fgen.models.draws import StepInputs
-from fgen.models.engine import TrainConfig, run_updates, stepper
+from fgen.models.engine import TrainConfig, run_updates, stepper, train_step
 from fgen.run_directory import RunDirectory
 from tests.conftest import TINY
 from tests.models.test_draws import assert_equal, begun, weights
@@ -23,8 +24,16 @@ METHODS = sorted(MODELS)
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: make test-gpu")
 
 
+@pytest.fixture(scope="module")
+def odd_world():
+    """Of a width that no GPU reads well, so that weights lie by columns."""
+    return toy_world(n_seen=12, n_unseen=4, embedding_dim=5, rows_per_class=24, seed=3)
+
+
 @pytest.mark.parametrize("name", METHODS)
-def test_a_graph_does_what_its_step_does(name, world):
+@pytest.mark.parametrize("width", ["world", "odd_world"])
+def test_a_graph_does_what_its_step_does(name, width, request):
+    world = request.getfixturevalue(width)
     (model, data, optimisers), (twin, _, others) = begun(name, world, "cuda"), begun(name, world, "cuda")
     captured, inputs = stepper(model, data, optimisers, 0), StepInputs(0, data.device)
     for step in range(6):
@@ -45,8 +54,9 @@ def test_other_constants_need_another_graph(world):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_training_on_a_gpu_gives_the_same_bytes_again_and_after_a_stop(name, world, tmp_path, monkeypatch):
-    data = world.dataset
+@pytest.mark.parametrize("width", ["world", "odd_world"])
+def test_training_on_a_gpu_gives_the_same_bytes_again_and_after_a_stop(name, width, request, tmp_path, monkeypatch):
+    data = request.getfixturevalue(width).dataset
     rows, labels = data.split("trainval")
 
     def fit(**settings):
@@ -75,6 +85,28 @@ def test_training_on_a_gpu_gives_the_same_bytes_again_and_after_a_stop(name, wor
     assert_equal(weights(whole), weights(resumed))
     assert resumed.history == whole.history
     assert resumed.generate([13, 14], 5, seed=1)[0].tobytes() == whole.generate([13, 14], 5, seed=1)[0].tobytes()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_step_on_a_gpu_is_the_cpus_whatever_the_width(name, odd_world):
+    """With the host's noise on both, in float32."""
+    (here, data, optimisers), (there, others_data, others) = begun(name, odd_world), begun(name, odd_world, "cuda")
+    laid = [p for p in there.networks.parameters() if not p.is_contiguous()]
+    assert all(p.T.is_contiguous() for p in laid)
+    for step in range(2):
+        terms, expected = train_step(there, others_data, others, 0, step), train_step(here, data, optimisers, 0, step)
+        for key, value in expected.items():
+            torch.testing.assert_close(terms[key].cpu(), value, rtol=1e-3, atol=1e-3)
+    for key, value in weights(here).items():
+        torch.testing.assert_close(weights(there)[key], value, rtol=1e-2, atol=2e-3)
+
+
+def test_weights_of_an_odd_width_lie_by_columns(odd_world):
+    model, _, _ = begun("clswgan", odd_world, "cuda")
+    critic = model.networks["critic"].hidden.weight
+    assert critic.shape == (32, 21)
+    assert critic.T.is_contiguous()
+    assert model.networks["generator"].out.weight.is_contiguous()
 
 
 def test_rows_that_stay_on_disk_are_streamed_to_a_gpu(world, monkeypatch):

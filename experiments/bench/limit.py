@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from experiments.bench.sizes import Size
-from fgen.machine import product, rounded
 from fgen.models.base import adam
+from fgen.products import product, rounded
 
 CRITIC_STEPS = 5
 
@@ -49,7 +49,8 @@ def bare_step(size: Size, device: torch.device) -> Callable[[], None]:
     """:func:`products_of_step` and Adam's passes on random numbers: about the least that a step can cost.
 
     Factors are rounded beforehand; no bias, activation, loss, or draw is counted. float32 products of few rows are
-    done the other way round, as :mod:`fgen.models.closed_form` does them.
+    done the other way round, as :mod:`fgen.models.closed_form` does them; on a GPU, factors and results of odd widths
+    lie by columns, see :func:`fgen.products.lie_for_products`.
     """
     products = products_of_step(size)
     factors = {torch.float32: {sizes: _factors(*sizes, device) for sizes in set(products)}}
@@ -63,7 +64,8 @@ def bare_step(size: Size, device: torch.device) -> Callable[[], None]:
         own = factors[rounded(probe).dtype]
         for sizes in products:
             left, right = own[sizes]
-            if left.dtype == torch.float32 and len(left) <= CRITIC_STEPS * size.batch_size:
+            few_rows = left.dtype == torch.float32 and len(left) <= CRITIC_STEPS * size.batch_size
+            if few_rows or (left.is_cuda and right.shape[1] % 8):
                 product(right.T, left.T)
             else:
                 product(left, right)
@@ -117,8 +119,11 @@ def _count(shapes: list[tuple[int, int]]) -> int:
 
 
 def _factors(rows: int, inner: int, columns: int, lies: str, device: torch.device) -> tuple[Tensor, Tensor]:
-    right = torch.randn(columns, inner, device=device).T if lies == "T" else torch.randn(inner, columns, device=device)
-    return torch.randn(rows, inner, device=device), right
+    odd = device.type == "cuda" and inner % 8 > 0
+    left = torch.randn(inner, rows, device=device).T if odd else torch.randn(rows, inner, device=device)
+    if lies == "T" and not odd:
+        return left, torch.randn(columns, inner, device=device).T
+    return left, torch.randn(inner, columns, device=device)
 
 
 def _adam(shapes: list[tuple[int, int]], device: torch.device) -> torch.optim.Optimizer:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from fgen.classifiers.solvers import BLOCK_ROWS, CentredRows, cross_entropy_slope
 from fgen.data.atomic import reserve
 from fgen.errors import InputError
-from fgen.machine import for_products
+from fgen.products import for_products
 
 #: The end: no entry of the gradient is larger than this. 600 classes of 1,280 features take 15 to 30 steps.
 LBFGS_GRADIENT = 1e-5

@@ -17,7 +17,7 @@ from fgen import rng
 from fgen.data.access import Features, read_rows
 from fgen.data.scaled_rows import CPU, ScaledRows, empty_if_small
 from fgen.data.scaling import CACHED_ROWS, FeatureScaler
-from fgen.machine import for_products
+from fgen.products import for_products
 
 if TYPE_CHECKING:
     from fgen.classifiers.softmax import SoftmaxConfig

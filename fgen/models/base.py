@@ -29,6 +29,7 @@ from fgen.models.model_config import ModelConfig
 from fgen.models.nets import initialise
 from fgen.models.sampling import TrainingSet
 from fgen.models.storage import save_model
+from fgen.products import lie_for_products
 
 Terms = dict[str, Tensor]
 
@@ -334,6 +335,7 @@ class FeatureGenerator:
     def make_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> None:
         """Create the networks on the model's device, not yet initialised."""
         self.networks = nn.ModuleDict(self.build_networks(feature_dim, embedding_dim, n_seen)).to(self.device)
+        lie_for_products(self.networks)
         self.n_seen = n_seen
 
 

@@ -57,7 +57,7 @@ def write_checkpoint(path: Path, state: TrainingState) -> None:
     tensors = {f"network.{key}": value.detach().contiguous() for key, value in state.networks.state_dict().items()}
     for name, optimiser in state.optimisers.items():
         for index, slots in optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{name}.{index}.{slot}": value for slot, value in slots.items()}
+            tensors |= {f"optimiser.{name}.{index}.{slot}": value.contiguous() for slot, value in slots.items()}
     tensors |= {f"sum.{name}": total for name, total in state.sums.items()}
     counters = {"version": VERSION, "step": state.step, "summed": state.summed, "history": state.history}
     with atomic_file(path) as temporary:
@@ -94,3 +94,7 @@ def _restore_optimiser(optimiser: torch.optim.Optimizer, prefix: str, tensors: d
             slots.setdefault(int(index), {})[slot] = value
     content = optimiser.state_dict()
     optimiser.load_state_dict({"state": slots, "param_groups": content["param_groups"]})
+    for parameter, state in optimiser.state.items():  # moments lie as their parameter does
+        for slot, value in state.items():
+            if value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[slot] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

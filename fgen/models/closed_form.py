@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fgen.machine import Aside, product, rounded, rounded_dtype
 from fgen.models.nets import SLOPE, Critic
+from fgen.products import Aside, product, rounded, rounded_dtype
 
 #: As in :mod:`fgen.models.losses`: keeps the length's derivative finite where the gradient vanishes.
 TINY = 1e-12
@@ -47,46 +47,52 @@ def critic_gradients(
     """
     n_rows, dim = real.shape
     dtype, sign = rounded_dtype(real.dtype), scale / n_rows
-    aside = Aside(real.device, dtype)
+    aside, ahead = (Aside(real.device, dtype, lane) for lane in range(2))
     to_weight, to_bias, to_out, to_out_bias = (_buffer(p) for p in critic.parameters())
+    out = critic.out.weight
     rows = real.new_empty(3 * n_rows, dim, dtype=dtype)
-    with aside:
+    with ahead:
         rows[:n_rows], rows[n_rows : 2 * n_rows] = real, fake
-        classes = condition.to(dtype)
-    weight, out = rounded(critic.hidden.weight), critic.out.weight
-    of_features, of_class = weight[:, :dim], weight[:, dim:]
-    aside.join()
-
+        classes = condition.T.to(dtype, memory_format=torch.contiguous_format)
     with aside:
-        shared = product(of_class, classes.T).to(real.dtype).add_(critic.hidden.bias.unsqueeze(1))
+        slopes = out.T.unsqueeze(2) * _constants((-sign, sign, 1.0), real).unsqueeze(1)
+        strength = 2 / n_rows * gp_weight
+        strength = strength.to(real.dtype) if isinstance(strength, Tensor) else _constants((strength,), real)
+    weight = rounded(critic.hidden.weight)
+    of_features, of_class = weight[:, :dim], weight[:, dim:]
+    ahead.join()
+
+    with ahead:
+        shared = product(of_class, classes).to(real.dtype).add_(critic.hidden.bias.unsqueeze(1))
     of_rows = product(of_features, rows[: 2 * n_rows].T)
     aside.join()
+    ahead.join()
     hidden = real.new_empty(len(weight), 3, n_rows)
     torch.add(of_rows.view(-1, 2, n_rows), shared.unsqueeze(1), out=hidden[:, :2])
     mixed = torch.lerp(hidden[:, 1], hidden[:, 0], alpha.T, out=hidden[:, 2])
-    signs = _constants((-sign, sign, 1.0), real.dtype, real.device).unsqueeze(1)
-    deltas = _before_activation(out.T.unsqueeze(2) * signs, hidden).to(dtype)
+    deltas = _before_activation(slopes, hidden).to(dtype)
     # A CPU's products of rounded factors are rounded too: they take the place of those weights, whose part is done.
     products = to_weight if dtype == to_weight.dtype or weight.is_cuda else weight
     with aside:
         both = deltas[:, 0] + deltas[:, 1]
-        product(both, classes, out=products[:, dim:])
+        product(both, classes.T, out=products[:, dim:])
         torch.sum(both, dim=1, dtype=to_bias.dtype, out=to_bias)
-        of_real, of_fake = F.leaky_relu_(hidden[:, :2], SLOPE).sum(dim=2).unbind(dim=1)
-        moved = (of_fake - of_real) * sign
-        distance = moved @ out[0]
-        to_out_bias.zero_()
+        moved = F.leaky_relu_(hidden[:, :2], SLOPE).flatten(1) @ _constants((-sign,) * n_rows + (sign,) * n_rows, real)
 
     gradient = _to_rows(deltas[:, 2], of_features).to(real.dtype)
     lengths = torch.linalg.vector_norm(gradient, dim=1, keepdim=True).clamp_min_(TINY**0.5)
-    strength = torch.as_tensor(2 / n_rows * gp_weight, dtype=real.dtype)
-    pull = torch.mul(gradient, strength - strength / lengths, out=rows[2 * n_rows :])
+    pull = torch.mul(gradient, torch.addcdiv(strength, strength, lengths, value=-1), out=rows[2 * n_rows :])
+    with ahead:
+        pulled = _before_activation(product(of_features, pull.T).to(real.dtype), mixed).sum(dim=1)
+        aside.join()
+        torch.add(pulled, moved, out=to_out[0])
     with aside:
+        distance = moved @ out[0]
+        to_out_bias.zero_()
         penalty = (lengths - 1).square_().mean()
-        pulled = _before_activation(product(of_features, pull.T).to(real.dtype), mixed)
-        torch.add(pulled.sum(dim=1), moved, out=to_out[0])
     product(deltas.flatten(1), rows, out=products[:, :dim])
     aside.join()
+    ahead.join()
     if products is weight:
         to_weight.copy_(products)
     return distance, penalty
@@ -97,8 +103,12 @@ def _before_activation(gradient: Tensor, pre_activation: Tensor) -> Tensor:
     return torch.ops.aten.leaky_relu_backward(gradient.expand_as(pre_activation), pre_activation, SLOPE, False)
 
 
+def _constants(values: tuple[float, ...], like: Tensor) -> Tensor:
+    return _on_device(values, like.dtype, like.device)
+
+
 @cache
-def _constants(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+def _on_device(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Numbers on a device, put there once: a captured step can't wait for the host's."""
     return torch.tensor(values, dtype=dtype, device=device)
 

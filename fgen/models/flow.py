@@ -22,6 +22,7 @@ from fgen.models.draws import Draws
 from fgen.models.model_config import ModelConfig
 from fgen.models.nets import Linear, Output
 from fgen.models.sampling import Batch, TrainingSet
+from fgen.products import side_by_side
 
 #: Waves of the time's embedding: sines and cosines of 1 to so many half turns over the path.
 N_WAVES = 8
@@ -103,7 +104,7 @@ class Velocity(nn.Module):
 
     def forward(self, points: Tensor, time: Tensor, condition: Tensor, given: Tensor) -> Tensor:
         """Points ``(B, D)``, times ``(B, 1)`` in [0, 1], embeddings ``(B, A)``, 0 or 1 ``(B, 1)`` to ``(B, D)``."""
-        hidden = torch.cat([points, given * condition, waves(time), given], dim=1)
+        hidden = side_by_side(points, given * condition, waves(time), given)
         for layer in self.hidden:
             hidden = F.silu(layer(hidden))
         signal, noise = time * self.variance, 1 - time

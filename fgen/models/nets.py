@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fgen import rng
-from fgen.machine import for_products
+from fgen.products import for_products, side_by_side
 
 Output = Literal["relu", "sigmoid", "linear"]
 SLOPE = 0.2
@@ -51,7 +51,7 @@ class Generator(nn.Module):
 
     def activation(self, noise: Tensor, condition: Tensor) -> Tensor:
         """``(..., H)`` after the LeakyReLU."""
-        return activate(self.hidden(torch.cat([noise, condition], dim=-1)))
+        return activate(self.hidden(side_by_side(noise, condition)))
 
     def forward(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Noise ``(..., Z)`` and class embeddings ``(..., A)`` to scaled features ``(..., D)``."""
@@ -80,7 +80,7 @@ class Encoder(nn.Module):
 
     def forward(self, features: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, Z)`` twice."""
-        hidden = activate(self.hidden(torch.cat([features, condition], dim=1)))
+        hidden = activate(self.hidden(side_by_side(features, condition)))
         if self.middle is not None:
             hidden = activate(self.middle(hidden))
         return self.mean(hidden), self.log_variance(hidden)
@@ -106,7 +106,7 @@ class Critic(nn.Module):
 
     def pre_activation(self, features: Tensor, condition: Tensor) -> Tensor:
         """``(B, H)`` before the LeakyReLU."""
-        return self.hidden(torch.cat([features, condition], dim=1))
+        return self.hidden(side_by_side(features, condition))
 
     def score(self, pre_activation: Tensor) -> Tensor:
         """``(B,)`` scores of pre-activations ``(B, H)``."""

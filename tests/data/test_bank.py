@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from fgen import generation
 from fgen.cli import main
 from fgen.data import bank_writer
 from fgen.data.atomic import reserve
@@ -33,6 +34,7 @@ from tests.conftest import TINY
 
 COUNTS = [3, 0, 4, 1]
 DIM = 5
+behind = generation._behind
 NAMES = ["ant", "bée", "cat, wild", "dog"]
 DATASETS = {"features", "labels", "class_ptr", "synthetic", "class_names", "class_embeddings", "seen", "config"}
 
@@ -691,6 +693,13 @@ def generated(path, model, data, classes, n_per_class, **rest):
         return {name: bank[name].tobytes() for name in bank.class_names if len(bank[name])}
 
 
+@pytest.fixture(params=["cpu", "beside a GPU"])
+def written(request, monkeypatch):
+    """By whom a bank is written: with a GPU, by a thread that is one class behind."""
+    if request.param != "cpu":
+        monkeypatch.setattr(generation, "_behind", lambda device: behind(torch.device("cuda")))
+
+
 def test_a_class_gets_the_same_features_in_every_bank(world, model, tmp_path):
     data = world.dataset
     some = generated(tmp_path / "some.h5", model, data, [13, 2], 9)
@@ -703,7 +712,7 @@ def test_a_class_gets_the_same_features_in_every_bank(world, model, tmp_path):
 
 
 @pytest.mark.parametrize("classes", ["unseen", "all"])
-def test_real_rows_come_first_also_where_nothing_is_generated(world, model, tmp_path, classes):
+def test_real_rows_come_first_also_where_nothing_is_generated(world, model, tmp_path, classes, written):
     data = world.dataset
     chosen = data.unseen if classes == "unseen" else np.arange(data.n_classes)
     generated(tmp_path / "bank.h5", model, data, chosen, 9, real=data)
@@ -723,7 +732,7 @@ def test_the_shell_writes_real_rows_too(run, path):
         assert set(bank.labels[~bank.synthetic]) == set(np.flatnonzero(bank.seen))
 
 
-def test_a_killed_generation_computes_only_what_is_missing(world, model, tmp_path, monkeypatch):
+def test_a_killed_generation_computes_only_what_is_missing(world, model, tmp_path, monkeypatch, written):
     data = world.dataset
     whole = generated(tmp_path / "whole.h5", model, data, data.unseen, 9)
     original, asked = type(model).iter_generate, []
@@ -743,6 +752,25 @@ def test_a_killed_generation_computes_only_what_is_missing(world, model, tmp_pat
     assert generated(tmp_path / "cut.h5", model, data, data.unseen, 9) == whole
     assert asked == [*asked[:2], "stop", *(data.class_names[k] for k in data.unseen[2:])]
     assert (tmp_path / "cut.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+@pytest.mark.parametrize("broken", [1, 3])
+def test_rows_that_a_thread_can_not_write_are_told_of_and_others_are_kept(world, model, path, monkeypatch, broken):
+    data, original = world.dataset, type(model).iter_generate
+    whole = generated(path.with_name("whole.h5"), model, data, data.unseen, 9)
+    monkeypatch.setattr(generation, "_behind", lambda device: behind(torch.device("cuda")))
+
+    def blocks(*rest, **more):
+        for k, block in enumerate(original(*rest, **more)):
+            yield block * np.nan if k == broken else block
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(model), "iter_generate", blocks)
+        with pytest.raises(InputError, match=f"{data.class_names[data.unseen[broken]]}.* hold NaN"):
+            generated(path, model, data, data.unseen, 9)
+    assert not path.exists()
+    assert len(path.with_name(f"{path.name}.journal").read_text().splitlines()) == 1 + broken, "the plan, and classes"
+    assert generated(path, model, data, data.unseen, 9) == whole
 
 
 def test_a_system_without_a_call_that_reserves_room_writes_the_same_bytes(tmp_path, monkeypatch):
