@@ -7,7 +7,6 @@ the word ``"none"``. A field that may be None therefore reads the string ``"none
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import math
@@ -23,7 +22,7 @@ from typing import Any, Literal, TypeVar
 
 import tomli_w
 
-from fgen.errors import InputError
+from fgen.errors import InputError, did_you_mean
 
 T = TypeVar("T")
 
@@ -110,7 +109,7 @@ def refuse_unknown(keys: Iterable[str], known: Collection[str], where: str) -> N
     for key in keys:
         if key not in known:
             everything = f"one of {', '.join(known)}" if known else "no keys at all"
-            raise InputError(f"unknown key {where}.{key}", everything, _did_you_mean(key, known))
+            raise InputError(f"unknown key {where}.{key}", everything, did_you_mean(key, known, show=str))
 
 
 def to_mapping(instance: Any) -> dict[str, Any]:
@@ -257,7 +256,8 @@ def _remedy(hint: Any, value: Any) -> str:
     if not isinstance(value, str):
         return ""
     if typing.get_origin(hint) is Literal:
-        return _did_you_mean(value, [option for option in typing.get_args(hint) if isinstance(option, str)])
+        options = [option for option in typing.get_args(hint) if isinstance(option, str)]
+        return did_you_mean(value, options, show=str)
     if hint is bool and value.lower() in ("true", "false"):
         return f"Write {value.lower()}, without quotes"
     if hint in (int, float):
@@ -266,8 +266,3 @@ def _remedy(hint: Any, value: Any) -> str:
         except ValueError:
             return ""
     return "Quote the strings in it: ['a', 'b']" if value.startswith("[") else ""
-
-
-def _did_you_mean(key: str, options: Iterable[str]) -> str:
-    nearest = difflib.get_close_matches(key, list(options), n=1, cutoff=0.5)
-    return f"Did you mean {nearest[0]}?" if nearest else ""

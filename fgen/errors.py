@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+from collections.abc import Callable, Iterable
 from types import ModuleType
 
 
@@ -37,6 +39,12 @@ class Interrupted(Exception):
         super().__init__(f"stopped after step {step:,}; a checkpoint was written")
         self.signal_number = signal_number
         self.step = step
+
+
+def did_you_mean(wrong: str, options: Iterable[str], *, n: int = 1, show: Callable[[str], str] = repr) -> str:
+    """A remedy: the ``n`` options that look most like what was written, or nothing where none does."""
+    near = difflib.get_close_matches(wrong, list(options), n=n, cutoff=0.5)
+    return f"Did you mean {', '.join(map(show, near))}?" if near else ""
 
 
 def require(module: str, extra: str, purpose: str) -> ModuleType:

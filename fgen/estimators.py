@@ -6,7 +6,6 @@ Without scikit-learn the class still works; with ``fgen[sklearn]`` it is a full 
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 from fgen.classifiers.base import predict_calibrated
 from fgen.data.access import as_rows
 from fgen.data.dataset import ZSLDataset
-from fgen.errors import InputError
+from fgen.errors import InputError, did_you_mean
 from fgen.models import MODELS
 from fgen.protocol import choose_epochs, chosen_model, embedding_config, fit, new_heads, representation, synthetic_rows
 from fgen.settings import ExperimentConfig
@@ -250,8 +249,7 @@ def _remedy(label: Any, known: list[Any]) -> str:
         return f"There is {described!r}, of another type"
     if isinstance(label, str) and known == list(range(len(known))):
         return "Name the rows of class_embeddings by classes=[...], or give a dict"
-    near = difflib.get_close_matches(str(label), [other for other in known if isinstance(other, str)], n=1)
-    return f"Did you mean {near[0]!r}?" if near else "Describe it, or drop it"
+    return did_you_mean(str(label), (other for other in known if isinstance(other, str))) or "Describe it, or drop it"
 
 
 def _labels(given: Any) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +19,7 @@ from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import HDF5_SUFFIXES
 from fgen.data.tables import read_embeddings_csv
-from fgen.errors import InputError
+from fgen.errors import InputError, did_you_mean
 from fgen.machine import cpu_threads, kept_memory
 from fgen.models.base import FeatureGenerator
 from fgen.models.storage import load_model
@@ -231,8 +230,7 @@ def choose_classes(classes: str, dataset: ZSLDataset) -> np.ndarray:
         if name in groups and name not in names:
             raise InputError(f"--classes names {name!r} among others", "it alone; 'all' is seen and unseen classes")
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=3)
-            hint = f"Did you mean {', '.join(map(repr, near))}?" if near else f"There are {len(names)}, as {names[0]!r}"
+            hint = did_you_mean(name, names, n=3) or f"There are {len(names)}, as {names[0]!r}"
             raise InputError(f"--classes names {name!r}", f"unseen, seen, all, or names of {dataset.name}", hint)
         ids.append(names.index(name))
     return np.array(ids)

@@ -166,16 +166,19 @@ class ExperimentConfig:
         return replace(self, classifier=replace(self.classifier, l2=choice["l2"]))
 
     def unused(self) -> list[str]:
-        """What is set, as ``section.key``, and has no effect: a baseline's bank and head, another solver's settings."""
-        baseline = self.model.name in BASELINES
-        plain = replace(self, bank=BankConfig(), classifier=type(self.classifier)()).to_mapping()
-        plain["classifier"]["name"] = "softmax"
-        idle = {"bank", "classifier"} if baseline else {f"classifier.{k}" for k in self.classifier.idle}
+        """What is set, as ``section.key``, and has no effect: a baseline's bank and head, what another solver or a
+        term whose weight is 0 would read."""
+        idle = {"bank", "classifier"}
+        if self.model.name not in BASELINES:
+            idle = {f"{section}.{key}" for section in ("model", "classifier") for key in getattr(self, section).idle}
+        plain = replace(self, model=type(self.model)(), bank=BankConfig(), classifier=type(self.classifier)())
+        defaults = plain.to_mapping()
+        defaults["classifier"]["name"] = "softmax"
         return [
             f"{section}.{key}"
             for section, keys in self.to_mapping().items()
             for key, value in keys.items()
-            if idle & {section, f"{section}.{key}"} and plain[section].get(key) != value
+            if idle & {section, f"{section}.{key}"} and defaults[section].get(key) != value
         ]
 
     def of_seed(self, seed: int) -> ExperimentConfig:

@@ -400,6 +400,9 @@ def test_a_bank_without_generated_rows_of_seen_classes_is_judged_beside_the_real
         ({"classifier": {"solver": "lbfgs", "epochs": 40, "l2": 1e-3}}, ["classifier.epochs"]),
         ({"classifier": {"l2": 1e-3, "epochs": 40}}, ["classifier.l2"]),
         ({"classifier": {"name": "cosine"}, "bank": {"n_per_class": 6}}, []),
+        ({"model": {"name": "clswgan", "n_souls": 5, "temperature": 0.2}}, ["model.n_souls", "model.temperature"]),
+        ({"model": {"name": "lisgan", "n_souls": 5}}, []),
+        ({"model": {"name": "flow", "contrastive_weight": 1.0, "temperature": 0.2}}, []),
         (
             {"model": {"name": "ridge"}, "bank": {"n_per_class": 6}, "classifier": {"name": "cosine"}},
             ["bank.n_per_class", "classifier.name"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fgen.errors import InputError
+from fgen.errors import InputError, did_you_mean
 
 #: Nothing packs tighter: deflate can't (1032 to 1), nor can any filter that ships with HDF5.
 MAX_COMPRESSION = 1100
@@ -61,8 +60,7 @@ def nearest_sibling(path: Path) -> str:
         names = sorted(os.listdir(path.parent))
     except OSError:
         return f"The folder {path.parent} doesn't exist either" if not path.parent.exists() else ""
-    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
-    return f"Did you mean {path.with_name(close[0])}?" if close else ""
+    return did_you_mean(path.name, names, show=lambda name: str(path.with_name(name)))
 
 
 def article(noun: str) -> str:

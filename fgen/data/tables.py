@@ -17,6 +17,7 @@ from fgen.data.disk import reading
 from fgen.errors import InputError
 
 PREDICTION_COLUMNS = ("row", "class_id", "class_name", "score")
+IN_WORDS = "Of descriptions in words, fgen embed makes numbers"
 DESCRIPTION_HEADERS = (["name", "description"], ["class", "description"])
 HEADER = ",".join(PREDICTION_COLUMNS).encode()
 
@@ -58,7 +59,7 @@ def read_embeddings_csv(path: str | Path, width: int | None = None) -> tuple[lis
                 [_checked_number(cell, f"{path}, line {line}, column {at}") for at, cell in enumerate(cells[1:], 2)]
             )
         if not rows:
-            raise InputError(f"{path} has no classes", "a row for each class: its name, then its numbers")
+            raise InputError(f"{path} has no classes", "a row for each class: its name, then its numbers", IN_WORDS)
         return list(names), np.array(rows, dtype=np.float32)
 
 
@@ -236,5 +237,6 @@ def _number(cell: str) -> float | None:
 def _checked_number(cell: str, where: str) -> float:
     value = _number(cell)
     if value is None or not math.isfinite(value) or abs(value) > np.finfo(np.float32).max:
-        raise InputError(f"{where}, is {cell.strip()[:40]!r}", "a finite number")
+        remedy = IN_WORDS if value is None and cell.strip() else ""
+        raise InputError(f"{where}, is {cell.strip()[:40]!r}", "a finite number", remedy)
     return value

@@ -6,7 +6,6 @@ another network gives fgen its features instead.
 
 from __future__ import annotations
 
-import difflib
 import errno
 import hashlib
 import logging
@@ -25,7 +24,7 @@ from fgen import rng
 from fgen.data.atomic import claim
 from fgen.data.dataset import ZSLDataset
 from fgen.data.splits import by_class
-from fgen.errors import InputError, require
+from fgen.errors import InputError, did_you_mean, require
 from fgen.machine import cpu_threads
 
 #: Height and width of what the network sees.
@@ -198,9 +197,8 @@ def dataset_of_pictures(
     index |= {unicodedata.normalize("NFC", name): k for name, k in index.items()}  # as folders are called on some disks
     for what, names in (("the folder", pictures), ("the unseen class", unseen)):
         if strange := [name for name in names if name not in index]:
-            near = difflib.get_close_matches(strange[0], class_names, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else ""
-            raise InputError(f"{what} {strange[0]!r} isn't described", f"one of {len(class_names)} classes", hint)
+            remedy = did_you_mean(strange[0], class_names)
+            raise InputError(f"{what} {strange[0]!r} isn't described", f"one of {len(class_names)} classes", remedy)
     labels = np.concatenate([np.full(len(found), index[name]) for name, found in pictures.items()])
     paths = [path for found in pictures.values() for path in found]
     splits = None

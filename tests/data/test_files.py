@@ -295,6 +295,9 @@ def test_an_npz_that_numpy_wrote_is_read(toy, tmp_path):
         (b"zebra,O.5,0.5\nant,1,2\n", "line 1, column 2, is 'O.5'"),  # a slip of the pen is no header
         (b"ant;1;2\n", "line 1: 'ant;1;2' has 0 numbers"),
         (b"ant;1;2\n", "Save the table with commas"),
+        (b"okapi,a striped browser\nbear,brown\n", "Of descriptions in words, fgen embed makes numbers"),
+        (b"name,description\nokapi,a striped browser\n", "Of descriptions in words, fgen embed makes numbers"),
+        (b"okapi,a striped browser\n", "Of descriptions in words, fgen embed makes numbers"),
         (b"ant,1," + b"9" * 200_000, "line 1: field larger"),
     ],
 )
