@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.files import HDF5_SUFFIXES
 from fgen.data.tables import read_embeddings_csv
 from fgen.errors import InputError, did_you_mean
-from fgen.machine import cpu_threads, kept_memory
+from fgen.machine import cpu_threads, device_at_hand, kept_memory
 from fgen.models.base import FeatureGenerator
 from fgen.models.storage import load_model
 from fgen.run_directory import RunDirectory
@@ -101,25 +101,37 @@ def write_bank(
 
 @contextmanager
 def _behind(device: torch.device) -> Iterator[Callable[[Callable[[], None]], None]]:
-    """What takes works to be done in their turn: beside a GPU by a thread, one behind what the GPU does.
+    """A function that takes jobs and does them in their order: at once, or beside a GPU in a thread, one behind.
 
-    A CPU has its hands full with making rows: there they are done at once. A work's error comes with the next work, or
-    at the end.
+    A CPU has its hands full with making rows. What a job was given has to be left as it is. A job's error comes with
+    the next job or at the end, and goes before one that the caller meets meanwhile.
     """
     if device.type == "cpu":
-        yield lambda work: work()
+        yield lambda job: job()
         return
-    given: list[Future[None]] = []
+    under_way: list[Future[None]] = []
 
-    def take(work: Callable[[], None]) -> None:
-        if given:
-            given.pop().result()
-        given.append(thread.submit(work))
+    def finish() -> None:
+        if under_way:
+            under_way[0].result()
+            under_way.clear()
 
-    with ThreadPoolExecutor(max_workers=1) as thread:
+    def take(job: Callable[[], None]) -> None:
+        finish()
+        under_way.append(thread.submit(job))
+
+    thread = ThreadPoolExecutor(max_workers=1)
+    try:
         yield take
-        if given:
-            given.pop().result()
+        finish()
+    except Exception:
+        finish()
+        raise
+    finally:
+        while under_way and not under_way[0].done():
+            with suppress(KeyboardInterrupt):  # one is enough: the file mustn't be closed while it is written to
+                wait(under_way)
+        thread.shutdown()
 
 
 def generate_from_run(
@@ -158,7 +170,7 @@ def generate_from_run(
             "one that fgen run or fgen train has trained; a baseline generates nothing",
             "Go on with --resume",
         )
-    model = load_model(directory.seed(seed).model)
+    model = load_model(directory.seed(seed).model, device_at_hand(config.train.device))
     if Path(out).suffix not in HDF5_SUFFIXES:
         raise InputError(f"{out} ends in {Path(out).suffix!r}", "an .h5 file: a bank is HDF5")
     if embeddings is not None:

@@ -35,6 +35,15 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def device_at_hand(name: str) -> str:
+    """The device's name, or ``"cpu"`` where there is no such device: what was trained elsewhere is used here."""
+    try:
+        choose_device(name)
+    except InputError:
+        return "cpu"
+    return name
+
+
 def with_room(device: torch.device, n_bytes: int) -> torch.device:
     """The device, or the CPU where a GPU has less memory left than that."""
     if device.type != "cuda":

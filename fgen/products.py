@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 #: Whether this torch has matrix products whose results are wider than their factors.
 FLOAT_RESULTS = "dtype" in torch.ops.aten.mm.overloads()
+#: Devices that read 16 bytes at a time.
+WIDE = ("cuda",)
 
 
 def rounded_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -46,26 +48,47 @@ def lie_for_products(network: nn.Module) -> None:
     """Lay weights so that a GPU reads them 16 bytes at a time, in float32 and in bfloat16.
 
     Where a row's length doesn't allow for that (2048 features and 85 attributes are 2133), products take up to three
-    times as long; those weights lie column by column.
+    times as long: those weights lie column by column, if a column's length does. On other devices all stays as it is.
     """
     for parameter in network.parameters():
-        if parameter.is_cuda and parameter.ndim == 2 and parameter.shape[1] % 8 and not parameter.shape[0] % 8:
+        if parameter.ndim == 2 and _lies_by_columns(parameter.device, *parameter.shape):
             parameter.data = parameter.data.T.contiguous().T
 
 
 def side_by_side(*columns: Tensor) -> Tensor:
-    """Columns ``(..., A)`` and ``(..., B)`` to ``(..., A + B)``, for products: as :func:`lie_for_products` has it."""
-    first = columns[0]
-    if first.is_cuda and first.ndim == 2 and sum(c.shape[1] for c in columns) % 8 and not len(first) % 8:
-        return torch.cat([c.T for c in columns]).T
+    """Columns ``(..., A)``, ``(..., B)`` and so on to ``(..., A + B + ...)``, rows of a layer.
+
+    Rows ``(N, A)`` are laid by the rule of :func:`lie_for_products`, for a layer's weights are read beside them.
+    """
+    first, width = columns[0], sum(part.shape[-1] for part in columns)
+    if first.ndim == 2 and _lies_by_columns(first.device, len(first), width):
+        return torch.cat([part.T for part in columns]).T
     return torch.cat(columns, dim=-1)
+
+
+def _lies_by_columns(device: torch.device, n_rows: int, width: int) -> bool:
+    return device.type in WIDE and width % 8 > 0 and n_rows % 8 == 0
+
+
+def own_stream(device: torch.device, purpose: str) -> torch.cuda.Stream:
+    """The thread's stream on a GPU for a purpose, always the same and shared with no other: torch gives out 32 in turn,
+    and two branches on one stream would be none."""
+    key = f"{device}, {purpose}"
+    if key not in _streams.__dict__:
+        _streams.__dict__[key] = torch.cuda.Stream(device)
+    stream: torch.cuda.Stream = _streams.__dict__[key]
+    return stream
+
+
+_streams = threading.local()
 
 
 class Aside:
     """``with aside:`` what a GPU may do beside all that comes after it, until :meth:`join`; others do it in its turn.
 
-    A graph of such a step has branches. What either side reads has to be kept until they are joined. It pays where the
-    work leaves much of the GPU idle, as small products of rounded factors do.
+    A graph of such a step has branches. What is done aside waits for what was done before on the stream that it is
+    begun from, and for nothing else; what either side reads or writes has to be kept until they are joined. It pays
+    where the work leaves much of the GPU idle, as small products of rounded factors do.
 
     Args:
         device: where the work is done.
@@ -73,15 +96,10 @@ class Aside:
         lane: works in different lanes are beside each other too.
     """
 
-    _own = threading.local()  # another thread's work is no part of this one's graph
-
     def __init__(self, device: torch.device, dtype: torch.dtype, lane: int = 0) -> None:
         self._side = None
         if device.type == "cuda" and dtype == torch.bfloat16:
-            streams, key = self._own.__dict__, f"{device} {lane}"
-            if key not in streams:
-                streams[key] = torch.cuda.Stream(device)
-            self._side = streams[key]
+            self._side = own_stream(device, f"lane {lane}")
             self._beside = torch.cuda.stream(self._side)
 
     def __enter__(self) -> None:
@@ -94,6 +112,6 @@ class Aside:
             self._beside.__exit__(*error)
 
     def join(self) -> None:
-        """What follows comes after all that was put aside."""
+        """What follows here, in the step or in another lane, comes after all that was put aside."""
         if self._side is not None:
             torch.cuda.current_stream(self._side.device).wait_stream(self._side)

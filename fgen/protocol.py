@@ -192,7 +192,7 @@ def train_final(
         phases = {"selection": [] if choice is None else choice["history"], "final": model.history}
         write_metrics(folder.metrics, phases)
         model.save(folder.model)
-    model = load_model(folder.model)
+    model = load_model(folder.model, config.train.device)
     if (model.config.epochs, model.config.steps) != (settings.epochs, settings.steps):
         raise InputError(
             f"{folder.model} was trained for {model.config.epochs} epochs, by the other of fgen train and fgen run",

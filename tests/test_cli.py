@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from itertools import pairwise
@@ -201,6 +202,18 @@ def test_generate_without_classes_takes_the_unseen_ones(shell, run_dir, toy, tmp
     _, labels, _, _ = bank_of(tmp_path / "bank.h5")
     assert np.bincount(labels)[toy.unseen].tolist() == [300] * 5
     assert set(labels) == set(toy.unseen)
+
+
+def test_a_run_that_was_made_on_a_gpu_generates_without_one(shell, run_dir, tmp_path):
+    shutil.copytree(run_dir, tmp_path / "run")
+    config = tmp_path / "run" / "config.toml"
+    text = config.read_text()
+    config.write_text(text.replace('device = "auto"', 'device = "cuda:7"'))
+    assert config.read_text() != text
+    for run, bank in ((run_dir, "here.h5"), (tmp_path / "run", "there.h5")):
+        assert shell("generate", run, "--n-per-class", 3, "--out", tmp_path / bank) == 0
+    here, there = (bank_of(tmp_path / bank)[0] for bank in ("here.h5", "there.h5"))
+    assert here.tobytes() == there.tobytes()
 
 
 def test_generate_takes_the_seed_it_is_told(shell, run_dir, toy, tmp_path):

@@ -49,8 +49,8 @@ def bare_step(size: Size, device: torch.device) -> Callable[[], None]:
     """:func:`products_of_step` and Adam's passes on random numbers: about the least that a step can cost.
 
     Factors are rounded beforehand; no bias, activation, loss, or draw is counted. float32 products of few rows are
-    done the other way round, as :mod:`fgen.models.closed_form` does them; on a GPU, factors and results of odd widths
-    lie by columns, see :func:`fgen.products.lie_for_products`.
+    done the other way round, as :mod:`fgen.models.closed_form` does them; on a GPU, results and factors of an odd
+    inner length lie by columns, see :func:`fgen.products.lie_for_products`, and one product is made after the other.
     """
     products = products_of_step(size)
     factors = {torch.float32: {sizes: _factors(*sizes, device) for sizes in set(products)}}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fgen.models.draws import Draws, StepInputs
+from fgen.products import own_stream
 
 
 class CapturedSteps:
@@ -28,7 +29,7 @@ class CapturedSteps:
     ) -> None:
         self._run, self._networks, self._device = run, networks, device
         self._inputs = StepInputs(seed, device)
-        self._stream = torch.cuda.Stream(device)
+        self._stream = own_stream(device, "steps")
         self._graph: torch.cuda.CUDAGraph | None = None
         self._constants: Hashable = None
         self._terms: dict[str, Tensor] = {}

@@ -47,17 +47,17 @@ def critic_gradients(
     """
     n_rows, dim = real.shape
     dtype, sign = rounded_dtype(real.dtype), scale / n_rows
-    aside, ahead = (Aside(real.device, dtype, lane) for lane in range(2))
+    # Two lanes beside the large products: ahead is what the step soon waits for, aside what it doesn't.
+    ahead, aside = (Aside(real.device, dtype, lane) for lane in range(2))
     to_weight, to_bias, to_out, to_out_bias = (_buffer(p) for p in critic.parameters())
     out = critic.out.weight
     rows = real.new_empty(3 * n_rows, dim, dtype=dtype)
     with ahead:
         rows[:n_rows], rows[n_rows : 2 * n_rows] = real, fake
-        classes = condition.T.to(dtype, memory_format=torch.contiguous_format)
+        classes = condition.T.to(dtype, memory_format=torch.contiguous_format)  # of an odd width, were they by rows
     with aside:
-        slopes = out.T.unsqueeze(2) * _constants((-sign, sign, 1.0), real).unsqueeze(1)
-        strength = 2 / n_rows * gp_weight
-        strength = strength.to(real.dtype) if isinstance(strength, Tensor) else _constants((strength,), real)
+        slopes = out.T.unsqueeze(2) * _constants((-sign, sign, 1.0), real.dtype, real.device).unsqueeze(1)
+        strength = _number(2 / n_rows * gp_weight, real)
     weight = rounded(critic.hidden.weight)
     of_features, of_class = weight[:, :dim], weight[:, dim:]
     ahead.join()
@@ -71,13 +71,15 @@ def critic_gradients(
     torch.add(of_rows.view(-1, 2, n_rows), shared.unsqueeze(1), out=hidden[:, :2])
     mixed = torch.lerp(hidden[:, 1], hidden[:, 0], alpha.T, out=hidden[:, 2])
     deltas = _before_activation(slopes, hidden).to(dtype)
-    # A CPU's products of rounded factors are rounded too: they take the place of those weights, whose part is done.
+    # A CPU's products of rounded factors are rounded too: they take the place of those weights, whose part is done
+    # once the last of them is made, for a CPU has no lanes.
     products = to_weight if dtype == to_weight.dtype or weight.is_cuda else weight
     with aside:
         both = deltas[:, 0] + deltas[:, 1]
         product(both, classes.T, out=products[:, dim:])
         torch.sum(both, dim=1, dtype=to_bias.dtype, out=to_bias)
-        moved = F.leaky_relu_(hidden[:, :2], SLOPE).flatten(1) @ _constants((-sign,) * n_rows + (sign,) * n_rows, real)
+        of_real, of_fake = F.leaky_relu_(hidden[:, :2], SLOPE).sum(dim=2).unbind(dim=1)
+        moved = (of_fake - of_real) * sign
 
     gradient = _to_rows(deltas[:, 2], of_features).to(real.dtype)
     lengths = torch.linalg.vector_norm(gradient, dim=1, keepdim=True).clamp_min_(TINY**0.5)
@@ -103,13 +105,14 @@ def _before_activation(gradient: Tensor, pre_activation: Tensor) -> Tensor:
     return torch.ops.aten.leaky_relu_backward(gradient.expand_as(pre_activation), pre_activation, SLOPE, False)
 
 
-def _constants(values: tuple[float, ...], like: Tensor) -> Tensor:
-    return _on_device(values, like.dtype, like.device)
+def _number(value: float | Tensor, like: Tensor) -> Tensor:
+    """A number as others are, on their device."""
+    return value.to(like.dtype) if isinstance(value, Tensor) else _constants((value,), like.dtype, like.device)
 
 
 @cache
-def _on_device(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Numbers on a device, put there once: a captured step can't wait for the host's."""
+def _constants(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Numbers on a device, put there by the first step, before any is captured: that can't wait for the host's."""
     return torch.tensor(values, dtype=dtype, device=device)
 
 

@@ -42,8 +42,9 @@ class TrainConfig:
     """Where and how training runs. Nothing here changes what is learned, but for rounding and an accelerator's noise.
 
     Attributes:
-        device: ``"auto"`` takes the accelerator if there is one. Its noise is its own, so that the same seed trains
-            other weights there; where rows are streamed from disk it is the CPU's.
+        device: ``"auto"`` takes the accelerator if there is one, for a run's banks too. Its noise is its own in
+            training, so that the same seed trains other weights there; where rows are streamed from disk it is the
+            CPU's.
         threads: CPU threads, in a run also of its heads and banks; None leaves torch's choice.
         precision: of matrix products in training: ``"highest"`` is float32; ``"auto"`` takes bfloat16 products (on a
             GPU TF32 too) where the hardware is faster with them. So for the heads of a run, but a GPU's are float32.

@@ -16,6 +16,7 @@ from fgen.data.atomic import expect_only, replace_directory, write_json
 from fgen.data.scaling import FeatureScaler
 from fgen.encoders.fusion import EmbeddingConfig, EmbeddingPreprocessor
 from fgen.errors import InputError
+from fgen.machine import choose_device
 
 if TYPE_CHECKING:
     from fgen.models.base import FeatureGenerator
@@ -53,15 +54,19 @@ def save_model(model: FeatureGenerator, path: Path) -> None:
         write_json(directory / "model.json", description)
 
 
-def load_model(path: str | Path) -> FeatureGenerator:
+def load_model(path: str | Path, device: str = "cpu") -> FeatureGenerator:
     """Read a model that :meth:`FeatureGenerator.save` wrote.
 
+    Args:
+        path: its directory.
+        device: where it will generate.
+
     Raises:
-        InputError: no such directory, a damaged file, or a method or version this fgen doesn't know.
+        InputError: no such directory, a damaged file, a method or version this fgen doesn't know, or no such device.
     """
     from fgen.models import MODELS
 
-    path = Path(path)
+    path, chosen = Path(path), choose_device(device)
     try:
         description = json.loads((path / "model.json").read_text(encoding="utf-8"))
         tensors = load_file(path / "model.safetensors")
@@ -69,6 +74,7 @@ def load_model(path: str | Path) -> FeatureGenerator:
             raise ValueError(f"format {description['format']} {description['format_version']}")
         config = build(MODELS[description["method"]], description["config"], "model")
         model = config.build(build(EmbeddingConfig, description["embedding"], "embedding"))
+        model.device = chosen
         model.class_names = None if description["class_names"] is None else tuple(description["class_names"])
         model.class_embeddings = tensors["class_embeddings"].numpy()
         model.preprocessor = EmbeddingPreprocessor(

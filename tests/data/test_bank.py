@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -752,6 +753,56 @@ def test_a_killed_generation_computes_only_what_is_missing(world, model, tmp_pat
     assert generated(tmp_path / "cut.h5", model, data, data.unseen, 9) == whole
     assert asked == [*asked[:2], "stop", *(data.class_names[k] for k in data.unseen[2:])]
     assert (tmp_path / "cut.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+def test_beside_a_gpu_a_thread_does_one_job_after_the_other():
+    done, here = [], threading.current_thread()
+    with behind(torch.device("cuda")) as take:
+        for k in range(5):
+            take(lambda k=k: done.append((k, threading.current_thread() is here)))
+            assert len(done) >= k, "one behind at most"
+    assert done == [(k, False) for k in range(5)]
+    with behind(torch.device("cpu")) as take:
+        take(lambda: done.append(threading.current_thread() is here))
+    assert done[-1] is True
+
+
+def test_a_jobs_error_goes_before_one_that_came_later():
+    def fail():
+        raise InputError("the disk is full")
+
+    with pytest.raises(InputError, match="the disk is full"), behind(torch.device("cuda")) as take:  # noqa: PT012
+        take(fail)
+        raise RuntimeError("of no interest")
+    with pytest.raises(InputError, match="the disk is full"), behind(torch.device("cuda")) as take:
+        take(fail)
+
+
+def test_however_often_one_interrupts_a_job_is_done_before_its_file_is_closed():
+    """Or a thread would go on writing to a number that is another file's by then."""
+    begun, may_end, ended = threading.Event(), threading.Event(), []
+
+    def write():
+        begun.set()
+        may_end.wait(5)
+        ended.append(True)
+
+    def interrupt():
+        for pause in (0.1, 0.1, 0.1):
+            time.sleep(pause)
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+        assert not ended
+        may_end.set()
+
+    impatient = threading.Thread(target=interrupt)
+    with pytest.raises(KeyboardInterrupt), behind(torch.device("cuda")) as take:  # noqa: PT012
+        take(write)
+        begun.wait(5)
+        impatient.start()
+        take(write)
+    assert ended == [True]
+    impatient.join()
 
 
 @pytest.mark.parametrize("broken", [1, 3])

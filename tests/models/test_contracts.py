@@ -79,6 +79,8 @@ def test_a_saved_model_generates_the_same_bytes(name, world, models, tmp_path):
     models[name].save(tmp_path / "model")
     loaded = load_model(tmp_path / "model")
     assert loaded.generate([13, 3], 9, seed=4)[0].tobytes() == models[name].generate([13, 3], 9, seed=4)[0].tobytes()
+    with pytest.raises(InputError, match="device 'cuda:7' can't be used"):
+        load_model(tmp_path / "model", "cuda:7")
     models[name].save(tmp_path / "again")
     for file in ("model.safetensors", "model.json"):
         assert (tmp_path / "model" / file).read_bytes() == (tmp_path / "again" / file).read_bytes()

@@ -1,0 +1,102 @@
+"""What a critic's step does in lanes beside each other touches nothing that another lane may be at: no GPU is needed.
+
+Every operation is put down with what it reads and writes and with what its lane has seen of the others; two that touch
+the same element, one of them writing, must have come one after the other for sure.
+"""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from fgen.models import closed_form
+from fgen.models.closed_form import critic_gradients
+from fgen.models.nets import Critic
+
+STEP, LANES = 0, (1, 2)
+
+
+class Lanes(TorchDispatchMode):
+    """Watches operations; what ``Aside`` is made to be tells it in which lane they are."""
+
+    def __init__(self, forgotten=None):
+        super().__init__()
+        self.seen = {lane: dict.fromkeys((STEP, *LANES), 0) for lane in (STEP, *LANES)}
+        self.current, self.joins, self.forgotten = [STEP], 0, forgotten
+        self.accesses, self.conflicts, self.kept = {}, [], []
+
+    def wait(self, lane, other):
+        self.seen[lane] = {key: max(value, self.seen[other][key]) for key, value in self.seen[lane].items()}
+
+    def aside(self, device, dtype, lane=0):
+        watch, own = self, lane + 1
+
+        class Beside:
+            def __enter__(self):
+                watch.wait(own, watch.current[-1])
+                watch.current.append(own)
+
+            def __exit__(self, *error):
+                watch.current.pop()
+
+            def join(self):
+                if watch.joins != watch.forgotten:
+                    watch.wait(watch.current[-1], own)
+                watch.joins += 1
+
+        return Beside()
+
+    def __torch_dispatch__(self, operation, types, arguments=(), settings=None):
+        results = operation(*arguments, **(settings or {}))
+        schema = operation._schema
+        if any(result.alias_info and not result.alias_info.is_write for result in schema.returns):
+            return results  # a view
+        lane = self.current[-1]
+        self.seen[lane][lane] += 1
+        named = dict(zip([a.name for a in schema.arguments], arguments, strict=False)) | (settings or {})
+        written = {a.name for a in schema.arguments if a.alias_info and a.alias_info.is_write}
+        touched = [(named[name], name in written) for name in named if isinstance(named[name], torch.Tensor)]
+        touched += [(result, True) for result in [results] if isinstance(result, torch.Tensor)]
+        for tensor, writes in touched:
+            self.kept.append(tensor)  # or its memory, and so its name here, might become another's
+            before = self.accesses.setdefault(tensor.untyped_storage().data_ptr(), [])
+            elements = places(tensor)
+            for other, tick, others_write, others_elements, name in before:
+                unordered = other != lane and self.seen[lane][other] < tick
+                if unordered and (writes or others_write) and not elements.isdisjoint(others_elements):
+                    self.conflicts.append(f"{operation} in lane {lane}, {name} in lane {other}")
+            before.append((lane, self.seen[lane][lane], writes, elements, str(operation)))
+        return results
+
+
+def places(tensor):
+    index = torch.full((), tensor.storage_offset())
+    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        index = index.unsqueeze(-1) + stride * torch.arange(size)
+    return set(index.flatten().tolist())
+
+
+def watched(monkeypatch, gp_weight, forgotten=None):
+    torch.manual_seed(0)
+    critic, lanes = Critic(8, 3, 16), Lanes(forgotten)
+    rows = [torch.randn(4, width) for width in (8, 8, 3)]
+    critic_gradients(critic, *rows, torch.rand(4, 1), gp_weight)  # makes what is made once
+    monkeypatch.setattr(closed_form, "Aside", lanes.aside)
+    with lanes:
+        critic_gradients(critic, *rows, torch.rand(4, 1), gp_weight)
+    return lanes
+
+
+@pytest.mark.parametrize("gp_weight", [10.0, torch.tensor(10.0)])
+def test_lanes_touch_nothing_of_each_other(monkeypatch, gp_weight):
+    lanes = watched(monkeypatch, gp_weight)
+    assert not lanes.conflicts
+    assert all(lanes.seen[STEP][lane] == lanes.seen[lane][lane] for lane in LANES), "some lane is left behind"
+
+
+def test_every_join_is_needed(monkeypatch):
+    """Which also shows that what is forgotten would be found."""
+    for forgotten in range(watched(monkeypatch, 10.0).joins):
+        with monkeypatch.context() as patch:
+            lanes = watched(patch, 10.0, forgotten)
+        behind = [lane for lane in LANES if lanes.seen[STEP][lane] < lanes.seen[lane][lane]]
+        assert lanes.conflicts or behind, f"join {forgotten}"
