@@ -302,6 +302,8 @@ def _predict(arguments: argparse.Namespace) -> None:
 def _report(arguments: argparse.Namespace) -> None:
     from fgen.report import write_report
 
+    if Path(arguments.out).suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"--out is {arguments.out}", "an .html file")
     write_report(arguments.runs, arguments.out, progress=sys.stderr.isatty())
     _say(f"report: {arguments.out}")
 

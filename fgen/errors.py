@@ -41,6 +41,11 @@ class Interrupted(Exception):
         self.step = step
 
 
+def shortened(text: str, width: int = 60) -> str:
+    """A text in quotes, for a message: of a long one its beginning."""
+    return repr(text if len(text) <= width else f"{text[:width]}…")
+
+
 def did_you_mean(wrong: str, options: Iterable[str], *, n: int = 1, show: Callable[[str], str] = repr) -> str:
     """A remedy: the ``n`` options that look most like what was written, or nothing where none does."""
     near = difflib.get_close_matches(wrong, list(options), n=n, cutoff=0.5)

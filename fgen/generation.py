@@ -21,7 +21,7 @@ from fgen.data.files import HDF5_SUFFIXES
 from fgen.data.tables import read_embeddings_csv
 from fgen.errors import InputError, did_you_mean
 from fgen.machine import cpu_threads, device_at_hand, kept_memory
-from fgen.models.base import FeatureGenerator
+from fgen.models.base import MOST_ROWS, FeatureGenerator
 from fgen.models.storage import load_model
 from fgen.run_directory import RunDirectory
 from fgen.settings import ExperimentConfig
@@ -159,6 +159,8 @@ def generate_from_run(
     Raises:
         InputError: unknown class names, embeddings of another width, no such seed in the run.
     """
+    if not 1 <= n_per_class < MOST_ROWS:
+        raise InputError(f"n_per_class is {n_per_class}", f"at least 1, below {MOST_ROWS:,}")
     directory = RunDirectory.open(run)
     config = ExperimentConfig.from_file(directory.config)
     seed = config.protocol.seeds[0] if seed is None else seed
@@ -196,12 +198,26 @@ def _new_classes(path: str | Path, model: FeatureGenerator, n_per_class: int) ->
     names, matrix = read_embeddings_csv(path, width=model.class_embeddings.shape[1])
     if known := [name for name in names if name in (model.class_names or ())]:
         log.warning("%s describes %s anew, a class of the run's own", path, ", ".join(map(repr, known[:5])))
+    _tell_of_odd_embeddings(path, names, matrix, model)
     return {
         "class_embeddings": matrix,
         "class_names": names,
         "counts": np.full(len(names), n_per_class),
         "seen": np.zeros(len(names), dtype=bool),
     }
+
+
+def _tell_of_odd_embeddings(path: str | Path, names: list[str], matrix: np.ndarray, model: FeatureGenerator) -> None:
+    """A word on descriptions that are as long as none that the model learned from, or that say the same."""
+    own, new = (np.linalg.norm(model.preprocessor(rows), axis=1) for rows in (model.class_embeddings, matrix))
+    if odd := [name for name, length in zip(names, new, strict=True) if not own.min() / 5 < length < own.max() * 5]:
+        told = f"{path}: {len(odd)} of {len(names)} embeddings are on another scale than the run's: {odd[0]!r} has the"
+        told += f" length {new[names.index(odd[0])]:.3g}, the run's classes {own.min():.3g} to {own.max():.3g}"
+        log.warning("%s", told)
+    _, first, number = np.unique(matrix, axis=0, return_index=True, return_inverse=True)
+    if twins := [name for k, name in enumerate(names) if first[number.ravel()[k]] != k]:
+        original = names[first[number.ravel()[names.index(twins[0])]]]
+        log.warning("%s describes %r as %r, and so it gets much the same features", path, twins[0], original)
 
 
 def _classes_of(dataset: ZSLDataset, classes: str, n_per_class: int, *, real: bool) -> dict[str, Any]:

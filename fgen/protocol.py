@@ -241,8 +241,8 @@ def synthetic_rows(
         width = model.bank_dim if own else model.scaler.dim
         return np.zeros((0, width), np.float32), np.zeros(0, np.int64)
     embeddings, names, _ = model.describe(classes)
-    blocks = list(model.iter_generate(embeddings, names, counts[classes], seed=seed, represented=own))
-    return np.concatenate(blocks), np.repeat(classes, counts[classes])
+    rows = model.generated(embeddings, names, counts[classes], seed=seed, represented=own)
+    return rows, np.repeat(classes, counts[classes])
 
 
 def synthetic_counts(config: ExperimentConfig, task: ZSLDataset) -> np.ndarray:

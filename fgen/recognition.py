@@ -13,6 +13,7 @@ from fgen.classifiers.base import Head, predict_calibrated
 from fgen.classifiers.heads import load_head, represented
 from fgen.data.access import Features, as_rows
 from fgen.data.bank import FeatureBank
+from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.evaluation import compare_models
 from fgen.models.base import FeatureGenerator
@@ -44,20 +45,29 @@ class Recogniser:
         """The first seed of a finished run: its saved head, or where there are banks a new one.
 
         Args:
-            banks: of classes that the run doesn't know, as :func:`fgen.generation.generate_from_run` makes them from
-                new embeddings. A head like the run's is then trained over all classes, on what the run's was and on
-                these banks' rows, of each class at most as many as the run's ``bank.n_per_class``, for classes with
-                more would be answered in place of the others; it gets the run's gamma.
+            banks: of classes that the run doesn't answer, as :func:`fgen.generation.generate_from_run` makes them from
+                new embeddings, or of a training alone from its own. A head like the run's is then trained over all
+                classes, on what the run's was and on these banks' rows, of each class at most as many as the run's
+                ``bank.n_per_class``, for classes with more would be answered in place of the others; it gets the
+                run's gamma, which a training alone hasn't chosen: 0.
 
         Raises:
             InputError: the run isn't finished, or has no saved head; its data have gone; banks that don't fit.
         """
         directory = RunDirectory.open(run)
         folder = directory.first_seed()
-        if not folder.head.exists() and not (banks and folder.bank.exists()):
-            expected = "a finished run whose classifier.name is 'softmax' or 'cosine'"
-            raise InputError(f"{run} has no saved head", expected)
-        choice, config = folder.read_choice(ExperimentConfig.from_file(directory.config))
+        if not folder.head.exists() and not (banks and folder.model.exists()):
+            raise InputError(
+                f"{run} has no saved head",
+                "a finished run whose classifier.name is 'softmax' or 'cosine'",
+                f"Or train one on a bank: fgen generate {run} --out bank.h5, then fgen predict with --bank bank.h5"
+                if folder.model.exists()
+                else "",
+            )
+        config, gamma = ExperimentConfig.from_file(directory.config), 0.0
+        if folder.choice.exists() or folder.head.exists():
+            choice, config = folder.read_choice(config)
+            gamma = float(choice["gamma"])
         model = load_model(folder.model)
         if banks:
             head, seen, names = _head_with(banks, Path(run), config, folder, model)
@@ -65,13 +75,15 @@ class Recogniser:
             head, names = load_head(folder.head), model.class_names
             with FeatureBank.open(folder.bank) as bank:
                 seen = np.flatnonzero(bank.seen)
-        return cls(model, head, seen, float(choice["gamma"]), names)
+        return cls(model, head, seen, gamma, names)
 
     def predict(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
         """Class ids ``(N,)`` and their calibrated log-probabilities ``(N,)`` of raw features ``(N, D)``."""
         features = as_rows(features)
         if features.shape[1] != self.model.scaler.dim:
             raise InputError(f"features have {features.shape[1]} columns", f"{self.model.scaler.dim}, as in training")
+        if odd := self.model.scaler.odd_scale(features):
+            log.warning("%s: are they scaled as the run's were?", odd)
         rows = represented(features, self.model.represent) if self.model.has_own_space else features
         scores = self.head.decision_function(rows)
         answers = predict_calibrated(scores, self.head.classes_, self.gamma, self.seen)
@@ -87,15 +99,15 @@ def _head_with(
     banks: Sequence[str | Path], run: Path, config: ExperimentConfig, folder: SeedDirectory, model: FeatureGenerator
 ) -> tuple[Head, np.ndarray, tuple[str, ...] | None]:
     """A head over the run's classes and the banks', the seen ones' ids, and all names."""
-    dataset = config.dataset.load()
+    dataset, seed, space = config.dataset.load(), config.protocol.seeds[0], model.bank_space
     folder.refuse_other_data(dataset)
-    with FeatureBank.open(folder.bank) as own:
-        features, ids = own.to_numpy()
-        space, seed = own.space, own.seed
-    task, rows, labels = dataset, [features], [ids]
+    task, rows, labels = dataset, [np.zeros((0, model.bank_dim), np.float32)], [np.zeros(0, np.int64)]
+    if folder.bank.exists():
+        with FeatureBank.open(folder.bank) as own:
+            rows[0], labels[0] = own.to_numpy()
     for path in banks:
         with FeatureBank.open(path) as bank:
-            width = model.scaler.dim if bank.space == "raw" else rows[0].shape[1]
+            width = model.scaler.dim if bank.space == "raw" else model.bank_dim
             if bank.space not in ("raw", space) or bank.features.shape[1] != width:
                 raise InputError(
                     f"{path} holds {bank.features.shape[1]} columns of the space {bank.space!r}",
@@ -112,11 +124,30 @@ def _head_with(
                 log.info("%s: the first %d rows of a class are taken, as many as the run's", path, counts.max())
             features = np.asarray(bank.features[chosen], dtype=np.float32)
             rows.append(features if bank.space == space else model.represent(features))
-            labels.append(task.n_classes + np.repeat(np.arange(len(given)), counts[given]))
-            try:
-                task = task.with_classes([bank.class_names[k] for k in given], bank.class_embeddings[given])
-            except InputError as error:
-                raise InputError(f"{path}: {error}") from None
+            names = [bank.class_names[k] for k in given]
+            task, of_names = _with_classes(task, names, bank.class_embeddings[given], path, np.concatenate(labels))
+            labels.append(np.repeat(of_names, counts[given]))
     synthetic, of_synthetic = np.concatenate(rows), np.concatenate(labels)
     heads = new_heads(config, task, model, synthetic, of_synthetic, seed, with_zsl=False)
     return heads.gzsl, dataset.seen, task.class_names
+
+
+def _with_classes(
+    task: ZSLDataset, names: Sequence[str], embeddings: np.ndarray, path: str | Path, answered: np.ndarray
+) -> tuple[ZSLDataset, np.ndarray]:
+    """The task with the classes of a bank that it doesn't know, and the ids of all of the bank's.
+
+    Raises:
+        InputError: a class has rows already, real ones or among the labels ``answered``.
+    """
+    known = {name: k for k, name in enumerate(task.class_names or ())}
+    with_rows = set(task.seen) | set(answered)
+    if twice := [name for name in names if known.get(name) in with_rows]:
+        raise InputError(f"{path} has rows of {twice[0]!r}, which is answered already", "classes that are new")
+    new = [k for k, name in enumerate(names) if name not in known]
+    try:
+        larger = task.with_classes([names[k] for k in new], embeddings[new]) if new else task
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    known |= {names[k]: task.n_classes + at for at, k in enumerate(new)}
+    return larger, np.array([known[name] for name in names])

@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -153,7 +154,9 @@ class RunDirectory:
         with folder.alone():
             if resume and not folder.config.exists():
                 log.info("%s holds nothing to go on with: it begins there", path)
-            if folder.config.exists():
+            if folder.config.exists() and not folder.has_begun():
+                shutil.rmtree(path / "seeds", ignore_errors=True)
+            elif folder.config.exists():
                 if not resume:
                     raise InputError(
                         f"{path} already holds a run", "a new folder", "Add --resume to go on, or choose --out"
@@ -203,6 +206,10 @@ class RunDirectory:
     def seed(self, seed: int) -> SeedDirectory:
         """The folder of one seed."""
         return SeedDirectory(self.path / "seeds" / str(seed))
+
+    def has_begun(self) -> bool:
+        """Whether anything was computed, for a run may be refused for its data once it has a folder."""
+        return any(file.is_file() and file.name != "data.json" for file in (self.path / "seeds").rglob("*"))
 
     def first_seed(self) -> SeedDirectory:
         """The seed that commands take unless told."""

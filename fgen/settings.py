@@ -14,8 +14,9 @@ from fgen.config import apply_overrides, build, read_toml, refuse_unknown, to_ma
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset
 from fgen.encoders.fusion import EmbeddingConfig, Norm
-from fgen.errors import InputError
+from fgen.errors import InputError, did_you_mean
 from fgen.models import MODELS
+from fgen.models.base import MOST_ROWS
 from fgen.models.engine import TrainConfig
 
 
@@ -84,10 +85,9 @@ class BankConfig:
     dtype: Literal["f4", "f2"] = "f4"
 
     def __post_init__(self) -> None:
-        if self.n_per_class < 1:
-            raise InputError(f"n_per_class is {self.n_per_class}", "at least 1")
-        if self.n_per_seen_class < 0:
-            raise InputError(f"n_per_seen_class is {self.n_per_seen_class}", "at least 0")
+        for key, least in (("n_per_class", 1), ("n_per_seen_class", 0)):
+            if not least <= getattr(self, key) < MOST_ROWS:
+                raise InputError(f"{key} is {getattr(self, key)}", f"at least {least}, below {MOST_ROWS:,}")
         if not self.real and not self.n_per_seen_class:
             raise InputError("bank.real is false, and n_per_seen_class 0", "real or generated rows of seen classes")
 
@@ -141,13 +141,13 @@ class ExperimentConfig:
                 raise InputError(f"[{section}] is {value!r}", "a section with keys")
         return cls(
             dataset=build(DatasetConfig, mapping.get("dataset", {}), "dataset"),
-            model=_build_named({**MODELS, **BASELINES}, mapping.get("model", {}), "model"),
             train=build(TrainConfig, mapping.get("train", {}), "train"),
             bank=build(BankConfig, mapping.get("bank", {}), "bank"),
             classifier=classifier_config(mapping.get("classifier", {})),
             protocol=build(ProtocolConfig, mapping.get("protocol", {}), "protocol"),
             paper=_noted(mapping, "paper"),
             ours=_noted(mapping, "ours"),
+            model=_build_named({**MODELS, **BASELINES}, mapping.get("model", {}), "model"),
         )
 
     @classmethod
@@ -237,8 +237,11 @@ def classifier_config(mapping: Mapping[str, Any]) -> Any:
 def _build_named(registry: Mapping[str, Any], mapping: Mapping[str, Any], section: str) -> Any:
     settings = dict(mapping)
     name = settings.pop("name", None)
+    if name is None:
+        raise InputError(f"[{section}] has no name", f"name = one of {', '.join(registry)}")
     if not isinstance(name, str) or name not in registry:
-        raise InputError(f"{section}.name is {name!r}", f"one of {', '.join(registry)}")
+        remedy = did_you_mean(str(name), registry)
+        raise InputError(f"{section}.name is {name!r}", f"one of {', '.join(registry)}", remedy)
     own = _keys(registry[name])
     for key in settings:
         owners = [other for other, cls in registry.items() if key in _keys(cls)]

@@ -216,6 +216,21 @@ def test_a_run_that_was_made_on_a_gpu_generates_without_one(shell, run_dir, tmp_
     assert here.tobytes() == there.tobytes()
 
 
+def test_descriptions_of_another_scale_or_twice_the_same_are_told_of(shell, run_dir, toy, tmp_path):
+    def generate(name, rows):
+        lines = [",".join([f"new {k}", *map(str, row)]) for k, row in enumerate(rows)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines))
+        words = ("--embeddings", tmp_path / f"{name}.csv", "--n-per-class", 2, "--out", tmp_path / f"{name}.h5")
+        assert shell("generate", run_dir, *words) == 0
+        return shell.err
+
+    rows = toy.class_embeddings[toy.unseen]
+    assert "scale" not in generate("good", rows)
+    told = "5 of 5 embeddings are on another scale than the run's: 'new 0' has the length"
+    assert told in generate("big", 1000 * rows)
+    assert "describes 'new 1' as 'new 0', and so it gets much the same" in generate("twins", rows[[0, 0, 1]])
+
+
 def test_generate_takes_the_seed_it_is_told(shell, run_dir, toy, tmp_path):
     for seed in (3, 1):
         words = ("generate", run_dir, "--n-per-class", 5, "--seed", seed, "--out", tmp_path / f"{seed}.h5")

@@ -20,7 +20,7 @@ from fgen.cli import main
 from fgen.config import dump_toml, read_toml
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
-from fgen.data.files import save_dataset
+from fgen.data.files import load_dataset, save_dataset
 from fgen.data.toy import toy_world
 from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
@@ -600,6 +600,29 @@ def test_numbers_that_are_noted_beside_the_settings_dont_keep_a_run_from_going_o
     config = settings(path, protocol={"seeds": [0, 1], "calibrate": True}, **measured)
     again = fgen.run(config, out=tmp_path / "run", resume=True)
     assert [o.scores.H for o in again.outcomes] == [o.scores.H for o in finished.outcomes]
+
+
+def test_a_training_that_was_refused_leaves_its_folder_free(path, tmp_path):
+    data = load_dataset(path)
+    one = np.flatnonzero(data.labels == data.seen[0])
+    rows = {"features": data.rows(one), "labels": data.labels[one]}
+    np.savez(tmp_path / "one.npz", **rows, class_embeddings=data.class_embeddings)
+    with pytest.raises(InputError, match="all rows are of one class"):
+        train_only(ExperimentConfig.from_mapping(settings(tmp_path / "one.npz")), out=tmp_path / "run")
+    (model,) = train_only(ExperimentConfig.from_mapping(settings(path)), out=tmp_path / "run")
+    assert model.exists()
+
+
+def test_a_model_without_a_name_is_told_of_after_what_else_is_wrong(path):
+    good = settings(path)
+    model = {key: value for key, value in good["model"].items() if key != "name"}
+    for config, message in (
+        (good | {"model": model}, r"^\[model\] has no name; expected name = one of cadavae, "),
+        (good | {"model": model, "protocol": {"seeds": "0"}}, r"^protocol.seeds is '0'"),
+        (good | {"model": {"name": "clswgn"}}, r"model.name is 'clswgn'.*Did you mean 'clswgan'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            ExperimentConfig.from_mapping(config)
 
 
 def test_a_folder_in_use_is_left_alone(finished, path, tmp_path):

@@ -11,6 +11,7 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.files import save_dataset
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
+from fgen.experiment import train_only
 from fgen.generation import generate_from_run
 from fgen.recognition import Recogniser
 from fgen.run_directory import RunDirectory
@@ -102,6 +103,28 @@ def test_raw_rows_go_to_a_heads_own_space_and_others_latents_are_refused(world, 
         Recogniser.open(tmp_path / "own", [RunDirectory.open(tmp_path / "other").seed(0).bank])
 
 
+def test_a_training_alone_answers_what_a_bank_of_its_own_has(world, run, tmp_path, caplog):
+    """As where there are no rows to test on, and so no run."""
+    data = world.dataset
+    seen = np.flatnonzero(np.isin(data.labels, data.seen))
+    rows = {"features": data.features[seen], "labels": data.labels[seen], "class_embeddings": data.class_embeddings}
+    np.savez(tmp_path / "own.npz", **rows, class_names=np.array(data.class_names))
+    config = ExperimentConfig.from_file(RunDirectory.open(run).config).to_mapping()
+    config = ExperimentConfig.from_mapping(config | {"dataset": {"path": str(tmp_path / "own.npz")}})
+    train_only(config, out=tmp_path / "trained")
+    with pytest.raises(InputError, match=r"has no saved head.*fgen generate .*trained --out bank.h5"):
+        Recogniser.open(tmp_path / "trained")
+    generate_from_run(tmp_path / "trained", out=tmp_path / "bank.h5", n_per_class=50)
+    recogniser = Recogniser.open(tmp_path / "trained", [tmp_path / "bank.h5"])
+    unseen = np.flatnonzero(np.isin(data.labels, data.unseen))
+    answers, _ = recogniser.predict(data.rows(unseen))
+    assert np.mean(answers == data.labels[unseen]) > 0.3, "chance is 1 / 24"
+    assert recogniser.gamma == 0
+    assert not caplog.text
+    recogniser.predict(data.rows(unseen) / 1000)
+    assert "are they scaled as the run's were?" in caplog.text
+
+
 def test_the_shell_answers_new_classes_by_name(world, run, bank, tmp_path):
     np.save(tmp_path / "x.npy", world.dataset.rows(np.flatnonzero(world.dataset.labels == LATE[0])))
     words = ["predict", str(run), str(tmp_path / "x.npy"), "--out", str(tmp_path / "p.csv")]
@@ -111,9 +134,9 @@ def test_the_shell_answers_new_classes_by_name(world, run, bank, tmp_path):
 
 def test_banks_that_do_not_fit_are_refused(run, bank, tmp_path):
     own = RunDirectory.open(run).seed(0).bank
-    with pytest.raises(InputError, match=r"class_names has 'class 20' twice; expected distinct names"):
+    with pytest.raises(InputError, match=r"rows of 'class 20', which is answered already; expected classes that are"):
         Recogniser.open(run, [own])
-    with pytest.raises(InputError, match=r"class_names has 'class 22' twice"):
+    with pytest.raises(InputError, match=r"late.h5 has rows of 'class 22', which is answered already"):
         Recogniser.open(run, [bank, bank])
     with FeatureBank.open(bank) as full:
         parts = {"class_names": ["new"], "class_embeddings": full.class_embeddings[:1], "counts": np.array([1])}

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -148,6 +149,8 @@ def bank_writer(path: Path, plan: BankPlan, *, overwrite: bool) -> Iterator[Bank
     """
     expect_free(path, overwrite=overwrite)
     partial, journal_path = Path(f"{path}.partial"), Path(f"{path}.journal")
+    if not partial.exists():
+        _require_room(path, plan)
     journal = os.open(journal_path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         claim(journal, path)
@@ -172,6 +175,18 @@ def bank_writer(path: Path, plan: BankPlan, *, overwrite: bool) -> Iterator[Bank
         journal_path.unlink()
     finally:
         os.close(journal)
+
+
+def _require_room(path: Path, plan: BankPlan) -> None:
+    """Refuse what the disk can't hold before even its labels are made."""
+    rows, free = int(plan.counts.sum()), shutil.disk_usage(path.parent).free
+    needed = rows * plan.feature_dim * np.dtype(plan.dtype).itemsize
+    if needed > free:
+        raise InputError(
+            f"{path} would take {needed / 1e9:,.1f} GB for {rows:,} features",
+            f"at most the {free / 1e9:,.1f} GB that are free there",
+            "Generate fewer for each class",
+        )
 
 
 def _allocate(partial: Path, plan: BankPlan) -> None:

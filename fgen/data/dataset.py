@@ -70,7 +70,7 @@ class ZSLDataset:
         self.splits, repairs = complete_splits(self.labels, splits, seed=seed)
         for rows in self.splits.values():
             rows.flags.writeable = False
-        self.notes = (*notes, *repairs)
+        self.notes = (*notes, *_counted_from_one(self.labels, self.n_classes), *repairs)
         self.seen = np.unique(self.labels[self.splits["trainval"]])
         self.unseen = np.setdiff1d(np.arange(self.n_classes), self.seen)
         self.shots: Shots | None = None
@@ -311,6 +311,14 @@ def _checked_labels(labels: Any, n_rows: int, n_classes: int) -> np.ndarray:
     labels = labels.astype(np.int64)
     labels.flags.writeable = False
     return labels
+
+
+def _counted_from_one(labels: np.ndarray, n_classes: int) -> list[str]:
+    """A note where the classes that have rows are 1, 2, 3 and so on: each would learn from another's description."""
+    classes = np.unique(labels)
+    if 1 < len(classes) < n_classes and np.array_equal(classes, np.arange(1, len(classes) + 1)):
+        return ["no row has the label 0, and all others up to the last have some: were they counted from 1?"]
+    return []
 
 
 def _checked_names(names: Sequence[str] | None, n_classes: int) -> tuple[str, ...] | None:

@@ -49,7 +49,8 @@ class Archive(Mapping[str, np.ndarray]):
         with self._zip.open(info) as stream:
             shape, dtype, header_size = _header(stream)
         if dtype.hasobject:
-            raise InputError(f"{name!r} holds Python objects", "numbers or text", "Objects would be run, not read")
+            remedy = "Objects would be run, not read: of names, save numpy.asarray(names, dtype=str)"
+            raise InputError(f"{name!r} holds Python objects", "numbers or text", remedy)
         claimed = math.prod(shape) * dtype.itemsize
         if claimed > info.file_size - header_size or claimed > info.compress_size * MAX_COMPRESSION:
             raise InputError(f"{name!r} claims a shape of {shape} and the archive doesn't hold that much data")

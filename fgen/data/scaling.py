@@ -101,6 +101,19 @@ class FeatureScaler:
         raw = features * scale + offset
         return raw * abs(raw) if self.kind == "sqrt" else raw
 
+    def odd_scale(self, features: Features) -> str:
+        """What is odd about the size of raw ``(N, D)`` beside those that the scaling was fitted on; mostly nothing.
+
+        It looks at the first rows, for what a forgotten normalisation does: numbers of another order of magnitude.
+        """
+        if not len(features) or self.kind in ("none", "sqrt"):
+            return ""
+        largest, sizes = float(np.abs(features[:1000]).max()), np.abs(self.offset) + self.scale
+        varied = np.abs(self.offset) + np.where(self.scale == 1, 0, self.scale)  # 1 is also a constant column's
+        if varied.max() / 10 <= largest <= sizes.max() * 10:
+            return ""
+        return f"the largest of these features is {largest:.3g}, where training had about {sizes.max():.3g}"
+
     def blocks(self, features: Features) -> Iterator[tuple[int, np.ndarray]]:
         """Consecutive scaled float32 blocks of rows of about 16 MB, each with the number of its first row.
 

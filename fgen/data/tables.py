@@ -14,7 +14,7 @@ from fgen.data.access import Features
 from fgen.data.atomic import new_file
 from fgen.data.dataset import refuse_non_finite
 from fgen.data.disk import reading
-from fgen.errors import InputError
+from fgen.errors import InputError, shortened
 
 PREDICTION_COLUMNS = ("row", "class_id", "class_name", "score")
 IN_WORDS = "Of descriptions in words, fgen embed makes numbers"
@@ -50,11 +50,11 @@ def read_embeddings_csv(path: str | Path, width: int | None = None) -> tuple[lis
             _require_new_name(path, line, name, names)
             width = width if width is not None else len(cells) - 1
             if len(cells) - 1 != width or not width:
-                raise InputError(
-                    f"{path}, line {line}: {name!r} has {len(cells) - 1} numbers",
-                    f"{width or 'at least 1'}",
-                    "Save the table with commas between its cells" if ";" in name or "\t" in name else "",
-                )
+                remedy = "Save the table with commas between its cells" if ";" in name or "\t" in name else ""
+                if cells[1:] and all(_number(cell) is None for cell in cells[1:]):
+                    remedy = IN_WORDS
+                found = f"{path}, line {line}: {shortened(name)} has {len(cells) - 1} numbers"
+                raise InputError(found, f"{width or 'at least 1'}", remedy)
             rows.append(
                 [_checked_number(cell, f"{path}, line {line}, column {at}") for at, cell in enumerate(cells[1:], 2)]
             )
@@ -84,7 +84,7 @@ def read_descriptions_csv(path: str | Path) -> tuple[list[str], list[str]]:
             if not names and [cell.strip().lower() for cell in cells] in DESCRIPTION_HEADERS:
                 continue
             if len(cells) == 1 and ";" in cells[0]:
-                found = f"{path}, line {line}: {cells[0]!r} has no comma"
+                found = f"{path}, line {line}: {shortened(cells[0])} has no comma"
                 raise InputError(found, "a name, then its description", "Save the table with commas")
             name, said = cells[0].strip(), ", ".join(cell.strip() for cell in cells[1:] if cell.strip())
             _require_new_name(path, line, name, names)
@@ -115,7 +115,8 @@ def _require_new_name(path: Path, line: int, name: str, names: dict[str, int]) -
     if not name:
         raise InputError(f"{path}, line {line}, has no class name", "a name in the first cell")
     if name in names:
-        raise InputError(f"{path}, line {line}: {name!r} is already in line {names[name]}", "distinct names")
+        found = f"{path}, line {line}: {shortened(name)} is already in line {names[name]}"
+        raise InputError(found, "distinct names")
     names[name] = line
 
 

@@ -32,6 +32,8 @@ from fgen.models.storage import save_model
 from fgen.products import lie_for_products
 
 Terms = dict[str, Tensor]
+#: More of a class are taken for a slip of the pen.
+MOST_ROWS = 2**31
 
 
 @dataclass(frozen=True)
@@ -243,11 +245,29 @@ class FeatureGenerator:
         """
         embeddings, names, ids = self.describe(classes, class_names)
         whole = isinstance(n_per_class, int | np.integer) and not isinstance(n_per_class, bool)
-        if not whole or n_per_class < 1:
-            raise InputError(f"n_per_class is {n_per_class}", "a whole number of at least 1")
+        if not whole or not 1 <= n_per_class < MOST_ROWS:
+            raise InputError(f"n_per_class is {n_per_class}", f"a whole number of at least 1, below {MOST_ROWS:,}")
         counts = np.full(len(ids), n_per_class)
-        blocks = list(self.iter_generate(embeddings, names, counts, seed=seed, represented=represented))
-        return np.concatenate(blocks), np.repeat(ids, n_per_class)
+        rows = self.generated(embeddings, names, counts, seed=seed, represented=represented)
+        return rows, np.repeat(ids, n_per_class)
+
+    def generated(
+        self,
+        embeddings: np.ndarray,
+        names: Sequence[str] | None,
+        counts: np.ndarray,
+        *,
+        seed: int,
+        represented: bool = False,
+    ) -> np.ndarray:
+        """:meth:`iter_generate` in one matrix ``(counts.sum(), D)``; a MemoryError where it can't be had."""
+        rows, start = np.empty((0, 0), dtype=np.float32), 0
+        for block in self.iter_generate(embeddings, names, counts, seed=seed, represented=represented):
+            if not start:
+                rows = np.empty((int(counts.sum()), block.shape[1]), dtype=np.float32)
+            rows[start : start + len(block)] = block
+            start += len(block)
+        return rows
 
     def describe(
         self, classes: Any, class_names: Sequence[str] | None = None

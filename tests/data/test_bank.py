@@ -824,6 +824,14 @@ def test_rows_that_a_thread_can_not_write_are_told_of_and_others_are_kept(world,
     assert generated(path, model, data, data.unseen, 9) == whole
 
 
+def test_a_bank_that_no_disk_holds_is_refused_before_anything_is_made(world, model, path):
+    with pytest.raises(InputError, match=r"would take [\d,.]+ GB for 1,500,000,000,000 features; expected at most"):
+        generated(path, model, world.dataset, [13], 1_500_000_000_000)
+    assert not list(path.parent.iterdir())
+    with pytest.raises(InputError, match=f"n_per_class is {10**30}"):
+        model.generate([13], 10**30, seed=0)
+
+
 def test_a_system_without_a_call_that_reserves_room_writes_the_same_bytes(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "posix_fallocate")
     with (tmp_path / "x").open("w+b") as file:

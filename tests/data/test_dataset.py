@@ -130,3 +130,10 @@ def test_blocks_cover_every_row_once(n_rows, step_bytes):
         patch.setattr("fgen.data.dataset.BLOCK_BYTES", step_bytes)
         features = np.arange(n_rows * 3).reshape(n_rows, 3)
         assert np.array_equal(np.concatenate(list(iter_blocks(features))), features)
+
+
+@pytest.mark.parametrize(("first", "noted"), [(1, True), (0, False), (2, False)])
+def test_labels_that_seem_to_be_counted_from_one_are_told_of(first, noted):
+    labels = first + np.arange(12) % 3
+    data = ZSLDataset(np.random.default_rng(0).random((12, 4)), labels, np.eye(6))
+    assert any("were they counted from 1?" in note for note in data.notes) == noted

@@ -297,6 +297,8 @@ def test_an_npz_that_numpy_wrote_is_read(toy, tmp_path):
         (b"ant;1;2\n", "Save the table with commas"),
         (b"okapi,a striped browser\nbear,brown\n", "Of descriptions in words, fgen embed makes numbers"),
         (b"name,description\nokapi,a striped browser\n", "Of descriptions in words, fgen embed makes numbers"),
+        (b"okapi,1,2\nbear,a brown thing\n", "Of descriptions in words, fgen embed makes numbers"),
+        (b"a;" * 900 + b"\n", "a;a;a;…' has 0 numbers"),
         (b"okapi,a striped browser\n", "Of descriptions in words, fgen embed makes numbers"),
         (b"ant,1," + b"9" * 200_000, "line 1: field larger"),
     ],
