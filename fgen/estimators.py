@@ -6,17 +6,31 @@ Without scikit-learn the class still works; with ``fgen[sklearn]`` it is a full 
 
 from __future__ import annotations
 
+import json
+import math
+import numbers
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
+from fgen.baselines import BASELINES
 from fgen.classifiers.base import predict_calibrated
+from fgen.classifiers.heads import Heads, SavedHead, load_head
+from fgen.classifiers.storage import StoredHead
 from fgen.data.access import as_rows
+from fgen.data.atomic import expect_only, replace_directory, write_json
 from fgen.data.dataset import ZSLDataset
+from fgen.data.disk import nearest_sibling, reading
+from fgen.data.labels import class_ids, described_classes
+from fgen.data.scaling import FeatureScaler
 from fgen.errors import InputError, did_you_mean
+from fgen.machine import choose_device
 from fgen.models import MODELS
+from fgen.models.base import FeatureGenerator
+from fgen.models.storage import load_model
 from fgen.protocol import choose_epochs, chosen_model, embedding_config, fit, new_heads, representation, synthetic_rows
 from fgen.settings import ExperimentConfig
 
@@ -38,6 +52,11 @@ except ImportError:
                     raise InputError(f"parameter {name!r} is unknown", f"one of {', '.join(PARAMETERS)}")
                 setattr(self, name, value)
             return self
+
+        def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+            """The constructor's arguments that are set."""
+            given = (f"{name}={value!r}" for name, value in self.get_params().items() if value is not None)
+            return f"{type(self).__name__}({', '.join(given)})"
 
     class ClassifierMixin:  # type: ignore[no-redef]
         """The default score of a classifier."""
@@ -61,6 +80,14 @@ PARAMETERS = (
     "random_state",
     "verbose",
 )
+FORMAT = "fgen-zero-shot-classifier"
+VERSION = 1
+#: What a saved classifier's folder, and the folders in it, hold.
+CONTENTS = {
+    ".": ("classifier.json", "model", "head"),
+    "model": ("model.json", "model.safetensors"),
+    "head": ("head.json", "head.safetensors"),
+}
 
 
 class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
@@ -70,7 +97,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         class_embeddings: ``(C, A)`` array of descriptions, labels being its row numbers; or ``{label: (A,)}``.
             Classes without a row in ``fit`` are the unseen ones.
         classes: C labels of the rows of ``class_embeddings``, where it is an array and labels aren't row numbers.
-        method: a key of ``fgen.MODELS``.
+        method: a key of ``fgen.MODELS``, the generators.
         model: settings of the method, for example ``{"epochs": 30}``.
         classifier: settings of the head; ``name`` is a key of ``fgen.CLASSIFIERS``, by default "softmax".
         embedding_norm, embedding_scale: see :class:`fgen.encoders.fusion.EmbeddingConfig`.
@@ -79,7 +106,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
             held out in a training of its own, which doubles the time. Without it a generator's head sees few rows as
             unseen. With fewer than 3 seen classes, or 5 rows in each, there is nothing to hold out, and a warning.
         train: device, threads, precision.
-        random_state: seed of every random number.
+        random_state: seed of every random number, a whole number of at least 0; unlike elsewhere in scikit-learn None
+            and a RandomState are refused, since the same settings give the same classifier.
         verbose: show bars.
 
     Attributes:
@@ -124,52 +152,51 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             InputError: labels without a description, shapes that don't match, numbers that aren't finite.
         """
-        self.classes_, embeddings = self._described()
-        index = {label: k for k, label in enumerate(self.classes_.tolist())}
-        labels = np.asarray(y)
-        if labels.ndim != 1:
-            raise InputError(f"y has shape {labels.shape}", "(N,), a label for each row of X")
-        try:
-            unknown = [label for label in dict.fromkeys(labels.tolist()) if label not in index]
-        except TypeError:
-            raise InputError("y holds labels that are no numbers or text", "a label for each row of X") from None
-        if unknown:
-            expected = "labels that class_embeddings describes"
-            raise InputError(f"y holds the label {unknown[0]!r}", expected, _remedy(unknown[0], list(index)))
-        ids = np.array([index[label] for label in labels.tolist()], dtype=np.int64)
-        names = [str(label) for label in self.classes_.tolist()]
-        dataset = ZSLDataset(X, ids, embeddings, class_names=names, seed=self.random_state)
         config = self._config()
-        seed = self.random_state
-        settings, self.gamma_ = config.model, 0.0
+        described, embeddings = described_classes(self.class_embeddings, self.classes)
+        ids = class_ids(y, described)
+        if self.classes is None and not isinstance(self.class_embeddings, Mapping):
+            _warn_of_labels_from_one(ids)
+        names = [str(label) for label in described.tolist()]
+        seed = int(self.random_state)
+        dataset = ZSLDataset(X, ids, embeddings, class_names=names, seed=seed)
+        settings, gamma = config.model, 0.0
         if self.calibrate and len(dataset.unseen) and _can_hold_out(dataset):
             choice = choose_epochs(config, dataset, seed, progress=self.verbose)
-            settings, self.gamma_ = chosen_model(config, dataset, choice), float(choice["gamma"])
+            settings, gamma = chosen_model(config, dataset, choice), float(choice["gamma"])
             config = config.with_choice(choice)
         elif len(config.head_candidates()) > 1:
             raise InputError(
                 "classifier.l2 holds several penalties, and there is nothing to choose by",
                 "one of them, or calibrate=True and rows to hold out",
             )
-        model = settings.build(embedding_config(config, dataset))
-        self.generator_ = fit(model, config, dataset, seed, None, self.verbose)
-        bank = synthetic_rows(config, dataset, self.generator_, seed)
-        self.heads_ = new_heads(config, dataset, self.generator_, *bank, seed, with_zsl=False)
-        self.seen_, self.unseen_ = self.classes_[dataset.seen], self.classes_[dataset.unseen]
-        self._seen_ids = dataset.seen
-        self.n_features_in_ = dataset.feature_dim
+        model = fit(settings.build(embedding_config(config, dataset)), config, dataset, seed, None, self.verbose)
+        bank = synthetic_rows(config, dataset, model, seed)
+        heads = new_heads(config, dataset, model, *bank, seed, with_zsl=False)
+        self._hold(model, heads, described, dataset.seen, gamma)
         return self
 
+    def _hold(
+        self, model: FeatureGenerator, heads: Heads, labels: np.ndarray, seen_ids: np.ndarray, gamma: float
+    ) -> None:
+        """All that a fitted one has, at once: what fails before this leaves the older fit as it was."""
+        self.generator_, self.heads_, self.gamma_, self.classes_ = model, heads, gamma, labels
+        self._seen_ids, unseen_ids = seen_ids, np.setdiff1d(np.arange(len(labels)), seen_ids)
+        self.seen_, self.unseen_ = labels[seen_ids], labels[unseen_ids]
+        self.n_features_in_ = model.scaler.dim
+
     def decision_function(self, X: Any) -> np.ndarray:
-        """Log-probabilities ``(N, C)``, the seen classes' lowered by ``gamma_``."""
+        """Log-probabilities ``(N, C)``, the seen classes' lowered by ``gamma_``.
+
+        It warns, as all that predicts does, of features on quite another scale than those it was fitted to.
+        """
         scores = self._scores(X)
         scores[:, self._seen_ids] -= self.gamma_
         return scores
 
     def _scores(self, X: Any) -> np.ndarray:
         """Log-probabilities ``(N, C)`` as the head gives them."""
-        if not hasattr(self, "heads_"):
-            raise InputError("the classifier isn't fitted", "fit() before predicting")
+        self._require_fitted()
         represent = representation(self.generator_)
         try:
             shape = tuple(np.shape(X))
@@ -178,6 +205,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         if len(shape) != 2 or shape[1] != self.n_features_in_:
             raise InputError(f"X has shape {shape}", f"(N, {self.n_features_in_}), as in fit()")
         features = np.asarray(as_rows(X), dtype=np.float32)
+        _warn_of_another_scale(features, self.generator_.scaler)
         return self.heads_.gzsl.scores(features if represent is None else represent(features), len(self.classes_))
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -192,34 +220,128 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         ids = np.arange(len(self.classes_))
         return self.classes_[predict_calibrated(scores, ids, self.gamma_, self._seen_ids)]
 
-    def _described(self) -> tuple[np.ndarray, np.ndarray]:
-        """Labels ``(C,)`` and embeddings ``(C, A)``."""
-        given = self.class_embeddings
-        if given is None:
-            raise InputError("class_embeddings is missing", "a matrix (C, A), or a dict from label to embedding")
-        if isinstance(given, Mapping):
-            if self.classes is not None:
-                raise InputError("class_embeddings is a dict, and classes is given", "one of them: its keys are labels")
-            labels = _labels(list(given))
-            if labels.shape != (len(given),):
-                raise InputError(f"class_embeddings has the key {next(iter(given))!r}", "numbers or text")
-            return labels, _matrix(list(given.values()))
-        embeddings = _matrix(given)
-        labels = np.arange(len(embeddings)) if self.classes is None else _labels(self.classes)
-        if labels.shape != (len(embeddings),):
-            raise InputError(f"classes has shape {labels.shape}", f"({len(embeddings)},), one for each embedding")
-        return labels, embeddings
+    def save(self, path: str | Path) -> None:
+        """Write the fitted classifier to a folder: safetensors and JSON, nothing pickled.
+
+        It holds the model (which ``fgen.load_model`` reads as well), the head, the labels and the settings; an older
+        classifier of that name is replaced in one move.
+
+        Raises:
+            InputError: no fit yet, a head of scikit-learn's or labels that no JSON can hold, settings that have become
+                wrong since the fit, or a folder that holds something else.
+        """
+        self._require_fitted()
+        head, path = self.heads_.gzsl, Path(path)
+        if not isinstance(head, StoredHead):
+            kept = "'softmax' or 'cosine' as classifier's name"
+            raise InputError(f"the head {head.config.name!r} is scikit-learn's and can only be pickled", kept)
+        description = {
+            "format": FORMAT,
+            "format_version": VERSION,
+            "labels": _storable(self.classes_),
+            "label_type": self.classes_.dtype.str,
+            "seen": self._seen_ids.tolist(),
+            "gamma": float(self.gamma_),
+            "parameters": self._plain_parameters(),
+        }
+        _expect_classifier(path)
+        with replace_directory(path) as folder:
+            self.generator_.save(folder / "model")
+            head.save(folder / "head")
+            write_json(folder / "classifier.json", description)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "cpu") -> Self:
+        """Read a classifier that :meth:`save` wrote; it predicts what the saved one did, and can be fitted again.
+
+        Its ``class_embeddings`` are the matrix ``(C, A)`` of the fit and its ``classes`` the labels, even if a dict
+        was given.
+
+        Args:
+            path: its folder.
+            device: where ``generator_`` will generate.
+
+        Raises:
+            InputError: no such folder, files that are damaged or no classifier's, or no such device.
+        """
+        path, file = Path(path), Path(path) / "classifier.json"
+        choose_device(device)
+        if not file.exists():
+            hint = nearest_sibling(path)
+            if path.exists():
+                hint = "fgen.load_model reads a model" if (path / "model.json").exists() else "Name another folder"
+            raise InputError(f"{path} holds no classifier.json", "a folder that ZeroShotClassifier.save() wrote", hint)
+        with reading(path / "model" / "model.json", "model"):
+            model = load_model(path / "model", device)
+        head = load_head(path / "head")
+        with reading(file, "classifier"):
+            content = json.loads(file.read_text(encoding="utf-8"))
+            if (content["format"], content["format_version"]) != (FORMAT, VERSION):
+                found = f"the format is {content['format']} {content['format_version']}"
+                raise InputError(found, f"{FORMAT} {VERSION}")
+            labels, seen, gamma = _stored_fit(content, model, head)
+            row_numbers = np.arange(len(labels))
+            plain = labels.dtype == row_numbers.dtype and np.array_equal(labels, row_numbers)
+            given: dict[str, Any] = {"class_embeddings": model.class_embeddings, "classes": None if plain else labels}
+            loaded = cls(**given, **content["parameters"])
+            loaded._config()
+        loaded._hold(model, Heads(head), labels, seen, gamma)
+        return loaded
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        """As scikit-learn prints an estimator, but for the embeddings and labels, of which it gives the number."""
+        parameters = self.get_params(deep=False)
+        shown = {
+            name: _Size(parameters[name]) for name in ("class_embeddings", "classes") if parameters[name] is not None
+        }
+        return super(ZeroShotClassifier, type(self)(**(parameters | shown))).__repr__(N_CHAR_MAX)
+
+    def _require_fitted(self) -> None:
+        if not hasattr(self, "heads_"):
+            raise InputError("the classifier isn't fitted", "fit() before predicting or saving")
+
+    def _plain_parameters(self) -> dict[str, Any]:
+        """The constructor's arguments, but for embeddings and labels, as JSON can hold them."""
+        plain = self._config().to_mapping()
+        sections = {
+            name: None if given is None else {key: plain[name][key] for key in given if key in plain[name]}
+            for name, given in (("model", self.model), ("classifier", self.classifier), ("train", self.train))
+        }
+        return sections | {
+            "method": self.method,
+            "embedding_norm": plain["dataset"]["embedding_norm"],
+            "embedding_scale": plain["dataset"]["embedding_scale"],
+            "n_per_class": plain["bank"]["n_per_class"],
+            "calibrate": bool(self.calibrate),
+            "random_state": int(self.random_state),
+            "verbose": bool(self.verbose),
+        }
 
     def _config(self) -> ExperimentConfig:
+        """The settings as an experiment's.
+
+        Raises:
+            InputError: one that is wrong, or a method that needs rows of unseen classes.
+        """
+        if isinstance(self.model, str):
+            expected = "a dict of settings, such as {'epochs': 30}, the generator's name being the method"
+            raise InputError(f"model is {self.model!r}", expected, _method_remedy(self.model))
         for name in ("model", "classifier", "train"):
             given = getattr(self, name)
             if given is not None and not isinstance(given, Mapping):
                 raise InputError(f"{name} is {given!r}", "a dict of settings, such as {'name': 'knn'} of a classifier")
         named = (self.model or {}).get("name", self.method)
+        for where, name in (("method", self.method), ("model['name']", named)):
+            if not isinstance(name, str) or name not in MODELS:
+                expected = f"one of the generators {', '.join(MODELS)}"
+                raise InputError(f"{where} is {name!r}", expected, _method_remedy(name))
         if named != self.method:
-            raise InputError(f"model names {named!r}, and method {self.method!r}", "the method alone")
-        if self.method not in MODELS:  # a baseline has no features to give away
-            raise InputError(f"model.name is {self.method!r}", f"one of {', '.join(MODELS)}")
+            found = f"model['name'] is {named!r}, and method {self.method!r}"
+            raise InputError(found, "the generator's name as method", _method_remedy(named))
+        seed = self.random_state
+        if not isinstance(seed, numbers.Integral) or not 0 <= int(seed) < 2**63:
+            expected, remedy = "a whole number from 0 to 2**63 - 1", "The same number gives the same classifier"
+            raise InputError(f"random_state is {seed!r}", expected, remedy)
         sections = {
             "dataset": {
                 "path": "(arrays in memory)",
@@ -230,7 +352,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
             "classifier": dict(self.classifier or {}),
             "bank": {"n_per_class": self.n_per_class},
             "train": dict(self.train or {}),
-            "protocol": {"calibrate": True, "seeds": [self.random_state]},
+            "protocol": {"calibrate": True, "seeds": [int(seed)]},
         }
         config = ExperimentConfig.from_mapping(sections)
         if config.model.sees_test_rows:
@@ -242,35 +364,101 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         return config
 
 
-def _remedy(label: Any, known: list[Any]) -> str:
-    """What to do about a label of ``y`` that no class has."""
-    described = next((other for other in known if str(other) == str(label)), None)
-    if described is not None:
-        return f"There is {described!r}, of another type"
-    if isinstance(label, str) and known == list(range(len(known))):
-        return "Name the rows of class_embeddings by classes=[...], or give a dict"
-    return did_you_mean(str(label), (other for other in known if isinstance(other, str))) or "Describe it, or drop it"
+class _Size:
+    """What :func:`repr` gives of an argument too long to read."""
+
+    def __init__(self, given: Any) -> None:
+        self.given = given
+
+    def __repr__(self) -> str:
+        kind, given = type(self.given).__name__, self.given
+        if hasattr(given, "shape"):
+            return f"<{kind} {tuple(given.shape)}>"
+        return f"<{kind} of {len(given)}>" if hasattr(given, "__len__") else repr(given)
 
 
-def _labels(given: Any) -> np.ndarray:
-    """Labels ``(C,)``, of one kind."""
-    try:
-        labels = np.asarray(given)
-    except ValueError:
-        raise InputError("the labels of the classes are of several lengths", "numbers or text") from None
-    if labels.dtype.kind in "US" and labels.ndim == 1 and not all(isinstance(label, str | bytes) for label in given):
-        kinds = ", ".join(dict.fromkeys(type(label).__name__ for label in given))  # NumPy makes text of them all
-        raise InputError(f"the labels of the classes are {kinds}", "numbers or text, all of one kind")
-    return labels
+def _method_remedy(name: Any) -> str:
+    """What to do about a name that was given in place of a generator's, or elsewhere than as ``method``."""
+    of_baseline = "a baseline, which makes no features and is run by `fgen run`"
+    if not isinstance(name, str):
+        return ""
+    if name in MODELS:
+        return f"Pass method={name!r}"
+    if name in BASELINES:
+        return f"{name!r} is {of_baseline}"
+
+    def shown(near: str) -> str:
+        return f"method={near!r}" if near in MODELS else f"{near!r}, {of_baseline}"
+
+    return did_you_mean(name, [*MODELS, *BASELINES], show=shown)
 
 
-def _matrix(rows: Any) -> np.ndarray:
-    try:
-        return np.asarray(rows.detach() if hasattr(rows, "detach") else rows, dtype=np.float32)
-    except (TypeError, ValueError):
-        raise InputError(
-            "class_embeddings isn't a matrix", "a row of numbers for each class, all of the same length"
-        ) from None
+def _storable(labels: np.ndarray) -> list[int | float | str]:
+    """Labels ``(C,)`` as JSON can hold them."""
+    values = [label.item() if isinstance(label, np.generic) else label for label in labels.tolist()]
+    for label in values:
+        kept = isinstance(label, int | str) or (isinstance(label, float) and math.isfinite(label))
+        if labels.dtype.kind not in "biufUO" or not kept:
+            expected = "text or finite numbers, which JSON can hold"
+            raise InputError(f"the label {label!r} is of type {labels.dtype}", expected, "Fit with such labels")
+    return values
+
+
+def _stored_fit(
+    content: Mapping[str, Any], model: FeatureGenerator, head: SavedHead
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Labels ``(C,)``, ids of the seen classes and gamma of a saved classifier, if they fit its model and head."""
+    labels = np.array(content["labels"], dtype=np.dtype(content["label_type"]))
+    names = tuple(str(label) for label in labels.tolist())
+    if _storable(labels) != content["labels"] or names != model.class_names or len(set(names)) < len(names):
+        raise InputError("labels aren't the names of the model beside it", "those that were saved with it")
+    seen, gamma = np.asarray(content["seen"]), content["gamma"]
+    ids = np.arange(len(model.class_embeddings))
+    if seen.dtype.kind != "i" or not len(seen) or not np.array_equal(seen, np.intersect1d(seen, ids)):
+        raise InputError(f"seen is {content['seen']}", f"ascending ids of classes, from 0 to {len(ids) - 1}")
+    if type(gamma) is not float or not math.isfinite(gamma):
+        raise InputError(f"gamma is {gamma!r}", "a finite number")
+    width = model.represent(np.zeros((0, model.scaler.dim), np.float32)).shape[1]
+    if len(labels) != len(ids) or head.scaler.dim != width or not np.array_equal(head.classes_, ids):
+        raise InputError("model and head beside it are of other classes or columns", "those that were saved with it")
+    return labels, seen, gamma
+
+
+def _expect_classifier(path: Path) -> None:
+    """Refuse to have a folder replaced that holds anything but a saved classifier."""
+    for folder, names in CONTENTS.items():
+        expect_only(path / folder, names)
+    if path.exists() and any(path.iterdir()) and not (path / "classifier.json").is_file():
+        raise InputError(f"{path} holds {next(path.iterdir()).name!r} and no classifier", "a new folder")
+
+
+def _warn_of_labels_from_one(ids: np.ndarray) -> None:
+    """Say so where ids ``(N,)``, which are the user's own row numbers, are just 1 to S."""
+    seen = np.unique(ids)
+    if len(seen) and np.array_equal(seen, np.arange(1, len(seen) + 1)):
+        warnings.warn(
+            "no row has the label 0, and labels are rows of class_embeddings, which count from 0: "
+            "if yours count from 1, subtract 1",
+            stacklevel=3,
+        )
+
+
+def _warn_of_another_scale(features: np.ndarray, scaler: FeatureScaler) -> None:
+    """Say so where the largest of the features ``(N, D)`` is below 2 % of, or 50 times, what ``scaler`` was fitted to.
+
+    A scaler of the kind "none" was fitted to nothing.
+    """
+    if not features.size or scaler.kind == "none":
+        return
+    usual = float(np.max(np.abs(scaler.offset) + np.abs(scaler.scale)))
+    usual = usual**2 if scaler.kind == "sqrt" else usual
+    largest = float(max(features.max(), -features.min()))
+    if largest < 0.02 * usual or largest > 50 * usual:
+        warnings.warn(
+            f"the largest number of X is {largest:.3g}, where features up to about {usual:.3g} were learned from: "
+            "were both normalised alike?",
+            stacklevel=4,
+        )
 
 
 def _can_hold_out(dataset: ZSLDataset) -> bool:

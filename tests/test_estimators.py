@@ -1,9 +1,13 @@
 """``ZeroShotClassifier``: labels of any kind in, classes it never saw out, with scikit-learn and without."""
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 import warnings
+from datetime import date
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -82,9 +86,302 @@ def test_a_label_that_is_not_described_is_told_of_with_what_was_meant(data):
         (described, wrong, "Did you mean 'class 3'?"),
         (data.class_embeddings, names[y], "Name the rows of class_embeddings by classes"),
         (dict(enumerate(data.class_embeddings)), y.astype(str), "of another type"),
+        (described, names[y].astype("S"), "y holds bytes: make text of them, by y.astype(str) or label.decode()"),
+        (dict(zip(names.astype("S"), data.class_embeddings, strict=True)), names[y], "The classes' labels are bytes"),
+        (data.class_embeddings, y + 24 - y.max(), "Labels are rows of class_embeddings, counted from 0"),
     ):
         with pytest.raises(InputError, match=re.escape(remedy)):
             ZeroShotClassifier(class_embeddings=embeddings, **QUICK).fit(X, labels)
+
+
+@pytest.mark.parametrize("missing", [np.nan, None])
+def test_rows_without_a_label_are_told_of_by_their_number(data, missing):
+    X, y = data.split("trainval")
+    names = [*(f"class {k}" for k in range(23)), "banana"]
+    model = ZeroShotClassifier(dict(zip(names, data.class_embeddings, strict=True)), **QUICK)
+    for kind in (list, np.array, lambda labels: np.array(labels, dtype=object)):
+        labels = [names[k] for k in y]
+        labels[3] = missing
+        with pytest.raises(
+            InputError, match=rf"y holds {missing} in row 3; .* Drop rows without a label, from X"
+        ) as told:
+            model.fit(X, kind(labels))
+        assert "mean" not in str(told.value)
+    with pytest.raises(InputError, match=r"y holds nan in row 0; expected a label"):
+        ZeroShotClassifier(data.class_embeddings, **QUICK).fit(X, np.where(np.arange(len(y)) == 0, np.nan, y))
+
+
+def test_labels_that_seem_to_count_from_one_are_told_of(data):
+    X, y = data.split("trainval")
+    kept = y > 0
+    quick = QUICK | {"calibrate": False}
+    with pytest.warns(UserWarning, match="no row has the label 0, .* count from 0: if yours count from 1, subtract 1"):
+        ZeroShotClassifier(data.class_embeddings, **quick).fit(X[kept], y[kept])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ZeroShotClassifier(data.class_embeddings, **quick).fit(X, y)
+        ZeroShotClassifier(data.class_embeddings, classes=np.arange(24), **quick).fit(X[kept], y[kept])
+        ZeroShotClassifier(dict(enumerate(data.class_embeddings)), **quick).fit(X[kept], y[kept])
+        ZeroShotClassifier(data.class_embeddings, **quick).fit(X[kept & (y != 5)], y[kept & (y != 5)])
+
+
+@pytest.mark.parametrize("scaling", ["minmax", "standard", "sqrt", "none"])
+def test_features_on_quite_another_scale_are_told_of(data, scaling):
+    X, y = data.split("trainval")
+    settings = QUICK | {"model": MODEL | {"epochs": 1, "feature_scaling": scaling}, "calibrate": False}
+    model = ZeroShotClassifier(data.class_embeddings, **settings).fit(100 * X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for rows in (100 * X, 100 * X[:1], 10 * X, 1000 * X, np.zeros((0, 16))):
+            model.predict(rows)
+        if scaling == "none":
+            model.predict(X)
+            return
+    for rows in (0.1 * X, 1e5 * X):
+        for method in (model.predict, model.predict_proba, model.decision_function):
+            with pytest.warns(UserWarning, match="the largest number of X is .* normalised alike") as told:
+                method(rows)
+            assert len(told) == 1
+
+
+def test_it_is_printed_in_short(data):
+    described = {f"sort {k}": row for k, row in enumerate(np.zeros((2000, 312)))}
+    model = ZeroShotClassifier(described, n_per_class=7)
+    assert repr(model) == "ZeroShotClassifier(class_embeddings=<dict of 2000>, n_per_class=7)"
+    model.set_params(class_embeddings=np.zeros((2000, 312)), classes=list(described), n_per_class=100)
+    assert repr(model).split() == [
+        "ZeroShotClassifier(class_embeddings=<ndarray",
+        "(2000,",
+        "312)>,",
+        "classes=<list",
+        "of",
+        "2000>)",
+    ]
+
+
+# On disk.
+
+
+def trees(folder):
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.fixture(scope="module")
+def saved(fitted, tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "classifier"
+    fitted.save(path)
+    return path
+
+
+def test_a_saved_one_predicts_the_same_bytes(data, fitted, saved):
+    loaded = ZeroShotClassifier.load(saved)
+    X = data.rows(np.concatenate([data.splits["test_seen"], data.splits["test_unseen"]]))
+    for method in ("predict", "predict_proba", "decision_function"):
+        assert getattr(loaded, method)(X).tobytes() == getattr(fitted, method)(X).tobytes()
+    for name in ("classes_", "seen_", "unseen_", "gamma_", "n_features_in_"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(fitted, name))
+    assert loaded.gamma_ != 0
+    given, kept = fitted.get_params(), loaded.get_params()
+    np.testing.assert_array_equal(kept.pop("class_embeddings"), given.pop("class_embeddings"))
+    assert kept == given
+    assert set(trees(saved)) == {
+        "classifier.json",
+        "head/head.json",
+        "head/head.safetensors",
+        "model/model.json",
+        "model/model.safetensors",
+    }
+
+
+@pytest.mark.parametrize("method", ["cadavae", "free"])
+def test_so_does_one_whose_head_lives_elsewhere_or_is_the_cosine(data, tmp_path, method):
+    X, y = data.split("trainval")
+    settings = {"epochs": np.int64(1), "hidden_dim": 16, "lr": np.float32(1e-3)}
+    head = {"name": "cosine"} if method == "free" else {"solver": "lbfgs", "l2": (1e-3,)}
+    model = ZeroShotClassifier(
+        data.class_embeddings, method=method, model=MappingProxyType(settings), classifier=head, calibrate=False
+    )
+    model.fit(X, y).save(tmp_path / "it")
+    loaded = ZeroShotClassifier.load(str(tmp_path / "it"))
+    assert loaded.predict_proba(X).tobytes() == model.predict_proba(X).tobytes()
+    loaded.save(tmp_path / "again")
+    assert trees(tmp_path / "again") == trees(tmp_path / "it")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array([f"sort {k:02d}é" for k in range(24)]),
+        np.array([f"sort {k}" for k in range(24)], dtype=object),
+        100 - 7 * np.arange(24, dtype=np.int16),
+        np.arange(24) / np.float32(3),
+        np.arange(24, dtype=float),
+    ],
+    ids=lambda labels: labels.dtype.str,
+)
+def test_labels_come_back_as_they_were(data, tmp_path, labels):
+    X, y = data.split("trainval")
+    described = dict(zip(labels.tolist(), data.class_embeddings, strict=True))
+    for model in (
+        ZeroShotClassifier(data.class_embeddings, classes=labels, calibrate=False, **QUICK),
+        ZeroShotClassifier(described, calibrate=False, **QUICK),
+    ):
+        model.fit(X, labels[y]).save(tmp_path / "it")
+        loaded = ZeroShotClassifier.load(tmp_path / "it")
+        predicted, expected = loaded.predict(X), model.predict(X)
+        assert predicted.dtype == expected.dtype
+        assert predicted.tolist() == expected.tolist()
+        assert loaded.fit(X, labels[y]).predict(X).dtype == expected.dtype
+
+
+def test_a_loaded_one_is_fitted_again_as_a_new_one(data, tmp_path):
+    X, y = data.split("trainval")
+    model = ZeroShotClassifier(data.class_embeddings, **(QUICK | {"random_state": 4})).fit(X, y)
+    model.save(tmp_path / "it")
+    loaded = ZeroShotClassifier.load(tmp_path / "it")
+    before = loaded.decision_function(X).tobytes()
+    loaded.set_params(random_state=5)
+    with pytest.raises(InputError, match="hold nan"):
+        loaded.fit(np.full_like(X, np.nan), y)
+    with pytest.raises(InputError, match="y holds the label"):
+        loaded.set_params(classes=np.arange(24) + 100).fit(X, y)
+    assert loaded.decision_function(X).tobytes() == before, "what fails leaves the older fit"
+    assert loaded.classes_.tolist() == list(range(24))
+    loaded.set_params(classes=None, random_state=4)
+    assert loaded.fit(X, y).decision_function(X).tobytes() == before
+
+
+def test_equal_ones_are_equal_bytes_and_replace_each_other(fitted, saved, tmp_path):
+    for _ in range(2):
+        fitted.save(tmp_path / "it")
+        assert trees(tmp_path / "it") == trees(saved)
+    assert [file.name for file in tmp_path.iterdir()] == ["it"]
+
+
+def test_saving_before_fit_is_refused_as_predicting_is(data, tmp_path):
+    with pytest.raises(InputError, match=r"isn't fitted; expected fit\(\) before predicting"):
+        ZeroShotClassifier(data.class_embeddings).save(tmp_path / "it")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(fitted, saved, tmp_path):
+    def folder(name, *files):
+        for file in files:
+            (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / file).write_text("mine")
+        return tmp_path / name
+
+    shutil.copytree(saved, tmp_path / "theirs")
+    for path in (
+        folder("notes", "notes.txt"),
+        folder("alike", "model/weights.bin", "head/head.json", "classifier.json"),
+        folder("models", "model/model.json", "model/model.safetensors"),
+        folder("theirs", "head/notes.txt"),
+        folder(".", "file") / "file",
+    ):
+        before = trees(tmp_path)
+        with pytest.raises(InputError, match=r"; expected a (new )?folder"):
+            fitted.save(path)
+        assert trees(tmp_path) == before
+    (tmp_path / "empty").mkdir()
+    fitted.save(tmp_path / "empty")
+
+
+def test_what_no_json_can_hold_is_refused_before_anything_is_written(data, tmp_path):
+    X, y = data.split("trainval")
+    days = np.array([date(2000, 1, 1 + k) for k in range(24)])
+    labels = [days, days.astype("M8[ns]"), np.array([f"{k}" for k in range(24)], dtype="S")]
+    for kind in labels:
+        model = ZeroShotClassifier(data.class_embeddings, classes=kind, calibrate=False, **QUICK).fit(X, kind[y])
+        with pytest.raises(
+            InputError, match=r"the label .* is of type .*; expected text or finite numbers, which JSON"
+        ):
+            model.save(tmp_path / "it")
+    pytest.importorskip("sklearn")
+    knn = QUICK | {"classifier": {"name": "knn"}, "calibrate": False}
+    with pytest.raises(
+        InputError, match=r"'knn' is scikit-learn's and can only be pickled; expected 'softmax' or 'cos"
+    ):
+        ZeroShotClassifier(data.class_embeddings, **knn).fit(X, y).save(tmp_path / "it")
+    assert not any(tmp_path.iterdir())
+
+
+def test_what_is_no_classifier_is_refused(fitted, saved, tmp_path):
+    fitted.generator_.save(tmp_path / "model")
+    (tmp_path / "empty").mkdir()
+    for name, remedy in (
+        ("empty", "Name another folder"),
+        ("model", "fgen.load_model reads"),
+        ("emty", "Did you mean"),
+    ):
+        with pytest.raises(InputError, match=rf"holds no classifier.json; expected a folder .* {remedy}"):
+            ZeroShotClassifier.load(tmp_path / name)
+    with pytest.raises(InputError, match="abacus"):
+        ZeroShotClassifier.load(saved, device="abacus")
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["classifier.json", "head/head.json", "head/head.safetensors", "model/model.json", "model/model.safetensors"],
+)
+def test_damaged_files_are_one_error_that_names_where(saved, tmp_path, file):
+    content = (saved / file).read_bytes()
+    for broken in (None, b"", content[: len(content) // 2], b"[]", b"{}", b"\xff" * 40):
+        shutil.rmtree(tmp_path / "it", ignore_errors=True)
+        shutil.copytree(saved, tmp_path / "it")
+        (tmp_path / "it" / file).unlink() if broken is None else (tmp_path / "it" / file).write_bytes(broken)
+        with pytest.raises(InputError, match=str(tmp_path / "it")):
+            ZeroShotClassifier.load(tmp_path / "it")
+
+
+def test_a_description_that_does_not_fit_is_refused(data, saved, tmp_path):
+    whole = json.loads((saved / "classifier.json").read_text())
+    changes = [
+        {"format": "fgen-model"},
+        {"format_version": 2},
+        {"labels": whole["labels"][:-1]},
+        {"labels": whole["labels"][::-1]},
+        {"labels": [str(label) for label in whole["labels"]]},
+        {"labels": [[label] for label in whole["labels"]]},
+        {"label_type": "<M8[ns]"},
+        {"label_type": "nonsense"},
+        {"seen": []},
+        {"seen": [1.5]},
+        {"seen": [-1, 0]},
+        {"seen": [0, 24]},
+        {"seen": [1, 1]},
+        {"seen": [[0, 1]]},
+        {"gamma": None},
+        {"gamma": "0"},
+        {"parameters": []},
+        {"parameters": whole["parameters"] | {"classes": None}},
+        {"parameters": whole["parameters"] | {"method": "ridge"}},
+        {"parameters": whole["parameters"] | {"model": {"epochs": "many"}}},
+    ]
+    shutil.copytree(saved, tmp_path / "it")
+    for change in changes:
+        (tmp_path / "it" / "classifier.json").write_text(json.dumps(whole | change))
+        with pytest.raises(InputError, match=r"it/classifier\.json"):
+            ZeroShotClassifier.load(tmp_path / "it")
+    for key in whole:
+        (tmp_path / "it" / "classifier.json").write_text(json.dumps({k: v for k, v in whole.items() if k != key}))
+        with pytest.raises(InputError, match=r"it/classifier\.json"):
+            ZeroShotClassifier.load(tmp_path / "it")
+
+
+@pytest.mark.parametrize("part", ["model", "head", "classifier.json"])
+def test_parts_of_two_classifiers_do_not_go_together(data, saved, tmp_path, part):
+    X, y = data.split("trainval")
+    keep = y < 10
+    other = ZeroShotClassifier(data.class_embeddings[:12], calibrate=False, **QUICK).fit(X[keep], y[keep])
+    other.save(tmp_path / "it")
+    if part == "classifier.json":
+        shutil.copy(saved / part, tmp_path / "it")
+    else:
+        shutil.rmtree(tmp_path / "it" / part)
+        shutil.copytree(saved / part, tmp_path / "it" / part)
+    with pytest.raises(InputError, match="saved with it"):
+        ZeroShotClassifier.load(tmp_path / "it")
 
 
 def test_a_limit_in_steps_holds_after_a_choice_too(data, monkeypatch):
@@ -233,21 +530,54 @@ def test_predicting_before_fit_is_refused(data):
         ({"train": {"device": "meta"}}, "device 'meta' can't be used"),
         ({"classes": 5}, r"classes has shape \(\); expected \(24,\)"),
         ({"classes": np.zeros((24, 2))}, r"classes has shape \(24, 2\)"),
-        ({"random_state": -1}, r"seeds are \[-1\]; expected .* from 0 to"),
+        ({"random_state": -1}, "random_state is -1; expected a whole number from 0 to"),
         ({"class_embeddings": {"a": [1.0, 2.0]}}, r"y holds the label 0"),
-        ({"class_embeddings": {k: [1.0] * (1 + (k == 5)) for k in range(24)}}, r"isn't a matrix.*same length"),
-        ({"class_embeddings": {k: ["tall"] for k in range(24)}}, r"isn't a matrix.*numbers"),
-        ({"class_embeddings": np.zeros(24)}, r"shape \(24,\)"),
-        ({"class_embeddings": np.full((24, 4), np.nan)}, "holds nan in row 0"),
+        (
+            {"class_embeddings": {k: [1.0] * (1 + (k == 5)) for k in range(24)}},
+            r"class_embeddings\[5\] has 2 numbers; expected 1",
+        ),
+        (
+            {"class_embeddings": {k: ["tall"] for k in range(24)}},
+            r"class_embeddings\[0\] holds the text 'tall'.*`fgen embed`",
+        ),
+        ({"class_embeddings": {"cat": "a small animal"}}, r"\['cat'\] holds the text 'a small.* fgen.encoders.text"),
+        ({"class_embeddings": np.full((24, 4), "tall")}, r"class_embeddings holds the text 'tall'.*`fgen embed`"),
+        ({"class_embeddings": [[1.0], [2.0, 3.0]]}, "class_embeddings is no array of numbers; .* as many for each"),
+        ({"class_embeddings": dict.fromkeys(range(24), 1.0)}, r"class_embeddings\[0\] has shape \(\); expected \(A,\)"),
+        (
+            {"class_embeddings": {f"sort {k}": [1.0, np.nan][: 1 + (k == 12)] for k in range(24)}},
+            r"\['sort 12'\] has 2",
+        ),
+        (
+            {"class_embeddings": {k: [1.0, np.nan if k == 12 else 0] for k in range(24)}},
+            r"\[12\] holds nan in column 1",
+        ),
+        ({"class_embeddings": {k: [1.0, 1e300] for k in range(24)}}, r"\[0\] holds inf in column 1; expected finite"),
+        ({"class_embeddings": {}}, "class_embeddings is an empty dict; expected {label: embedding}"),
+        ({"class_embeddings": []}, r"class_embeddings has shape \(0,\); expected \(C, A\)"),
+        ({"class_embeddings": np.zeros(24)}, r"class_embeddings has shape \(24,\)"),
+        ({"class_embeddings": np.full((24, 4), np.nan)}, "class_embeddings holds nan in row 0, column 0"),
         ({"classes": list(range(23))}, r"classes has shape \(23,\).*\(24,\), one for each embedding"),
-        ({"classes": [0, *range(23)]}, "'0' twice"),
+        ({"classes": [0, *range(23)]}, "classes has '0' twice; expected distinct labels"),
         ({"classifier": "knn"}, r"classifier is 'knn'; expected a dict of settings"),
-        ({"model": {"name": "zsml"}}, "model names 'zsml', and method 'clswgan'"),
+        ({"model": {"name": "zsml"}}, r"model\['name'\] is 'zsml', and method 'clswgan'.* Pass method='zsml'\."),
+        ({"model": {"name": "ridge"}}, r"model\['name'\] is 'ridge'; .*'ridge' is a baseline.*run by `fgen run`"),
+        ({"model": {"name": "wgan"}}, r"model\['name'\] is 'wgan'; .* Did you mean method='clswgan'\?"),
+        ({"model": "ridge"}, "model is 'ridge'; expected a dict of settings.*'ridge' is a baseline"),
+        ({"model": "clswgn"}, "model is 'clswgn'; expected a dict of settings.* Did you mean method='clswgan'?"),
+        ({"model": "free"}, "model is 'free'; expected a dict of settings.* Pass method='free'"),
         ({"class_embeddings": {"a": [1.0]}, "classes": ["a"]}, "a dict, and classes is given"),
-        ({"random_state": None}, "the seed is None; expected a whole number"),
-        ({"random_state": np.random.RandomState(0)}, "the seed is RandomState"),
-        ({"method": "ridge"}, r"model.name is 'ridge'; expected one of cadavae"),
-        ({"method": "nope"}, r"model.name is 'nope'; expected one of cadavae"),
+        ({"random_state": None}, "random_state is None; expected a whole number"),
+        ({"random_state": np.random.RandomState(0)}, "random_state is RandomState.*; expected a whole number"),
+        ({"random_state": 0.5}, "random_state is 0.5; expected a whole number"),
+        (
+            {"method": "ridge"},
+            r"method is 'ridge'; expected one of the generators cadavae, .*makes no features and is run by",
+        ),
+        ({"method": "ridg"}, r"method is 'ridg'; .* Did you mean 'ridge', a baseline, which makes no features"),
+        ({"method": "tfvegan"}, r"method is 'tfvegan'; .* Did you mean method='tfvaegan'\?"),
+        ({"method": ["free"]}, r"method is \['free'\]; expected one of the generators"),
+        ({"method": "nope"}, r"method is 'nope'; expected one of the generators cadavae"),
         ({"model": {"epoch": 3}}, r"model.epoch; .* Did you mean epochs\?"),
         ({"classifier": {"solver": "sgd"}}, r"classifier.solver is 'sgd'"),
         ({"train": {"device": "abacus"}}, "abacus"),
@@ -351,6 +681,7 @@ except InputError as error:
     assert "parameter 'epochs' is unknown" in str(error)
 else:
     raise AssertionError("an unknown parameter was taken")
+assert repr(model).startswith("ZeroShotClassifier(class_embeddings=<ndarray (8, "), repr(model)
 model.fit(X, y)
 assert np.allclose(model.predict_proba(X).sum(axis=1), 1)
 assert model.score(X, y) == np.mean(model.predict(X) == y)
