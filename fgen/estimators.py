@@ -6,8 +6,6 @@ Without scikit-learn the class still works; with ``fgen[sklearn]`` it is a full 
 
 from __future__ import annotations
 
-import json
-import math
 import numbers
 import warnings
 from collections.abc import Mapping, Sequence
@@ -18,19 +16,14 @@ import numpy as np
 
 from fgen.baselines import BASELINES
 from fgen.classifiers.base import predict_calibrated
-from fgen.classifiers.heads import Heads, SavedHead, load_head
-from fgen.classifiers.storage import StoredHead
+from fgen.classifiers.heads import Heads
 from fgen.data.access import as_rows
-from fgen.data.atomic import expect_only, replace_directory, write_json
 from fgen.data.dataset import ZSLDataset
-from fgen.data.disk import nearest_sibling, reading
-from fgen.data.labels import class_ids, described_classes
-from fgen.data.scaling import FeatureScaler
+from fgen.data.disk import reading
+from fgen.data.labels import class_ids, counted_from_one, described_classes
 from fgen.errors import InputError, did_you_mean
-from fgen.machine import choose_device
+from fgen.estimator_storage import StoredFit, read_classifier, write_classifier
 from fgen.models import MODELS
-from fgen.models.base import FeatureGenerator
-from fgen.models.storage import load_model
 from fgen.protocol import choose_epochs, chosen_model, embedding_config, fit, new_heads, representation, synthetic_rows
 from fgen.settings import ExperimentConfig
 
@@ -80,14 +73,6 @@ PARAMETERS = (
     "random_state",
     "verbose",
 )
-FORMAT = "fgen-zero-shot-classifier"
-VERSION = 1
-#: What a saved classifier's folder, and the folders in it, hold.
-CONTENTS = {
-    ".": ("classifier.json", "model", "head"),
-    "model": ("model.json", "model.safetensors"),
-    "head": ("head.json", "head.safetensors"),
-}
 
 
 class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
@@ -155,8 +140,9 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         config = self._config()
         described, embeddings = described_classes(self.class_embeddings, self.classes)
         ids = class_ids(y, described)
-        if self.classes is None and not isinstance(self.class_embeddings, Mapping):
-            _warn_of_labels_from_one(ids)
+        by_row = self.classes is None and not isinstance(self.class_embeddings, Mapping)
+        if by_row and (odd := counted_from_one(ids)):
+            warnings.warn(odd, stacklevel=2)
         names = [str(label) for label in described.tolist()]
         seed = int(self.random_state)
         dataset = ZSLDataset(X, ids, embeddings, class_names=names, seed=seed)
@@ -173,17 +159,16 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         model = fit(settings.build(embedding_config(config, dataset)), config, dataset, seed, None, self.verbose)
         bank = synthetic_rows(config, dataset, model, seed)
         heads = new_heads(config, dataset, model, *bank, seed, with_zsl=False)
-        self._hold(model, heads, described, dataset.seen, gamma)
+        self._hold(StoredFit(model, heads.gzsl, described, dataset.seen, gamma))
         return self
 
-    def _hold(
-        self, model: FeatureGenerator, heads: Heads, labels: np.ndarray, seen_ids: np.ndarray, gamma: float
-    ) -> None:
+    def _hold(self, fitted: StoredFit) -> None:
         """All that a fitted one has, at once: what fails before this leaves the older fit as it was."""
-        self.generator_, self.heads_, self.gamma_, self.classes_ = model, heads, gamma, labels
-        self._seen_ids, unseen_ids = seen_ids, np.setdiff1d(np.arange(len(labels)), seen_ids)
-        self.seen_, self.unseen_ = labels[seen_ids], labels[unseen_ids]
-        self.n_features_in_ = model.scaler.dim
+        labels, unseen_ids = fitted.labels, np.setdiff1d(np.arange(len(fitted.labels)), fitted.seen)
+        self.generator_, self.heads_ = fitted.model, Heads(fitted.head)
+        self.gamma_, self.classes_, self._seen_ids = fitted.gamma, labels, fitted.seen
+        self.seen_, self.unseen_ = labels[fitted.seen], labels[unseen_ids]
+        self.n_features_in_ = fitted.model.scaler.dim
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Log-probabilities ``(N, C)``, the seen classes' lowered by ``gamma_``.
@@ -205,7 +190,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         if len(shape) != 2 or shape[1] != self.n_features_in_:
             raise InputError(f"X has shape {shape}", f"(N, {self.n_features_in_}), as in fit()")
         features = np.asarray(as_rows(X), dtype=np.float32)
-        _warn_of_another_scale(features, self.generator_.scaler)
+        if odd := self.generator_.scaler.odd_scale(features):
+            warnings.warn(f"{odd}: were both normalised alike?", stacklevel=3)
         return self.heads_.gzsl.scores(features if represent is None else represent(features), len(self.classes_))
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -231,24 +217,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
                 wrong since the fit, or a folder that holds something else.
         """
         self._require_fitted()
-        head, path = self.heads_.gzsl, Path(path)
-        if not isinstance(head, StoredHead):
-            kept = "'softmax' or 'cosine' as classifier's name"
-            raise InputError(f"the head {head.config.name!r} is scikit-learn's and can only be pickled", kept)
-        description = {
-            "format": FORMAT,
-            "format_version": VERSION,
-            "labels": _storable(self.classes_),
-            "label_type": self.classes_.dtype.str,
-            "seen": self._seen_ids.tolist(),
-            "gamma": float(self.gamma_),
-            "parameters": self._plain_parameters(),
-        }
-        _expect_classifier(path)
-        with replace_directory(path) as folder:
-            self.generator_.save(folder / "model")
-            head.save(folder / "head")
-            write_json(folder / "classifier.json", description)
+        fitted = StoredFit(self.generator_, self.heads_.gzsl, self.classes_, self._seen_ids, float(self.gamma_))
+        write_classifier(Path(path), fitted, self._plain_parameters())
 
     @classmethod
     def load(cls, path: str | Path, device: str = "cpu") -> Self:
@@ -264,28 +234,14 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             InputError: no such folder, files that are damaged or no classifier's, or no such device.
         """
-        path, file = Path(path), Path(path) / "classifier.json"
-        choose_device(device)
-        if not file.exists():
-            hint = nearest_sibling(path)
-            if path.exists():
-                hint = "fgen.load_model reads a model" if (path / "model.json").exists() else "Name another folder"
-            raise InputError(f"{path} holds no classifier.json", "a folder that ZeroShotClassifier.save() wrote", hint)
-        with reading(path / "model" / "model.json", "model"):
-            model = load_model(path / "model", device)
-        head = load_head(path / "head")
-        with reading(file, "classifier"):
-            content = json.loads(file.read_text(encoding="utf-8"))
-            if (content["format"], content["format_version"]) != (FORMAT, VERSION):
-                found = f"the format is {content['format']} {content['format_version']}"
-                raise InputError(found, f"{FORMAT} {VERSION}")
-            labels, seen, gamma = _stored_fit(content, model, head)
-            row_numbers = np.arange(len(labels))
-            plain = labels.dtype == row_numbers.dtype and np.array_equal(labels, row_numbers)
-            given: dict[str, Any] = {"class_embeddings": model.class_embeddings, "classes": None if plain else labels}
-            loaded = cls(**given, **content["parameters"])
+        fitted, parameters = read_classifier(Path(path), device)
+        rows = np.arange(len(fitted.labels))
+        plain = fitted.labels.dtype == rows.dtype and np.array_equal(fitted.labels, rows)
+        with reading(Path(path) / "classifier.json", "classifier"):
+            labels: Any = None if plain else fitted.labels
+            loaded = cls(class_embeddings=fitted.model.class_embeddings, classes=labels, **parameters)
             loaded._config()
-        loaded._hold(model, Heads(head), labels, seen, gamma)
+        loaded._hold(fitted)
         return loaded
 
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:
@@ -391,74 +347,6 @@ def _method_remedy(name: Any) -> str:
         return f"method={near!r}" if near in MODELS else f"{near!r}, {of_baseline}"
 
     return did_you_mean(name, [*MODELS, *BASELINES], show=shown)
-
-
-def _storable(labels: np.ndarray) -> list[int | float | str]:
-    """Labels ``(C,)`` as JSON can hold them."""
-    values = [label.item() if isinstance(label, np.generic) else label for label in labels.tolist()]
-    for label in values:
-        kept = isinstance(label, int | str) or (isinstance(label, float) and math.isfinite(label))
-        if labels.dtype.kind not in "biufUO" or not kept:
-            expected = "text or finite numbers, which JSON can hold"
-            raise InputError(f"the label {label!r} is of type {labels.dtype}", expected, "Fit with such labels")
-    return values
-
-
-def _stored_fit(
-    content: Mapping[str, Any], model: FeatureGenerator, head: SavedHead
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Labels ``(C,)``, ids of the seen classes and gamma of a saved classifier, if they fit its model and head."""
-    labels = np.array(content["labels"], dtype=np.dtype(content["label_type"]))
-    names = tuple(str(label) for label in labels.tolist())
-    if _storable(labels) != content["labels"] or names != model.class_names or len(set(names)) < len(names):
-        raise InputError("labels aren't the names of the model beside it", "those that were saved with it")
-    seen, gamma = np.asarray(content["seen"]), content["gamma"]
-    ids = np.arange(len(model.class_embeddings))
-    if seen.dtype.kind != "i" or not len(seen) or not np.array_equal(seen, np.intersect1d(seen, ids)):
-        raise InputError(f"seen is {content['seen']}", f"ascending ids of classes, from 0 to {len(ids) - 1}")
-    if type(gamma) is not float or not math.isfinite(gamma):
-        raise InputError(f"gamma is {gamma!r}", "a finite number")
-    width = model.represent(np.zeros((0, model.scaler.dim), np.float32)).shape[1]
-    if len(labels) != len(ids) or head.scaler.dim != width or not np.array_equal(head.classes_, ids):
-        raise InputError("model and head beside it are of other classes or columns", "those that were saved with it")
-    return labels, seen, gamma
-
-
-def _expect_classifier(path: Path) -> None:
-    """Refuse to have a folder replaced that holds anything but a saved classifier."""
-    for folder, names in CONTENTS.items():
-        expect_only(path / folder, names)
-    if path.exists() and any(path.iterdir()) and not (path / "classifier.json").is_file():
-        raise InputError(f"{path} holds {next(path.iterdir()).name!r} and no classifier", "a new folder")
-
-
-def _warn_of_labels_from_one(ids: np.ndarray) -> None:
-    """Say so where ids ``(N,)``, which are the user's own row numbers, are just 1 to S."""
-    seen = np.unique(ids)
-    if len(seen) and np.array_equal(seen, np.arange(1, len(seen) + 1)):
-        warnings.warn(
-            "no row has the label 0, and labels are rows of class_embeddings, which count from 0: "
-            "if yours count from 1, subtract 1",
-            stacklevel=3,
-        )
-
-
-def _warn_of_another_scale(features: np.ndarray, scaler: FeatureScaler) -> None:
-    """Say so where the largest of the features ``(N, D)`` is below 2 % of, or 50 times, what ``scaler`` was fitted to.
-
-    A scaler of the kind "none" was fitted to nothing.
-    """
-    if not features.size or scaler.kind == "none":
-        return
-    usual = float(np.max(np.abs(scaler.offset) + np.abs(scaler.scale)))
-    usual = usual**2 if scaler.kind == "sqrt" else usual
-    largest = float(max(features.max(), -features.min()))
-    if largest < 0.02 * usual or largest > 50 * usual:
-        warnings.warn(
-            f"the largest number of X is {largest:.3g}, where features up to about {usual:.3g} were learned from: "
-            "were both normalised alike?",
-            stacklevel=4,
-        )
 
 
 def _can_hold_out(dataset: ZSLDataset) -> bool:

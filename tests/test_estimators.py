@@ -115,7 +115,7 @@ def test_labels_that_seem_to_count_from_one_are_told_of(data):
     X, y = data.split("trainval")
     kept = y > 0
     quick = QUICK | {"calibrate": False}
-    with pytest.warns(UserWarning, match="no row has the label 0, .* count from 0: if yours count from 1, subtract 1"):
+    with pytest.warns(UserWarning, match="no row has the label 0, .*: were they counted from 1"):
         ZeroShotClassifier(data.class_embeddings, **quick).fit(X[kept], y[kept])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -139,7 +139,7 @@ def test_features_on_quite_another_scale_are_told_of(data, scaling):
             return
     for rows in (0.1 * X, 1e5 * X):
         for method in (model.predict, model.predict_proba, model.decision_function):
-            with pytest.warns(UserWarning, match="the largest number of X is .* normalised alike") as told:
+            with pytest.warns(UserWarning, match="the largest of these features is .* normalised alike") as told:
                 method(rows)
             assert len(told) == 1
 

@@ -23,6 +23,7 @@ FLOORS = [
     {"generation"},
     {"protocol", "evaluation", "recognition"},
     {"experiment"},
+    {"estimator_storage"},
     {"estimators", "inspection", "report"},
     {"cli"},
 ]

@@ -13,6 +13,7 @@ import numpy as np
 
 from fgen.data import hdf5
 from fgen.data.access import Features, as_rows, expect_rows, read_rows
+from fgen.data.labels import counted_from_one
 from fgen.data.shots import ShotClasses, Shots, draw_shots
 from fgen.data.splits import complete_splits
 from fgen.errors import InputError
@@ -70,7 +71,7 @@ class ZSLDataset:
         self.splits, repairs = complete_splits(self.labels, splits, seed=seed)
         for rows in self.splits.values():
             rows.flags.writeable = False
-        self.notes = (*notes, *_counted_from_one(self.labels, self.n_classes), *repairs)
+        self.notes = (*notes, *filter(None, [counted_from_one(self.labels)]), *repairs)
         self.seen = np.unique(self.labels[self.splits["trainval"]])
         self.unseen = np.setdiff1d(np.arange(self.n_classes), self.seen)
         self.shots: Shots | None = None
@@ -311,14 +312,6 @@ def _checked_labels(labels: Any, n_rows: int, n_classes: int) -> np.ndarray:
     labels = labels.astype(np.int64)
     labels.flags.writeable = False
     return labels
-
-
-def _counted_from_one(labels: np.ndarray, n_classes: int) -> list[str]:
-    """A note where the classes that have rows are 1, 2, 3 and so on: each would learn from another's description."""
-    classes = np.unique(labels)
-    if 1 < len(classes) < n_classes and np.array_equal(classes, np.arange(1, len(classes) + 1)):
-        return ["no row has the label 0, and all others up to the last have some: were they counted from 1?"]
-    return []
 
 
 def _checked_names(names: Sequence[str] | None, n_classes: int) -> tuple[str, ...] | None:

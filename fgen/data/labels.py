@@ -71,6 +71,15 @@ def class_ids(y: Any, described: np.ndarray) -> np.ndarray:
     return np.array([index[label] for label in given], dtype=np.int64)
 
 
+def counted_from_one(ids: np.ndarray) -> str:
+    """What is odd about ids of classes where just 1, 2, 3 and so on have rows: each learns from another's description.
+    Mostly nothing."""
+    with_rows = np.unique(ids)
+    if len(with_rows) < 2 or not np.array_equal(with_rows, np.arange(1, len(with_rows) + 1)):
+        return ""
+    return f"no row has the label 0, and 1 to {len(with_rows)} have some: were they counted from 1? They count from 0"
+
+
 def _remedy(label: Any, known: list[Any]) -> str:
     """What to do about a label of ``y`` that no class has."""
     described = next((other for other in known if str(other) == str(label)), None)

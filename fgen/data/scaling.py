@@ -104,13 +104,16 @@ class FeatureScaler:
     def odd_scale(self, features: Features) -> str:
         """What is odd about the size of raw ``(N, D)`` beside those that the scaling was fitted on; mostly nothing.
 
-        It looks at the first rows, for what a forgotten normalisation does: numbers of another order of magnitude.
+        It looks at the first rows, for what a forgotten normalisation does: numbers of another order of magnitude,
+        below a tenth or above fifty times.
         """
-        if not len(features) or self.kind in ("none", "sqrt"):
+        if not len(features) or self.kind == "none":  # which was fitted to nothing
             return ""
         largest, sizes = float(np.abs(features[:1000]).max()), np.abs(self.offset) + self.scale
         varied = np.abs(self.offset) + np.where(self.scale == 1, 0, self.scale)  # 1 is also a constant column's
-        if varied.max() / 10 <= largest <= sizes.max() * 10:
+        if self.kind == "sqrt":  # both are of roots
+            sizes, varied = sizes**2, varied**2
+        if varied.max() / 10 <= largest <= sizes.max() * 50:
             return ""
         return f"the largest of these features is {largest:.3g}, where training had about {sizes.max():.3g}"
 
