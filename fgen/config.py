@@ -39,7 +39,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise InputError(f"{path} can't be read ({error.strerror})", "a TOML file", "Check the path") from None
+        raise InputError(f"{path} can't be read ({error.strerror})", "a TOML file", _elsewhere(Path(path))) from None
     try:
         return tomllib.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -74,6 +74,14 @@ def apply_overrides(mapping: Mapping[str, Any], overrides: Iterable[str]) -> dic
                 raise InputError(f"--set {item!r} goes through {above}, which is {table!r}", f"{above} to be a table")
         table[keys[-1]] = _toml_value(text.strip())
     return result
+
+
+def _elsewhere(path: Path) -> str:
+    """Where else the TOML file might be that isn't at a path."""
+    if (path / "config.toml").is_file():
+        return f"Of a run folder, give {path / 'config.toml'}"
+    beside = (entry.name for entry in sorted(path.parent.glob("*.toml")))
+    return did_you_mean(path.name, beside, show=str) or "Check the path"
 
 
 def build(cls: type[T], mapping: Mapping[str, Any], where: str = "model") -> T:

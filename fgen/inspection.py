@@ -13,6 +13,7 @@ from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset
 from fgen.errors import InputError
+from fgen.estimator_storage import read_classifier
 from fgen.models.storage import load_model
 from fgen.results import SCORES, RunResult, format_score
 from fgen.run_directory import RunDirectory
@@ -31,6 +32,8 @@ def inspect(source: str) -> dict[str, Any]:
         return {"kind": "config", **{key: str(value) for key, value in config.to_mapping().items()}}
     if (path / "config.toml").exists():
         return _run_facts(path)
+    if (path / "classifier.json").exists():
+        return _classifier_facts(path)
     if (path / "model.json").exists():
         return _model_facts(path)
     if (path / "head.json").exists():
@@ -43,7 +46,22 @@ def inspect(source: str) -> dict[str, Any]:
         runs = (folder for folder in path.parents if (folder / "config.toml").exists() and (folder / "seeds").is_dir())
         if path.exists() and (run := next(runs, None)):
             raise InputError(f"{path} is a part of a run", "the run's folder", f"Try fgen inspect {run}") from None
+        if inner := sorted(folder.parent for folder in path.glob("*/config.toml")):
+            raise InputError(f"{path} holds run folders", "one of them", f"Try fgen inspect {inner[0]}") from None
         raise
+
+
+def _classifier_facts(path: Path) -> dict[str, Any]:
+    fitted, parameters = read_classifier(path, "cpu")
+    return {
+        "kind": "saved ZeroShotClassifier",
+        "method": parameters.get("method", "clswgan"),
+        "head": fitted.head.config.name,
+        "seen": len(fitted.seen),
+        "unseen": len(fitted.labels) - len(fitted.seen),
+        "feature_dim": fitted.model.scaler.dim,
+        "gamma": fitted.gamma,
+    }
 
 
 def _run_facts(path: Path) -> dict[str, Any]:

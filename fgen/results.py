@@ -83,6 +83,7 @@ class RunResult:
         """What was chosen for each seed, and what guessing would score."""
         chosen = [
             f"epoch {choice['epochs']}{' of ' + str(choice['of']) if 'of' in choice else ''}"
+            + (f" with gamma {choice['gamma']:.3g}" if choice.get("gamma") else "")
             for choice in self.description["choice"]
             if "epochs" in choice
         ]

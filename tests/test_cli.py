@@ -581,6 +581,10 @@ def test_a_wrong_setting_is_refused_before_anything_is_written(
         ("evaluate BANK --dataset toy --classifier tree", ["'tree'", "expected one of softmax, logistic"]),
         ("evaluate BANK --dataset toy --run nowhere", ["nowhere is no run folder"]),
         ("evaluate narrow.csv --dataset toy", ["narrow.csv is no readable bank"]),
+        ("evaluate narrow.npz --dataset toy", ["ends in '.npz'", "as fgen generate writes it"]),
+        ("run nearby.toml", ["nearby.toml can't be read", "Did you mean near_by.toml?"]),
+        ("run RUN", ["a TOML file. Of a run folder, give", "config.toml"]),
+        ("inspect RUNS", ["holds run folders", "Try fgen inspect"]),
         ("predict nowhere BANK --out p.csv", ["nowhere is no run folder"]),
         ("predict RUN nowhere.npy --out p.csv", ["nowhere.npy doesn't exist"]),
         ("predict RUN narrow.csv --out p.csv", ["ends in '.csv'", "expected one of .h5"]),
@@ -593,10 +597,11 @@ def test_a_wrong_setting_is_refused_before_anything_is_written(
 def test_a_wrong_command_is_refused_in_one_message(shell, config, run_dir, tmp_path, monkeypatch, words, parts):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "narrow.csv").write_text("okapi,1,2\n")
-    places = {"CONFIG": config, "RUN": run_dir, "BANK": run_dir / "seeds/3/bank.h5"}
+    (tmp_path / "near_by.toml").touch()
+    places = {"CONFIG": config, "RUN": run_dir, "RUNS": run_dir.parent, "BANK": run_dir / "seeds/3/bank.h5"}
     message = shell.refuses(*(places.get(word, word) for word in words.split(" ")))
     assert all(part in message for part in parts), message
-    assert [path.name for path in tmp_path.iterdir()] == ["narrow.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["narrow.csv", "near_by.toml"]
 
 
 def test_a_class_that_is_unknown_is_named_among_known_ones(shell, run_dir, tmp_path):

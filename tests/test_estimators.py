@@ -17,6 +17,8 @@ import torch
 from fgen import ZeroShotClassifier, estimators
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
+from fgen.inspection import inspect
+from fgen.models.storage import load_model
 
 MODEL = {
     "epochs": 60,
@@ -332,6 +334,13 @@ def test_damaged_files_are_one_error_that_names_where(saved, tmp_path, file):
         (tmp_path / "it" / file).unlink() if broken is None else (tmp_path / "it" / file).write_bytes(broken)
         with pytest.raises(InputError, match=str(tmp_path / "it")):
             ZeroShotClassifier.load(tmp_path / "it")
+
+
+def test_a_saved_one_is_inspected(saved):
+    facts = inspect(saved)
+    assert (facts["kind"], facts["seen"], facts["unseen"]) == ("saved ZeroShotClassifier", 20, 4)
+    with pytest.raises(InputError, match=r"is no readable model.* There is .*classifier/model\."):
+        load_model(saved)
 
 
 def test_a_description_that_does_not_fit_is_refused(data, saved, tmp_path):

@@ -64,6 +64,9 @@ class FeatureBank:
             raise InputError(f"{path} isn't whole yet", "a bank", "The command that began it goes on with it")
         if path.is_dir():
             raise InputError(f"{path} is a folder", "a bank, as seeds/0/bank.h5 in that of a run")
+        if path.suffix in (".npz", ".npy", ".mat", ".csv", ".toml"):
+            found = f"{path} is no readable bank, for it ends in {path.suffix!r}"
+            raise InputError(found, "an .h5 file, as fgen generate writes it")
         with reading(path, "bank"):
             file = hdf5.open_read(path)
             try:

@@ -349,7 +349,7 @@ def refuse_non_finite(features: Features) -> None:
                 row, column = bad[0]
                 raise InputError(
                     f"features hold {block[row, column]} in row {start + row}, column {column}",
-                    "finite numbers",
+                    "finite numbers, within float32's range",
                     "Remove or mend such rows",
                 )
         start += len(block)

@@ -86,10 +86,12 @@ def load_model(path: str | Path, device: str = "cpu") -> FeatureGenerator:
         model.make_networks(len(tensors["feature.offset"]), model.class_embeddings.shape[1], description["n_seen"])
         networks = {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
         model.networks.load_state_dict(networks)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        inner = next(iter(sorted(path.glob("**/model.json"))), None)
         raise InputError(
             f"{path} is no readable model ({reason})",
             "a directory with model.json and model.safetensors, as model.save() writes it",
+            f"There is {inner.parent}" if inner is not None and inner.parent != path else "",
         ) from None
     return model
