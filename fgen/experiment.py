@@ -63,16 +63,12 @@ def run(
     for part in (dataset, task):
         part.require_test_rows()
     directory = RunDirectory.create(Path(out), config.to_mapping(), resume=resume)
-    for note in dataset.notes:
-        log.info("%s: %s", dataset.name, note)
-    if unused := config.unused():
-        log.warning("%s: set, and without effect beside the other settings", ", ".join(unused))
-    baseline = config.model.name in BASELINES
-    if not baseline:
-        announce(config, dataset, directory, phases=(task, dataset))
-    run_seed = run_baseline if baseline else run_generator
+    _tell(config, dataset)
+    run_seed = run_baseline if config.model.name in BASELINES else run_generator
     # Training and heads take the experiment's precision; all else, as banks and scores, is float32's.
     with directory.alone(), cpu_threads(config.train.threads), matrix_precision("highest", CPU):
+        if run_seed is run_generator:
+            announce(config, dataset, directory, phases=(task, dataset))
         outcomes = [run_seed(config, dataset, seed, directory.seed(seed), progress) for seed in config.protocol.seeds]
     result = RunResult(describe(config, dataset, outcomes), tuple(outcomes), directory.path)
     write_json(directory.result, result.description)
@@ -92,11 +88,20 @@ def train_only(
     dataset = config.dataset.load()
     _refuse_what_is_lacking(config)
     directory = RunDirectory.create(Path(out), config.to_mapping(), resume=resume)
-    announce(config, dataset, directory, phases=(dataset,))
+    _tell(config, dataset)
     with directory.alone():
+        announce(config, dataset, directory, phases=(dataset,))
         for seed in config.protocol.seeds:
             train_final(config, dataset, seed, directory.seed(seed), progress)
     return [directory.seed(seed).model for seed in config.protocol.seeds]
+
+
+def _tell(config: ExperimentConfig, dataset: ZSLDataset) -> None:
+    """Log what is to be known of the data and the settings before any work."""
+    for note in dataset.notes:
+        log.info("%s: %s", dataset.name, note)
+    if unused := config.unused():
+        log.warning("%s: set, and without effect beside the other settings", ", ".join(unused))
 
 
 def announce(
