@@ -171,7 +171,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", required=True, help="HTML, with its pictures inside")
     command.set_defaults(command=_report)
 
-    command = commands.add_parser("inspect", help="what a data set, bank, run folder, model, head or config holds")
+    command = commands.add_parser(
+        "inspect", help="what a data set, bank, run folder, model, head or other file of fgen holds"
+    )
     command.add_argument("path")
     command.add_argument("--json", action="store_true")
     command.set_defaults(command=_inspect)

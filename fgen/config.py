@@ -80,8 +80,10 @@ def _elsewhere(path: Path) -> str:
     """Where else the TOML file might be that isn't at a path."""
     if (path / "config.toml").is_file():
         return f"Of a run folder, give {path / 'config.toml'}"
+    if path.exists():
+        return "Check the path"
     beside = (entry.name for entry in sorted(path.parent.glob("*.toml")))
-    return did_you_mean(path.name, beside, show=str) or "Check the path"
+    return did_you_mean(path.name, beside, show=lambda name: str(path.with_name(name))) or "Check the path"
 
 
 def build(cls: type[T], mapping: Mapping[str, Any], where: str = "model") -> T:

@@ -22,6 +22,8 @@ from fgen.models.storage import load_model
 
 FORMAT = "fgen-zero-shot-classifier"
 VERSION = 1
+#: A type of labels: NumPy's would be as wide as the widest, or wider.
+TEXT = "text"
 #: What a saved classifier's folder, and the folders in it, hold.
 CONTENTS = {
     ".": ("classifier.json", "model", "head"),
@@ -63,7 +65,7 @@ def write_classifier(path: Path, fitted: StoredFit, parameters: Mapping[str, Any
         "format": FORMAT,
         "format_version": VERSION,
         "labels": _storable(fitted.labels),
-        "label_type": fitted.labels.dtype.str,
+        "label_type": TEXT if fitted.labels.dtype.kind in "UT" else fitted.labels.dtype.str,
         "seen": fitted.seen.tolist(),
         "gamma": fitted.gamma,
         "parameters": dict(parameters),
@@ -105,8 +107,8 @@ def _storable(labels: np.ndarray) -> list[int | float | str]:
     """Labels ``(C,)`` as JSON can hold them."""
     values = [label.item() if isinstance(label, np.generic) else label for label in labels.tolist()]
     for label in values:
-        kept = isinstance(label, int | str) or (isinstance(label, float) and math.isfinite(label))
-        if labels.dtype.kind not in "biufUO" or not kept:
+        kept = type(label) in (bool, int, str) or (type(label) is float and math.isfinite(label))
+        if labels.dtype.kind not in "biufUTO" or not kept or not str(label).isprintable():
             expected = "text or finite numbers, which JSON can hold"
             raise InputError(f"the label {label!r} is of type {labels.dtype}", expected, "Fit with such labels")
     return values
@@ -114,8 +116,8 @@ def _storable(labels: np.ndarray) -> list[int | float | str]:
 
 def _stored_fit(content: Mapping[str, Any], model: FeatureGenerator, head: Any) -> StoredFit:
     """Labels, seen classes and gamma of a saved classifier with its model and head, if they fit these."""
-    kind, longest = np.dtype(content["label_type"]), max(map(len, map(str, content["labels"])), default=0)
-    if kind.kind not in "biufUO" or kind.itemsize > max(8, 4 * longest):
+    kind = np.dtype(str if content["label_type"] == TEXT else content["label_type"])
+    if kind.kind not in "biufO" and kind != np.dtype(str):
         raise InputError(f"label_type is {content['label_type']!r}", "that of the labels")
     labels = np.array(content["labels"], dtype=kind)
     names = tuple(str(label) for label in labels.tolist())

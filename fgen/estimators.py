@@ -209,8 +209,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
     def save(self, path: str | Path) -> None:
         """Write the fitted classifier to a folder: safetensors and JSON, nothing pickled.
 
-        It holds the model (which ``fgen.load_model`` reads as well), the head, the labels and the settings; an older
-        classifier of that name is replaced in one move.
+        It holds the model (which ``fgen.load_model`` reads as well), the head, the labels, and the settings as they
+        are now; an older classifier of that name is replaced in one move.
 
         Raises:
             InputError: no fit yet, a head of scikit-learn's or labels that no JSON can hold, settings that have become

@@ -211,9 +211,12 @@ def _tell_of_odd_embeddings(path: str | Path, names: list[str], matrix: np.ndarr
     """A word on descriptions that are as long as none that the model learned from, or that say the same."""
     own, new = (np.linalg.norm(model.preprocessor(rows), axis=1) for rows in (model.class_embeddings, matrix))
     if odd := [name for name, length in zip(names, new, strict=True) if not own.min() / 5 < length < own.max() * 5]:
-        told = f"{path}: {len(odd)} of {len(names)} embeddings are on another scale than the run's: {odd[0]!r} has the"
-        told += f" length {new[names.index(odd[0])]:.3g}, the run's classes {own.min():.3g} to {own.max():.3g}"
-        log.warning("%s", told)
+        length = new[names.index(odd[0])]
+        log.warning(
+            "%s: %d of %d embeddings are on another scale than the run's: %r has, once prepared, the length %.3g, the "
+            "run's classes %.3g to %.3g",
+            *(path, len(odd), len(names), odd[0], length, own.min(), own.max()),
+        )
     _, first, number = np.unique(matrix, axis=0, return_index=True, return_inverse=True)
     if twins := [name for k, name in enumerate(names) if first[number.ravel()[k]] != k]:
         original = names[first[number.ravel()[names.index(twins[0])]]]

@@ -21,7 +21,7 @@ from fgen.settings import ExperimentConfig
 
 
 def inspect(source: str) -> dict[str, Any]:
-    """Facts about a data set, a bank, a run folder, a saved model or head, or a config.
+    """Facts about a data set, a bank, a run folder, a saved model, head or classifier, or a config.
 
     Raises:
         InputError: it is none of them, or damaged.
@@ -52,10 +52,10 @@ def inspect(source: str) -> dict[str, Any]:
 
 
 def _classifier_facts(path: Path) -> dict[str, Any]:
-    fitted, parameters = read_classifier(path, "cpu")
+    fitted, _ = read_classifier(path, "cpu")
     return {
         "kind": "saved ZeroShotClassifier",
-        "method": parameters.get("method", "clswgan"),
+        "method": fitted.model.config.name,
         "head": fitted.head.config.name,
         "seen": len(fitted.seen),
         "unseen": len(fitted.labels) - len(fitted.seen),

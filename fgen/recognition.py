@@ -18,7 +18,7 @@ from fgen.errors import InputError
 from fgen.evaluation import compare_models
 from fgen.models.base import FeatureGenerator
 from fgen.models.storage import load_model
-from fgen.protocol import new_heads
+from fgen.protocol import new_heads, synthetic_rows
 from fgen.run_directory import RunDirectory, SeedDirectory
 from fgen.settings import ExperimentConfig
 
@@ -44,32 +44,30 @@ class Recogniser:
     def open(cls, run: str | Path, banks: Sequence[str | Path] = ()) -> Recogniser:
         """The first seed of a finished run: its saved head, or where there are banks a new one.
 
+        Of a training alone there is no head either: one is trained as a run would have trained it, but for what a run
+        chooses by validation, so with a gamma of 0.
+
         Args:
-            banks: of classes that the run doesn't answer, as :func:`fgen.generation.generate_from_run` makes them from
-                new embeddings, or of a training alone from its own. A head like the run's is then trained over all
-                classes, on what the run's was and on these banks' rows, of each class at most as many as the run's
-                ``bank.n_per_class``, for classes with more would be answered in place of the others; it gets the
-                run's gamma, which a training alone hasn't chosen: 0.
+            banks: of classes that the run doesn't know, as :func:`fgen.generation.generate_from_run` makes them from
+                new embeddings. A head like the run's is then trained over all classes, on what the run's was and on
+                these banks' rows, of each class at most as many as the run's ``bank.n_per_class``, for classes with
+                more would be answered in place of the others; it gets the run's gamma.
 
         Raises:
             InputError: the run isn't finished, or has no saved head; its data have gone; banks that don't fit.
         """
         directory = RunDirectory.open(run)
         folder = directory.first_seed()
-        if not folder.head.exists() and not (banks and folder.model.exists()):
-            raise InputError(
-                f"{run} has no saved head",
-                "a finished run whose classifier.name is 'softmax' or 'cosine'",
-                f"Or train one on a bank: fgen generate {run} --out bank.h5, then fgen predict with --bank bank.h5"
-                if folder.model.exists()
-                else "",
-            )
+        trained_alone = folder.model.exists() and not folder.choice.exists()
+        if not trained_alone and not (folder.bank if banks else folder.head).exists():
+            expected = "a finished run whose classifier.name is 'softmax' or 'cosine'"
+            raise InputError(f"{run} has no saved head", expected)
         config, gamma = ExperimentConfig.from_file(directory.config), 0.0
-        if folder.choice.exists() or folder.head.exists():
+        if not trained_alone:
             choice, config = folder.read_choice(config)
             gamma = float(choice["gamma"])
         model = load_model(folder.model)
-        if banks:
+        if banks or trained_alone:
             head, seen, names = _head_with(banks, Path(run), config, folder, model)
         else:
             head, names = load_head(folder.head), model.class_names
@@ -101,10 +99,12 @@ def _head_with(
     """A head over the run's classes and the banks', the seen ones' ids, and all names."""
     dataset, seed, space = config.dataset.load(), config.protocol.seeds[0], model.bank_space
     folder.refuse_other_data(dataset)
-    task, rows, labels = dataset, [np.zeros((0, model.bank_dim), np.float32)], [np.zeros(0, np.int64)]
     if folder.bank.exists():
         with FeatureBank.open(folder.bank) as own:
-            rows[0], labels[0] = own.to_numpy()
+            features, ids = own.to_numpy()
+    else:
+        features, ids = synthetic_rows(config, dataset, model, seed)
+    task, rows, labels = dataset, [features], [ids]
     for path in banks:
         with FeatureBank.open(path) as bank:
             width = model.scaler.dim if bank.space == "raw" else model.bank_dim
@@ -124,30 +124,23 @@ def _head_with(
                 log.info("%s: the first %d rows of a class are taken, as many as the run's", path, counts.max())
             features = np.asarray(bank.features[chosen], dtype=np.float32)
             rows.append(features if bank.space == space else model.represent(features))
-            names = [bank.class_names[k] for k in given]
-            task, of_names = _with_classes(task, names, bank.class_embeddings[given], path, np.concatenate(labels))
-            labels.append(np.repeat(of_names, counts[given]))
+            labels.append(task.n_classes + np.repeat(np.arange(len(given)), counts[given]))
+            task = _with_classes(task, [bank.class_names[k] for k in given], bank.class_embeddings[given], path)
     synthetic, of_synthetic = np.concatenate(rows), np.concatenate(labels)
+    config = config.head_candidates()[-1]  # of several penalties a run has chosen one by now; here the smallest
     heads = new_heads(config, task, model, synthetic, of_synthetic, seed, with_zsl=False)
     return heads.gzsl, dataset.seen, task.class_names
 
 
-def _with_classes(
-    task: ZSLDataset, names: Sequence[str], embeddings: np.ndarray, path: str | Path, answered: np.ndarray
-) -> tuple[ZSLDataset, np.ndarray]:
-    """The task with the classes of a bank that it doesn't know, and the ids of all of the bank's.
+def _with_classes(task: ZSLDataset, names: Sequence[str], embeddings: np.ndarray, path: str | Path) -> ZSLDataset:
+    """The task with a bank's classes.
 
     Raises:
-        InputError: a class has rows already, real ones or among the labels ``answered``.
+        InputError: one of them is known already.
     """
-    known = {name: k for k, name in enumerate(task.class_names or ())}
-    with_rows = set(task.seen) | set(answered)
-    if twice := [name for name in names if known.get(name) in with_rows]:
-        raise InputError(f"{path} has rows of {twice[0]!r}, which is answered already", "classes that are new")
-    new = [k for k, name in enumerate(names) if name not in known]
+    if known := sorted({*names} & {*(task.class_names or ())}):
+        raise InputError(f"{path} has rows of {known[0]!r}, which is answered already", "classes that are new")
     try:
-        larger = task.with_classes([names[k] for k in new], embeddings[new]) if new else task
+        return task.with_classes(names, embeddings)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    known |= {names[k]: task.n_classes + at for at, k in enumerate(new)}
-    return larger, np.array([known[name] for name in names])

@@ -209,7 +209,8 @@ class RunDirectory:
 
     def has_begun(self) -> bool:
         """Whether anything was computed, for a run may be refused for its data once it has a folder."""
-        return any(file.is_file() and file.name != "data.json" for file in (self.path / "seeds").rglob("*"))
+        files = (name for _, _, names in os.walk(self.path / "seeds", followlinks=True) for name in names)
+        return self.result.exists() or any(name != "data.json" for name in files)
 
     def first_seed(self) -> SeedDirectory:
         """The seed that commands take unless told."""

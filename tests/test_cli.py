@@ -226,7 +226,7 @@ def test_descriptions_of_another_scale_or_twice_the_same_are_told_of(shell, run_
 
     rows = toy.class_embeddings[toy.unseen]
     assert "scale" not in generate("good", rows)
-    told = "5 of 5 embeddings are on another scale than the run's: 'new 0' has the length"
+    told = "5 of 5 embeddings are on another scale than the run's: 'new 0' has, once prepared, the length"
     assert told in generate("big", 1000 * rows)
     assert "describes 'new 1' as 'new 0', and so it gets much the same" in generate("twins", rows[[0, 0, 1]])
 
@@ -433,11 +433,14 @@ def test_predict_needs_a_head_and_features_of_the_right_width(shell, config, run
     np.save(tmp_path / "narrow.npy", np.zeros((3, 5), np.float32))
     message = shell.refuses("predict", run_dir, tmp_path / "narrow.npy", "--out", tmp_path / "p.csv")
     assert "features have 5 columns; expected 16" in message
-    assert shell("train", config, "--out", tmp_path / "trained", "--set", "protocol.seeds=[0]") == 0
+    shutil.copytree(run_dir, tmp_path / "headless")
+    shutil.rmtree(tmp_path / "headless" / "seeds" / "3" / "head")
     np.save(tmp_path / "wide.npy", np.zeros((3, 16), np.float32))
-    message = shell.refuses("predict", tmp_path / "trained", tmp_path / "wide.npy", "--out", tmp_path / "p.csv")
+    message = shell.refuses("predict", tmp_path / "headless", tmp_path / "wide.npy", "--out", tmp_path / "p.csv")
     assert "no saved head; expected a finished run" in message
     assert not (tmp_path / "p.csv").exists()
+    assert shell("train", config, "--out", tmp_path / "trained", "--set", "protocol.seeds=[0]") == 0
+    assert shell("predict", tmp_path / "trained", tmp_path / "wide.npy", "--out", tmp_path / "p.csv") == 0
 
 
 @pytest.mark.parametrize("classifier", OF_SKLEARN)

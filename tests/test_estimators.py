@@ -336,6 +336,16 @@ def test_damaged_files_are_one_error_that_names_where(saved, tmp_path, file):
             ZeroShotClassifier.load(tmp_path / "it")
 
 
+@pytest.mark.parametrize("kind", ["<U50", "text"])
+def test_labels_wider_than_they_need_be_come_back(data, tmp_path, kind):
+    X, y = data.split("trainval")
+    labels = np.array([f"class {k}" for k in range(24)], dtype=kind if kind != "text" else np.dtypes.StringDType())
+    model = ZeroShotClassifier(data.class_embeddings, classes=labels, calibrate=False, **QUICK).fit(X, labels[y])
+    model.save(tmp_path / "it")
+    loaded = ZeroShotClassifier.load(tmp_path / "it")
+    assert loaded.predict(X).tolist() == model.predict(X).tolist()
+
+
 def test_a_saved_one_is_inspected(saved):
     facts = inspect(saved)
     assert (facts["kind"], facts["seen"], facts["unseen"]) == ("saved ZeroShotClassifier", 20, 4)

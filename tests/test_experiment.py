@@ -609,8 +609,18 @@ def test_a_training_that_was_refused_leaves_its_folder_free(path, tmp_path):
     np.savez(tmp_path / "one.npz", **rows, class_embeddings=data.class_embeddings)
     with pytest.raises(InputError, match="all rows are of one class"):
         train_only(ExperimentConfig.from_mapping(settings(tmp_path / "one.npz")), out=tmp_path / "run")
+    RunDirectory.open(tmp_path / "run").seed(0).note_data(load_dataset(tmp_path / "one.npz"))
     (model,) = train_only(ExperimentConfig.from_mapping(settings(path)), out=tmp_path / "run")
     assert model.exists()
+    with pytest.raises(InputError, match="already holds a run"):
+        train_only(ExperimentConfig.from_mapping(settings(path)), out=tmp_path / "run")
+
+
+def test_results_without_their_seeds_are_a_run_still(finished, path, tmp_path):
+    shutil.copytree(finished.out, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "seeds")
+    with pytest.raises(InputError, match="already holds a run"):
+        fgen.run(settings(path), out=tmp_path / "run")
 
 
 def test_a_model_without_a_name_is_told_of_after_what_else_is_wrong(path):

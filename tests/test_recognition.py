@@ -1,5 +1,7 @@
 """Classes that came up after a run: known from a bank alone, and answered beside the run's own."""
 
+import shutil
+
 import h5py
 import numpy as np
 import pytest
@@ -103,26 +105,42 @@ def test_raw_rows_go_to_a_heads_own_space_and_others_latents_are_refused(world, 
         Recogniser.open(tmp_path / "own", [RunDirectory.open(tmp_path / "other").seed(0).bank])
 
 
-def test_a_training_alone_answers_what_a_bank_of_its_own_has(world, run, tmp_path, caplog):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"bank": {"n_per_class": 50, "n_per_seen_class": 20, "real": False}},
+        {"model": {"name": "cadavae", "hidden_dim": 32, "epochs": 60}},
+        {"classifier": {"solver": "lbfgs", "l2": [1e-2, 1e-3]}},
+    ],
+)
+def test_a_training_alone_answers_seen_and_unseen_classes(world, run, tmp_path, caplog, changes):
     """As where there are no rows to test on, and so no run."""
     data = world.dataset
     seen = np.flatnonzero(np.isin(data.labels, data.seen))
     rows = {"features": data.features[seen], "labels": data.labels[seen], "class_embeddings": data.class_embeddings}
-    np.savez(tmp_path / "own.npz", **rows, class_names=np.array(data.class_names))
+    np.savez(tmp_path / "own.npz", **rows)
     config = ExperimentConfig.from_file(RunDirectory.open(run).config).to_mapping()
-    config = ExperimentConfig.from_mapping(config | {"dataset": {"path": str(tmp_path / "own.npz")}})
+    config = ExperimentConfig.from_mapping(config | changes | {"dataset": {"path": str(tmp_path / "own.npz")}})
     train_only(config, out=tmp_path / "trained")
-    with pytest.raises(InputError, match=r"has no saved head.*fgen generate .*trained --out bank.h5"):
-        Recogniser.open(tmp_path / "trained")
-    generate_from_run(tmp_path / "trained", out=tmp_path / "bank.h5", n_per_class=50)
-    recogniser = Recogniser.open(tmp_path / "trained", [tmp_path / "bank.h5"])
-    unseen = np.flatnonzero(np.isin(data.labels, data.unseen))
-    answers, _ = recogniser.predict(data.rows(unseen))
-    assert np.mean(answers == data.labels[unseen]) > 0.3, "chance is 1 / 24"
+    recogniser = Recogniser.open(tmp_path / "trained")
     assert recogniser.gamma == 0
+    for group, least in (("test_seen", 0.4), ("test_unseen", 0.25)):
+        own = data.splits[group]
+        assert np.mean(recogniser.predict(data.rows(own))[0] == data.labels[own]) > least, f"{group}: chance is 1 / 24"
     assert "scaled" not in caplog.text
-    recogniser.predict(data.rows(unseen) / 1000)
+    recogniser.predict(data.rows(own) / 1000)
     assert "are they scaled as the run's were?" in caplog.text
+
+
+def test_a_run_that_was_stopped_answers_nothing_yet(run, bank, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    folder = RunDirectory.open(tmp_path / "run").seed(0)
+    folder.bank.unlink()
+    shutil.rmtree(folder.head)
+    for banks in ([], [bank]):
+        with pytest.raises(InputError, match="has no saved head; expected a finished run"):
+            Recogniser.open(tmp_path / "run", banks)
 
 
 def test_the_shell_answers_new_classes_by_name(world, run, bank, tmp_path):

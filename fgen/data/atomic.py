@@ -63,10 +63,12 @@ def replace_directory(path: str | Path) -> Iterator[Path]:
     A folder can't be replaced in one move, so an older one steps aside first; :func:`settle` puts it back should
     the writer be killed between the two moves.
     """
-    path = Path(path)
+    path = Path(path).resolve()
+    if path == Path.cwd():
+        raise InputError(f"{path} is the folder that this runs in", "another", "Name a folder within it")
     path.parent.mkdir(parents=True, exist_ok=True)
     settle(path)
-    partial = path.with_name(path.name + ".partial")
+    partial = _beside(path, "partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
@@ -75,7 +77,7 @@ def replace_directory(path: str | Path) -> Iterator[Path]:
             flush(file)
         flush(partial)
         if path.exists():
-            os.replace(path, _aside(path))
+            os.replace(path, _beside(path, "old"))
         os.replace(partial, path)
         flush(path.parent)
     finally:
@@ -98,7 +100,7 @@ def expect_only(path: Path, names: Collection[str]) -> None:
 
 def settle(path: Path) -> None:
     """Undo or finish a folder's replacement that was killed half-way."""
-    aside = _aside(path)
+    aside = _beside(path, "old")
     if aside.exists():
         if path.exists():
             shutil.rmtree(aside)
@@ -149,5 +151,6 @@ def reserve(file: int, size: int) -> None:
         os.pwrite(file, zeros[: size - start], start)
 
 
-def _aside(path: Path) -> Path:
-    return path.with_name(path.name + ".old")
+def _beside(path: Path, what: str) -> Path:
+    """A folder beside ``path`` that is fgen's own: nobody calls a folder so."""
+    return path.with_name(f".{path.name}.fgen.{what}")

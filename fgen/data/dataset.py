@@ -71,7 +71,7 @@ class ZSLDataset:
         self.splits, repairs = complete_splits(self.labels, splits, seed=seed)
         for rows in self.splits.values():
             rows.flags.writeable = False
-        self.notes = (*notes, *filter(None, [counted_from_one(self.labels)]), *repairs)
+        self.notes = (*notes, *filter(None, [counted_from_one(self.labels, self.class_names)]), *repairs)
         self.seen = np.unique(self.labels[self.splits["trainval"]])
         self.unseen = np.setdiff1d(np.arange(self.n_classes), self.seen)
         self.shots: Shots | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,13 +71,15 @@ def class_ids(y: Any, described: np.ndarray) -> np.ndarray:
     return np.array([index[label] for label in given], dtype=np.int64)
 
 
-def counted_from_one(ids: np.ndarray) -> str:
-    """What is odd about ids of classes where just 1, 2, 3 and so on have rows: each learns from another's description.
-    Mostly nothing."""
+def counted_from_one(ids: np.ndarray, class_names: Sequence[str] | None = None) -> str:
+    """What is odd about ids of classes where just 1, 2, 3 and so on have rows: mostly nothing, but where they were
+    counted from 1 each class learns from another's description."""
     with_rows = np.unique(ids)
     if len(with_rows) < 2 or not np.array_equal(with_rows, np.arange(1, len(with_rows) + 1)):
         return ""
-    return f"no row has the label 0, and 1 to {len(with_rows)} have some: were they counted from 1? They count from 0"
+    first = f"0 ({class_names[0]})" if class_names else "0"
+    told = f"no row has the label {first}, and 1 to {len(with_rows)} have some"
+    return f"{told}: were they counted from 1? They count from 0"
 
 
 def _remedy(label: Any, known: list[Any]) -> str:
@@ -152,12 +154,13 @@ def _stacked(given: Mapping[Any, Any]) -> np.ndarray:
     """Embeddings ``(C, A)`` float32, finite, of a dict from label to ``(A,)``."""
     rows = {f"class_embeddings[{label!r}]": row for label, row in given.items()}
     rows = {name: _numbers(name, row) for name, row in rows.items()}
-    (usual, _), *_ = Counter(row.shape for row in rows.values()).most_common(1)
     for name, row in rows.items():
         if row.ndim != 1 or not row.size:
             raise InputError(f"{name} has shape {row.shape}", "(A,), the numbers that describe the class")
-        if row.shape != usual:
-            raise InputError(f"{name} has {len(row)} numbers", f"{usual[0]}, as other classes have")
+    (usual, _), *_ = Counter(map(len, rows.values())).most_common(1)
+    for name, row in rows.items():
+        if len(row) != usual:
+            raise InputError(f"{name} has {len(row)} numbers", f"{usual}, as other classes have")
         bad = np.flatnonzero(~np.isfinite(row))
         if bad.size:
             raise InputError(f"{name} holds {row[bad[0]]} in column {bad[0]}", "finite numbers")

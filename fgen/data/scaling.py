@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
@@ -18,6 +19,8 @@ from fgen.errors import InputError
 Kind = Literal["minmax", "standard", "sqrt", "none"]
 #: Rows that stay in a processor's cache from one operation to the next.
 CACHED_ROWS = 256
+#: Fewer say little of how large features get.
+FEW_ROWS = 50
 Rows = TypeVar("Rows", np.ndarray, torch.Tensor)
 
 
@@ -104,18 +107,21 @@ class FeatureScaler:
     def odd_scale(self, features: Features) -> str:
         """What is odd about the size of raw ``(N, D)`` beside those that the scaling was fitted on; mostly nothing.
 
-        It looks at the first rows, for what a forgotten normalisation does: numbers of another order of magnitude,
-        below a tenth or above fifty times.
+        It looks at the largest number of the first rows, for what a forgotten normalisation does: below a twelfth
+        or above fifty times of what training had; of few rows, below a two-hundredth or above a thousand times. Where a
+        column had the width 1, as a constant one is said to have, small numbers say nothing.
         """
-        if not len(features) or self.kind == "none":  # which was fitted to nothing
+        if self.kind == "none" or not len(features):  # it was fitted to nothing
             return ""
-        largest, sizes = float(np.abs(features[:1000]).max()), np.abs(self.offset) + self.scale
-        varied = np.abs(self.offset) + np.where(self.scale == 1, 0, self.scale)  # 1 is also a constant column's
-        if self.kind == "sqrt":  # both are of roots
-            sizes, varied = sizes**2, varied**2
-        if varied.max() / 10 <= largest <= sizes.max() * 50:
+        first = np.asarray(features[:1000], dtype=np.float64)
+        largest = float(np.abs(first).max())
+        ends = (-1, 1) if self.kind == "standard" else (0, 1)
+        usual = max(float(np.abs(self.invert(np.full((1, self.dim), end, np.float32))).max()) for end in ends)
+        # A few rows may well be small, or large where features are seldom anything but 0.
+        low, high = (usual / 12, usual * 50) if len(first) >= FEW_ROWS else (usual / 200, usual * 1000)
+        if not math.isfinite(largest) or low <= largest <= high or ((self.scale == 1).any() and largest < usual):
             return ""
-        return f"the largest of these features is {largest:.3g}, where training had about {sizes.max():.3g}"
+        return f"the largest of these features is {largest:.3g}, where training had about {usual:.3g}"
 
     def blocks(self, features: Features) -> Iterator[tuple[int, np.ndarray]]:
         """Consecutive scaled float32 blocks of rows of about 16 MB, each with the number of its first row.

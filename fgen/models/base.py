@@ -276,7 +276,7 @@ class FeatureGenerator:
         if not self.networks:
             raise InputError("the model hasn't been trained", "fit() or load_model() before generate()")
         classes = np.asarray(classes)
-        if classes.ndim == 2:
+        if classes.ndim == 2 and len(classes):
             if class_names is not None and len(class_names) != len(classes):
                 raise InputError(f"class_names has {len(class_names)} names", f"{len(classes)}, one for each embedding")
             names = None if class_names is None else tuple(class_names)

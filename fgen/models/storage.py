@@ -88,7 +88,7 @@ def load_model(path: str | Path, device: str = "cpu") -> FeatureGenerator:
         model.networks.load_state_dict(networks)
     except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        inner = next(iter(sorted(path.glob("**/model.json"))), None)
+        inner = next((file for where in ("*", "seeds/*/model") for file in path.glob(f"{where}/model.json")), None)
         raise InputError(
             f"{path} is no readable model ({reason})",
             "a directory with model.json and model.safetensors, as model.save() writes it",

@@ -127,7 +127,7 @@ def test_a_folder_and_all_in_it_are_on_the_disk_before_it_takes_its_name(tmp_pat
     monkeypatch.setattr(os, "replace", lambda *paths: (events.append("replace"), replace(*paths)))
     write_folder(tmp_path / "x", "new")
     assert sorted(events[:2]) == ["a", "b"]
-    assert events[2:] == ["x.partial", "replace", tmp_path.name]
+    assert events[2:] == [".x.fgen.partial", "replace", tmp_path.name]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, Cut])
@@ -192,3 +192,16 @@ def test_a_folder_is_the_old_or_the_new_one_wherever_its_writer_is_killed(tmp_pa
     write_folder(tmp_path / "x", "next")
     assert read_folder(tmp_path / "x") == {"a": "next", "b": "next"}
     assert names(tmp_path) == ["x"]
+
+
+def test_a_folder_of_the_users_beside_is_left_alone(tmp_path):
+    for name in ("x.old", "x.partial"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "thesis.txt").write_text("mine")
+    for content in ("old", "new"):
+        write_folder(tmp_path / "x", content)
+    assert names(tmp_path) == ["x", "x.old", "x.partial"]
+    (tmp_path / "link").symlink_to(tmp_path / "x")
+    write_folder(tmp_path / "link", "newer")
+    assert (tmp_path / "link").is_symlink()
+    assert read_folder(tmp_path / "x") == {"a": "newer", "b": "newer"}
