@@ -68,6 +68,7 @@ class Recogniser:
             gamma = float(choice["gamma"])
         model = load_model(folder.model)
         if banks or trained_alone:
+            log.info("%s: a head is trained for it", run)
             head, seen, names = _head_with(banks, Path(run), config, folder, model)
         else:
             head, names = load_head(folder.head), model.class_names
