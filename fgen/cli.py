@@ -213,8 +213,6 @@ def _train(arguments: argparse.Namespace) -> None:
 def _generate(arguments: argparse.Namespace) -> None:
     from fgen.generation import generate_from_run
 
-    if arguments.n_per_class < 1:
-        raise InputError(f"--n-per-class is {arguments.n_per_class}", "at least 1")
     generate_from_run(
         arguments.run,
         out=arguments.out,
@@ -304,8 +302,6 @@ def _predict(arguments: argparse.Namespace) -> None:
 def _report(arguments: argparse.Namespace) -> None:
     from fgen.report import write_report
 
-    if Path(arguments.out).suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"--out is {arguments.out}", "an .html file")
     write_report(arguments.runs, arguments.out, progress=sys.stderr.isatty())
     _say(f"report: {arguments.out}")
 

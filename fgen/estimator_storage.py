@@ -90,9 +90,7 @@ def read_classifier(path: Path, device: str) -> tuple[StoredFit, dict[str, Any]]
         if path.exists():
             hint = "fgen.load_model reads a model" if (path / "model.json").exists() else "Name another folder"
         raise InputError(f"{path} holds no classifier.json", "a folder that ZeroShotClassifier.save() wrote", hint)
-    with reading(path / "model" / "model.json", "model"):
-        model = load_model(path / "model", device)
-    head = load_head(path / "head")
+    model, head = load_model(path / "model", device), load_head(path / "head")
     with reading(file, "classifier"):
         content = json.loads(file.read_text(encoding="utf-8"))
         if (content["format"], content["format_version"]) != (FORMAT, VERSION):

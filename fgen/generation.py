@@ -160,7 +160,7 @@ def generate_from_run(
         InputError: unknown class names, embeddings of another width, no such seed in the run.
     """
     if not 1 <= n_per_class < MOST_ROWS:
-        raise InputError(f"n_per_class is {n_per_class}", f"at least 1, below {MOST_ROWS:,}")
+        raise InputError(f"--n-per-class is {n_per_class}", f"at least 1, below {MOST_ROWS:,}")
     directory = RunDirectory.open(run)
     config = ExperimentConfig.from_file(directory.config)
     seed = config.protocol.seeds[0] if seed is None else seed
@@ -217,10 +217,11 @@ def _tell_of_odd_embeddings(path: str | Path, names: list[str], matrix: np.ndarr
             "run's classes %.3g to %.3g",
             *(path, len(odd), len(names), odd[0], length, own.min(), own.max()),
         )
-    _, first, number = np.unique(matrix, axis=0, return_index=True, return_inverse=True)
-    if twins := [name for k, name in enumerate(names) if first[number.ravel()[k]] != k]:
-        original = names[first[number.ravel()[names.index(twins[0])]]]
-        log.warning("%s describes %r as %r, and so it gets much the same features", path, twins[0], original)
+    originals: dict[bytes, str] = {}
+    for name, row in zip(names, matrix, strict=True):
+        if (original := originals.setdefault(row.tobytes(), name)) != name:
+            log.warning("%s describes %r as %r, and so it gets much the same features", path, name, original)
+            break
 
 
 def _classes_of(dataset: ZSLDataset, classes: str, n_per_class: int, *, real: bool) -> dict[str, Any]:

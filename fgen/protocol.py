@@ -30,6 +30,7 @@ from fgen.encoders.fusion import EmbeddingConfig, EmbeddingPreprocessor
 from fgen.errors import InputError
 from fgen.generation import write_bank
 from fgen.models.base import FeatureGenerator
+from fgen.models.blocks import in_one
 from fgen.models.storage import load_model
 from fgen.results import SeedOutcome
 from fgen.run_directory import Clock, SeedDirectory, write_metrics, write_predictions
@@ -241,8 +242,8 @@ def synthetic_rows(
         width = model.bank_dim if own else model.scaler.dim
         return np.zeros((0, width), np.float32), np.zeros(0, np.int64)
     embeddings, names, _ = model.describe(classes)
-    rows = model.generated(embeddings, names, counts[classes], seed=seed, represented=own)
-    return rows, np.repeat(classes, counts[classes])
+    blocks = model.iter_generate(embeddings, names, counts[classes], seed=seed, represented=own)
+    return in_one(blocks, int(counts.sum())), np.repeat(classes, counts[classes])
 
 
 def synthetic_counts(config: ExperimentConfig, task: ZSLDataset) -> np.ndarray:

@@ -90,6 +90,8 @@ def write_report(runs: Sequence[str | Path], out: str | Path, *, progress: bool 
     out = Path(out)
     if out.is_file() and not out.read_bytes().startswith(HEAD.encode()):
         raise InputError(f"{out} exists and is no report", "a new name, or an older report")
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"{out} ends in {out.suffix!r}", "an .html file")
     expect_free(out, overwrite=True)
     require("matplotlib.figure", "plots", "a report")
     opened = [_Run.open(path, name) for path, name in zip(runs, _names(runs), strict=True)]

@@ -152,21 +152,20 @@ class RunDirectory:
             raise InputError(f"{path} exists and is no run folder", "a new or empty folder", "Choose another --out")
         path.mkdir(parents=True, exist_ok=True)
         with folder.alone():
-            if resume and not folder.config.exists():
-                log.info("%s holds nothing to go on with: it begins there", path)
-            if folder.config.exists() and not folder.has_begun():
+            if not folder.has_begun():
+                if resume and not folder.config.exists():
+                    log.info("%s holds nothing to go on with: it begins there", path)
                 shutil.rmtree(path / "seeds", ignore_errors=True)
-            elif folder.config.exists():
-                if not resume:
-                    raise InputError(
-                        f"{path} already holds a run", "a new folder", "Add --resume to go on, or choose --out"
-                    )
-                if difference := _difference(_with_defaults(read_toml(folder.config)), config):
-                    raise InputError(
-                        f"{path} was started with another config",
-                        f"the same settings when resuming ({difference}), and the same seeds, or more after them",
-                        f"Compare with {folder.config}, or choose another --out",
-                    )
+            elif not resume:
+                raise InputError(
+                    f"{path} already holds a run", "a new folder", "Add --resume to go on, or choose --out"
+                )
+            elif difference := _difference(_with_defaults(read_toml(folder.config)), config):
+                raise InputError(
+                    f"{path} was started with another config",
+                    f"the same settings when resuming ({difference}), and the same seeds, or more after them",
+                    f"Compare with {folder.config}, or choose another --out",
+                )
             with atomic_file(folder.config) as temporary:
                 temporary.write_text(dump_toml(config), encoding="utf-8")
         return folder

@@ -21,7 +21,7 @@ from fgen.data.scaling import FeatureScaler
 from fgen.encoders.fusion import EmbeddingConfig, EmbeddingPreprocessor
 from fgen.errors import InputError
 from fgen.machine import choose_device, cpu_threads, matrix_precision
-from fgen.models.blocks import TILE, noise_blocks, rows_by_class
+from fgen.models.blocks import TILE, in_one, noise_blocks, rows_by_class
 from fgen.models.draws import Draws
 from fgen.models.engine import TrainConfig, train
 from fgen.models.feature_matching import FeatureMatching
@@ -248,26 +248,8 @@ class FeatureGenerator:
         if not whole or not 1 <= n_per_class < MOST_ROWS:
             raise InputError(f"n_per_class is {n_per_class}", f"a whole number of at least 1, below {MOST_ROWS:,}")
         counts = np.full(len(ids), n_per_class)
-        rows = self.generated(embeddings, names, counts, seed=seed, represented=represented)
-        return rows, np.repeat(ids, n_per_class)
-
-    def generated(
-        self,
-        embeddings: np.ndarray,
-        names: Sequence[str] | None,
-        counts: np.ndarray,
-        *,
-        seed: int,
-        represented: bool = False,
-    ) -> np.ndarray:
-        """:meth:`iter_generate` in one matrix ``(counts.sum(), D)``; a MemoryError where it can't be had."""
-        rows, start = np.empty((0, 0), dtype=np.float32), 0
-        for block in self.iter_generate(embeddings, names, counts, seed=seed, represented=represented):
-            if not start:
-                rows = np.empty((int(counts.sum()), block.shape[1]), dtype=np.float32)
-            rows[start : start + len(block)] = block
-            start += len(block)
-        return rows
+        blocks = self.iter_generate(embeddings, names, counts, seed=seed, represented=represented)
+        return in_one(blocks, int(counts.sum())), np.repeat(ids, n_per_class)
 
     def describe(
         self, classes: Any, class_names: Sequence[str] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -59,6 +60,17 @@ def rows_by_class(blocks: Iterable[np.ndarray], counts: np.ndarray, width: int) 
         rows = rows[len(parts[-1]) :]
         whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
         yield whole[:count]
+
+
+def in_one(blocks: Iterable[np.ndarray], n_rows: int) -> np.ndarray:
+    """Blocks of rows in one matrix ``(n_rows, D)`` float32; a MemoryError where it can't be had, before any is made."""
+    blocks, start = iter(blocks), 0
+    first = next(blocks)
+    rows = np.empty((n_rows, first.shape[1]), dtype=np.float32)
+    for block in chain([first], blocks):
+        rows[start : start + len(block)] = block
+        start += len(block)
+    return rows
 
 
 def _aligned(count: int) -> int:

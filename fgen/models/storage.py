@@ -92,6 +92,6 @@ def load_model(path: str | Path, device: str = "cpu") -> FeatureGenerator:
         raise InputError(
             f"{path} is no readable model ({reason})",
             "a directory with model.json and model.safetensors, as model.save() writes it",
-            f"There is {inner.parent}" if inner is not None and inner.parent != path else "",
+            f"There is {inner.parent}" if inner is not None else "",
         ) from None
     return model
