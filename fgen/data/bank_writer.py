@@ -183,10 +183,14 @@ def _require_room(path: Path, plan: BankPlan) -> None:
     needed = rows * plan.feature_dim * np.dtype(plan.dtype).itemsize
     if needed > free:
         raise InputError(
-            f"{path} would take {needed / 1e9:,.1f} GB for {rows:,} features",
-            f"at most the {free / 1e9:,.1f} GB that are free there",
+            f"{path} would take {_size(needed)} for {rows:,} features",
+            f"at most the {_size(free)} that are free there",
             "Generate fewer for each class",
         )
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:,.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:,.1f} MB"
 
 
 def _allocate(partial: Path, plan: BankPlan) -> None:

@@ -63,7 +63,8 @@ def rows_by_class(blocks: Iterable[np.ndarray], counts: np.ndarray, width: int) 
 
 
 def in_one(blocks: Iterable[np.ndarray], n_rows: int) -> np.ndarray:
-    """Blocks of rows in one matrix ``(n_rows, D)`` float32; a MemoryError where it can't be had, before any is made."""
+    """Blocks of rows, at least one, in a matrix ``(n_rows, D)`` float32; a MemoryError with the first where it can't
+    be had."""
     blocks, start = iter(blocks), 0
     first = next(blocks)
     rows = np.empty((n_rows, first.shape[1]), dtype=np.float32)
