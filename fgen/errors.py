@@ -6,6 +6,7 @@ import difflib
 import importlib
 from collections.abc import Callable, Iterable
 from types import ModuleType
+from typing import Any
 
 
 class InputError(ValueError):
@@ -22,6 +23,10 @@ class InputError(ValueError):
         if remedy:
             text += f" {remedy}" if remedy.endswith("?") else f" {remedy.rstrip('. ')}."
         super().__init__(text)
+        self._parts = found, expected, remedy
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._parts, self.__dict__
 
 
 class TrainingDiverged(InputError):
@@ -39,6 +44,9 @@ class Interrupted(Exception):
         super().__init__(f"stopped after step {step:,}; a checkpoint was written")
         self.signal_number = signal_number
         self.step = step
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.signal_number, self.step), self.__dict__
 
 
 def shortened(text: str, width: int = 60) -> str:

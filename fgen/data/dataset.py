@@ -230,6 +230,23 @@ class ZSLDataset:
             f"{len(self.seen)} seen + {len(self.unseen)} unseen classes; embeddings: {kinds}; rows: {sizes})"
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy is made of: of features that an HDF5 file keeps the place, where they can be found again."""
+        state = {key: value for key, value in self.__dict__.items() if key != "class_embeddings"}
+        if isinstance(self.features, h5py.Dataset):
+            place = hdf5.Place.of(self.features.file)
+            state["features"] = self.features[...] if place is None else (place, self.features.name)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if isinstance(self.features, tuple):
+            place, name = self.features
+            self.features = hdf5.dataset(place.open(), name, ndim=2)
+        for array in (self.features, self.labels, *self.embeddings.values(), *self.splits.values()):
+            if isinstance(array, np.ndarray):
+                array.flags.writeable = False
+
     def _copy(self, **changes: Any) -> ZSLDataset:
         copy = object.__new__(ZSLDataset)
         derived = ("class_embeddings", "fingerprint")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from fgen.data.disk import MAX_COMPRESSION
+from fgen.data.disk import MAX_COMPRESSION, reading
 from fgen.errors import InputError
 
 MAX_CHUNK_BYTES = 1 << 30
@@ -198,6 +199,36 @@ def _without_heaps(data: bytes) -> np.ndarray:
         cleared[start:stop] = 0
         start = data.find(HEAP_MAGIC, stop)
     return cleared
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an open file lies, and what tells it from one that takes its place; this can be pickled, the file can't."""
+
+    path: str
+    size: int
+    changed: int
+
+    @classmethod
+    def of(cls, file: h5py.File) -> Place | None:
+        """The place of a file that is open for reading; None of one in memory, or one that may still change."""
+        if file.driver != "sec2" or file.mode != "r":
+            return None
+        about = os.fstat(file.id.get_vfd_handle())
+        return cls(os.path.abspath(file.filename), about.st_size, about.st_mtime_ns)
+
+    def open(self) -> h5py.File:
+        """The file, opened anew.
+
+        Raises:
+            InputError: it has gone, or was changed or replaced since.
+        """
+        with reading(Path(self.path), ".h5"):
+            file = open_read(Path(self.path))
+            if Place.of(file) != self:
+                file.close()
+                raise InputError(f"{self.path} was changed since it was opened", "the file as it was", "Open it anew")
+            return file
 
 
 def _listing(group: h5py.Group) -> str:

@@ -1,5 +1,8 @@
 """ZSLDataset: validated once, immutable, and never copying what is on disk."""
 
+import copy
+import pickle
+
 import h5py
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fgen.data.dataset import ZSLDataset, iter_blocks
+from fgen.data.files import load_dataset, save_dataset
 from fgen.data.toy import make_toy
 from fgen.errors import InputError
 
@@ -63,6 +67,43 @@ def test_nothing_can_be_changed_and_the_caller_keeps_the_right_to_his_own():
         with pytest.raises(ValueError, match="read-only"):
             array[...] = 1
     mine[0] = 1
+
+
+@pytest.mark.parametrize("kept", ["memory", "mapped", "chunked"])
+@pytest.mark.parametrize("again", [lambda data: pickle.loads(pickle.dumps(data)), copy.deepcopy, copy.copy])
+def test_a_copy_has_the_same_content_and_can_not_be_changed_either(tmp_path, kept, again):
+    data, path = small(), tmp_path / "x.h5"
+    save_dataset(data, path)
+    if kept == "chunked":
+        with h5py.File(path, "r+") as file:
+            del file["features"]
+            file.create_dataset("features", data=data.features, chunks=(2, 2))
+    data = data if kept == "memory" else load_dataset(path)
+    assert isinstance(data.features, h5py.Dataset) == (kept == "chunked")
+    twin = again(data)
+    assert twin.fingerprint == data.fingerprint
+    assert twin.rows([4, 0]).tobytes() == data.rows([4, 0]).tobytes()
+    arrays = (twin.features, twin.labels, twin.class_embeddings, *twin.embeddings.values(), *twin.splits.values())
+    for array in arrays[kept == "chunked" :]:
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 1
+
+
+def test_a_pickled_data_set_whose_file_was_changed_is_refused(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("features", data=small().features, chunks=(2, 2))
+    with h5py.File(tmp_path / "x.h5") as file:
+        kept = pickle.dumps(small(features=file["features"]))
+    with h5py.File(tmp_path / "x.h5", "r+") as file:
+        file["more"] = 1
+    with pytest.raises(InputError, match="was changed since"):
+        pickle.loads(kept)
+
+
+def test_features_of_a_file_that_is_being_written_are_pickled_whole(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        kept = pickle.dumps(small(features=file.create_dataset("features", data=small().features, chunks=(2, 2))))
+    assert pickle.loads(kept).fingerprint == small().fingerprint
 
 
 def test_rows_come_in_the_order_asked_for_from_memory_and_from_hdf5(tmp_path):
