@@ -18,6 +18,7 @@ from tqdm import tqdm
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import HDF5_SUFFIXES
+from fgen.data.splits import by_class
 from fgen.data.tables import read_embeddings_csv
 from fgen.errors import InputError, did_you_mean
 from fgen.machine import cpu_threads, device_at_hand, kept_memory
@@ -61,8 +62,10 @@ def write_bank(
     """
     counts = np.asarray(counts, dtype=np.int64)
     rows = np.zeros(0, dtype=np.int64) if real is None else real.splits["trainval"]
-    real_labels = np.zeros(0, dtype=np.int64) if real is None else real.labels[rows]
-    real_counts = np.bincount(real_labels, minlength=len(counts))
+    of_class = (
+        {} if real is None else {int(real.labels[own[0]]): own for own in by_class(rows, real.labels) if len(own)}
+    )
+    real_counts = np.array([len(of_class.get(k, ())) for k in range(len(counts))], dtype=np.int64)
     names = class_names if class_names is not None else [f"class {k}" for k in range(len(counts))]
     creation = FeatureBank.create(
         path,
@@ -92,7 +95,7 @@ def write_bank(
         bar = tqdm(total=int(counts[wanted].sum()), unit="feature", desc="generating", disable=not progress)
         for k, synthetic in zip(wanted, generated, strict=True):
             if real_counts[k] and real is not None:
-                behind(partial(writer.write, k, real.rows(rows[real_labels == k])))
+                behind(partial(writer.write, k, real.rows(of_class[k])))
             if len(synthetic):  # a class may have real rows alone
                 behind(partial(writer.write, k, synthetic, start=int(real_counts[k])))
             bar.update(len(synthetic))
@@ -196,7 +199,8 @@ def generate_from_run(
 def _new_classes(path: str | Path, model: FeatureGenerator, n_per_class: int) -> dict[str, Any]:
     """What :func:`write_bank` is told of the classes of a file; ones that the model knows are told of."""
     names, matrix = read_embeddings_csv(path, width=model.class_embeddings.shape[1])
-    if known := [name for name in names if name in (model.class_names or ())]:
+    own = set(model.class_names or ())
+    if known := [name for name in names if name in own]:
         log.warning("%s describes %s anew, a class of the run's own", path, ", ".join(map(repr, known[:5])))
     _tell_of_odd_embeddings(path, names, matrix, model)
     return {
@@ -253,18 +257,19 @@ def _dataset_of(directory: RunDirectory, config: ExperimentConfig) -> ZSLDataset
 
 def choose_classes(classes: str, dataset: ZSLDataset) -> np.ndarray:
     """The ids that ``"unseen"``, ``"seen"``, ``"all"`` or ``"NAME,NAME"`` stand for."""
-    groups = {"unseen": dataset.unseen, "seen": dataset.seen, "all": np.arange(dataset.n_classes)}
+    everyone = np.arange(dataset.n_classes)
+    groups = {"unseen": dataset.unseen, "seen": dataset.seen, "all": everyone}
     if classes in groups:
         return groups[classes]
-    names = dataset.class_names or tuple(f"class {k}" for k in range(dataset.n_classes))
+    names = {name: k for k, name in enumerate(dataset.class_names or map("class {}".format, everyone))}
     ids = []
     for name in [classes] if classes in names else _names(classes):
         if name in groups and name not in names:
             raise InputError(f"--classes names {name!r} among others", "it alone; 'all' is seen and unseen classes")
         if name not in names:
-            hint = did_you_mean(name, names, n=3) or f"There are {len(names)}, as {names[0]!r}"
+            hint = did_you_mean(name, names, n=3) or f"There are {len(names)}, as {next(iter(names))!r}"
             raise InputError(f"--classes names {name!r}", f"unseen, seen, all, or names of {dataset.name}", hint)
-        ids.append(names.index(name))
+        ids.append(names[name])
     return np.array(ids)
 
 

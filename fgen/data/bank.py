@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import h5py
 import numpy as np
 
 from fgen.data import hdf5
+from fgen.data.access import read_rows
 from fgen.data.bank_writer import FORMAT, VERSION, BankWriter, bank_writer, checked_plan
 from fgen.data.disk import reading
 from fgen.errors import InputError
@@ -33,7 +36,7 @@ class FeatureBank:
     """
 
     def __init__(self, file: h5py.File) -> None:
-        self._file = file
+        self._file, self._place = file, hdf5.Place.of(file)
         attributes = {name: hdf5_attribute(file, name) for name in ("format", "format_version", "seed", "space")}
         if (attributes["format"], attributes["format_version"]) != (FORMAT, VERSION):
             raise InputError(
@@ -128,32 +131,31 @@ class FeatureBank:
         Raises:
             InputError: other columns or another space, or one name with two embeddings.
         """
-        if not banks or len({(bank.features.shape[1], bank.space) for bank in banks}) > 1:
-            raise InputError("the banks differ in columns or space, or there are none", "banks of the same space")
-        names = list(dict.fromkeys(name for bank in banks for name in bank.class_names))
-        owners = {name: [bank for bank in banks if name in bank.class_names] for name in names}
-        embeddings = [[bank.class_embeddings[bank.class_names.index(name)] for bank in owners[name]] for name in names]
-        for name, rows in zip(names, embeddings, strict=True):
-            if any(not np.array_equal(row, rows[0]) for row in rows):
-                raise InputError(f"class {name!r} has different embeddings in the banks", "one")
-        parts = {name: [part for bank in owners[name] for part in bank._parts(name)] for name in names}
-        ordered = {name: sorted(found, key=lambda part: part[1]) for name, found in parts.items()}
+        names, embeddings = _union(banks)
+        place = {name: k for k, name in enumerate(names)}
+        counts, real, seen = np.zeros(len(names), np.int64), np.zeros(len(names), np.int64), np.zeros(len(names), bool)
+        for bank in banks:
+            ids = [place[name] for name in bank.class_names]
+            counts[ids] += np.diff(bank.class_ptr)
+            real[ids] += np.bincount(bank.labels[~bank.synthetic], minlength=len(ids))
+            seen[ids] |= bank.seen
         with FeatureBank.create(
             path,
             class_names=names,
-            class_embeddings=np.array([rows[0] for rows in embeddings]),
-            counts=np.array([sum(len(rows) for rows, _ in ordered[name]) for name in names]),
-            real_counts=np.array([sum(len(rows) for rows, made in ordered[name] if not made) for name in names]),
+            class_embeddings=embeddings,
+            counts=counts,
+            real_counts=real,
             feature_dim=banks[0].features.shape[1],
-            seen=np.array([any(bank.seen[bank.class_names.index(name)] for bank in owners[name]) for name in names]),
+            seen=seen,
             seed=banks[0].seed,
             config={"merged": [dict(bank.config) for bank in banks]},
             space=banks[0].space,
             overwrite=overwrite,
         ) as writer:
-            for k, name in enumerate(names):
-                if k not in writer.done and ordered[name]:
-                    writer.write(k, np.concatenate([rows for rows, _ in ordered[name]]))
+            for k in np.flatnonzero(counts).tolist():
+                if k not in writer.done:
+                    parts = [bank._parts(names[k]) for bank in banks if names[k] in bank._positions]
+                    writer.write(k, np.concatenate([part[made] for made in (0, 1) for part in parts]))
 
     @staticmethod
     def is_bank(path: str | Path) -> bool:
@@ -178,14 +180,16 @@ class FeatureBank:
         if classes is None:
             return np.asarray(self.features, dtype=np.float32), self.labels.astype(np.int64)
         ids = [self._position(key) for key in (classes.tolist() if isinstance(classes, np.ndarray) else classes)]
-        rows = [self[k] for k in ids]
-        nothing = np.empty((0, self.features.shape[1]), dtype=np.float32)
-        labels = np.repeat(np.array(ids, dtype=np.int64), [len(block) for block in rows])
-        return np.concatenate([nothing, *rows]), labels
+        starts, counts = self.class_ptr[ids], np.diff(self.class_ptr)[ids]
+        before = np.cumsum(counts) - counts
+        rows = np.repeat(starts - before, counts) + np.arange(counts.sum())
+        return read_rows(self.features, rows), np.repeat(np.array(ids, dtype=np.int64), counts)
 
     def torch_dataset(self) -> Any:
-        """A torch ``Dataset`` of ``(feature, label)`` that reads whole batches at once."""
-        return _torch_dataset(self)
+        """A torch ``Dataset`` of ``(feature, label)`` that reads whole batches at once; processes can be handed it."""
+        from fgen.data.bank_rows import BankRows
+
+        return BankRows(self)
 
     def close(self) -> None:
         """Close the file; arrays that were sliced stay valid."""
@@ -197,6 +201,12 @@ class FeatureBank:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, also one in another process, opens the file anew."""
+        if self._place is None:
+            raise InputError("the bank is open for writing, or no file on disk", "one that FeatureBank.open opened")
+        return _open_again, (self._place,)
+
     def __repr__(self) -> str:
         return (
             f"FeatureBank({len(self):,} x {self.features.shape[1]} {self.features.dtype}, "
@@ -204,21 +214,24 @@ class FeatureBank:
             f"{int((np.diff(self.class_ptr) > 0).sum())} with rows; space {self.space!r}, seed {self.seed})"
         )
 
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {name: k for k, name in enumerate(self.class_names)}
+
     def _position(self, key: str | int) -> int:
         if isinstance(key, str):
-            if key not in self.class_names:
+            if key not in self._positions:
                 raise InputError(f"the bank has no class {key!r}", f"one of its {len(self.class_names)} names")
-            return self.class_names.index(key)
+            return self._positions[key]
         if not 0 <= key < len(self.class_names):
             raise InputError(f"the bank has no class {key}", f"0 to {len(self.class_names) - 1}")
         return int(key)
 
-    def _parts(self, name: str) -> list[tuple[np.ndarray, bool]]:
-        """The class's real and synthetic rows, those that it has."""
-        start = self.class_ptr[self._position(name)]
-        rows = self[name]
+    def _parts(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """The class's real and its synthetic rows."""
+        rows, start = self[name], self.class_ptr[self._position(name)]
         made = self.synthetic[start : start + len(rows)]
-        return [(rows[made == flag], flag) for flag in (False, True) if (made == flag).any()]
+        return rows[~made], rows[made]
 
     def _check(self) -> None:
         """Refuse parts that contradict each other."""
@@ -231,6 +244,9 @@ class FeatureBank:
         for name, size in sizes.items():
             if size != n_classes:
                 raise InputError(f"{name!r} is for {size} classes", f"{n_classes}, as class_names has")
+        if len(self._positions) < n_classes:
+            twice = Counter(self.class_names).most_common(1)[0][0]
+            raise InputError(f"'class_names' has {twice!r} twice", "distinct names")
         counts = np.diff(self.class_ptr)
         if self.class_ptr[0] != 0 or self.class_ptr[-1] != n_rows or (counts < 0).any():
             raise InputError("'class_ptr' doesn't lead from 0 to the number of rows", f"ascending from 0 to {n_rows}")
@@ -240,6 +256,29 @@ class FeatureBank:
             raise InputError(f"'features' are {self.features.dtype}", "float32 or float16")
         if not np.isfinite(self.class_embeddings).all():
             raise InputError("'class_embeddings' hold NaN or infinities", "finite numbers")
+
+
+def _open_again(place: hdf5.Place) -> FeatureBank:
+    return FeatureBank(place.open())
+
+
+def _union(banks: Sequence[FeatureBank]) -> tuple[list[str], np.ndarray]:
+    """The names of all classes of banks, and their embeddings ``(C, A)``.
+
+    Raises:
+        InputError: no banks, other columns, another space, or one name with two embeddings.
+    """
+    if not banks or len({(bank.features.shape[1], bank.space) for bank in banks}) > 1:
+        raise InputError("the banks differ in columns or space, or there are none", "banks of the same space")
+    widths = {bank.class_embeddings.shape[1] for bank in banks}
+    if len(widths) > 1:
+        raise InputError(f"the banks' class embeddings have {sorted(widths)} columns", "embeddings of one kind")
+    found: dict[str, np.ndarray] = {}
+    for bank in banks:
+        for name, row in zip(bank.class_names, bank.class_embeddings, strict=True):
+            if not np.array_equal(found.setdefault(name, row), row):
+                raise InputError(f"class {name!r} has different embeddings in the banks", "one")
+    return list(found), np.array(list(found.values()))
 
 
 def hdf5_attribute(file: h5py.File, name: str) -> Any:
@@ -261,22 +300,3 @@ def _config(file: h5py.File) -> dict[str, Any]:
     found = hdf5.dataset(file, "config", ndim=0)
     value = found[()]
     return dict(json.loads(value.decode() if isinstance(value, bytes) else value))
-
-
-def _torch_dataset(bank: FeatureBank) -> Any:
-    import torch
-
-    class BankRows(torch.utils.data.Dataset):
-        """Rows of a bank."""
-
-        def __len__(self) -> int:
-            return len(bank)
-
-        def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
-            return torch.from_numpy(np.array(bank.features[row], dtype=np.float32)), int(bank.labels[row])
-
-        def __getitems__(self, rows: list[int]) -> list[tuple[torch.Tensor, int]]:
-            block = torch.from_numpy(np.asarray(bank.features[rows], dtype=np.float32))
-            return list(zip(block, bank.labels[rows].tolist(), strict=True))
-
-    return BankRows()

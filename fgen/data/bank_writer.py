@@ -8,9 +8,11 @@ import json
 import os
 import shutil
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,7 @@ class BankPlan:
     space: str
     dtype: str
 
-    @property
+    @cached_property
     def class_ptr(self) -> np.ndarray:
         """``(C + 1,)`` first row of each class."""
         return np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
@@ -306,7 +308,7 @@ def checked_plan(names: Sequence[str], embeddings: np.ndarray, counts: np.ndarra
     if len({*sizes.values(), len(real)}) > 1:
         raise InputError(f"the bank's parts describe different numbers of classes: {sizes}", "the same for each")
     if len(set(names)) < len(names):
-        raise InputError(f"class_names has {next(n for n in names if names.count(n) > 1)!r} twice", "distinct names")
+        raise InputError(f"class_names has {Counter(names).most_common(1)[0][0]!r} twice", "distinct names")
     if (real < 0).any() or (counts < real).any() or not counts.sum():
         raise InputError("counts are negative, all zero, or below real_counts", "rows for at least one class")
     if rest["dtype"] not in ("f4", "f2"):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fgen import rng
+from fgen.data.splits import by_class
 from fgen.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,9 +55,10 @@ def draw_shots(
     counts = np.bincount(dataset.labels[test], minlength=dataset.n_classes)
     able = np.flatnonzero(counts > 1)
     chosen = _choose(dataset, classes, able, seed)
+    of_class = {dataset.labels[own[0]]: own for own in by_class(test, dataset.labels)}
     rows = []
     for label in chosen:
-        own = test[dataset.labels[test] == label]
+        own = of_class[label]
         rows.append(rng.stream(seed, "shots", int(label)).permutation(own)[: min(k, len(own) - 1)])
     notes = [f"{k}-shot: {sum(map(len, rows)):,} rows of {len(chosen)} of the {len(dataset.unseen)} unseen classes"]
     short = [label for label, own in zip(chosen, rows, strict=True) if len(own) < k]
@@ -89,10 +91,11 @@ def _choose(dataset: ZSLDataset, classes: ShotClasses, able: np.ndarray, seed: i
 
 def _named(dataset: ZSLDataset, names: list[str], able: np.ndarray) -> np.ndarray:
     known = {_name(dataset, label): label for label in range(dataset.n_classes)}
+    unseen, spare = {*dataset.unseen.tolist()}, {*able.tolist()}
     for name in names:
-        if name not in known or known[name] not in dataset.unseen:
+        if name not in known or known[name] not in unseen:
             raise InputError(f"shot_classes names {name!r}", f"unseen classes of {dataset.name}, by name")
-        if known[name] not in able:
+        if known[name] not in spare:
             raise InputError(f"{name!r} has fewer than 2 test rows", "one for a shot and one for the test")
     if not names or len(set(names)) < len(names):
         raise InputError(f"shot_classes is {names}", "one or more names, each once")

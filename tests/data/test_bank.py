@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -228,6 +229,66 @@ def test_torch_gets_every_row_once_whatever_the_batch(whole, workers):
         shuffled = torch.utils.data.DataLoader(data, batch_size=3, shuffle=True)
         seen = sorted((int(y), x.numpy().tobytes()) for xs, ys in shuffled for x, y in zip(xs, ys, strict=True))
         assert seen == sorted((int(y), x.tobytes()) for x, y in zip(expected, labels, strict=True))
+
+
+def test_classes_are_found_at_once_among_many(tmp_path):
+    """Names searched in a row take seconds for a few thousand."""
+    many = [f"class {k}" for k in range(4000)]
+    for name in ("a.h5", "b.h5"):
+        parts = {"class_names": many, "class_embeddings": np.ones((4000, 1)), "counts": [0] * 3999 + [1]}
+        with create(tmp_path / name, **parts, real_counts=None, seen=[False] * 4000) as writer:
+            writer.write(3999, rows(3))
+    with FeatureBank.open(tmp_path / "a.h5") as first, FeatureBank.open(tmp_path / "b.h5") as second:
+        start = time.process_time()
+        features, labels = first.to_numpy(many)
+        FeatureBank.merge(tmp_path / "both.h5", [first, second])
+        assert time.process_time() - start < 0.5
+    assert labels.tolist() == [3999]
+    assert features.tobytes() == rows(3).tobytes()
+
+
+def test_classes_come_in_the_order_asked_for_as_often_as_asked_for(whole):
+    with FeatureBank.open(whole) as bank:
+        features, labels = bank.to_numpy(["dog", 0, 3])
+    assert labels.tolist() == [3, 0, 0, 0, 3]
+    assert features.tobytes() == np.concatenate([rows(3), rows(0), rows(3)]).tobytes()
+
+
+def test_banks_whose_embeddings_are_of_two_widths_are_not_merged(whole, tmp_path):
+    with create(tmp_path / "b.h5", class_names=list("abcd"), class_embeddings=np.ones((4, 3))) as writer:
+        for k in (0, 2, 3):
+            writer.write(k, rows(k))
+    with FeatureBank.open(whole) as first, FeatureBank.open(tmp_path / "b.h5") as second:  # noqa: SIM117
+        with pytest.raises(InputError, match=r"have \[2, 3\] columns"):
+            FeatureBank.merge(tmp_path / "c.h5", [first, second])
+
+
+def test_a_bank_and_its_rows_can_be_pickled_and_are_read_anew(whole, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with FeatureBank.open("bank.h5") as bank:
+        copies = [pickle.dumps(bank), pickle.dumps(bank.torch_dataset())]
+        expected = bank.to_numpy()[0].tobytes()
+    assert max(map(len, copies)) < 1000, "no rows are in them"
+    monkeypatch.chdir("/")
+    again, data = map(pickle.loads, copies)
+    assert again.to_numpy()[0].tobytes() == expected
+    assert torch.stack([x for x, _ in data]).numpy().tobytes() == expected
+    assert [y for _, y in data] == again.labels.tolist()
+    again.close()
+    fill(whole, seed=8, overwrite=True)
+    with pytest.raises(InputError, match="was changed since"):
+        pickle.loads(copies[0])
+    whole.unlink()
+    with pytest.raises(InputError, match="doesn't exist"):
+        pickle.loads(copies[1])
+
+
+def test_a_worker_that_knows_nothing_of_this_process_gets_the_rows(whole):
+    with FeatureBank.open(whole) as bank:
+        loader = torch.utils.data.DataLoader(
+            bank.torch_dataset(), batch_size=3, num_workers=1, multiprocessing_context="spawn"
+        )
+        assert torch.cat([x for x, _ in loader]).numpy().tobytes() == bank.to_numpy()[0].tobytes()
 
 
 def test_banks_are_merged_with_real_rows_first(whole, tmp_path):
@@ -578,6 +639,7 @@ def test_what_is_no_bank_is_refused(tmp_path):
         (lambda file: put(file, "class_embeddings", np.full((4, 2), np.nan)), "'class_embeddings' hold NaN"),
         (lambda file: put(file, "features", np.zeros((8, DIM))), "expected float32 or float16"),
         (lambda file: put(file, "features", np.zeros(8, "<f4")), "2 dimensions"),
+        (lambda file: put(file, "class_names", ["ant", "bee", "ant", "dog"]), "'class_names' has 'ant' twice"),
         (lambda file: put(file, "config", "{"), "config|JSON|damaged"),
         (lambda file: put(file, "config", "3"), "config|damaged"),
         *((lambda file, name=name: file.__delitem__(name), f"no '{name}'") for name in sorted(DATASETS)),

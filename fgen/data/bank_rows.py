@@ -1,0 +1,31 @@
+"""A bank's rows for torch's ``DataLoader``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from fgen.data.access import read_rows
+
+if TYPE_CHECKING:
+    from fgen.data.bank import FeatureBank
+
+
+class BankRows(Dataset):
+    """Rows of a bank, ``(feature (D,) float32, label)``; a worker process that is handed them opens the bank anew."""
+
+    def __init__(self, bank: FeatureBank) -> None:
+        self._bank = bank
+
+    def __len__(self) -> int:
+        return len(self._bank)
+
+    def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
+        return self.__getitems__([range(len(self))[row]])[0]  # past the end an IndexError, which ends a loop over it
+
+    def __getitems__(self, rows: list[int]) -> list[tuple[torch.Tensor, int]]:
+        block = torch.from_numpy(read_rows(self._bank.features, np.asarray(rows)))
+        return list(zip(block, self._bank.labels[rows].tolist(), strict=True))
