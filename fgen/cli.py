@@ -262,7 +262,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from fgen.classifiers import CLASSIFIERS
     from fgen.config import apply_overrides
     from fgen.data.files import load_dataset
-    from fgen.evaluation import evaluate_bank, head_settings
+    from fgen.evaluation import evaluate_bank, head_settings, split_seed_of
     from fgen.results import SCORES, format_score, format_table
     from fgen.settings import classifier_config
 
@@ -276,7 +276,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         raise InputError(
             f"--set names the head {named!r}, and --classifier {arguments.classifier!r}", "--classifier alone"
         )
-    config, dataset = classifier_config(sections["classifier"]), load_dataset(arguments.dataset)
+    config = classifier_config(sections["classifier"])
+    dataset = load_dataset(arguments.dataset, seed=split_seed_of(arguments.bank))
     scores = evaluate_bank(
         arguments.bank, dataset, config, seed=arguments.seed, run=arguments.run, gamma=arguments.gamma
     ).as_dict()

@@ -12,10 +12,11 @@ import numpy as np
 from fgen.classifiers.heads import head_scorer, train_heads, warn_of_a_poor_fit
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
+from fgen.data.provenance import difference, noted_data, run_section
 from fgen.errors import InputError
 from fgen.models.base import FeatureGenerator
 from fgen.models.storage import load_model
-from fgen.run_directory import RunDirectory
+from fgen.run_directory import RunDirectory, SeedDirectory
 from fgen.scores.accuracy import GZSLScores
 from fgen.settings import ExperimentConfig
 
@@ -59,6 +60,7 @@ def evaluate_bank(
                 "Use the bank with the data set it was made for",
             )
         ids = match_classes(bank, dataset)
+        warn_of_other_data(Path(path), bank, dataset, None if run is None else Path(run))
         precision = str(_setting(bank, "train", "precision", "auto"))
         device = "cpu" if _setting(bank, "train", "device", "auto") == "cpu" else "auto"  # others may not be here
         with_real = bool(_setting(bank, "bank", "real", True))
@@ -99,7 +101,7 @@ def evaluate_bank(
 def head_settings(path: str | Path, name: str) -> dict[str, Any]:
     """The settings of the head called ``name`` in the run that a bank comes from, or the name alone."""
     with FeatureBank.open(path) as bank:
-        given = _section(bank, "classifier")
+        given = run_section(bank.config, "classifier")
     return given if given.get("name", "softmax") == name else {"name": name}
 
 
@@ -107,10 +109,11 @@ def model_of(seed: int, space: str, width: int, run: Path, dataset: ZSLDataset) 
     """The model of a run that a bank of this seed lives in the space of.
 
     Raises:
-        InputError: the run has another space, or learned from other features.
+        InputError: the run has another space, no model of the seed whose space it is, or learned from other features.
     """
-    directory = RunDirectory.open(run)
-    folder = directory.seed(seed) if directory.seed(seed).model.exists() else directory.first_seed()
+    folder = seed_folder(run, seed)
+    if space != "raw" and folder.path.name != str(seed):
+        raise InputError(f"the bank is of seed {seed}, and {run} has no model of it", "the run that it comes from")
     model = load_model(folder.model)
     known = {"raw": model.scaler.dim, model.bank_space: model.bank_dim}
     if known.get(space) != width:
@@ -125,24 +128,52 @@ def model_of(seed: int, space: str, width: int, run: Path, dataset: ZSLDataset) 
 
 
 def with_shots_of(bank: FeatureBank, dataset: ZSLDataset) -> ZSLDataset:
-    """The data set with those rows moved to training that the bank's generator was trained on as shots."""
-    shots = _setting(bank, "dataset", "shots", 0)
-    if not shots or dataset.shots is not None:
-        return dataset
+    """The data set as the run had it that a bank comes from: with its ``split_seed``, and with those rows moved to
+    training that the generator was trained on as shots."""
+    seed, shots = (_whole_number(bank, key) for key in ("split_seed", "shots"))
     classes = _setting(bank, "dataset", "shot_classes", None)
     chosen = tuple(classes) if isinstance(classes, list) else classes
-    return dataset.with_shots(shots, chosen, seed=_setting(bank, "dataset", "split_seed", 0))
+    dataset = dataset.with_split_seed(seed)
+    return dataset if dataset.shots is not None else dataset.with_shots(shots, chosen, seed=seed)
+
+
+def split_seed_of(path: str | Path) -> int:
+    """The ``split_seed`` of the run that a bank comes from."""
+    with FeatureBank.open(path) as bank:
+        return _whole_number(bank, "split_seed")
+
+
+def _whole_number(bank: FeatureBank, key: str) -> int:
+    value = _setting(bank, "dataset", key, 0)
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise InputError(f"the bank's config has {value!r} as dataset.{key}", "a whole number from 0")
+    return value
 
 
 def _setting(bank: FeatureBank, section: str, key: str, default: Any) -> Any:
     """A setting of the run that the bank comes from, if it comes from one."""
-    return _section(bank, section).get(key, default)
+    return run_section(bank.config, section).get(key, default)
 
 
-def _section(bank: FeatureBank, section: str) -> dict[str, Any]:
-    run = bank.config.get("run", bank.config)
-    given = run.get(section, {}) if isinstance(run, dict) else {}
-    return given if isinstance(given, dict) else {}
+def warn_of_other_data(path: Path, bank: FeatureBank, dataset: ZSLDataset, run: Path | None) -> None:
+    """Warn of a bank whose generator was trained on other data than these, and of a run whose space heads live in."""
+    of_run = {} if run is None else seed_folder(run, bank.seed).noted_data()
+    beside = SeedDirectory(path.absolute().parent)  # a run's own bank lies there, and tells less than the folder
+    fuller = {data["all"]: data for data in (of_run, beside.noted_data() if beside.model.exists() else {}) if data}
+    noted = [(path, fuller.get(data["all"], data)) for data in noted_data(bank)]
+    noted = [(source, data) for source, data in noted if data["all"] in bank.data_fingerprints]
+    for source, data in [*noted, *([(run, of_run)] if of_run else [])]:
+        if told := difference(data, dataset.digests):
+            log.warning("%s was made from other data than %s holds: %s", source, dataset.name, "; ".join(told.values()))
+    if not bank.config_intact:
+        log.warning("%s: its config isn't the one it was written with; shots and settings are taken from it", path)
+
+
+def seed_folder(run: Path, seed: int) -> SeedDirectory:
+    """The folder in a run of a bank's seed, or of the run's first."""
+    directory = RunDirectory.open(run)
+    folder = directory.seed(seed)
+    return folder if folder.model.exists() else directory.first_seed()
 
 
 def match_classes(bank: FeatureBank, dataset: ZSLDataset) -> np.ndarray:
@@ -170,8 +201,12 @@ def _lacks_seen_classes(path: str | Path, dataset: ZSLDataset, labels: np.ndarra
 
 def compare_models(bank: FeatureBank, run: Path) -> None:
     """Warn of a bank that another model made than the run's, which raw features allow, and refuse it elsewhere."""
+    if bank.space != "raw" and compare_data(bank, run):
+        raise InputError(f"the bank was made from other data than {run}", "the run that it comes from")
     try:
-        made_by = ExperimentConfig.from_mapping({name: _section(bank, name) for name in ("dataset", "model")}).model
+        made_by = ExperimentConfig.from_mapping(
+            {name: run_section(bank.config, name) for name in ("dataset", "model")}
+        ).model
     except InputError:  # it comes from no run, or from one of another fgen
         return
     own = ExperimentConfig.from_file(RunDirectory.open(run).config).model
@@ -187,6 +222,13 @@ def compare_models(bank: FeatureBank, run: Path) -> None:
         run,
         own.name,
     )
+
+
+def compare_data(bank: FeatureBank, run: Path) -> dict[str, str]:
+    """What differs between the data that a bank and a run were made from, see :func:`difference`."""
+    own = seed_folder(run, bank.seed).noted_data()
+    found = [difference(data, own) for data in noted_data(bank)] if own else []
+    return {part: told for parts in found for part, told in parts.items()}
 
 
 def _warn_of_classes_seen_before(bank: FeatureBank, ids: np.ndarray, dataset: ZSLDataset) -> None:

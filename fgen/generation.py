@@ -178,6 +178,7 @@ def generate_from_run(
     model = load_model(directory.seed(seed).model, device_at_hand(config.train.device))
     if Path(out).suffix not in HDF5_SUFFIXES:
         raise InputError(f"{out} ends in {Path(out).suffix!r}", "an .h5 file: a bank is HDF5")
+    data = directory.seed(seed).noted_data()
     if embeddings is not None:
         if real:
             raise InputError("--real and --embeddings were both given", "one of them: new classes have no real rows")
@@ -188,10 +189,13 @@ def generate_from_run(
     else:
         dataset = _dataset_of(directory, config)
         directory.seed(seed).refuse_other_data(dataset)
+        data = dataset.digests
         bank = _classes_of(dataset, "unseen" if classes is None else classes, n_per_class, real=real)
     if directory.seed(seed).choice.exists():  # a run's; fgen train chooses nothing
         _, config = directory.seed(seed).read_choice(config)
     settings = {"n_per_class": n_per_class, "seed": seed, "run": config.of_seed(seed).to_mapping()}
+    if data:
+        settings["data"] = data
     with cpu_threads(config.train.threads):
         write_bank(out, model, **bank, seed=seed, config=settings, overwrite=overwrite, progress=progress)
 

@@ -138,6 +138,7 @@ def _bank_facts(path: Path) -> dict[str, Any]:
             "seen classes": int(bank.seen.sum()),
             "space": bank.space,
             "seed": bank.seed,
+            "fingerprint of its data": ", ".join(bank.data_fingerprints) or "not noted",
         }
 
 

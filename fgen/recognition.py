@@ -15,7 +15,7 @@ from fgen.data.access import Features, as_rows
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
-from fgen.evaluation import compare_models
+from fgen.evaluation import compare_data, compare_models
 from fgen.models.base import FeatureGenerator
 from fgen.models.storage import load_model
 from fgen.protocol import new_heads, synthetic_rows
@@ -116,6 +116,8 @@ def _head_with(
                 )
             if bank.space != "raw":
                 compare_models(bank, run)
+            elif {"features", "unknown"} & compare_data(bank, run).keys():
+                log.warning("%s was made from other data than %s: are its features of the same network?", path, run)
             counts = np.minimum(np.diff(bank.class_ptr), config.bank.n_per_class)
             given = np.flatnonzero(counts)
             if not len(given):

@@ -98,18 +98,24 @@ class SeedDirectory:
         """
         self.refuse_other_data(dataset)
         if not self.data.exists():
-            write_json(self.data, {"sha256": dataset.fingerprint})
+            write_json(self.data, {"sha256": dataset.fingerprint, "parts": dataset.digests})
 
-    def refuse_other_data(self, dataset: ZSLDataset) -> None:
-        """Refuse data other than those noted, where some are; an earlier fgen noted them in the bank alone."""
-        noted = ""
+    def noted_data(self) -> dict[str, str]:
+        """The ``digests`` of the data that the files here come from, ``all`` alone or none where no more was noted; an
+        earlier fgen noted them in the bank alone."""
         if self.data.exists():
             with reading(self.data, "data", "Choose another --out"):
-                noted = json.loads(self.data.read_text(encoding="utf-8"))["sha256"]
-        elif self.bank.exists():
+                noted = json.loads(self.data.read_text(encoding="utf-8"))
+                return {**noted.get("parts", {}), "all": noted["sha256"]}
+        if self.bank.exists():
             with FeatureBank.open(self.bank) as bank:
-                noted = bank.data_sha256
-        if noted and noted != dataset.fingerprint:
+                return {"all": bank.data_sha256} if bank.data_sha256 else {}
+        return {}
+
+    def refuse_other_data(self, dataset: ZSLDataset) -> None:
+        """Refuse data other than those noted, where some are."""
+        noted = self.noted_data()
+        if noted and noted["all"] != dataset.fingerprint:
             raise InputError(
                 f"{self.path} was made from other data than {dataset.name} holds now",
                 "the data set that the run began with",

@@ -1,7 +1,9 @@
 """A bank put to use: with the rows and the precision of the run that it comes from."""
 
+import shutil
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 
@@ -9,7 +11,9 @@ import fgen
 from fgen import evaluation
 from fgen.classifiers import CLASSIFIERS
 from fgen.data.bank import FeatureBank
+from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
+from fgen.generation import generate_from_run
 from fgen.run_directory import RunDirectory
 
 
@@ -86,3 +90,166 @@ def test_a_bank_of_another_model_is_told_of_and_refused_where_it_means_nothing(t
         assert ("was made by clswgan, not by the model of" in caplog.text) == told
     with pytest.raises(InputError, match="another cadavae than that of"):
         evaluation.evaluate_bank(latent.seed(0).bank, toy, head, run=other.path)
+
+
+# Of which data, and of which run.
+
+
+SETTINGS = {
+    "model": {"name": "clswgan", "hidden_dim": 8, "epochs": 1, "cls_epochs": 1},
+    "bank": {"n_per_class": 4},
+    "protocol": {"evaluations": 1},
+    "classifier": {"name": "cosine"},
+}
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A folder with the toy data, without validation classes, and runs on them with another seed of splits."""
+    folder, toy = tmp_path_factory.mktemp("kept"), fgen.load_dataset("toy")
+    splits = {f"splits.{name}": toy.splits[name] for name in ("trainval", "test_seen", "test_unseen")}
+    parts = {"features": toy.features, "labels": toy.labels, "class_embeddings": toy.class_embeddings}
+    np.savez(folder / "toy.npz", **parts, class_names=np.array(toy.class_names), **splits)
+    for name, shots in (("run", 0), ("shots", 2)):
+        data = {"path": str(folder / "toy.npz"), "split_seed": 5, "shots": shots}
+        fgen.run(SETTINGS | {"dataset": data}, out=folder / name)
+    return folder
+
+
+def changed(toy, **changes):
+    parts = {"features": toy.features, "labels": toy.labels, "class_embeddings": toy.class_embeddings}
+    return ZSLDataset(**parts | {"class_names": toy.class_names, "splits": toy.splits, "name": "other"} | changes)
+
+
+def other_release(toy):
+    """The same rows, and others of them for the test."""
+    own = np.concatenate([toy.splits["trainval"], toy.splits["test_seen"]])
+    rows = np.random.default_rng(0).permutation(own)
+    splits = {"trainval": rows[20:], "test_seen": rows[:20], "test_unseen": toy.splits["test_unseen"]}
+    return changed(toy, splits=splits)
+
+
+def warnings(caplog, path, data, **options):
+    caplog.clear()
+    evaluation.evaluate_bank(path, data, CLASSIFIERS["cosine"](), **options)
+    return "\n".join(record.message for record in caplog.records if "other data" in record.message)
+
+
+@pytest.mark.parametrize("run", ["run", "shots"])
+def test_a_bank_is_judged_without_a_word_on_the_data_that_it_was_made_for(kept, tmp_path, caplog, run):
+    """Whichever seed made their validation classes, and in whichever form they are."""
+    toy = fgen.load_dataset(kept / "toy.npz")
+    fgen.save_dataset(fgen.load_dataset(kept / "toy.npz", seed=5), tmp_path / "toy.h5")
+    generate_from_run(kept / run, out=tmp_path / "bank.h5", n_per_class=3)
+    for path in (kept / run / "seeds/0/bank.h5", tmp_path / "bank.h5"):
+        for data in (toy, fgen.load_dataset(tmp_path / "toy.h5")):
+            assert warnings(caplog, path, data) == ""
+    assert warnings(caplog, path, toy, run=kept / run) == ""
+
+
+def test_a_bank_is_told_of_on_other_data_and_of_what_differs(kept, tmp_path, caplog):
+    toy = fgen.load_dataset(kept / "toy.npz")
+    turned = changed(toy, features=toy.features[:, ::-1].copy())
+    generate_from_run(kept / "run", out=tmp_path / "bank.h5", n_per_class=3)
+    shutil.copy(kept / "run/seeds/0/bank.h5", tmp_path / "alone.h5")
+    own, alone = (kept / "run/seeds/0/bank.h5", tmp_path / "bank.h5"), tmp_path / "alone.h5"
+    for path in own:
+        told = warnings(caplog, path, turned)
+        assert "other features (of another network" in told
+        assert "training rows" not in told
+        told = warnings(caplog, path, other_release(toy))
+        assert "other training rows: test rows may have been trained on" in told
+        assert "features" not in told
+        more = changed(toy, class_embeddings=toy.class_embeddings + 1)
+        assert warnings(caplog, path, more).endswith("other holds: other class names or embeddings")
+    for data in (turned, other_release(toy)):
+        told = warnings(caplog, alone, data)
+        assert "another network's" in told
+        assert "test rows may have been trained on" in told
+    assert warnings(caplog, alone, turned, run=kept / "run").count("other features (of") == 2, "of the run, too"
+
+
+def test_a_bank_without_a_fingerprint_says_nothing_of_data(kept, tmp_path, caplog):
+    toy = fgen.load_dataset(kept / "toy.npz")
+    bank_of_seen_classes(tmp_path / "bank", toy, toy.seen, {})
+    assert warnings(caplog, tmp_path / "bank", other_release(toy)) == ""
+
+
+def test_a_merged_bank_keeps_one_fingerprint_or_lists_several(kept, tmp_path, caplog):
+    toy = fgen.load_dataset(kept / "toy.npz")
+    bank_of_seen_classes(tmp_path / "none", toy, toy.seen, {})
+    paths = [kept / "run/seeds/0/bank.h5", kept / "shots/seeds/0/bank.h5", tmp_path / "none"]
+    with FeatureBank.open(paths[0]) as own, FeatureBank.open(paths[1]) as other, FeatureBank.open(paths[2]) as none:
+        first, second = own.data_sha256, other.data_sha256
+        FeatureBank.merge(tmp_path / "same.h5", [own, own, none])
+        FeatureBank.merge(tmp_path / "both.h5", [own, other, none])
+        FeatureBank.merge(tmp_path / "none.h5", [none, none])
+    with FeatureBank.open(tmp_path / "both.h5") as both:
+        FeatureBank.merge(tmp_path / "again.h5", [both, both])
+    for name, one, all_of_them in (
+        ("same.h5", first, (first,)),
+        ("both.h5", "", (first, second)),
+        ("again.h5", "", (first, second)),
+        ("none.h5", "", ()),
+    ):
+        with FeatureBank.open(tmp_path / name) as bank:
+            assert (bank.data_sha256, bank.data_fingerprints) == (one, all_of_them), name
+    assert warnings(caplog, tmp_path / "same.h5", toy) == ""
+    assert "test rows may have been trained on" in warnings(caplog, tmp_path / "both.h5", toy), "those with shots"
+
+
+def test_a_merged_bank_is_judged_without_the_rows_that_were_shots(kept, tmp_path):
+    with FeatureBank.open(kept / "shots/seeds/0/bank.h5") as bank:
+        FeatureBank.merge(tmp_path / "twice.h5", [bank, bank])
+    toy = fgen.load_dataset(kept / "toy.npz")
+    with FeatureBank.open(tmp_path / "twice.h5") as bank:
+        assert len(evaluation.with_shots_of(bank, toy).splits["test_unseen"]) == len(toy.splits["test_unseen"]) - 10
+
+
+def test_a_config_that_was_changed_since_is_told_of(kept, tmp_path, caplog):
+    path = shutil.copy(kept / "run/seeds/0/bank.h5", tmp_path / "bank.h5")
+    with h5py.File(path, "r+") as file:
+        text = file["config"][()]
+        del file["config"]
+        file["config"] = text.replace(b'"split_seed": 5', b'"split_seed": 4')
+    evaluation.evaluate_bank(path, fgen.load_dataset(kept / "toy.npz"), CLASSIFIERS["cosine"]())
+    assert "its config isn't the one it was written with" in caplog.text
+
+
+def test_a_split_seed_that_is_no_number_is_refused(tmp_path):
+    toy = fgen.load_dataset("toy")
+    bank_of_seen_classes(tmp_path / "bank", toy, toy.seen, {"dataset": {"split_seed": "5"}})
+    with pytest.raises(InputError, match=r"has '5' as dataset\.split_seed"):
+        evaluation.evaluate_bank(tmp_path / "bank", toy, CLASSIFIERS["cosine"]())
+
+
+def test_a_validation_task_is_judged_as_it_is(kept):
+    toy = fgen.load_dataset(kept / "toy.npz").validation()
+    assert evaluation.with_shots_of(SimpleNamespace(config={"dataset": {"split_seed": 9}}), toy) is toy
+
+
+def test_latents_of_another_seed_or_of_other_data_are_refused(kept, tmp_path):
+    toy, head = fgen.load_dataset(kept / "toy.npz"), CLASSIFIERS["cosine"]()
+    fgen.save_dataset(other_release(toy), tmp_path / "other.npz")
+    model = {"name": "cadavae", "hidden_dim": 8, "epochs": 1}
+    banks = {}
+    for name, path, seed in (
+        ("own", kept / "toy.npz", 0),
+        ("seed", kept / "toy.npz", 1),
+        ("data", tmp_path / "other.npz", 0),
+    ):
+        config = SETTINGS | {
+            "model": model,
+            "dataset": {"path": str(path)},
+            "protocol": {"seeds": [seed], "evaluations": 1},
+        }
+        banks[name] = RunDirectory.open(fgen.run(config, out=tmp_path / name).out).seed(seed).bank
+    evaluation.evaluate_bank(banks["own"], toy, head, run=tmp_path / "own")
+    with pytest.raises(InputError, match=r"the bank is of seed 1, and .* has no model of it"):
+        evaluation.evaluate_bank(banks["seed"], toy, head, run=tmp_path / "own")
+    with pytest.raises(InputError, match=r"the bank was made from other data than .*own"):
+        evaluation.evaluate_bank(banks["data"], toy, head, run=tmp_path / "own")
+    with FeatureBank.open(banks["own"]) as own:
+        for name in ("seed", "data"):
+            with FeatureBank.open(banks[name]) as other, pytest.raises(InputError, match="banks are of several models"):
+                FeatureBank.merge(tmp_path / "merged.h5", [own, other])

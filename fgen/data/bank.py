@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from fgen.data import hdf5
 from fgen.data.access import read_rows
 from fgen.data.bank_writer import FORMAT, VERSION, BankWriter, bank_writer, checked_plan
 from fgen.data.disk import reading
+from fgen.data.provenance import run_section
 from fgen.errors import InputError
 
 
@@ -32,7 +34,9 @@ class FeatureBank:
         class_ptr: ``(C + 1,)``; class c has rows ``class_ptr[c]`` to ``class_ptr[c + 1]``.
         synthetic: ``(N,)`` bool; False for real rows.
         class_names: C names. class_embeddings: ``(C, A)`` raw. seen: ``(C,)`` bool.
-        seed, space, config, data_sha256: how it was made; ``space`` is ``"raw"`` or the method's own.
+        seed, space, config, data_sha256: how it was made; ``space`` is ``"raw"`` or the method's own, ``data_sha256``
+            the fingerprint of the data that its generator was trained on, or nothing.
+        config_intact: False where the config was changed since the bank was written.
     """
 
     def __init__(self, file: h5py.File) -> None:
@@ -52,7 +56,7 @@ class FeatureBank:
         self.synthetic = np.asarray(hdf5.dataset(file, "synthetic", ndim=1), dtype=bool)
         self.seen = np.asarray(hdf5.dataset(file, "seen", ndim=1), dtype=bool)
         self.features = hdf5.matrix(hdf5.dataset(file, "features", ndim=2))
-        self.config = _config(file)
+        self.config, self.config_intact = _config(file)
         self._check()
 
     @classmethod
@@ -128,8 +132,11 @@ class FeatureBank:
     def merge(path: str | Path, banks: Sequence[FeatureBank], *, overwrite: bool = False) -> None:
         """Write the union of banks; rows of a class that several have follow each other, real ones first.
 
+        ``data_sha256`` is what all banks have that note one; where they differ it is empty, and the config lists them
+        under that name, see :attr:`data_fingerprints`.
+
         Raises:
-            InputError: other columns or another space, or one name with two embeddings.
+            InputError: other columns, another space or another model's, or one name with two embeddings.
         """
         names, embeddings = _union(banks)
         place = {name: k for k, name in enumerate(names)}
@@ -139,6 +146,8 @@ class FeatureBank:
             counts[ids] += np.diff(bank.class_ptr)
             real[ids] += np.bincount(bank.labels[~bank.synthetic], minlength=len(ids))
             seen[ids] |= bank.seen
+        fingerprints = list(dict.fromkeys(sha256 for bank in banks for sha256 in bank.data_fingerprints))
+        several = {"data_sha256": fingerprints} if len(fingerprints) > 1 else {}
         with FeatureBank.create(
             path,
             class_names=names,
@@ -148,7 +157,8 @@ class FeatureBank:
             feature_dim=banks[0].features.shape[1],
             seen=seen,
             seed=banks[0].seed,
-            config={"merged": [dict(bank.config) for bank in banks]},
+            config={"merged": [dict(bank.config) for bank in banks]} | several,
+            data_sha256=fingerprints[0] if len(fingerprints) == 1 else "",
             space=banks[0].space,
             overwrite=overwrite,
         ) as writer:
@@ -165,6 +175,14 @@ class FeatureBank:
                 return bool(file.attrs.get("format") == FORMAT)
         except (OSError, RuntimeError, ValueError, TypeError):
             return False
+
+    @property
+    def data_fingerprints(self) -> tuple[str, ...]:
+        """The fingerprints of the data that its generators were trained on, where they are known; a bank that was
+        merged from banks of several data sets has several."""
+        listed = self.config.get("data_sha256", []) if "merged" in self.config else []
+        known = [self.data_sha256, *(listed if isinstance(listed, list) else [])]
+        return tuple(dict.fromkeys(sha256 for sha256 in known if isinstance(sha256, str) and sha256))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -266,10 +284,14 @@ def _union(banks: Sequence[FeatureBank]) -> tuple[list[str], np.ndarray]:
     """The names of all classes of banks, and their embeddings ``(C, A)``.
 
     Raises:
-        InputError: no banks, other columns, another space, or one name with two embeddings.
+        InputError: no banks, other columns, another space or another model's, or one name with two embeddings.
     """
     if not banks or len({(bank.features.shape[1], bank.space) for bank in banks}) > 1:
         raise InputError("the banks differ in columns or space, or there are none", "banks of the same space")
+    models = {json.dumps([bank.seed, run_section(bank.config, "model")], sort_keys=True) for bank in banks}
+    data = {sha256 for bank in banks for sha256 in bank.data_fingerprints}
+    if banks[0].space != "raw" and (len(models) > 1 or len(data) > 1):
+        raise InputError(f"the banks are of several models, each with a space {banks[0].space!r}", "banks of one model")
     widths = {bank.class_embeddings.shape[1] for bank in banks}
     if len(widths) > 1:
         raise InputError(f"the banks' class embeddings have {sorted(widths)} columns", "embeddings of one kind")
@@ -296,7 +318,9 @@ def _integers(file: h5py.File, name: str) -> np.ndarray:
     return np.asarray(found, dtype=np.int64)
 
 
-def _config(file: h5py.File) -> dict[str, Any]:
-    found = hdf5.dataset(file, "config", ndim=0)
-    value = found[()]
-    return dict(json.loads(value.decode() if isinstance(value, bytes) else value))
+def _config(file: h5py.File) -> tuple[dict[str, Any], bool]:
+    """The config, and whether it is the one of ``config_sha256``, which banks of other programs may lack."""
+    value = hdf5.dataset(file, "config", ndim=0)[()]
+    text = value if isinstance(value, bytes) else value.encode()
+    sha256 = file.attrs.get("config_sha256", "")
+    return dict(json.loads(text)), sha256 in ("", hashlib.sha256(text).hexdigest())

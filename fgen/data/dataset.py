@@ -15,7 +15,7 @@ from fgen.data import hdf5
 from fgen.data.access import Features, as_rows, expect_rows, read_rows
 from fgen.data.labels import counted_from_one
 from fgen.data.shots import ShotClasses, Shots, draw_shots
-from fgen.data.splits import complete_splits
+from fgen.data.splits import Splits, complete_splits
 from fgen.errors import InputError
 
 #: Small enough for several copies of a block, as scaled rows or in float64, to go unnoticed.
@@ -68,10 +68,10 @@ class ZSLDataset:
         self.embedding = _checked_kinds(embedding, self.embeddings)
         if check_finite:
             refuse_non_finite(self.features)
-        self.splits, repairs = complete_splits(self.labels, splits, seed=seed)
-        for rows in self.splits.values():
-            rows.flags.writeable = False
-        self.notes = (*notes, *filter(None, [counted_from_one(self.labels, self.class_names)]), *repairs)
+        self.splits, repairs = _completed(self.labels, splits, seed)
+        self._given = splits and {name: np.array(rows) for name, rows in splits.items()}, self.splits
+        self._own_notes = (*notes, *filter(None, [counted_from_one(self.labels, self.class_names)]))
+        self.notes = (*self._own_notes, *repairs)
         self.seen = np.unique(self.labels[self.splits["trainval"]])
         self.unseen = np.setdiff1d(np.arange(self.n_classes), self.seen)
         self.shots: Shots | None = None
@@ -116,6 +116,14 @@ class ZSLDataset:
     def with_embedding(self, embedding: str | Sequence[str] | None) -> ZSLDataset:
         """The same data with another kind of class embedding in use, or several side by side."""
         return self if embedding is None else self._copy(embedding=_checked_kinds(embedding, self.embeddings))
+
+    def with_split_seed(self, seed: int) -> ZSLDataset:
+        """The same data with those splits that were made from a seed made from this one; a view of it as it is."""
+        given, completed = self._given
+        if self.splits is not completed:  # with shots, or a validation task
+            return self
+        splits, repairs = _completed(self.labels, given, seed)
+        return self._copy(splits=splits, notes=(*self._own_notes, *repairs), _given=(given, splits))
 
     def with_shots(self, k: int, classes: ShotClasses = None, *, seed: int = 0) -> ZSLDataset:
         """The any-shot task: k real rows of unseen classes are trained on, and no longer tested on.
@@ -208,19 +216,33 @@ class ZSLDataset:
                     "To train without a test use fgen train, or ZeroShotClassifier",
                 )
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the content: values, labels, embeddings, names and splits, not the file they came from."""
+        return self.digests["all"]
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """:attr:`fingerprint` as ``all``; and by themselves ``features``, ``labels``, ``classes`` (names and
+        embeddings) and ``training`` (the rows of trainval), to tell what of two data sets differs."""
+        digest = self._features_digest.copy()
+        labels = np.ascontiguousarray(self.labels, dtype="<i8").tobytes()
+        kinds = (kind.encode() + self.embeddings[kind].astype("<f4").tobytes() for kind in sorted(self.embeddings))
+        classes = b"".join(kinds) + "\0".join(self.class_names or ()).encode()
+        digest.update(labels + classes)
+        for name, rows in sorted(self.splits.items()):
+            digest.update(name.encode() + np.ascontiguousarray(rows, dtype="<i8").tobytes())
+        training = np.ascontiguousarray(self.splits["trainval"], dtype="<i8").tobytes()
+        parts = {"labels": labels, "classes": classes, "training": training}
+        own = {part: hashlib.sha256(content).hexdigest() for part, content in parts.items()}
+        return {"all": digest.hexdigest(), "features": self._features_digest.hexdigest()} | own
+
+    @cached_property
+    def _features_digest(self) -> Any:
         digest = hashlib.sha256()
         for block in iter_blocks(self.features):
             digest.update(np.ascontiguousarray(block, dtype="<f4").data)
-        digest.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
-        for kind in sorted(self.embeddings):
-            digest.update(kind.encode() + np.ascontiguousarray(self.embeddings[kind], dtype="<f4").tobytes())
-        digest.update("\0".join(self.class_names or ()).encode())
-        for name, rows in sorted(self.splits.items()):
-            digest.update(name.encode() + np.ascontiguousarray(rows, dtype="<i8").tobytes())
-        return digest.hexdigest()
+        return digest
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name} {len(rows):,}" for name, rows in self.splits.items())
@@ -232,7 +254,8 @@ class ZSLDataset:
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy is made of: of features that an HDF5 file keeps the place, where they can be found again."""
-        state = {key: value for key, value in self.__dict__.items() if key != "class_embeddings"}
+        derived = ("class_embeddings", "_features_digest")
+        state = {key: value for key, value in self.__dict__.items() if key not in derived}
         if isinstance(self.features, h5py.Dataset):
             place = hdf5.Place.of(self.features.file)
             state["features"] = self.features[...] if place is None else (place, self.features.name)
@@ -249,7 +272,7 @@ class ZSLDataset:
 
     def _copy(self, **changes: Any) -> ZSLDataset:
         copy = object.__new__(ZSLDataset)
-        derived = ("class_embeddings", "fingerprint")
+        derived = ("class_embeddings", "digests")
         copy.__dict__.update({key: value for key, value in self.__dict__.items() if key not in derived} | changes)
         return copy
 
@@ -262,6 +285,14 @@ def iter_blocks(features: Features) -> Iterator[np.ndarray]:
         not_yet_expected = start + step if start else 0
         expect_rows(features, np.arange(not_yet_expected, min(start + 2 * step, n_rows)))
         yield np.asarray(features[start : start + step], dtype=np.float32)
+
+
+def _completed(labels: np.ndarray, given: Mapping[str, np.ndarray] | None, seed: int) -> tuple[Splits, tuple[str, ...]]:
+    """See :func:`fgen.data.splits.complete_splits`; the rows can't be changed."""
+    splits, repairs = complete_splits(labels, given, seed=seed)
+    for rows in splits.values():
+        rows.flags.writeable = False
+    return splits, repairs
 
 
 def _checked_features(features: Features) -> Features:
