@@ -2,8 +2,9 @@
 
 Version 5 has a reader of its own because a general one trusts the file: nested cells, claimed shapes and
 object arrays are followed to whatever memory or stack they ask for. Here a variable is a matrix of numbers
-or a cell array of texts, its claims are checked against the bytes that are there, and the numbers of an
-uncompressed file stay on disk. Format: "MAT-File Format", MathWorks, R2019b, chapter 1.
+or a list of texts, its claims are checked against the bytes that are there, and the numbers of an
+uncompressed file stay on disk. Variables of other kinds have a name and a kind, and are refused when they are
+asked for. Format: "MAT-File Format", MathWorks, R2019b, chapter 1; objects, which it leaves out, as SciPy reads them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import h5py
 import numpy as np
@@ -26,9 +27,24 @@ from fgen.errors import InputError
 MATRIX, COMPRESSED = 14, 15
 NUMBER_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 TEXT_CODECS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
-CELL_CLASS, CHAR_CLASS, NUMBER_CLASSES = 1, 4, range(6, 16)
+CELL_CLASS, OBJECT_CLASS, CHAR_CLASS, NUMBER_CLASSES, OPAQUE_CLASS = 1, 3, 4, range(6, 16), 17
 COMPLEX_FLAG = 0x0800
 PREFIX_BYTES = 4096
+
+NUMBERS, CELLS, CHARS, SPARSE, STRUCT = "matrix of numbers", "cell array", "char matrix", "sparse matrix", "struct"
+#: What a variable of version 5 is called by its class; an object is called by the name of its MATLAB class.
+KINDS = {CELL_CLASS: CELLS, 2: STRUCT, CHAR_CLASS: CHARS, 5: SPARSE, 16: "function handle"} | dict.fromkeys(
+    NUMBER_CLASSES, NUMBERS
+)
+#: The same by the attribute MATLAB_class of version 7.3.
+KINDS_73 = {"cell": CELLS, "char": CHARS, "function_handle": "function handle", "logical": NUMBERS} | dict.fromkeys(
+    ("double", "single", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))), NUMBERS
+)
+#: Kinds that hold texts, whose entries MATLAB's cellstr makes a cell array of texts.
+TEXT_KINDS = ("string", "categorical", CELLS, CHARS)
+#: MATLAB's functions that make a matrix of numbers of another kind.
+MAKES_NUMBERS = {SPARSE: "full", "table": "table2array", "dlarray": "extractdata", "gpuArray": "gather"}
+MAX_CLASS_BYTES = 256
 
 
 class MatVariable(Protocol):
@@ -37,11 +53,15 @@ class MatVariable(Protocol):
     MATLAB stores by columns, so this is the order in which the numbers lie in the file.
     """
 
+    @property
+    def kind(self) -> str:
+        """What the variable is: ``NUMBERS``, ``CELLS``, another of this file's names, or the class of an object."""
+
     def numbers(self) -> Features:
         """The matrix, with its axes reversed; on disk where the file allows it."""
 
     def texts(self) -> list[str]:
-        """The entries of a cell array of texts."""
+        """The entries of a cell array of texts, or the rows of a char matrix without the blanks at their end."""
 
 
 def open_mat(path: Path) -> Mapping[str, MatVariable]:
@@ -52,14 +72,57 @@ def open_mat(path: Path) -> Mapping[str, MatVariable]:
     """
     if h5py.is_hdf5(path):
         file = hdf5.open_read(path)
+        if _is_octaves(file):
+            file.close()
+            found = f"{path} has the HDF5 layout of Octave's save -hdf5"
+            raise InputError(found, "version 5, 7 or 7.3", "Save it in Octave with save -v7")
         return {name: _HDF5Variable(file, name) for name in file if not name.startswith("#")}
     if path.stat().st_size < 128:
         raise InputError(f"{path} has {path.stat().st_size} bytes", "a .mat file of version 5 or 7.3")
     content = np.memmap(path, dtype=np.uint8, mode="r").data
     order = {b"IM": "<", b"MI": ">"}.get(bytes(content[126:128]))
     if order is None:
-        raise InputError(f"{path} doesn't start as a .mat file does", "version 5 or 7.3", "Save it with -v7 or -v7.3")
+        raise InputError(
+            f"{path} doesn't start as a .mat file does", "version 5 or 7.3", "Save it with -v7, or in MATLAB with -v7.3"
+        )
     return _walk(content, order)
+
+
+def _is_octaves(file: h5py.File) -> bool:
+    """Whether the first variable is a group as Octave marks it; links aren't followed."""
+    first = next((name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)), None)
+    return first is not None and "OCTAVE_NEW_FORMAT" in file[first].attrs
+
+
+def _no_matrix(name: str, kind: str) -> InputError:
+    """The error for a variable of another kind where numbers were asked for."""
+    remedy = f"In MATLAB: {name} = {MAKES_NUMBERS[kind]}({name})" if kind in MAKES_NUMBERS else ""
+    return InputError(f"{name!r} is a MATLAB {kind}", "a full matrix of real numbers", remedy)
+
+
+def _no_texts(name: str, kind: str) -> InputError:
+    """The error for a variable of another kind where texts were asked for."""
+    if kind in TEXT_KINDS:
+        remedy = f"In MATLAB: {name} = cellstr({name})"
+    elif kind == STRUCT:  # R.matlab makes one, without a field, of a list
+        remedy = f"In MATLAB save a cell array, in R a character vector: unlist({name})"
+    else:
+        remedy = f"In MATLAB save a cell array, in Python numpy.array([*map(str, {name})], dtype=object)[:, None]"
+    return InputError(f"{name!r} is a MATLAB {kind}", "a cell array of texts", remedy)
+
+
+def _rows_of_chars(name: str, text: str, shape: tuple[int, ...]) -> list[str]:
+    """The rows of a char matrix of MATLAB's ``shape``, whose characters lie in the file column by column."""
+    if len(shape) != 2 or len(text) != math.prod(shape):
+        found = f"{name!r} is a char matrix of shape {shape} with {len(text):,} characters"
+        raise InputError(found, "a cell array of texts", f"In MATLAB: {name} = cellstr({name})")
+    return [text[row :: shape[0]].rstrip(" \0") for row in range(shape[0])]
+
+
+def _one_row(name: str, shape: tuple[int, ...]) -> None:
+    """Refuse an entry that is a char matrix of several rows: its characters would be mixed."""
+    if sum(size > 1 for size in shape) > 1:
+        raise InputError(f"{name!r} has an entry that is a char matrix of shape {shape}", "one text in each entry")
 
 
 @dataclass(frozen=True)
@@ -69,16 +132,38 @@ class _HDF5Variable:
     file: h5py.File
     name: str
 
+    @property
+    def kind(self) -> str:
+        found = hdf5.member(self.file, self.name)
+        if "MATLAB_sparse" in found.attrs:
+            return SPARSE
+        named = _class_name(found)
+        if named is not None:
+            return KINDS_73.get(named, named)
+        if not isinstance(found, h5py.Dataset):
+            return STRUCT
+        return CELLS if h5py.check_ref_dtype(found.dtype) is h5py.Reference else NUMBERS
+
     def numbers(self) -> Features:
+        if self.kind != NUMBERS:
+            raise _no_matrix(self.name, self.kind)
         found = hdf5.dataset(self.file, self.name)
         if "MATLAB_empty" in found.attrs:
             return np.zeros((0, 0))
         return hdf5.matrix(found)
 
     def texts(self) -> list[str]:
+        if self.kind not in (CELLS, CHARS, NUMBERS):
+            raise _no_texts(self.name, self.kind)
         found = hdf5.dataset(self.file, self.name)
+        if "MATLAB_empty" in found.attrs:
+            return []
+        if self.kind == CHARS and found.dtype.kind == "u":
+            return _rows_of_chars(self.name, _utf16(found), found.shape[::-1])
+        if h5py.check_string_dtype(found.dtype) is not None:  # what h5py makes of a list
+            return hdf5.texts(found)
         if h5py.check_ref_dtype(found.dtype) is not h5py.Reference:
-            raise InputError(f"{self.name!r} is of type {found.dtype}", "a cell array of texts")
+            raise _no_texts(self.name, self.kind)
         return [self._text(reference) for reference in found[...].ravel()]
 
     def _text(self, reference: h5py.Reference) -> str:
@@ -90,7 +175,22 @@ class _HDF5Variable:
         hdf5.check_storage(target, self.name)
         if math.prod(target.shape) > hdf5.MAX_NAME_BYTES:
             raise InputError(f"{self.name!r} has an entry of {math.prod(target.shape):,} characters", "names")
-        return np.asarray(target[...], dtype="<u2").tobytes().decode("utf-16-le")
+        _one_row(self.name, target.shape[::-1])
+        return _utf16(target)
+
+
+def _class_name(found: Any) -> str | None:
+    """The attribute MATLAB_class, where it is a short text of fixed length, as MATLAB writes it."""
+    if "MATLAB_class" not in found.attrs:
+        return None
+    dtype = found.attrs.get_id("MATLAB_class").dtype
+    if dtype.kind != "S" or dtype.itemsize > MAX_CLASS_BYTES:
+        return None
+    return bytes(found.attrs["MATLAB_class"]).decode("latin-1")
+
+
+def _utf16(found: h5py.Dataset) -> str:
+    return np.asarray(found[...], dtype="<u2").tobytes().decode("utf-16-le")
 
 
 @dataclass(frozen=True)
@@ -98,43 +198,56 @@ class _Mat5Variable:
     """A variable of a version 5 file."""
 
     name: str
+    kind: str
     content: memoryview
     order: str
     compressed: bool
 
     def numbers(self) -> Features:
-        array_class, shape, _, body = _matrix_header(self._body(), self.order)
-        if array_class not in NUMBER_CLASSES:
-            raise InputError(f"{self.name!r} is of MATLAB class {array_class & 0xFF}", "a full matrix of real numbers")
-        if 0 in shape:
-            return np.zeros(shape[::-1])
-        number_type, data, _ = _element(body, 0, self.order)
+        if self.kind != NUMBERS:
+            raise _no_matrix(self.name, self.kind)
+        header = _matrix_header(self._body(), self.order)
+        if 0 in header.shape:
+            return np.zeros(header.shape[::-1])
+        number_type, data, _ = _element(header.body, 0, self.order)
         values = np.frombuffer(data, dtype=self.order + NUMBER_TYPES[number_type])
-        if values.size != math.prod(shape):
-            raise InputError(f"{self.name!r} claims a shape of {shape} and holds {values.size:,} numbers")
-        return values.reshape(shape[::-1])
+        if values.size != math.prod(header.shape):
+            raise InputError(f"{self.name!r} claims a shape of {header.shape} and holds {values.size:,} numbers")
+        return values.reshape(header.shape[::-1])
 
     def texts(self) -> list[str]:
-        array_class, shape, _, body = _matrix_header(self._body(), self.order)
-        if array_class != CELL_CLASS:
-            raise InputError(f"{self.name!r} is of MATLAB class {array_class & 0xFF}", "a cell array of texts")
-        if math.prod(shape) * 8 > len(body):
-            raise InputError(f"{self.name!r} claims a shape of {shape} and the file doesn't hold that many entries")
+        if self.kind not in (CELLS, CHARS):
+            raise _no_texts(self.name, self.kind)
+        header = _matrix_header(self._body(), self.order)
+        if self.kind == CHARS:
+            return _rows_of_chars(self.name, self._chars(header), header.shape)
+        size = math.prod(header.shape)
+        if size * 8 > len(header.body):
+            raise InputError(
+                f"{self.name!r} claims a shape of {header.shape} and the file doesn't hold that many entries"
+            )
         entries, position = [], 0
-        for _ in range(math.prod(shape)):
-            _, entry, position = _element(body, position, self.order)
+        for _ in range(size):
+            _, entry, position = _element(header.body, position, self.order)
             entries.append(self._text(entry))
         return entries
 
     def _text(self, entry: memoryview) -> str:
-        array_class, shape, _, body = _matrix_header(entry, self.order)
-        if 0 in shape and array_class in (CHAR_CLASS, *NUMBER_CLASSES):
+        header = _matrix_header(entry, self.order)
+        if 0 in header.shape and header.array_class in (CHAR_CLASS, *NUMBER_CLASSES):
             return ""
-        if array_class != CHAR_CLASS:
-            raise InputError(
-                f"{self.name!r} has an entry of MATLAB class {array_class & 0xFF}", "a cell array of texts"
-            )
-        text_type, data, _ = _element(body, 0, self.order)
+        if header.array_class != CHAR_CLASS:
+            remedy = f"In MATLAB: {self.name} = cellstr(string({self.name}))" if header.kind == "string" else ""
+            found = f"{self.name!r} has an entry of MATLAB class {header.array_class}, a {header.kind}"
+            raise InputError(found, "a cell array of texts", remedy)
+        _one_row(self.name, header.shape)
+        return self._chars(header)
+
+    def _chars(self, header: _Header) -> str:
+        """The characters of a char matrix, in the order of the file."""
+        if 0 in header.shape:
+            return ""
+        text_type, data, _ = _element(header.body, 0, self.order)
         codec = TEXT_CODECS[text_type]
         if codec in ("utf-16", "utf-32"):
             codec += "-le" if self.order == "<" else "-be"
@@ -166,8 +279,9 @@ def _walk(content: memoryview, order: str) -> dict[str, MatVariable]:
             start = memoryview(zlib.decompressobj().decompress(data, PREFIX_BYTES))[8:]
         else:
             continue
-        _, _, name, _ = _matrix_header(start, order)
-        variables[name] = _Mat5Variable(name, data, order, kind == COMPRESSED)
+        header = _matrix_header(start, order)
+        if header.name:  # what MATLAB's objects are made of lies in a variable without a name
+            variables[header.name] = _Mat5Variable(header.name, header.kind, data, order, kind == COMPRESSED)
     return variables
 
 
@@ -189,13 +303,41 @@ def _element(buffer: memoryview, position: int, order: str) -> tuple[int, memory
     return kind, data, position + 8 + size + padding
 
 
-def _matrix_header(buffer: memoryview, order: str) -> tuple[int, tuple[int, ...], str, memoryview]:
-    """Class, MATLAB shape, name and the rest of a matrix element; a class beyond 255 marks complex numbers."""
+class _Header(NamedTuple):
+    """What a matrix element says of itself: class, kind, MATLAB shape and name; ``body`` is what follows."""
+
+    array_class: int
+    kind: str
+    shape: tuple[int, ...]
+    name: str
+    body: memoryview
+
+
+def _matrix_header(buffer: memoryview, order: str) -> _Header:
+    """Read the header of a matrix element; an object of MATLAB's newer kind has no shape in it."""
     _, flags, position = _element(buffer, 0, order)
     word = int(np.frombuffer(flags, order + "u4")[0])
+    array_class = word & 0xFF
+    if array_class == OPAQUE_CLASS:
+        name, position = _name_at(buffer, position, order)
+        _, position = _name_at(buffer, position, order)  # the system of objects, MCOS or java
+        kind, position = _name_at(buffer, position, order)
+        return _Header(array_class, kind, (), name, buffer[position:])
     _, sizes, position = _element(buffer, position, order)
     shape = tuple(int(size) for size in np.frombuffer(sizes, order + "i4"))
-    if len(shape) < 2 or min(shape) < 0:
+    if not shape or min(shape) < 0:
         raise InputError(f"The file has a variable of shape {shape}")
+    shape = shape if len(shape) > 1 else (*shape, 1)  # R.matlab writes a vector so
+    name, position = _name_at(buffer, position, order)
+    kind = KINDS.get(array_class, f"variable of class {array_class}")
+    if array_class == OBJECT_CLASS:
+        kind, _ = _name_at(buffer, position, order)
+    elif kind == NUMBERS and word & COMPLEX_FLAG:
+        kind = "complex matrix"
+    return _Header(array_class, kind, shape, name, buffer[position:])
+
+
+def _name_at(buffer: memoryview, position: int, order: str) -> tuple[str, int]:
+    """The name that the element at ``position`` holds, and the position of the next one."""
     _, name, position = _element(buffer, position, order)
-    return word & (0xFF | COMPLEX_FLAG), shape, bytes(name).decode("latin-1"), buffer[position:]
+    return bytes(name).decode("latin-1"), position

@@ -17,7 +17,7 @@ from fgen.data.access import Features
 from fgen.data.atomic import new_file
 from fgen.data.dataset import ZSLDataset
 from fgen.data.disk import reading
-from fgen.data.matfile import MatVariable, open_mat
+from fgen.data.matfile import NUMBERS, TEXT_KINDS, MatVariable, open_mat
 from fgen.errors import InputError
 
 FEATURES_FILE = "res101.mat"
@@ -32,6 +32,7 @@ SPLIT_KEYS = {
 }
 REQUIRED_SPLITS = ("trainval", "test_seen", "test_unseen")
 V5_LIMIT_BYTES = 2**31
+ROWS = "rows"
 
 
 def read_xlsa17(folder: str | Path, *, features_file: str | None = None, seed: int = 0) -> ZSLDataset:
@@ -44,7 +45,8 @@ def read_xlsa17(folder: str | Path, *, features_file: str | None = None, seed: i
 
     Returns:
         The data set, named as the folder; embeddings ``att``, ``original_att`` and any ``att_<kind>`` the file
-        has. Features of a contiguous version 7.3 or uncompressed version 5 file stay on disk.
+        has as a matrix of numbers. Variables that aren't needed may be of any MATLAB class. Features of a contiguous
+        version 7.3 or uncompressed version 5 file stay on disk.
 
     Raises:
         InputError: damage, missing keys or values that don't fit; the message names file, key and offender.
@@ -58,9 +60,10 @@ def read_xlsa17(folder: str | Path, *, features_file: str | None = None, seed: i
     with reading(splits_path, ".mat"):
         variables = open_mat(splits_path)
         embeddings = _embeddings(splits_path, variables)
+        notes = _passed_over(splits_path, variables)
         names = _class_names(splits_path, variables, embeddings["att"].shape)
         splits = {
-            split: _zero_based(splits_path, key, _variable(splits_path, variables, key).numbers(), len(labels), "rows")
+            split: _zero_based(splits_path, key, _variable(splits_path, variables, key).numbers(), len(labels), ROWS)
             for split, key in SPLIT_KEYS.items()
             if key in variables or split in REQUIRED_SPLITS
         }
@@ -68,7 +71,9 @@ def read_xlsa17(folder: str | Path, *, features_file: str | None = None, seed: i
         labels = _zero_based(features_path, "labels", labels, len(embeddings["att"]), "classes of att")
         name = folder.resolve().name
         try:
-            return ZSLDataset(features, labels, embeddings, class_names=names, splits=splits, name=name, seed=seed)
+            return ZSLDataset(
+                features, labels, embeddings, class_names=names, splits=splits, name=name, seed=seed, notes=notes
+            )
         except InputError as error:
             raise InputError(f"{features_path} with {SPLITS_FILE}: {error}") from error
 
@@ -120,14 +125,17 @@ def _features_path(folder: Path, features_file: str | None) -> Path:
     """The .mat file of the folder that has the features."""
     if features_file is not None:
         return folder / features_file
-    candidates, broken = [], None
+    candidates, broken, others = [], None, []
     for path in sorted(folder.glob("*.mat")):
         if path.name == SPLITS_FILE:
             continue
         try:
             with reading(path, ".mat"):
-                if {"features", "labels"} <= set(open_mat(path)):
+                variables = open_mat(path)
+                if {"features", "labels"} <= set(variables):
                     candidates.append(path)
+                else:
+                    others.append(f"{path.name} has {_listed(variables)}")
         except InputError as error:
             broken = broken or error
     if folder / FEATURES_FILE in candidates or len(candidates) == 1:
@@ -135,19 +143,30 @@ def _features_path(folder: Path, features_file: str | None) -> Path:
     if candidates:
         names = ", ".join(path.name for path in candidates)
         raise InputError(f"{folder} has several files with features: {names}", "one", "Name the one to use")
-    raise broken or InputError(f"{folder} has no .mat file with 'features' and 'labels'", f"one beside {SPLITS_FILE}")
+    found = f"{folder} has no .mat file with 'features' and 'labels'"
+    raise broken or InputError(found, f"one beside {SPLITS_FILE}", "; ".join(others[:3]))
 
 
 def _variable(path: Path, variables: Mapping[str, MatVariable], key: str) -> MatVariable:
     if key not in variables:
-        raise InputError(f"{path} has no {key!r}", f"it beside {', '.join(sorted(variables)) or 'nothing'}")
+        raise InputError(f"{path} has no {key!r}", f"it beside {_listed(variables)}")
     return variables[key]
+
+
+def _listed(variables: Mapping[str, MatVariable]) -> str:
+    """The names of the first 20 variables, each with its kind where that is no matrix of numbers."""
+    kinds = {name: variables[name].kind for name in sorted(variables)[:20]}
+    return ", ".join(name if kind == NUMBERS else f"{name} (a {kind})" for name, kind in kinds.items()) or "nothing"
 
 
 def _features_and_labels(path: Path, variables: Mapping[str, MatVariable]) -> tuple[Features, np.ndarray]:
     """Features ``(N, D)``, perhaps on disk, and labels ``(N,)`` that still count from 1."""
-    features = _variable(path, variables, "features").numbers()
-    labels = _vector(path, "labels", _variable(path, variables, "labels").numbers())
+    features, found = _variable(path, variables, "features").numbers(), _variable(path, variables, "labels")
+    if found.kind in TEXT_KINDS:
+        numbered = "[~, labels] = ismember(cellstr(labels), allclasses_names)"
+        remedy = f"In MATLAB, with allclasses_names of {SPLITS_FILE}: {numbered}"
+        raise InputError(f"{path}: labels is a MATLAB {found.kind}", "the numbers of the classes, from 1", remedy)
+    labels = _vector(path, "labels", found.numbers())
     if len(features.shape) != 2 or features.dtype.kind not in "fiu":
         raise InputError(
             f"{path}: features has shape {tuple(features.shape)} and type {features.dtype}", "numbers (D, N)"
@@ -165,7 +184,7 @@ def _features_and_labels(path: Path, variables: Mapping[str, MatVariable]) -> tu
 
 def _embeddings(path: Path, variables: Mapping[str, MatVariable]) -> dict[str, np.ndarray]:
     """Class embeddings ``(C, A)`` by kind, ``att`` first."""
-    keys = ["att", *(key for key in variables if key == "original_att" or key.startswith("att_"))]
+    keys = ["att", *(key for key in variables if _is_kind(key) and variables[key].kind == NUMBERS)]
     embeddings = {}
     for key in keys:
         found = _variable(path, variables, key).numbers()
@@ -177,6 +196,18 @@ def _embeddings(path: Path, variables: Mapping[str, MatVariable]) -> dict[str, n
                 f"{path}: {key} has {len(found)} columns and att has {len(embeddings['att'])}", "one a class"
             )
     return embeddings
+
+
+def _is_kind(key: str) -> bool:
+    return key == "original_att" or key.startswith("att_")
+
+
+def _passed_over(path: Path, variables: Mapping[str, MatVariable]) -> list[str]:
+    """A note on each variable that is named as a kind of embedding and holds none, as the names of attributes do."""
+    kinds = {key: variables[key].kind for key in variables if _is_kind(key)}
+    return [
+        f"{key} of {path.name} wasn't read: it is a MATLAB {kind}" for key, kind in kinds.items() if kind != NUMBERS
+    ]
 
 
 def _class_names(path: Path, variables: Mapping[str, MatVariable], shape: tuple[int, ...]) -> list[str] | None:
@@ -207,13 +238,15 @@ def _vector(path: Path, key: str, values: Features) -> np.ndarray:
 def _zero_based(path: Path, key: str, values: Features, limit: int, what: str) -> np.ndarray:
     """Indices that count from 1, checked against ``limit``, as int64 that count from 0."""
     values = _vector(path, key, values)
+    if what == ROWS and len(values) > 2 and np.isin(values, (0, 1)).all():
+        remedy = f"It looks like a mask: use find({key}), in Python numpy.flatnonzero({key}) + 1"
+        raise InputError(f"{path}: {key} holds nothing but 0 and 1", "the numbers of the rows, from 1", remedy)
     bad = np.flatnonzero(~((values >= 1) & (values <= limit)) | (values != np.floor(values)))
     if bad.size:
-        offender = values[bad[0]]
-        remedy = "Indices of .mat files count from 1: add 1 to all of them" if offender == 0 else ""
-        raise InputError(
-            f"{path}: {key}[{bad[0] + 1}] is {offender}", f"whole numbers from 1 to {limit:,}, the {what}", remedy
-        )
+        from_zero = values.min() == 0 and values.max() < limit and (values == np.floor(values)).all()
+        remedy = "Indices of .mat files count from 1: add 1 to all of them" if from_zero else ""
+        found = f"{path}: {key}[{bad[0] + 1}] is {values[bad[0]]}"
+        raise InputError(found, f"whole numbers from 1 to {limit:,}, the {what}", remedy)
     return values.astype(np.int64) - 1
 
 

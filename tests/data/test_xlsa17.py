@@ -1,9 +1,12 @@
 """The .mat pair: what the released files look like, and what must not slip through."""
 
+import struct
+
 import h5py
 import numpy as np
 import pytest
 import scipy.io
+import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -197,6 +200,176 @@ def test_cells_nested_without_end_are_refused(tmp_path):
         file.write(np.array([14, len(body)], "<u4").tobytes() + body)
     with pytest.raises(InputError, match="entry of MATLAB class 1"):
         read_xlsa17(folder)
+
+
+# What other writers put beside, or in place of, what is needed.
+
+
+def element(kind, data):
+    """An element of version 5: its tag, its data, and zeros up to eight bytes."""
+    return struct.pack("<II", kind, len(data)) + data + bytes(-len(data) % 8)
+
+
+def matrix_element(array_class, *parts):
+    return element(14, element(6, struct.pack("<II", array_class, 0)) + b"".join(parts))
+
+
+def matlab_object(name, class_name):
+    """A string, table or other object as MATLAB writes it with -v7, but for the packing."""
+    content = np.array([0xDD000000, 2, 1, 1, 1, 1], "<u4").tobytes()
+    reference = matrix_element(13, element(5, struct.pack("<ii", 6, 1)), element(1, b""), element(6, content))
+    return matrix_element(17, *(element(1, text.encode()) for text in (name, "MCOS", class_name)), reference)
+
+
+def append(path, *elements):
+    with open(path, "ab") as file:
+        file.write(b"".join(elements))
+
+
+def without(variables, *keys):
+    return {key: value for key, value in variables.items() if key not in keys}
+
+
+@pytest.mark.parametrize("class_name", ["string", "table", "datetime", "containers.Map", "my.Net"])
+def test_an_object_beside_what_is_needed_is_no_reason_to_refuse_the_file(tmp_path, class_name):
+    whole = read_xlsa17(write_v5(tmp_path / "plain", pair()))
+    folder = write_v5(tmp_path / "x", pair())
+    for name in ("res101.mat", "att_splits.mat"):
+        append(folder / name, matlab_object("net", class_name), matlab_object("eight_ch", class_name))
+    assert read_xlsa17(folder).fingerprint == whole.fingerprint
+
+
+def test_what_cannot_be_read_is_listed_by_name_where_something_is_missing(tmp_path):
+    folder = write_v5(tmp_path / "x", pair(trainval_loc=None))
+    append(folder / "att_splits.mat", matlab_object("splits", "table"))
+    with pytest.raises(InputError, match=r"no 'trainval_loc'; expected it beside .*att, .*splits \(a table\)"):
+        read_xlsa17(folder)
+    folder = write_v5(tmp_path / "y", pair(features=None))
+    append(folder / "res101.mat", matlab_object("data", "table"))
+    with pytest.raises(InputError, match=r"no \.mat file with 'features'.*res101\.mat has data \(a table\), labels"):
+        read_xlsa17(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "class_name", "words"),
+    [
+        ("allclasses_names", "string", ["a MATLAB string", "allclasses_names = cellstr(allclasses_names)"]),
+        ("features", "table", ["a MATLAB table", "features = table2array(features)"]),
+        ("features", "datetime", ["'features' is a MATLAB datetime; expected a full matrix"]),
+        ("trainval_loc", "containers.Map", ["'trainval_loc' is a MATLAB containers.Map"]),
+        ("labels", "categorical", ["a MATLAB categorical", "ismember(cellstr(labels), allclasses_names)"]),
+    ],
+)
+def test_an_object_that_is_needed_is_called_by_its_class_and_has_a_remedy(tmp_path, key, class_name, words):
+    folder = write_v5(tmp_path / "v5", pair(**{key: None}))
+    name = "res101.mat" if key in ("features", "labels") else "att_splits.mat"
+    append(folder / name, matlab_object(key, class_name))
+    folder_73 = write_v73(tmp_path / "v73", pair(**{key: np.array([[0xDD000000, 2, 1, 1, 1, 1]], np.uint32)}))
+    with h5py.File(folder_73 / name, "r+") as file:
+        file[key].attrs["MATLAB_class"] = np.bytes_(class_name)
+        file[key].attrs["MATLAB_object_decode"] = np.int32(3)
+    for place in (folder, folder_73):
+        with pytest.raises(InputError) as error:
+            read_xlsa17(place)
+        assert [word for word in words if word not in str(error.value)] == []
+
+
+def test_names_as_a_char_matrix_are_read_as_savemat_writes_a_list(tmp_path):
+    data = read_xlsa17(write_v5(tmp_path / "x", pair(allclasses_names=NAMES)))
+    assert data.class_names == tuple(NAMES)
+    characters = np.array([list(name.ljust(20)) for name in NAMES])
+    units = np.vectorize(ord)(characters).astype(np.uint16)
+    folder = write_v73(tmp_path / "y", pair(allclasses_names=units))
+    with h5py.File(folder / "att_splits.mat", "r+") as file:
+        file["allclasses_names"].attrs["MATLAB_class"] = np.bytes_("char")
+    assert read_xlsa17(folder).class_names == tuple(NAMES)
+
+
+def test_names_as_h5py_writes_a_list_are_read(tmp_path):
+    folder = write_v73(tmp_path / "x", pair(allclasses_names=None))
+    with h5py.File(folder / "att_splits.mat", "r+") as file:
+        file["allclasses_names"] = NAMES
+    assert read_xlsa17(folder).class_names == tuple(NAMES)
+
+
+def test_a_list_of_r_as_names_is_told_how_to_become_a_vector(tmp_path):
+    folder = write_v5(tmp_path / "x", pair(allclasses_names=None))
+    sizes, name = element(5, struct.pack("<ii", 1, 1)), element(1, b"allclasses_names")
+    no_fields = [struct.pack("<HHi", 5, 4, 32), element(1, b"")]
+    append(folder / "att_splits.mat", matrix_element(2, sizes, name, *no_fields))
+    with pytest.raises(InputError, match=r"is a MATLAB struct; .*in R a character vector: unlist\(allclasses_names\)"):
+        read_xlsa17(folder)
+
+
+def test_an_entry_of_several_rows_is_refused_rather_than_mixed(tmp_path):
+    names = np.array([*NAMES[1:], np.array(["ab", "cd"]), None], dtype=object)[:-1, None]
+    with pytest.raises(InputError, match=r"an entry that is a char matrix of shape \(2, 2\)"):
+        read_xlsa17(write_v5(tmp_path / "x", pair(allclasses_names=names)))
+
+
+def test_vectors_of_one_dimension_as_r_writes_them_are_columns(tmp_path):
+    vectors = [key for key, value in pair().items() if key == "labels" or key.endswith("_loc")]
+    whole, folder = read_xlsa17(write_v5(tmp_path / "plain", pair())), tmp_path / "x"
+    write_v5(folder, without(pair(), *vectors))
+    for key in vectors:
+        values = pair()[key].ravel().astype("<f8")
+        sizes, name = element(5, struct.pack("<i", len(values))), element(1, key.encode())
+        path = folder / ("res101.mat" if key == "labels" else "att_splits.mat")
+        append(path, matrix_element(6, sizes, name, element(9, values.tobytes())))
+    assert read_xlsa17(folder).fingerprint == whole.fingerprint
+
+
+def test_the_hdf5_of_octave_is_recognised(tmp_path):
+    folder = write_v5(tmp_path / "x", pair())
+    with h5py.File(folder / "res101.mat", "w") as file:
+        for key in ("features", "labels"):
+            group = file.create_group(key)
+            group.attrs["OCTAVE_NEW_FORMAT"] = np.uint8(1)
+            group["type"], group["value"] = np.bytes_("matrix"), pair()[key].T
+    with pytest.raises(InputError, match=r"layout of Octave's save -hdf5; .*with save -v7"):
+        read_xlsa17(folder)
+
+
+@pytest.mark.parametrize("write", [write_v5, write_v73])
+def test_a_mask_of_rows_is_sent_to_find(tmp_path, write):
+    def masked(key, kind):
+        mask = np.zeros((N, 1), kind)
+        mask[pair()[key].ravel() - 1] = 1
+        return pair(**{key: mask})
+
+    for number, variables in enumerate([masked("trainval_loc", np.uint8), masked("test_seen_loc", float)]):
+        with pytest.raises(InputError, match=r"looks like a mask: use find\(t") as error:
+            read_xlsa17(write(tmp_path / str(number), variables))
+        assert "add 1" not in str(error.value)
+
+
+def test_adding_one_is_advised_only_where_it_helps(tmp_path):
+    labels = pair()["labels"]
+    with pytest.raises(InputError, match=r"labels\[1\] is 0") as error:  # an image without a class
+        read_xlsa17(write_v5(tmp_path / "x", pair(labels=np.where(np.arange(N)[:, None] == 0, 0, labels))))
+    assert "add 1" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (scipy.sparse.csc_matrix(np.eye(4, N)), ["a MATLAB sparse matrix", "features = full(features)"]),
+        (np.array(["abcd"] * N), ["a MATLAB char matrix", "a full matrix of real numbers"]),
+        (np.ones((D, N)) * 1j, ["a MATLAB complex matrix"]),
+        ({"a": 1}, ["a MATLAB struct"]),
+    ],
+)
+def test_a_class_of_matlab_is_called_by_its_name(tmp_path, value, words):
+    with pytest.raises(InputError) as error:
+        read_xlsa17(write_v5(tmp_path / "x", pair(features=value)))
+    assert [word for word in words if word not in str(error.value)] == []
+
+
+def test_names_of_attributes_are_no_kind_of_embedding(tmp_path):
+    words = np.array(["stripes", "tail", "paws", None], dtype=object)[:-1, None]
+    data = read_xlsa17(write_v5(tmp_path / "x", pair(att_names=words)))
+    assert list(data.embeddings) == ["att", "original_att"]
+    assert "att_names of att_splits.mat wasn't read: it is a MATLAB cell array" in data.notes
 
 
 names_strategy = st.lists(
