@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fgen.errors import InputError, Interrupted
+from fgen.errors import InputError, Interrupted, visible
 
 #: What torch says, on a CPU and on a GPU.
 NO_MEMORY = re.compile("can't allocate memory|out of memory")
@@ -78,11 +78,11 @@ def _give_up_stdout() -> None:
 
 
 def _complain(message: str) -> None:
-    print(f"fgen: {message}", file=sys.stderr)  # noqa: T201
+    print(visible(f"fgen: {message}"), file=sys.stderr)  # noqa: T201
 
 
 def _say(text: str) -> None:
-    print(text)  # noqa: T201
+    print(visible(text, keep="\n"))  # noqa: T201
 
 
 def _resume_command(argv: Sequence[str]) -> str:

@@ -4,15 +4,40 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import logging
 from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
+
+#: Characters that a terminal obeys: controls, of which escape sequences begin with one, and turns of the direction.
+OBEYED = [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+VISIBLE = {code: ascii(chr(code))[1:-1] for code in OBEYED}
+
+
+def visible(text: str, *, keep: str = "") -> str:
+    """Return the text with its control characters written out, as ``\\x1b``, but for those in ``keep``.
+
+    Names in foreign files, and names of files, may hold sequences that would recolour, retitle or overwrite a terminal.
+    """
+    return text.translate({code: shown for code, shown in VISIBLE.items() if chr(code) not in keep})
+
+
+class _VisibleNames(logging.Filter):
+    """Makes the control characters of names visible in what fgen logs."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = visible(record.getMessage(), keep="\n"), None
+        return True
+
+
+logging.getLogger("fgen").addFilter(_VisibleNames())
 
 
 class InputError(ValueError):
     """Input that fgen can't work with.
 
-    The message is for the person who gave the input; the shell door prints it and exits with 2.
+    The message is for the person who gave the input; the shell door prints it and exits with 2. It is one line, and
+    control characters in it are written out.
     """
 
     def __init__(self, found: str, expected: str = "", remedy: str = "") -> None:
@@ -22,7 +47,7 @@ class InputError(ValueError):
         text = "; ".join(part.rstrip(". ") for part in parts) + "."
         if remedy:
             text += f" {remedy}" if remedy.endswith("?") else f" {remedy.rstrip('. ')}."
-        super().__init__(text)
+        super().__init__(visible(text))
         self._parts = found, expected, remedy
 
     def __reduce__(self) -> tuple[Any, ...]:

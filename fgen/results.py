@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fgen.errors import InputError
+from fgen.errors import InputError, visible
 from fgen.run_directory import RunDirectory, read_predictions
 from fgen.scores.accuracy import GZSLScores
 from fgen.scores.stats import SCORES as SCORES
@@ -77,7 +77,8 @@ class RunResult:
             f"setting {facts['setting']}, "
             f"{len(facts['seeds'])} seed{'s' if len(facts['seeds']) > 1 else ''}"
         )
-        return "\n".join([head, *self.warnings(), format_table(["", *SCORES], [self.row("%")]), self.choices()])
+        parts = [visible(head), *self.warnings(), format_table(["", *SCORES], [self.row("%")]), self.choices()]
+        return "\n".join(parts)
 
     def choices(self) -> str:
         """What was chosen for each seed, and what guessing would score."""

@@ -21,6 +21,7 @@ from fgen.data.bank import FeatureBank
 from fgen.data.files import save_dataset
 from fgen.data.tables import read_embeddings_csv, read_features
 from fgen.data.toy import make_toy
+from fgen.encoders.image import read_image
 from fgen.errors import InputError
 
 CASES = int(os.environ.get("FGEN_FUZZ_CASES", "300"))
@@ -42,7 +43,7 @@ seeds = [0, 1]
 
 
 #: Doors below the shell's, where these two need a run folder.
-DOORS = {"read-embeddings": read_embeddings_csv, "read-features": read_features}
+DOORS = {"read-embeddings": read_embeddings_csv, "read-features": read_features, "read-image": read_image}
 
 
 def attempt(command):
@@ -388,3 +389,111 @@ def test_odd_targets_are_refused(tmp_path, monkeypatch, path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x.h5").touch()
     assert check(tmp_path, ["convert", "toy", path], "odd target") == 2
+
+
+ESC = "\x1b[31m"
+
+
+def named_arrays(folder, **more):
+    data = make_toy(n_seen=4, n_unseen=2, rows_per_class=4, feature_dim=3, embedding_dim=2)
+    arrays = {"features": data.features, "labels": data.labels, "class_embeddings": data.class_embeddings}
+    splits = {f"splits.{name}": rows for name, rows in data.splits.items()}
+    np.savez(folder / "x.npz", **arrays | splits | more)
+
+
+def an_array_that_is_not_read(folder):
+    named_arrays(folder, **{f"a{ESC}": 1})
+    return ["convert", "x.npz", "y.npz"]
+
+
+def arrays_none_of_which_is_wanted(folder):
+    np.savez(folder / "x.npz", **{f"a{ESC}": 1})
+    return ["inspect", "x.npz"]
+
+
+def arrays_without_features_to_predict_on(folder):
+    np.savez(folder / "x.npz", **{f"a{ESC}": 1})
+    return ["read-features", "x.npz"]
+
+
+def a_data_set(folder):
+    named_arrays(folder, name=f"a{ESC}\nb")
+    return ["inspect", "x.npz"]
+
+
+def a_data_set_that_is_trained_on(folder):
+    named_arrays(folder, name=f"a{ESC}")
+    (folder / "x.toml").write_text('[dataset]\npath = "x.npz"\n[model]\nname = "ridge"\n')
+    return ["run", "x.toml"]
+
+
+def a_kind_of_embedding(folder):
+    named_arrays(folder, **{f"class_embeddings.a{ESC}": np.eye(6)})
+    return ["convert", "x.npz", "y.npz"]
+
+
+def a_member_of_an_h5(folder):
+    with h5py.File(folder / "x.h5", "w") as file:
+        file[f"a{ESC}"] = 1
+    return ["read-features", "x.h5"]
+
+
+def external_storage(folder):
+    with h5py.File(folder / "x.h5", "w") as file:
+        file.create_dataset("features", (2, 2), "f4", external=[(f"a{ESC}", 0, 16)])
+    return ["read-features", "x.h5"]
+
+
+def a_variable_of_matlab(folder):
+    for name in ("res101.mat", "att_splits.mat"):
+        scipy.io.savemat(folder / name, {f"a{ESC}": 1, "features": np.eye(2), "labels": [[1], [2]]})
+    return ["inspect", "."]
+
+
+def a_path(folder):
+    (folder / f"a{ESC}.npz").write_bytes(b"")
+    return ["inspect", f"a{ESC}.npz"]
+
+
+def a_picture(folder):
+    pytest.importorskip("PIL")
+    (folder / f"a{ESC}.png").write_bytes(b"no picture")
+    return ["read-image", f"a{ESC}.png"]
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        an_array_that_is_not_read,
+        arrays_none_of_which_is_wanted,
+        arrays_without_features_to_predict_on,
+        a_data_set,
+        a_data_set_that_is_trained_on,
+        a_kind_of_embedding,
+        a_member_of_an_h5,
+        external_storage,
+        a_variable_of_matlab,
+        a_path,
+        a_picture,
+    ],
+    ids=lambda named: named.__name__,
+)
+def test_escape_sequences_of_foreign_names_are_shown_and_never_reach_the_terminal(tmp_path, monkeypatch, capsys, named):
+    monkeypatch.chdir(tmp_path)
+    command, *words = named(tmp_path)
+    if command in DOORS:
+        with pytest.raises(InputError) as error:
+            DOORS[command](*words)
+        printed = str(error.value)
+    else:
+        cli.main([command, *words])
+        printed = "".join(capsys.readouterr())
+    assert "\\x1b[31m" in printed
+    assert "\x1b" not in printed
+
+
+def test_letters_of_every_script_are_printed_as_they_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    named_arrays(tmp_path, name="зебра 縞馬 👩\u200d🔬 é")
+    assert cli.main(["inspect", "x.npz"]) == 0
+    assert "name: зебра 縞馬 👩\u200d🔬 é" in capsys.readouterr().out

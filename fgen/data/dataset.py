@@ -16,7 +16,7 @@ from fgen.data.access import Features, as_rows, expect_rows, read_rows
 from fgen.data.labels import counted_from_one
 from fgen.data.shots import ShotClasses, Shots, draw_shots
 from fgen.data.splits import Splits, complete_splits
-from fgen.errors import InputError
+from fgen.errors import InputError, visible
 
 #: Small enough for several copies of a block, as scaled rows or in float64, to go unnoticed.
 BLOCK_BYTES = 16 << 20
@@ -246,7 +246,7 @@ class ZSLDataset:
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name} {len(rows):,}" for name, rows in self.splits.items())
-        kinds = ", ".join(f"{kind} {matrix.shape[1]}" for kind, matrix in self.embeddings.items())
+        kinds = ", ".join(f"{visible(kind)} {matrix.shape[1]}" for kind, matrix in self.embeddings.items())
         return (
             f"ZSLDataset({self.name!r}: {len(self.labels):,} x {self.feature_dim} features, "
             f"{len(self.seen)} seen + {len(self.unseen)} unseen classes; embeddings: {kinds}; rows: {sizes})"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fgen.errors import InputError, did_you_mean
+from fgen.errors import InputError, did_you_mean, visible
 
 #: Nothing packs tighter: deflate can't (1032 to 1), nor can any filter that ships with HDF5.
 MAX_COMPRESSION = 1100
@@ -34,7 +34,7 @@ def reading(path: Path, kind: str, remedy: str = AGAIN) -> Iterator[None]:
         with np.errstate(over="ignore", invalid="ignore"):
             yield
     except InputError as error:
-        if str(path) in str(error):
+        if visible(str(path)) in str(error):
             raise
         raise InputError(f"{path}: {error}") from error
     except PermissionError as error:
