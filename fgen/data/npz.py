@@ -48,9 +48,7 @@ class Archive(Mapping[str, np.ndarray]):
             raise InputError(f"{name!r} is packed by method {info.compress_type}", "what numpy.savez writes")
         with self._zip.open(info) as stream:
             shape, dtype, header_size = _header(stream)
-        if dtype.hasobject:
-            remedy = "Objects would be run, not read: of names, save numpy.asarray(names, dtype=str)"
-            raise InputError(f"{name!r} holds Python objects", "numbers or text", remedy)
+        _refuse_objects(repr(name), dtype)
         claimed = math.prod(shape) * dtype.itemsize
         if claimed > info.file_size - header_size or claimed > info.compress_size * MAX_COMPRESSION:
             raise InputError(f"{name!r} claims a shape of {shape} and the archive doesn't hold that much data")
@@ -65,6 +63,25 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, int]:
     if any(size < 0 for size in shape):
         raise InputError(f"The archive has an array of shape {shape}")
     return shape, dtype, stream.tell()
+
+
+def map_array(path: Path) -> np.memmap:
+    """Return the array of an ``.npy`` file, which stays on disk.
+
+    Raises:
+        InputError: an array of Python objects. Damage raises anything; call this within ``reading``.
+    """
+    with path.open("rb") as stream:
+        _, dtype, _ = _header(stream)
+    _refuse_objects("the array", dtype)
+    return np.lib.format.open_memmap(path, mode="r")
+
+
+def _refuse_objects(what: str, dtype: np.dtype) -> None:
+    """Refuse to unpickle, which would run whatever the file says."""
+    if dtype.hasobject:
+        remedy = "Objects would be run, not read: save numpy.asarray(numbers, dtype=float), numpy.asarray(names, dtype=str)"
+        raise InputError(f"{what} holds Python objects", "numbers or text", remedy)
 
 
 def write_matrix(archive: zipfile.ZipFile, name: str, shape: tuple[int, int], blocks: Iterator[np.ndarray]) -> None:

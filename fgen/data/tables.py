@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -158,7 +159,8 @@ def read_features(path: str | Path) -> tuple[Features, np.ndarray | None]:
             ``features``, or ``.npy``.
 
     Returns:
-        ``(N, D)`` features, on disk where the file allows it, and ``(N,)`` labels where the file has them.
+        ``(N, D)`` features, on disk where the file allows it, and ``(N,)`` labels where the file has an integer for
+        each row. What else it calls labels isn't needed here, and is passed over: names, or NaN for an unknown class.
 
     Raises:
         InputError: damage, no features, or features that are no finite numbers.
@@ -171,23 +173,19 @@ def read_features(path: str | Path) -> tuple[Features, np.ndarray | None]:
         features, labels = readers[path.suffix](path)
         if len(features.shape) != 2 or features.dtype.kind not in "fiu" or 0 in features.shape:
             raise InputError(f"features has shape {tuple(features.shape)} and type {features.dtype}", "numbers (N, D)")
-        if labels is not None and (labels.shape != features.shape[:1] or labels.dtype.kind not in "iu"):
-            raise InputError(
-                f"labels has shape {labels.shape} and type {labels.dtype}",
-                f"({len(features)},), an integer for each row",
-            )
         refuse_non_finite(features)
-        return features, labels
+        fit = labels is not None and labels.shape == features.shape[:1] and labels.dtype.kind in "iu"
+        return features, labels if fit else None
 
 
 def _hdf5_features(path: Path) -> tuple[Features, np.ndarray | None]:
     file = hdf5.open_read(path)
     try:
-        features = hdf5.matrix(hdf5.dataset(file, "features", ndim=2))
-        labels = hdf5.dataset(file, "labels", ndim=1) if "labels" in list(file) else None
-        if labels is not None and labels.shape != features.shape[:1]:
-            raise InputError(f"labels has shape {labels.shape}", f"({len(features)},), one for each row of features")
-        return features, None if labels is None else labels[...]
+        features, labels = hdf5.matrix(hdf5.dataset(file, "features", ndim=2)), None
+        with suppress(InputError):  # labels that are missing, or not safely in the file
+            found = hdf5.dataset(file, "labels", ndim=1)
+            labels = found[...] if found.dtype.kind in "iu" else None  # a text could claim gigabytes
+        return features, labels
     except BaseException:
         file.close()
         raise
@@ -199,11 +197,14 @@ def _npz_features(path: Path) -> tuple[Features, np.ndarray | None]:
             raise InputError(
                 f"{path} has no array 'features'", f"it beside {', '.join(list(archive)[:20]) or 'nothing'}"
             )
-        return archive["features"], archive.get("labels")
+        features, labels = archive["features"], None
+        with suppress(Exception):  # labels that are missing, objects or damaged
+            labels = archive["labels"]
+        return features, labels
 
 
 def _npy_features(path: Path) -> tuple[Features, np.ndarray | None]:
-    return np.lib.format.open_memmap(path, mode="r"), None
+    return npz.map_array(path), None
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -359,3 +359,45 @@ def test_features_to_predict_on_must_be_finite(toy, tmp_path):
     np.save(tmp_path / "x.npy", features)
     with pytest.raises(InputError, match="nan in row 7, column 3"):
         read_features(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array(["ant", "bee", "ant"]),
+        np.array([0, np.nan, 1]),
+        np.array([0, 1]),
+        np.array([b"ant", b"bee", b"ant"]),
+        np.array(["ant", None, 3], dtype=object),
+    ],
+    ids=["names", "NaN", "too few", "bytes", "objects"],
+)
+def test_labels_of_features_to_predict_on_are_no_reason_to_refuse_them(tmp_path, labels):
+    features = np.arange(6, dtype=np.float32).reshape(3, 2)
+    np.savez(tmp_path / "x.npz", features=features, labels=labels)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["features"] = features
+        file["labels"] = labels if labels.dtype.kind not in "UO" else [str(label) for label in labels]
+    for name in ("x.npz", "x.h5"):
+        read, found = read_features(tmp_path / name)
+        assert np.array_equal(read, features)
+        assert found is None
+
+
+def test_labels_that_are_damaged_or_elsewhere_are_passed_over(tmp_path):
+    features = np.arange(6, dtype=np.float32).reshape(3, 2)
+    np.savez(tmp_path / "x.npz", features=features, labels=np.array([7, 7, 7]))
+    content = (tmp_path / "x.npz").read_bytes()
+    at = content.index(np.array([7, 7, 7]).tobytes())
+    (tmp_path / "x.npz").write_bytes(content[:at] + b"\1" + content[at + 1 :])
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["features"] = features
+        file["labels"] = h5py.ExternalLink("elsewhere.h5", "labels")
+    for name in ("x.npz", "x.h5"):
+        assert np.array_equal(read_features(tmp_path / name)[0], features)
+
+
+def test_objects_in_an_npy_are_called_what_they_are(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([["a", None]], dtype=object))
+    with pytest.raises(InputError, match=r"x\.npy: the array holds Python objects; expected numbers"):
+        read_features(tmp_path / "x.npy")
