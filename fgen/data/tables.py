@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,16 +20,20 @@ from fgen.errors import InputError, shortened
 
 PREDICTION_COLUMNS = ("row", "class_id", "class_name", "score")
 IN_WORDS = "Of descriptions in words, fgen embed makes numbers"
+OTHER_SEPARATOR = "Save the table with commas between its cells, and points in its numbers: name,0.5,0.25"
+DECIMAL_COMMAS = "Write numbers with a point: 0.5"
+FIRST_HEADERS = ("", "name", "class", "class_name", "label", "index")
 DESCRIPTION_HEADERS = (["name", "description"], ["class", "description"])
 HEADER = ",".join(PREDICTION_COLUMNS).encode()
+_OF_COLUMNS = re.compile(r"[;\t]")
 
 
 def read_embeddings_csv(path: str | Path, width: int | None = None) -> tuple[list[str], np.ndarray]:
     """Read descriptions of classes: a name and then A numbers in each row.
 
     Args:
-        path: a CSV file in UTF-8. A first row without a single number is a header, and so is one that counts
-            four columns or more from 0, as pandas writes it.
+        path: a CSV file in UTF-8. A first row without a single number is a header, and so is one that counts the
+            columns from 0 or 1, as pandas and R write it; after a name of its own it counts four of them or more.
         width: A, where the reader knows it.
 
     Returns:
@@ -36,32 +41,61 @@ def read_embeddings_csv(path: str | Path, width: int | None = None) -> tuple[lis
 
     Raises:
         InputError: names the line: a ragged row, no finite number, a name that is empty or there twice, text
-            that isn't UTF-8; or a file without classes.
+            that isn't UTF-8, cells between semicolons, tabs or blanks, decimal commas; or a file without classes.
     """
     path = Path(path)
     names: dict[str, int] = {}
     rows: list[list[float]] = []
     with reading(path, ".csv"):
         for position, (line, cells) in enumerate(_csv_rows(path)):
-            if position == 0 and len(cells) > 1:
-                counted = len(cells) > 4 and cells[1:] == [str(column) for column in range(len(cells) - 1)]
-                if counted or all(_number(cell) is None for cell in cells[1:]):
-                    continue
+            if position == 0 and _is_header(cells):
+                continue
             name = cells[0].strip()
             _require_new_name(path, line, name, names)
             width = width if width is not None else len(cells) - 1
-            if len(cells) - 1 != width or not width:
-                remedy = "Save the table with commas between its cells" if ";" in name or "\t" in name else ""
-                if cells[1:] and all(_number(cell) is None for cell in cells[1:]):
-                    remedy = IN_WORDS
+            if len(cells) - 1 != width or not width or (_OF_COLUMNS.search(name) and _is_split_elsewhere(cells)):
                 found = f"{path}, line {line}: {shortened(name)} has {len(cells) - 1} numbers"
-                raise InputError(found, f"{width or 'at least 1'}", remedy)
-            rows.append(
-                [_checked_number(cell, f"{path}, line {line}, column {at}") for at, cell in enumerate(cells[1:], 2)]
-            )
+                raise InputError(found, f"{width or 'at least 1'}, separated by commas", _remedy(cells))
+            rows.append([_checked_number(cells, at, f"{path}, line {line}") for at in range(1, len(cells))])
         if not rows:
             raise InputError(f"{path} has no classes", "a row for each class: its name, then its numbers", IN_WORDS)
         return list(names), np.array(rows, dtype=np.float32)
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    """Whether a first row names the columns: without a number, or with nothing but their numbers.
+
+    pandas writes ``,0,1,2`` or ``0,1,2,3``, R ``"","1","2","3"`` or, one cell short, ``"1","2","3"``. A class may have
+    the numbers 1, 2, 3, so a row that begins with its name must count more of them.
+    """
+    if len(cells) < 2 or _is_split_elsewhere(cells) or _has_decimal_commas(cells):
+        return False
+    if all(_number(cell) is None for cell in cells[1:]):
+        return True
+    columns = [str(column) for column in range(len(cells) + 1)]
+    if list(cells) in (columns[:-1], columns[1:]):
+        return len(cells) > 2
+    counted = list(cells[1:]) in (columns[:-2], columns[1:-1])
+    return counted and (len(cells) > 4 or cells[0].strip().lower() in FIRST_HEADERS)
+
+
+def _is_split_elsewhere(cells: Sequence[str]) -> bool:
+    """Whether a row is a name and numbers, perhaps with decimal commas, between semicolons, tabs or blanks."""
+    parts = next((parts for parts in map(",".join(cells).split, (";", "\t", None)) if len(parts) > 1), [","])
+    return "," not in parts[0] and all(_number(part.replace(",", ".")) is not None for part in parts[1:])
+
+
+def _has_decimal_commas(cells: Sequence[str]) -> bool:
+    return any(_number(cell) is None and _number(cell.replace(",", ".")) is not None for cell in cells[1:])
+
+
+def _remedy(cells: Sequence[str]) -> str:
+    """What to do about a row that is no name with numbers after it."""
+    if _is_split_elsewhere(cells) or (len(cells) == 1 and _OF_COLUMNS.search(cells[0])):
+        return OTHER_SEPARATOR
+    if _has_decimal_commas(cells):
+        return DECIMAL_COMMAS
+    return IN_WORDS if any(cell.strip() and _number(cell) is None for cell in cells[1:]) else ""
 
 
 def read_descriptions_csv(path: str | Path) -> tuple[list[str], list[str]]:
@@ -84,7 +118,7 @@ def read_descriptions_csv(path: str | Path) -> tuple[list[str], list[str]]:
         for line, cells in _csv_rows(path):
             if not names and [cell.strip().lower() for cell in cells] in DESCRIPTION_HEADERS:
                 continue
-            if len(cells) == 1 and ";" in cells[0]:
+            if len(cells) == 1 and _OF_COLUMNS.search(cells[0]):
                 found = f"{path}, line {line}: {shortened(cells[0])} has no comma"
                 raise InputError(found, "a name, then its description", "Save the table with commas")
             name, said = cells[0].strip(), ", ".join(cell.strip() for cell in cells[1:] if cell.strip())
@@ -125,6 +159,9 @@ def write_predictions_csv(
     path: str | Path, rows: Iterable[tuple[int, int, str, float]], *, overwrite: bool = True
 ) -> None:
     """Write predictions, a line each, whole or not at all.
+
+    Names stay as they are, also where a spreadsheet would take one for a formula (``=1+1``): a name with a sign put
+    before it would match no other file. Who opens the table in a spreadsheet imports this column as text.
 
     Args:
         path: the CSV file to be.
@@ -236,9 +273,9 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def _checked_number(cell: str, where: str) -> float:
-    value = _number(cell)
+def _checked_number(cells: Sequence[str], at: int, where: str) -> float:
+    value = _number(cells[at])
     if value is None or not math.isfinite(value) or abs(value) > np.finfo(np.float32).max:
-        remedy = IN_WORDS if value is None and cell.strip() else ""
-        raise InputError(f"{where}, is {cell.strip()[:40]!r}", "a finite number", remedy)
+        remedy = _remedy(cells) if value is None else ""
+        raise InputError(f"{where}, column {at + 1}, is {cells[at].strip()[:40]!r}", "a finite number", remedy)
     return value

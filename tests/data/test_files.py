@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset, save_dataset
-from fgen.data.tables import read_embeddings_csv, read_features, write_predictions_csv
+from fgen.data.tables import read_descriptions_csv, read_embeddings_csv, read_features, write_predictions_csv
 from fgen.data.toy import make_toy
 from fgen.errors import InputError
 
@@ -331,6 +331,69 @@ def test_the_header_that_pandas_counts_is_no_class(tmp_path):
     assert read_embeddings_csv(tmp_path / "new.csv")[0] == ["ant"]
     (tmp_path / "new.csv").write_text("ant,0,1\n")
     assert read_embeddings_csv(tmp_path / "new.csv")[0] == ["ant"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ",0,1,2",  # pandas: DataFrame.to_csv
+        "name,0,1,2",  # with the index named
+        "0,1,2,3",  # with the names as a column, index=False
+        '"","1","2","3"',  # R: write.csv of a matrix with column names 1:3
+        '"1","2","3"',  # write.table of it, one cell short
+        '"name","1","2","3"',  # write.csv of data.frame(name, matrix, check.names=FALSE)
+        "1,2,3,4",
+    ],
+)
+def test_a_header_that_counts_its_columns_is_no_class(tmp_path, header):
+    (tmp_path / "new.csv").write_text(f"{header}\nant,0.1,0.3,0.5\nbee,0.2,0.4,0.6\n")
+    for width in (None, 3):
+        names, matrix = read_embeddings_csv(tmp_path / "new.csv", width=width)
+        assert names == ["ant", "bee"]
+        assert matrix.shape == (2, 3)
+
+
+def test_a_long_header_that_counts_from_one_is_no_class_and_a_first_class_that_counts_is(tmp_path):
+    (tmp_path / "new.csv").write_text("animals,1,2,3,4,5\nant,1,2,3,4,5\n")
+    assert read_embeddings_csv(tmp_path / "new.csv")[0] == ["ant"]
+    for content in (
+        "ant,1,2,3\nbee,4,5,6\n",
+        "7,1,2\n8,3,4\n",
+        "0,1\n1,2\n",
+        "class 1,5\nclass 2,6\n",
+        "a; b,1\nc,2\n",
+    ):
+        (tmp_path / "new.csv").write_text(content)
+        assert len(read_embeddings_csv(tmp_path / "new.csv")[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("ant 0.1 0.2\nbee 0.3 0.4\n", "expected at least 1, separated by commas. Save the table with commas"),  # GloVe
+        ("2 2\nant 0.1 0.2\n", "separated by commas. Save the table with commas"),  # word2vec
+        ("ant\t0.1\t0.2\n", "Save the table with commas"),
+        ("ant;0,5;0,25\nbee;0,1;0,2\n", "and points in its numbers"),
+        ("ant;0,5;0,25;1,5\nbee;0,1;0,2;1,5\n", "line 1: 'ant;0' has 3 numbers"),  # not taken for a header
+        ("ant;0,5\nbee;0,1\n", "and points in its numbers"),  # not taken for a class with one number
+        ("name;a\nant;0,5\n", "Save the table with commas"),
+        ("ant\t0,5\t0,25\n", "and points in its numbers"),
+        ('ant,"0,5","0,25"\n', "line 1, column 2, is '0,5'; expected a finite number. Write numbers with a point"),
+        ('name,a,b\nant,"0,5","0,25"\n', "Write numbers with a point"),
+    ],
+)
+def test_a_table_of_numbers_in_another_form_is_not_sent_to_embed(tmp_path, content, words):
+    (tmp_path / "new.csv").write_text(content)
+    with pytest.raises(InputError, match="line") as error:
+        read_embeddings_csv(tmp_path / "new.csv")
+    assert words in str(error.value)
+    assert "fgen embed" not in str(error.value)
+
+
+def test_descriptions_between_tabs_are_refused_rather_than_taken_for_names(tmp_path):
+    (tmp_path / "new.csv").write_text("okapi\ta striped browser\n")
+    with pytest.raises(InputError, match="has no comma"):
+        read_descriptions_csv(tmp_path / "new.csv")
 
 
 def test_predictions_are_written_whole_or_not_at_all(tmp_path):
