@@ -173,9 +173,12 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
     def decision_function(self, X: Any) -> np.ndarray:
         """Log-probabilities ``(N, C)``, the seen classes' lowered by ``gamma_``.
 
-        It warns, as all that predicts does, of features on quite another scale than those it was fitted to.
+        It warns, as all that predicts does, of rows that are much longer or shorter than those it was fitted to.
         """
-        scores = self._scores(X)
+        return self._calibrated(self._scores(X))
+
+    def _calibrated(self, scores: np.ndarray) -> np.ndarray:
+        """Log-probabilities ``(N, C)``, the seen classes' lowered by ``gamma_``."""
         scores[:, self._seen_ids] -= self.gamma_
         return scores
 
@@ -196,7 +199,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities ``(N, C)`` of :attr:`classes_`; rows add up to 1."""
-        scores = self.decision_function(X).astype(np.float64)
+        scores = self._calibrated(self._scores(X)).astype(np.float64)
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
         return weights / weights.sum(axis=1, keepdims=True)
 

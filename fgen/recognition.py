@@ -84,7 +84,7 @@ class Recogniser:
         if odd := self.model.scaler.odd_scale(features):
             log.warning("%s: are they scaled as the run's were?", odd)
         rows = represented(features, self.model.represent) if self.model.has_own_space else features
-        scores = self.head.decision_function(rows)
+        scores = self.head.candidate_scores(rows)
         answers = predict_calibrated(scores, self.head.classes_, self.gamma, self.seen)
         best = scores[np.arange(len(scores)), np.searchsorted(self.head.classes_, answers)]
         return answers, best - self.gamma * np.isin(answers, self.seen)

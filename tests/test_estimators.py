@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from safetensors.torch import load_file, save
 
 from fgen import ZeroShotClassifier, estimators
 from fgen.data.toy import toy_world
@@ -134,16 +135,38 @@ def test_features_on_quite_another_scale_are_told_of(data, scaling):
     model = ZeroShotClassifier(data.class_embeddings, **settings).fit(100 * X, y)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for rows in (100 * X, 100 * X[:1], 10 * X, 1000 * X, np.zeros((0, 16))):
+        for rows in (100 * X, 100 * X[:1], 40 * X, 250 * X, 25 * X[:1], np.zeros((0, 16))):
             model.predict(rows)
-        if scaling == "none":
-            model.predict(X)
-            return
-    for rows in (0.1 * X, 1e5 * X):
+    for rows in (X, 10 * X, 1000 * X, 10 * X[:1]):
         for method in (model.predict, model.predict_proba, model.decision_function):
-            with pytest.warns(UserWarning, match="the largest of these features is .* normalised alike") as told:
+            with pytest.warns(UserWarning, match="the median length of a row .* normalised alike") as told:
                 method(rows)
             assert len(told) == 1
+            assert told[0].filename == __file__
+
+
+def without_lengths(folder):
+    """Saved files as they were before scalings had a length."""
+    for file in folder.rglob("*.safetensors"):
+        tensors = load_file(file)
+        del tensors["feature.length"]
+        file.write_bytes(save(tensors))
+
+
+def test_a_forgotten_normalisation_is_told_of_by_saved_classifiers_too_also_by_older_ones(data, saved, tmp_path):
+    X, _ = data.split("test_unseen")
+    with pytest.warns(UserWarning, match="the median length of a row .* normalised alike"):
+        ZeroShotClassifier.load(saved).predict(10 * X)
+    shutil.copytree(saved, tmp_path / "older")
+    without_lengths(tmp_path / "older")
+    older = ZeroShotClassifier.load(tmp_path / "older")
+    with pytest.warns(UserWarning, match=r"a row .* was about \d.* normalised alike"):
+        older.predict(100 * X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert older.predict(X).tolist() == ZeroShotClassifier.load(saved).predict(X).tolist()
+    older.save(tmp_path / "again")
+    assert trees(tmp_path / "again") == trees(tmp_path / "older")
 
 
 def test_it_is_printed_in_short(data):

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+import fgen
 from fgen.data import dataset
 from fgen.data.scaling import CACHED_ROWS, FeatureScaler
 from fgen.errors import InputError
@@ -125,6 +126,7 @@ def test_what_is_saved_comes_back():
     again = FeatureScaler.from_arrays(scaler.kind, scaler.to_arrays())
     rows = np.ones((1, 3), np.float32)
     assert (again.apply(rows) == scaler.apply(rows)).all()
+    assert again.length == scaler.length
 
 
 @pytest.mark.parametrize(
@@ -170,3 +172,97 @@ def test_arrays_that_no_fit_can_have_made_are_refused(damage):
         FeatureScaler.from_arrays("minmax", good | damage)
     with pytest.raises(InputError, match="lacks scale"):
         FeatureScaler.from_arrays("minmax", {"offset": good["offset"]})
+
+
+# Rows that were normalised otherwise.
+
+
+def unit_rows(n=400, dim=32, *, dead=False):
+    rows = np.random.default_rng(5).gamma(1.0, 1.0, (n, dim))
+    if dead:
+        rows[:, 0] = 0
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dead", [False, True])
+def test_rows_that_are_longer_or_shorter_by_what_a_normalisation_divides_by_are_told_of(kind, dead):
+    rows = unit_rows(dead=dead)
+    for times in (1, 10, 20.8):
+        scaler = FeatureScaler.fit(kind, times * rows)
+        for other in (1, 10, 20.8, 2.5 * times, times / 2.5):
+            told = scaler.odd_scale(other * rows)
+            assert bool(told) == (not times / 3 < other < 3 * times), (times, other)
+            if told:
+                assert f"{other:.3g}, and was {times:.3g} in training" in told
+    for few, allowed in ((rows[:9], 4.5), (rows[:10], 2.5)):
+        assert not scaler.odd_scale(20.8 * allowed * few)
+        assert scaler.odd_scale(20.8 * 5.5 * few)
+        assert scaler.odd_scale(20.8 / 5.5 * few)
+    assert scaler.odd_scale(20.8 * 4 * rows[:10])
+    assert not scaler.odd_scale(rows[:0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_few_rows_of_another_length_do_not_decide(kind):
+    rows = unit_rows()
+    rows[::50] *= 1000
+    scaler = FeatureScaler.fit(kind, rows)
+    assert scaler.length == pytest.approx(1)
+    assert not scaler.odd_scale(unit_rows())
+    assert scaler.odd_scale(10 * unit_rows())
+
+
+@pytest.mark.parametrize("name", ["toy", "emoji"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_test_rows_of_real_data_are_never_told_of(name, kind):
+    data = fgen.load_dataset(name)
+    scaler = FeatureScaler.fit(kind, data.features, data.splits["trainval"])
+    older = FeatureScaler(kind, scaler.offset, scaler.scale)
+    for split in ("test_seen", "test_unseen"):
+        features, labels = data.split(split)
+        for rows in (features, *(features[labels == k] for k in np.unique(labels)), *(row[None] for row in features)):
+            assert not scaler.odd_scale(rows)
+            assert not older.odd_scale(rows)
+
+
+def test_lengths_cost_no_pass_and_are_of_rows_from_everywhere():
+    class Counted:
+        """A matrix that says which rows were read."""
+
+        shape, dtype = (10_000_000, 4), np.dtype(np.float32)
+
+        def __init__(self):
+            self.read = []
+
+        def __len__(self):
+            return self.shape[0]
+
+        def __getitem__(self, key):
+            self.read.append(np.asarray(key))
+            return np.repeat(np.asarray(key, np.float32)[:, None], 4, axis=1)
+
+    features = Counted()
+    assert FeatureScaler.fit("none", features).length == pytest.approx(1e7, rel=0.01)
+    assert sum(map(len, features.read)) <= 256
+    assert features.read[0][-1] == 9_999_999
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scalings_without_a_length_guess_it_and_tell_of_large_factors_alone(kind):
+    rows = unit_rows(dead=True)
+    arrays = FeatureScaler.fit(kind, 5 * rows).to_arrays()
+    older = FeatureScaler.from_arrays(kind, {name: arrays[name] for name in ("offset", "scale")})
+    assert older.length is None
+    assert set(older.to_arrays()) == {"offset", "scale"}
+    for times in (1 / 500, 500):
+        assert ("and was about" in older.odd_scale(5 * times * rows)) == (kind != "none")
+    for times in (1 / 5, 1, 5):
+        assert not older.odd_scale(5 * times * rows)
+
+
+@pytest.mark.parametrize("length", [np.float32([-1]), np.float32([np.nan]), np.zeros(2, np.float32), np.zeros(1)])
+def test_a_length_that_no_fit_can_have_found_is_refused(length):
+    good = FeatureScaler.fit("minmax", unit_rows()).to_arrays()
+    with pytest.raises(InputError, match="scaling's length"):
+        FeatureScaler.from_arrays("minmax", good | {"length": length})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, get_args
 
@@ -81,9 +82,22 @@ class Head:
     def decision_function(self, features: Features) -> np.ndarray:
         """Scores ``(N, K)`` float32 of raw features ``(N, D)``, in the order of :attr:`classes_`.
 
+        It warns, as :meth:`predict` does, of rows that are much longer or shorter than those of the training.
+
         Raises:
             InputError: the head isn't trained, or the features don't fit it or aren't finite.
         """
+        return self._told_scores(features)
+
+    def _told_scores(self, features: Features) -> np.ndarray:
+        """:meth:`candidate_scores`, with the warning where the public method's caller stands."""
+        scores = self.candidate_scores(features)
+        if odd := self.scaler.odd_scale(as_rows(features)):
+            warnings.warn(f"{odd}: were both normalised alike?", stacklevel=3)
+        return scores
+
+    def candidate_scores(self, features: Features) -> np.ndarray:
+        """What :meth:`decision_function` returns, without its warning."""
         self.require_trained()
         features = as_rows(features)
         if features.shape[1] != self.scaler.dim:
@@ -95,7 +109,7 @@ class Head:
 
     def scores(self, features: Features, n_classes: int | None = None) -> np.ndarray:
         """Scores ``(N, n_classes)`` by class id; :data:`NO_CANDIDATE` for classes that are none."""
-        result = self.decision_function(features)
+        result = self.candidate_scores(features)
         return by_class_id(result, self.classes_, self.n_classes_ if n_classes is None else n_classes)
 
     def predict(self, features: Features, gamma: float = 0.0, seen: Any | None = None) -> np.ndarray:
@@ -107,7 +121,7 @@ class Head:
                 of the head's own scores: nats here, shares of votes or distances there.
             seen: ids of the seen classes; needed for a gamma other than 0.
         """
-        return predict_calibrated(self.decision_function(features), self.classes_, gamma, seen)
+        return predict_calibrated(self._told_scores(features), self.classes_, gamma, seen)
 
     def require_trained(self) -> None:
         """Refuse to go on without a training."""

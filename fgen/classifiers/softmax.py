@@ -252,7 +252,7 @@ class SoftmaxClassifier(StoredHead):
 
     def predict_proba(self, features: Features) -> np.ndarray:
         """Probabilities ``(N, K)`` in the order of :attr:`classes_`."""
-        return np.exp(self.decision_function(features))
+        return np.exp(self._told_scores(features))
 
     @classmethod
     def load(cls, path: str | Path) -> SoftmaxClassifier:

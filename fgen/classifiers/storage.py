@@ -80,7 +80,8 @@ def reading_head(path: str | Path, head_class: type[H], config_class: Any) -> It
         if classes.dtype != np.int64 or classes.ndim != 1 or not (np.diff(classes) > 0).all():
             raise InputError("classes are no ascending ids", "distinct int64")
         _, head.classes_, head.n_classes_ = checked_labels(classes, len(classes), None, description["n_classes"])
-        arrays = {key: tensors[f"feature.{key}"].numpy() for key in ("offset", "scale")}
+        of_features = {key: value.numpy() for key, value in tensors.items() if key.startswith("feature.")}
+        arrays = {key.removeprefix("feature."): array for key, array in of_features.items()}
         head.scaler = FeatureScaler.from_arrays(head.config.scaling, arrays)
         yield head, tensors
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, get_args
 import numpy as np
 import torch
 
-from fgen.data.access import Features, as_rows
+from fgen.data.access import Features, as_rows, read_rows
 from fgen.data.dataset import iter_blocks
 from fgen.data.rows import SelectedRows
 from fgen.errors import InputError
@@ -19,8 +19,13 @@ from fgen.errors import InputError
 Kind = Literal["minmax", "standard", "sqrt", "none"]
 #: Rows that stay in a processor's cache from one operation to the next.
 CACHED_ROWS = 256
-#: Fewer say little of how large features get.
-FEW_ROWS = 50
+#: Rows, evenly spread, whose lengths stand for all: their median is off by far less than what is told of.
+MEASURED_ROWS = 256
+#: The median of fewer rows may differ more: they may be of one class.
+FEW_ROWS = 10
+#: How many times longer or shorter than in training rows have to be for a warning: many, few, and where the usual length
+#: is guessed from the scaling.
+TIMES, TIMES_OF_FEW, TIMES_OF_A_GUESS = 3.0, 5.0, 30.0
 Rows = TypeVar("Rows", np.ndarray, torch.Tensor)
 
 
@@ -33,6 +38,7 @@ class FeatureScaler:
             root of the size with its sign kept, then to [0, 1]: averaged activations are skewed, and their roots are
             nearly not; ``"none"``.
         offset, scale: ``(D,)`` float32; a constant column has scale 1, so it becomes 0 and comes back exactly.
+        length: the median length of the raw rows it was fitted on; None where that isn't known, as in older files.
 
     Raises:
         InputError: an unknown kind, or arrays that no fit can have made.
@@ -41,9 +47,12 @@ class FeatureScaler:
     kind: Kind
     offset: np.ndarray = field(repr=False)
     scale: np.ndarray = field(repr=False)
+    length: float | None = None
 
     def __post_init__(self) -> None:
         _check_kind(self.kind)
+        if self.length is not None and not 0 <= self.length < math.inf:
+            raise InputError(f"the scaling's length is {self.length}", "a finite number of at least 0")
         for name in ("offset", "scale"):
             array = getattr(self, name)
             if array.ndim != 1 or array.dtype != np.float32 or array.shape != self.offset.shape:
@@ -71,7 +80,7 @@ class FeatureScaler:
         features = features if rows is None else SelectedRows(features, np.asarray(rows))
         dim = int(features.shape[1])
         if kind == "none":
-            return cls(kind, np.zeros(dim, np.float32), np.ones(dim, np.float32))
+            return cls(kind, np.zeros(dim, np.float32), np.ones(dim, np.float32), median_length(features))
         if not len(features):
             raise InputError("there are no rows to fit the feature scaling on", "at least 1")
         # What leaves float32 is refused by name below; NumPy's warning would come before the message.
@@ -86,7 +95,8 @@ class FeatureScaler:
         if bad.size:
             raise InputError(f"features hold NaN, infinities or too wide a range in column {bad[0]}", "finite numbers")
         # Dividing by a range below float32's normal numbers would blow up other rows; such a column is constant.
-        return cls(kind, offset, np.where(scale >= np.finfo(np.float32).tiny, scale, np.float32(1)))
+        scale = np.where(scale >= np.finfo(np.float32).tiny, scale, np.float32(1))
+        return cls(kind, offset, scale, median_length(features))
 
     @property
     def dim(self) -> int:
@@ -105,23 +115,37 @@ class FeatureScaler:
         return raw * abs(raw) if self.kind == "sqrt" else raw
 
     def odd_scale(self, features: Features) -> str:
-        """What is odd about the size of raw ``(N, D)`` beside those that the scaling was fitted on; mostly nothing.
+        """Return a warning if raw ``(N, D)`` seem to be normalised otherwise than the training rows, else ``""``.
 
-        It looks at the largest number of the first rows, for what a forgotten normalisation does: below a twelfth
-        or above fifty times of what training had; of few rows, below a two-hundredth or above a thousand times. Where a
-        column had the width 1, as a constant one is said to have, small numbers say nothing.
+        The median length of the rows is compared, for a normalisation that was forgotten on one side multiplies it. A
+        warning says that it differs by more than 3 times, or of fewer than 10 rows by more than 5 times. A scaling
+        without :attr:`length` guesses it, and warns from 30 times on.
         """
-        if self.kind == "none" or not len(features):  # it was fitted to nothing
+        found = median_length(features)
+        if self.length is None:
+            usual, times, about = self._guessed_length(), TIMES_OF_A_GUESS, "about "
+        else:
+            usual, times, about = self.length, TIMES_OF_FEW if len(features) < FEW_ROWS else TIMES, ""
+        if found is None or not usual or usual / times <= found <= usual * times:
             return ""
-        first = np.asarray(features[:1000], dtype=np.float64)
-        largest = float(np.abs(first).max())
-        ends = (-1, 1) if self.kind == "standard" else (0, 1)
-        usual = max(float(np.abs(self.invert(np.full((1, self.dim), end, np.float32))).max()) for end in ends)
-        # A few rows may well be small, or large where features are seldom anything but 0.
-        low, high = (usual / 12, usual * 50) if len(first) >= FEW_ROWS else (usual / 200, usual * 1000)
-        if not math.isfinite(largest) or low <= largest <= high or ((self.scale == 1).any() and largest < usual):
-            return ""
-        return f"the largest of these features is {largest:.3g}, where training had about {usual:.3g}"
+        return f"the median length of a row of these features is {found:.3g}, and was {about}{usual:.3g} in training"
+
+    def _guessed_length(self) -> float:
+        """How long the training rows were, as far as the scaling tells; 0 where it tells nothing.
+
+        It takes the numbers of a column as evenly spread between its extremes. A constant column, and so any whose
+        scale is 1, counts with its offset alone.
+        """
+        if self.kind == "none":
+            return 0.0
+        varied = self.scale != 1
+        if self.kind == "standard":
+            squares = self.offset.astype(np.float64) ** 2 + np.where(varied, self.scale, 0).astype(np.float64) ** 2
+        else:
+            low, high = (self.invert(np.full((1, self.dim), end, np.float64)) for end in (0, 1))
+            high = np.where(varied, high, low)
+            squares = (low**2 + low * high + high**2) / 3
+        return float(np.sqrt(squares.sum()))
 
     def blocks(self, features: Features) -> Iterator[tuple[int, np.ndarray]]:
         """Consecutive scaled float32 blocks of rows of about 16 MB, each with the number of its first row.
@@ -162,12 +186,13 @@ class FeatureScaler:
             start += len(block)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """``{"offset": (D,), "scale": (D,)}`` float32, for saving; the kind is saved beside them."""
-        return {"offset": self.offset, "scale": self.scale}
+        """``{"offset": (D,), "scale": (D,), "length": (1,)}`` float32, for saving; the kind is saved beside them."""
+        arrays = {"offset": self.offset, "scale": self.scale}
+        return arrays if self.length is None else arrays | {"length": np.array([self.length], dtype=np.float32)}
 
     @classmethod
     def from_arrays(cls, kind: Kind, arrays: Mapping[str, np.ndarray]) -> FeatureScaler:
-        """The scaler that :meth:`to_arrays` was called on.
+        """The scaler that :meth:`to_arrays` was called on; older ones had no length.
 
         Raises:
             InputError: an array is missing, or can't be a scaling's.
@@ -175,7 +200,10 @@ class FeatureScaler:
         missing = {"offset", "scale"} - set(arrays)
         if missing:
             raise InputError(f"the scaling lacks {', '.join(sorted(missing))}", "offset and scale")
-        return cls(kind, arrays["offset"], arrays["scale"])
+        length = arrays.get("length")
+        if length is not None and (length.shape != (1,) or length.dtype != np.float32):
+            raise InputError(f"the scaling's length has shape {length.shape} and type {length.dtype}", "(1,) float32")
+        return cls(kind, arrays["offset"], arrays["scale"], None if length is None else float(length[0]))
 
     def _beside(self, features: Any) -> tuple[Any, Any]:
         if isinstance(features, torch.Tensor):
@@ -183,6 +211,22 @@ class FeatureScaler:
             device = features.device
             return torch.as_tensor(self.offset, device=device), torch.as_tensor(self.scale, device=device)
         return self.offset, self.scale
+
+
+def median_length(features: Features) -> float | None:
+    """Return the median Euclidean length of rows ``(N, D)``, of up to 256 evenly spread ones.
+
+    It reads no other rows, so that a matrix larger than memory costs no pass. It is None without rows, and where they
+    hold NaN or infinities.
+    """
+    if not len(features):
+        return None
+    rows = np.linspace(0, len(features) - 1, min(len(features), MEASURED_ROWS)).astype(np.int64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.linalg.norm(read_rows(as_rows(features), rows).astype(np.float64), axis=1)
+    # float32 is what a file holds: a saved scaling is the fitted one to the last bit.
+    length = float(np.float32(np.median(lengths))) if np.isfinite(lengths).all() else math.inf
+    return length if math.isfinite(length) else None
 
 
 def signed_root(features: Rows) -> Rows:

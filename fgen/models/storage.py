@@ -34,9 +34,7 @@ def save_model(model: FeatureGenerator, path: Path) -> None:
         "class_embeddings": model.class_embeddings,
         "embedding.offset": model.preprocessor.offset,
         "embedding.scale": model.preprocessor.scale,
-        "feature.offset": model.scaler.offset,
-        "feature.scale": model.scaler.scale,
-    }
+    } | {f"feature.{key}": array for key, array in model.scaler.to_arrays().items()}
     tensors |= {key: torch.from_numpy(np.array(array, dtype=np.float32)) for key, array in arrays.items()}
     description = {
         "format": FORMAT,
@@ -80,9 +78,9 @@ def load_model(path: str | Path, device: str = "cpu") -> FeatureGenerator:
         model.preprocessor = EmbeddingPreprocessor(
             model.embedding, tensors["embedding.offset"].numpy(), tensors["embedding.scale"].numpy()
         )
-        model.scaler = FeatureScaler(
-            description["feature_scaling"], tensors["feature.offset"].numpy(), tensors["feature.scale"].numpy()
-        )
+        of_features = {key: value.numpy() for key, value in tensors.items() if key.startswith("feature.")}
+        scaling = {key.removeprefix("feature."): array for key, array in of_features.items()}
+        model.scaler = FeatureScaler.from_arrays(description["feature_scaling"], scaling)
         model.make_networks(len(tensors["feature.offset"]), model.class_embeddings.shape[1], description["n_seen"])
         networks = {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
         model.networks.load_state_dict(networks)

@@ -1,6 +1,7 @@
 """The pair of heads that a bank is judged by: told the seen classes, saved and loaded whatever their kind."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -136,3 +137,21 @@ def test_heads_train_in_the_precision_they_are_told_and_leave_torchs_as_it_was(t
     assert torch.equal(whole, again)
     assert 0 < (whole - rounded).norm() < 0.02 * whole.norm()
     assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.parametrize("name", ["softmax", "cosine", "logistic"])
+def test_a_head_tells_its_user_once_of_rows_that_were_normalised_otherwise_and_a_run_never(name):
+    if name == "logistic":
+        pytest.importorskip("sklearn")
+    stream = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 30)
+    features = (labels[:, None] + stream.random((60, 4))).astype(np.float32)
+    head = CLASSIFIERS[name]().build().fit(features, labels)
+    for method in filter(None, (head.predict, head.decision_function, getattr(head, "predict_proba", None))):
+        with pytest.warns(UserWarning, match="the median length of a row .* normalised alike") as told:
+            method(20 * features)
+        assert [warning.filename for warning in told] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        head.predict(features)
+        head.scores(20 * features)
