@@ -8,8 +8,9 @@ from __future__ import annotations
 import ctypes
 import platform
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -63,38 +64,113 @@ def cpu_threads(threads: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-@contextmanager
-def kept_memory() -> Iterator[None]:
-    """Freed memory stays with the process for a while, for the next step to use.
+class _Shared:
+    """A setting of the whole process that several threads may want at once: the first makes it, the last undoes it.
 
-    Left to itself, glibc gives every freed gradient back to the system and has the next one's pages made anew, which
-    takes longer than the gradient's own product. These settings are global too; other C libraries have none.
+    Args:
+        make: makes it and returns what undoes it.
     """
+
+    def __init__(self, make: Callable[[], Callable[[], None]]) -> None:
+        self._make, self._lock, self._n_users = make, threading.Lock(), 0
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if not self._n_users:
+                self._undo = self._make()
+            self._n_users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._n_users -= 1
+                if not self._n_users:
+                    self._undo()
+
+
+def _keep_memory() -> Callable[[], None]:
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if libc is None or not hasattr(libc, "mallopt"):
-        yield
-        return
-    try:
-        libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-        yield
-    finally:
+        return lambda: None
+
+    def give_back() -> None:
         libc.mallopt(M_MMAP_MAX, 65536)
         # Where glibc's own adaptation ends after blocks as large as a gradient; it stops once anything is set.
         libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)
         libc.mallopt(M_TRIM_THRESHOLD, 64 << 20)
         libc.malloc_trim(0)
 
+    libc.mallopt(M_MMAP_MAX, 0)
+    libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    return give_back
+
+
+_kept_memory = _Shared(_keep_memory)
+
+
+def kept_memory() -> AbstractContextManager[None]:
+    """Keep freed memory in the process for a while, for the next step to use.
+
+    Left to itself, glibc gives every freed gradient back to the system and has the next one's pages made anew, which
+    takes longer than the gradient's own product. These settings are global too; other C libraries have none.
+    """
+    return _kept_memory()
+
+
+class _Thread(threading.local):
+    """What a thread has asked of its matrix products; None leaves it to torch's own precision."""
+
+    rounds: bool | None = None
+
+
+_thread = _Thread()
+#: Held while a thread launches a GPU's products in a precision of its own.
+_gpu_turn = threading.RLock()
+
+
+def rounds_products() -> bool:
+    """Return whether this thread's products of float32 are to take their factors in bfloat16."""
+    return torch.get_float32_matmul_precision() == "medium" if _thread.rounds is None else _thread.rounds
+
 
 @contextmanager
 def matrix_precision(precision: str, device: torch.device) -> Iterator[None]:
-    """Matrix products in this precision for a while; global state of torch too."""
-    before = torch.get_float32_matmul_precision()
+    """Set the precision of this thread's matrix products for a while.
+
+    On a CPU fgen rounds the factors itself (:mod:`fgen.products`) and torch's own products stay float32's, so that
+    threads don't depend on each other. A GPU rounds by a setting of the whole process: there threads take turns.
+    """
+    before, rounds = _thread.rounds, precision == "auto" and has_bf16(device)
+    _thread.rounds = rounds
     try:
-        torch.set_float32_matmul_precision("medium" if precision == "auto" and has_bf16(device) else "highest")
-        yield
+        with _gpu_products(rounds) if device.type == "cuda" else _float32_products():
+            yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        _thread.rounds = before
+
+
+def _set_float32() -> Callable[[], None]:
+    # "high" is a GPU's step in another thread; of a CPU's products it rounds none.
+    before = torch.get_float32_matmul_precision()
+    if before != "medium":
+        return lambda: None
+    torch.set_float32_matmul_precision("highest")
+    return lambda: torch.set_float32_matmul_precision(before)
+
+
+_float32_products = _Shared(_set_float32)
+
+
+@contextmanager
+def _gpu_products(rounds: bool) -> Iterator[None]:
+    with _gpu_turn:
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high" if rounds else "highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
 
 
 @contextmanager

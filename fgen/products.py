@@ -7,6 +7,8 @@ import threading
 import torch
 from torch import Tensor, nn
 
+from fgen.machine import rounds_products
+
 #: Whether this torch has matrix products whose results are wider than their factors.
 FLOAT_RESULTS = "dtype" in torch.ops.aten.mm.overloads()
 #: Devices that read 16 bytes at a time.
@@ -14,9 +16,8 @@ WIDE = ("cuda",)
 
 
 def rounded_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Bfloat16 for float32 while torch's precision is "medium", else the same."""
-    medium = dtype == torch.float32 and torch.get_float32_matmul_precision() == "medium"
-    return torch.bfloat16 if medium else dtype
+    """Bfloat16 for float32 where this thread :func:`~fgen.machine.rounds_products`, else the same."""
+    return torch.bfloat16 if dtype == torch.float32 and rounds_products() else dtype
 
 
 def rounded(tensor: Tensor) -> Tensor:
@@ -27,21 +28,33 @@ def rounded(tensor: Tensor) -> Tensor:
 def for_products(tensor: Tensor) -> Tensor:
     """A factor as torch's own matrix products take it.
 
-    On a CPU :func:`rounded`: its products of float32 round both factors under "medium" too, but keep what they return
-    whole and take twice as long. A GPU rounds factors as it multiplies (TF32), which takes less than a pass over each.
+    On a CPU :func:`rounded`: its products of float32 would round both factors too if torch were told so, but for all
+    threads, and take twice as long. A GPU rounds factors as it multiplies (TF32), which takes less than a pass over
+    each.
     """
     return tensor if tensor.is_cuda else rounded(tensor)
 
 
 def product(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
-    """``left @ right``; of factors in bfloat16 a GPU gives what it has summed up in float32, a CPU rounds that too."""
+    """``left @ right``; of factors in bfloat16 a GPU gives what it has summed up in float32, a CPU rounds that too.
+
+    A CPU's result may be asked for in a wider type, by ``out``.
+    """
     if left.dtype != torch.bfloat16 or not left.is_cuda:
-        return torch.mm(left, right, out=out)
+        wider = out is not None and out.dtype != left.dtype
+        return out.copy_(torch.mm(left, right)) if wider else torch.mm(left, right, out=out)
     if not FLOAT_RESULTS:
         result = torch.mm(left, right).float()
         return result if out is None else out.copy_(result)
     whole = torch.float32
     return torch.mm(left, right, whole) if out is None else torch.mm(left, right, whole, out=out)
+
+
+def add_product(shift: Tensor, left: Tensor, right: Tensor, out: Tensor) -> Tensor:
+    """``shift + left @ right``, of factors as :func:`for_products` gives them, in the type of ``out``."""
+    if left.dtype == out.dtype:
+        return torch.addmm(shift, left, right, out=out)
+    return torch.add(shift, torch.mm(left, right), out=out)
 
 
 def lie_for_products(network: nn.Module) -> None:

@@ -9,8 +9,10 @@ from typing import Any, ClassVar, Self, get_args
 import numpy as np
 
 from fgen.data.access import Features, as_rows
+from fgen.data.scaled_rows import CPU
 from fgen.data.scaling import FeatureScaler, Kind
 from fgen.errors import InputError
+from fgen.machine import matrix_precision
 from fgen.scores.calibration import predict_classes
 
 #: The score of a class that is no candidate: below any log-probability a row can have, yet finite, so that margins
@@ -103,8 +105,9 @@ class Head:
         if features.shape[1] != self.scaler.dim:
             raise InputError(f"features have {features.shape[1]} columns", f"{self.scaler.dim}, as in training")
         result = np.empty((len(features), len(self.classes_)), dtype=np.float32)
-        for start, scaled in self.scaler.blocks(features):
-            result[start : start + len(scaled)] = self.block_scores(scaled)
+        with matrix_precision("highest", CPU):  # whatever torch, or another thread, is set to
+            for start, scaled in self.scaler.blocks(features):
+                result[start : start + len(scaled)] = self.block_scores(scaled)
         return result
 
     def scores(self, features: Features, n_classes: int | None = None) -> np.ndarray:

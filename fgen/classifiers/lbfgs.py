@@ -48,7 +48,7 @@ def train_lbfgs(
     The steps are taken on ``W (x - m) + c`` with m about the rows' weighted mean: the same problem, as the biases
     ``b = c - W m`` bear no penalty, but one whose weights and biases don't pull at each other, which halves the steps.
 
-    While torch's precision is "medium", centred features, directions and what their products give are in bfloat16,
+    Where this thread :func:`~fgen.machine.rounds_products`, centred features, directions and what their products give are in bfloat16,
     and kept logits, weights and sums in float32. It takes as many steps as in float32, since the rounding of a step's
     logits shrinks with the steps; the minimum is float32's to about three digits.
 

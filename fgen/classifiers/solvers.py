@@ -17,7 +17,7 @@ from fgen import rng
 from fgen.data.access import Features, read_rows
 from fgen.data.scaled_rows import CPU, ScaledRows, empty_if_small
 from fgen.data.scaling import CACHED_ROWS, FeatureScaler
-from fgen.products import for_products
+from fgen.products import add_product, for_products, product
 
 if TYPE_CHECKING:
     from fgen.classifiers.softmax import SoftmaxConfig
@@ -65,9 +65,10 @@ def train_adam(
             numbers = order[start : start + size]
             batch, n = torch.from_numpy(numbers).to(weight.device), len(numbers)
             x = rows.take(numbers, out=features[:n])
-            torch.addmm(bias if offsets is None else bias + offsets, x, weight.T, out=logits[:n])
+            factor, shift = for_products(x), bias if offsets is None else bias + offsets
+            add_product(shift, factor, for_products(weight).T, out=logits[:n])
             slope = cross_entropy_slope(logits[:n], targets[batch], row_weights[batch] / n, out=slopes[:n])
-            torch.mm(slope.T, x, out=to_weight)
+            product(for_products(slope).T, factor, out=to_weight)
             torch.sum(slope, dim=0, out=to_bias)
             adam.step()
     weight.grad = bias.grad = None

@@ -299,9 +299,10 @@ class FeatureGenerator:
 
     def _synthesise_block(self, noise: np.ndarray, condition: Tensor, represented: bool) -> np.ndarray:
         rows = torch.from_numpy(noise).to(self.device)
-        if represented:
-            return self.synthesise_represented(rows, condition).float().cpu().numpy()
-        return self.scaler.invert(self.synthesise(rows, condition)).float().cpu().numpy()
+        with matrix_precision("highest", self.device):  # whatever torch, or another thread, is set to
+            if represented:
+                return self.synthesise_represented(rows, condition).float().cpu().numpy()
+            return self.scaler.invert(self.synthesise(rows, condition)).float().cpu().numpy()
 
     @property
     def bank_dim(self) -> int:
@@ -318,7 +319,8 @@ class FeatureGenerator:
     @torch.inference_mode()
     def _represented(self, block: np.ndarray) -> np.ndarray:
         scaled = self.scaler.apply(torch.tensor(block, device=self.device))
-        return self.represent_scaled(scaled).float().cpu().numpy()
+        with matrix_precision("highest", self.device):
+            return self.represent_scaled(scaled).float().cpu().numpy()
 
     @property
     def has_own_space(self) -> bool:

@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fgen.errors import InputError, Interrupted, TrainingDiverged
-from fgen.machine import cpu_threads, kept_memory, matrix_precision, step_settings
+from fgen.machine import cpu_threads, kept_memory, matrix_precision, rounds_products, step_settings
 from fgen.models.captured import CapturedSteps
 from fgen.models.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from fgen.models.draws import Draws
@@ -132,8 +132,7 @@ def stepper(model: FeatureGenerator, data: TrainingSet, optimisers: Optimisers, 
 
     def step(number: int) -> Terms:
         rates = [group["lr"] for optimiser in optimisers.values() for group in optimiser.param_groups]
-        precision = torch.get_float32_matmul_precision()
-        return captured(number, (precision, *rates, *model.constants(number // model.steps_per_epoch)))
+        return captured(number, (rounds_products(), *rates, *model.constants(number // model.steps_per_epoch)))
 
     return step
 

@@ -339,12 +339,14 @@ def test_what_comes_before_the_first_step_has_the_threads_and_float32(world, mon
 
     for method in ("begin", "initialise", "prepare"):
         spy(method)
-    with cpu_threads(2), matrix_precision("auto", torch.device("cpu")):
+    features, labels = world.dataset.split("trainval")
+    model, config = make_model("diffusion", **(TINY | {"steps": 1})), TrainConfig(threads=1)
+    with cpu_threads(2):
         torch.set_float32_matmul_precision("medium")
-        features, labels = world.dataset.split("trainval")
-        model = make_model("diffusion", **(TINY | {"steps": 1}))
-        config = TrainConfig(threads=1)
-        model.fit(features, labels, world.dataset.class_embeddings, seed=0, train_config=config)
+        try:
+            model.fit(features, labels, world.dataset.class_embeddings, seed=0, train_config=config)
+        finally:
+            torch.set_float32_matmul_precision("highest")
     assert asked == [(method, 1, "highest") for method in ("begin", "initialise", "prepare")]
 
 

@@ -1,5 +1,7 @@
 """bfloat16 products: what they round, what they leave alone, and that results are as good with them."""
 
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from fgen.machine import kept_memory, matrix_precision
 from fgen.models import losses
 from fgen.models.closed_form import critic_gradients
 from fgen.models.nets import Critic, Linear, initialise
+from tests.conftest import TINY
 
 CPU = torch.device("cpu")
 TOY = Path(__file__).parents[2] / "experiments" / "fgen2026_clswgan_toy.toml"
@@ -64,6 +67,84 @@ def test_the_critics_gradients_in_bfloat16_point_where_float32_points(bf16):
         for parameter, expected in zip(critic.parameters(), whole, strict=False):
             # A pre-activation next to zero may change its sign, and its slope with it.
             assert F.cosine_similarity(parameter.grad.flatten(), expected.flatten(), dim=0) > 0.99
+
+
+@contextmanager
+def trained_elsewhere(settings):
+    """Another thread of the process is in the midst of a training step."""
+    inside, over = threading.Event(), threading.Event()
+
+    def step():
+        with settings:
+            inside.set()
+            over.wait(60)
+
+    thread = threading.Thread(target=step)
+    thread.start()
+    assert inside.wait(60)
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_what_is_predicted_and_generated_does_not_depend_on_a_training_in_another_thread(bf16, world):
+    features, labels = world.dataset.split("trainval")
+    settings = {"method": "tfvaegan", "model": TINY, "n_per_class": 5, "calibrate": False}  # with a space of its own
+    fitted = fgen.ZeroShotClassifier(world.dataset.class_embeddings, **settings).fit(features, labels)
+
+    def outcome():
+        generated, _ = fitted.generator_.generate([13, 14], 9, seed=0)
+        head = fgen.SoftmaxClassifier(solver="lbfgs").fit(features, labels)
+        return [array.tobytes() for array in (fitted.decision_function(features), generated, head.weight.numpy())]
+
+    alone = outcome()
+    with trained_elsewhere(machine.step_settings("auto", CPU)):
+        assert outcome() == alone
+    assert outcome() == alone
+
+
+def test_a_training_does_not_depend_on_a_prediction_in_another_thread(bf16):
+    layer, rows = Linear(32, 8), torch.randn(16, 32)
+    with matrix_precision("auto", CPU):
+        alone = layer(rows)
+        with trained_elsewhere(matrix_precision("highest", CPU)):
+            assert torch.equal(layer(rows), alone)
+        assert torch.equal(layer(rows), alone)
+
+
+def test_float32_is_kept_for_all_threads_where_a_user_has_set_torch_to_less(monkeypatch):
+    """Until the last of them is done: torch's own products would be rounded, on some processors."""
+    monkeypatch.setattr(machine, "has_bf16", lambda device: True)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with trained_elsewhere(matrix_precision("auto", CPU)):
+            with matrix_precision("highest", CPU):
+                assert torch.get_float32_matmul_precision() == "highest"
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_threads_that_ask_a_gpu_for_different_products_take_turns(bf16):
+    """TF32 is a setting of the process: who predicts waits for the step that is being launched."""
+    gpu, seen = torch.device("cuda"), []
+
+    def predict():
+        with matrix_precision("highest", gpu):
+            seen.append(torch.get_float32_matmul_precision())
+
+    with matrix_precision("auto", gpu):
+        thread = threading.Thread(target=predict)
+        thread.start()
+        thread.join(0.05)
+        assert seen == []
+        assert torch.get_float32_matmul_precision() == "high", "which rounds nothing on a CPU"
+    thread.join(60)
+    assert seen == ["highest"]
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_toy_scores_are_those_of_float32_within_the_seeds_spread(bf16):
