@@ -36,13 +36,17 @@ def for_products(tensor: Tensor) -> Tensor:
 
 
 def product(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
-    """``left @ right``; of factors in bfloat16 a GPU gives what it has summed up in float32, a CPU rounds that too.
+    """Return ``left @ right``, ``(..., K)`` by ``(K, N)``; without an ``out`` autograd follows it.
 
-    A CPU's result may be asked for in a wider type, by ``out``.
+    Of factors in bfloat16 a GPU gives what it has summed up in float32; a CPU rounds that too, but puts it into an
+    ``out`` of either type.
     """
-    if left.dtype != torch.bfloat16 or not left.is_cuda:
-        wider = out is not None and out.dtype != left.dtype
-        return out.copy_(torch.mm(left, right)) if wider else torch.mm(left, right, out=out)
+    if left.ndim > 2:
+        return product(left.flatten(0, -2), right).unflatten(0, left.shape[:-1])
+    if left.dtype != torch.bfloat16:
+        return torch.mm(left, right, out=out)
+    if not left.is_cuda:
+        return cpu_product(left, right, out)
     if not FLOAT_RESULTS:
         result = torch.mm(left, right).float()
         return result if out is None else out.copy_(result)
@@ -50,11 +54,18 @@ def product(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
     return torch.mm(left, right, whole) if out is None else torch.mm(left, right, whole, out=out)
 
 
+def cpu_product(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
+    """:func:`product` of two matrices in bfloat16 on a CPU: the one place where such are multiplied."""
+    if out is None or out.dtype == left.dtype:
+        return torch.mm(left, right, out=out)
+    return out.copy_(torch.mm(left, right))
+
+
 def add_product(shift: Tensor, left: Tensor, right: Tensor, out: Tensor) -> Tensor:
     """``shift + left @ right``, of factors as :func:`for_products` gives them, in the type of ``out``."""
     if left.dtype == out.dtype:
         return torch.addmm(shift, left, right, out=out)
-    return torch.add(shift, torch.mm(left, right), out=out)
+    return torch.add(shift, product(left, right), out=out)
 
 
 def lie_for_products(network: nn.Module) -> None:

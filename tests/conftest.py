@@ -2,11 +2,22 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
-import torch
 
-from fgen.data.toy import toy_world
+from tests import arithmetic
+
+# Before torch is imported, for it is then that they are read; and for the processes that tests start.
+THREADS = arithmetic.n_threads()
+os.environ["OMP_NUM_THREADS"] = str(THREADS)
+os.environ["OMP_WAIT_POLICY"] = "passive"  # or threads that wait for each other take the cores from those that work
+CHILDREN = str(Path(__file__).parent / "children")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [CHILDREN, os.environ.get("PYTHONPATH")]))
+
+import torch  # noqa: E402
+
+from fgen.data.toy import toy_world  # noqa: E402
 
 # Tests are about what every machine has; those of a GPU, `make test-gpu`, are a file of their own.
 if not os.environ.get("FGEN_TEST_GPU"):
@@ -16,10 +27,22 @@ if not os.environ.get("FGEN_TEST_GPU"):
 TINY = {"hidden_dim": 32, "noise_dim": 4, "batch_size": 32, "epochs": 2}
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    """Networks this small only wait for each other's threads, badly so on a busy machine."""
-    torch.set_num_threads(1)
+def pytest_configure(config):
+    if wrong := arithmetic.wrong_switch():
+        raise pytest.UsageError(wrong)
+    arithmetic.apply()
+    torch.set_num_threads(THREADS)
+
+
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.write_line(arithmetic.sentence())
+
+
+@pytest.fixture
+def bf16(monkeypatch):
+    """Products are rounded to bfloat16 wherever ``auto`` is asked for, whatever the processor and the switch."""
+    for module, name, value in arithmetic.replacements("bfloat16"):
+        monkeypatch.setattr(f"fgen.{module}.{name}", value)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -21,6 +21,8 @@ from fgen.errors import InputError
 from fgen.inspection import inspect
 from fgen.models.storage import load_model
 
+pytestmark = pytest.mark.numeric
+
 MODEL = {
     "epochs": 60,
     "hidden_dim": 32,

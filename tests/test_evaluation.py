@@ -16,6 +16,8 @@ from fgen.errors import InputError
 from fgen.generation import generate_from_run
 from fgen.run_directory import RunDirectory
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.mark.parametrize("classes", [None, ["class 20", "class 23"]])
 def test_the_shots_are_the_runs_own(classes):

@@ -35,6 +35,8 @@ from fgen.scores.calibration import best_gamma
 from fgen.settings import ExperimentConfig
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.numeric
+
 TEST_SPLITS = ("test_seen", "test_unseen")
 #: On the toy world the lineage's ReLU outputs and strong penalty only slow training down.
 GOOD = {

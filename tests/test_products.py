@@ -12,6 +12,8 @@ from fgen.models.engine import make_optimisers, train_step
 from fgen.products import lie_for_products, side_by_side
 from tests.models.test_draws import assert_equal, begun, weights
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture(scope="module")
 def odd():

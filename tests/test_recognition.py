@@ -20,6 +20,8 @@ from fgen.run_directory import RunDirectory
 from fgen.settings import ExperimentConfig
 from tests.test_estimators import MODEL
 
+pytestmark = pytest.mark.numeric
+
 LATE = [22, 23]
 
 

@@ -20,7 +20,9 @@ import pytest
 from fgen.cli import main
 from fgen.config import dump_toml
 from fgen.models import engine, make_model
-from tests.conftest import TINY
+from tests.conftest import THREADS, TINY
+
+pytestmark = pytest.mark.numeric
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["fgen.cli", "fgen.experiment", "pytest", "torch._dynamo"])
@@ -30,7 +32,7 @@ SECONDS = 60
 CONFIG = {
     "dataset": {"name": "toy"},
     "model": {"name": "clswgan", "hidden_dim": 16, "noise_dim": 4, "batch_size": 300, "lr": 0.01, "epochs": 2},
-    "train": {"device": "cpu", "threads": 1, "checkpoint_every": 0.0},
+    "train": {"device": "cpu", "threads": THREADS, "checkpoint_every": 0.0},
     "bank": {"n_per_class": 20},
     "classifier": {"epochs": 3},
     "protocol": {"evaluations": 2, "calibrate": True, "seeds": [0]},

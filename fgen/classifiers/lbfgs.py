@@ -18,7 +18,7 @@ from tqdm import tqdm
 from fgen.classifiers.solvers import BLOCK_ROWS, CentredRows, cross_entropy_slope
 from fgen.data.atomic import reserve
 from fgen.errors import InputError
-from fgen.products import for_products
+from fgen.products import for_products, product
 
 #: The end: no entry of the gradient is larger than this. 600 classes of 1,280 features take 15 to 30 steps.
 LBFGS_GRADIENT = 1e-5
@@ -123,7 +123,7 @@ class Line:
         gradient[:, -1] = 0
         for start, x in self._rows.blocks():
             slopes = self._slopes_at(self._logits[start : start + len(x)], start)
-            gradient[:, :-1] += for_products(slopes).T @ x
+            gradient[:, :-1] += product(for_products(slopes).T, x)
             gradient[:, -1] += slopes.sum(dim=0)
         return gradient
 
@@ -132,7 +132,7 @@ class Line:
         factor = for_products(direction[:, :-1])
         direction[:, :-1] = factor
         for start, x in self._rows.blocks():
-            torch.add(x @ factor.T, direction[:, -1], out=self._change[start : start + len(x)])
+            torch.add(product(x, factor.T), direction[:, -1], out=self._change[start : start + len(x)])
         self.direction = direction
 
     def slope(self, step: float) -> float:

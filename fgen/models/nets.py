@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fgen import rng
-from fgen.products import for_products, side_by_side
+from fgen.products import for_products, product, side_by_side
 
 Output = Literal["relu", "sigmoid", "linear"]
 SLOPE = 0.2
@@ -36,7 +36,7 @@ class Linear(nn.Linear):
         factor = for_products(rows)
         if factor.dtype == rows.dtype:
             return super().forward(rows)
-        outputs = F.linear(factor, for_products(self.weight)).to(rows.dtype)
+        outputs = product(factor, for_products(self.weight).T).to(rows.dtype)
         return outputs if self.bias is None else outputs + self.bias
 
 
@@ -119,7 +119,7 @@ class Critic(nn.Module):
         """
         slopes = torch.where(pre_activation.detach() > 0, self.out.weight, SLOPE * self.out.weight)
         weight = for_products(self.hidden.weight[:, : self.feature_dim])
-        return (for_products(slopes) @ weight).to(slopes.dtype)
+        return product(for_products(slopes), weight).to(slopes.dtype)
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
         """Features ``(B, D)`` and class embeddings ``(B, A)`` to scores ``(B,)``."""

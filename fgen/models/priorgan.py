@@ -19,7 +19,7 @@ from fgen.models.model_config import AdversarialConfig
 from fgen.models.nets import Critic, Linear, Output, activate
 from fgen.models.sampling import Batch, TrainingSet
 from fgen.models.semantic_prior import SemanticPrior
-from fgen.products import for_products
+from fgen.products import for_products, product
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +138,7 @@ class OddGenerator(nn.Module):
         """Noise ``(B, Z)``, embeddings ``(B, A)`` and predicted means ``(B, D)`` to scaled features ``(B, D)``."""
         of_noise, of_class = self.of_noise(noise), self.of_class(condition)
         bent = self.out(0.5 * (activate(of_class + of_noise) - activate(of_class - of_noise)))
-        moved = (for_products(noise) @ for_products(self.factor)).to(mean.dtype)
+        moved = product(for_products(noise), for_products(self.factor)).to(mean.dtype)
         return self.output_of(mean + moved + bent)
 
     def output_of(self, features: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ from fgen.classifiers.cosine import CosineClassifier, CosineConfig
 from fgen.data import dataset
 from fgen.errors import InputError
 
+pytestmark = pytest.mark.numeric
+
 CLASSES = np.array([3, 7, 8, 20])
 
 

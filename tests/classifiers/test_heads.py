@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from fgen import load_dataset, machine
+from fgen import load_dataset
 from fgen.classifiers import CLASSIFIERS, load_head
 from fgen.classifiers.heads import Heads, head_scorer, train_heads
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.errors import InputError
+
+pytestmark = pytest.mark.numeric
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +130,7 @@ def test_a_missing_folder_is_named(tmp_path):
         load_head(tmp_path / "nowhere")
 
 
-def test_heads_train_in_the_precision_they_are_told_and_leave_torchs_as_it_was(task, bank, monkeypatch):
-    monkeypatch.setattr(machine, "has_bf16", lambda device: True)
+def test_heads_train_in_the_precision_they_are_told_and_leave_torchs_as_it_was(task, bank, bf16):
     config = CLASSIFIERS["softmax"](solver="lbfgs")
     whole, again, rounded = (
         train_heads(config, task, *bank, seed=0, precision=name).gzsl.weight for name in ("highest", "highest", "auto")

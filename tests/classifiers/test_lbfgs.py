@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fgen import machine
 from fgen.classifiers import lbfgs, solvers
 from fgen.classifiers.lbfgs import SLOPE_LEFT, Line, through_inverse_hessian, train_lbfgs
 from fgen.classifiers.softmax import SoftmaxClassifier
@@ -16,6 +15,8 @@ from fgen.classifiers.solvers import CentredRows
 from fgen.data.scaling import FeatureScaler
 from fgen.errors import InputError, TrainingDiverged
 from fgen.machine import matrix_precision
+
+pytestmark = pytest.mark.numeric
 
 CPU = torch.device("cpu")
 N_ROWS, DIM, N_CLASSES, L2 = 150, 5, 4, 1e-2
@@ -100,8 +101,7 @@ def test_the_two_loops_multiply_by_the_matrix_that_bfgs_would_keep():
     torch.testing.assert_close(through_inverse_hessian(gradient, recent), expected)
 
 
-def test_in_bfloat16_the_minimum_is_float32s_to_three_digits(problem, monkeypatch):
-    monkeypatch.setattr(machine, "has_bf16", lambda device: True)
+def test_in_bfloat16_the_minimum_is_float32s_to_three_digits(problem, bf16):
     features, targets, row_weights = problem
     heads = {}
     for precision in ("highest", "auto"):
@@ -156,8 +156,7 @@ def test_logits_in_a_file_train_the_same_bytes(problem, monkeypatch):
     assert torch.equal(heads[0][1], heads[1][1])
 
 
-def test_the_rounding_of_products_does_not_reach_the_biases_of_features_far_from_zero(monkeypatch):
-    monkeypatch.setattr(machine, "has_bf16", lambda device: True)
+def test_the_rounding_of_products_does_not_reach_the_biases_of_features_far_from_zero(bf16):
     labels = np.arange(60) % 4
     features = (draw(4, 1200)[labels] / 8 + draw(60, 1200, seed=1) / 4 + 40).float().numpy()
     heads = []

@@ -12,6 +12,8 @@ from fgen.classifiers.heads import train_heads
 from fgen.classifiers.pseudo_labels import surest_rows
 from fgen.errors import InputError
 
+pytestmark = pytest.mark.numeric
+
 
 class Given(Head):
     """Scores that stand in the features."""

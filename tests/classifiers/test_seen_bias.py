@@ -12,6 +12,8 @@ from fgen.data.scaled_rows import ScaledRows
 from fgen.data.scaling import FeatureScaler
 from fgen.errors import InputError
 
+pytestmark = pytest.mark.numeric
+
 CLASSES = np.array([3, 7, 8, 20])
 SEEN = [3, 8]
 IS_SEEN = torch.tensor([True, False, True, False])

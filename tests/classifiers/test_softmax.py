@@ -20,6 +20,8 @@ from fgen.data.scaled_rows import ScaledRows
 from fgen.data.scaling import FeatureScaler
 from fgen.errors import InputError, TrainingDiverged
 
+pytestmark = pytest.mark.numeric
+
 CLASSES = np.array([3, 7, 8, 20])
 
 

@@ -34,6 +34,8 @@ from fgen.models import make_model
 from fgen.settings import ExperimentConfig
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.numeric
+
 COUNTS = [3, 0, 4, 1]
 DIM = 5
 behind = generation._behind

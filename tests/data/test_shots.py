@@ -13,7 +13,9 @@ from fgen.data.toy import make_toy, toy_world
 from fgen.errors import InputError
 from fgen.models import MODELS
 from fgen.settings import DatasetConfig, ExperimentConfig
-from tests.conftest import TINY
+from tests.conftest import THREADS, TINY
+
+pytestmark = pytest.mark.numeric
 
 
 def uneven():
@@ -162,7 +164,7 @@ def test_a_run_learns_from_the_shots_what_descriptions_do_not_tell(misdescribed,
             "model": {"name": model} | (generator if model == "clswgan" else {}),
             "bank": {"n_per_class": 4},
             "classifier": {"epochs": 30, "batch_size": 16, "lr": 1e-2},
-            "train": {"threads": 1},
+            "train": {"threads": THREADS},
             "protocol": {"evaluations": 1, "calibrate": True},
         }
         result[shots] = fgen.run(config, out=tmp_path / str(shots))
@@ -186,7 +188,7 @@ def test_every_method_and_baseline_takes_shots(misdescribed, tmp_path, name):
         "model": {"name": name} | tiny,
         "bank": {"n_per_class": 4},
         "classifier": {"epochs": 1},
-        "train": {"threads": 1},
+        "train": {"threads": THREADS},
         "protocol": {"evaluations": 1},
     }
     result = fgen.run(config, out=tmp_path / "run")

@@ -3,11 +3,14 @@
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fgen import rng
 from fgen.models.blocks import ALIGNED, BLOCK, TILE, noise_blocks, rows_by_class
+
+pytestmark = pytest.mark.numeric
 
 COUNTS = st.lists(st.integers(0, 3 * TILE), max_size=12) | st.lists(st.integers(0, 2 * BLOCK), max_size=4)
 

@@ -12,6 +12,8 @@ from fgen.models.cadavae import gaussian_distance
 from fgen.models.draws import Draws
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.numeric
+
 WIDTHS = {"feature_decoder_dim": 16, "description_encoder_dim": 16, "description_decoder_dim": 16}
 
 

@@ -11,6 +11,8 @@ from fgen.models.comparator import Comparator
 from fgen.models.draws import Draws
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.numeric
+
 B, S, E, A, H = 7, 5, 6, 3, 11
 
 

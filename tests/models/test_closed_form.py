@@ -7,6 +7,8 @@ from fgen.models import losses
 from fgen.models.closed_form import critic_gradients
 from fgen.models.nets import Critic
 
+pytestmark = pytest.mark.numeric
+
 B, D, A, H = 7, 5, 3, 11
 
 

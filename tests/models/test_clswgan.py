@@ -8,6 +8,8 @@ from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.models import make_model
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.mark.parametrize("scaling", ["minmax", "standard"])
 def test_the_classifier_is_the_head_of_real_scaled_rows_weights_and_biases(world, scaling):

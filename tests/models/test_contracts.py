@@ -16,7 +16,9 @@ from fgen.models.draws import Draws
 from fgen.models.engine import TrainConfig, make_optimisers, train_step
 from fgen.models.feature_matching import FeatureMatching
 from fgen.models.storage import load_model
-from tests.conftest import TINY
+from tests.conftest import THREADS, TINY
+
+pytestmark = pytest.mark.numeric
 
 METHODS = sorted(MODELS)
 MATCHING_TERMS = ("class_mean", "moment", "mmd", "coral", "soul", "soul_mean", "pivot", "contrastive", "cycle")
@@ -354,7 +356,7 @@ def test_what_comes_before_the_first_step_has_the_threads_and_float32(world, mon
 def test_a_stopped_training_goes_on_to_the_same_bytes(name, world, tmp_path, monkeypatch):
     """Stopped within an epoch, by the signal's own exception, and gone on with by a new model."""
     features, labels = world.dataset.split("trainval")
-    checkpoint, config = tmp_path / "checkpoint", TrainConfig(threads=1, checkpoint_every=0.0)
+    checkpoint, config = tmp_path / "checkpoint", TrainConfig(threads=THREADS, checkpoint_every=0.0)
 
     def train(path=None):
         model = make_model(name, **(TINY | {"steps": 5, "batch_size": 100}))
@@ -384,7 +386,7 @@ def test_training_runs_on_as_many_threads_as_it_is_told(world, monkeypatch):
     model = make_model("clswgan", **(TINY | {"steps": 1, "cls_epochs": 1}))
     model.fit(features, labels, world.dataset.class_embeddings, seed=0, train_config=TrainConfig(threads=2))
     assert found == [2]
-    assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == THREADS
 
 
 def test_noise_is_named_by_the_class_or_without_names_by_its_description(world, models):

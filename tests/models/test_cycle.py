@@ -9,6 +9,8 @@ from fgen.models.draws import Draws
 from fgen.models.nets import initialise
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.numeric
+
 
 def started(world, **overrides):
     """A model before its first step, and its training set."""

@@ -11,6 +11,8 @@ from fgen.models.nets import reparametrise
 from fgen.models.noising import Schedule
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.numeric
+
 
 def started(world, **overrides):
     features, labels = world.dataset.split("trainval")

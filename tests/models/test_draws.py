@@ -13,6 +13,8 @@ from fgen.models.draws import Draws, StepInputs
 from fgen.models.engine import make_optimisers, run_updates, train_step
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.numeric
+
 METHODS = sorted(MODELS)
 CPU = torch.device("cpu")
 

@@ -11,6 +11,8 @@ from fgen.models import engine, make_model
 from fgen.models.engine import TrainConfig
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.numeric
+
 
 def test_every_step_is_taken_at_the_rate_of_its_role_and_epoch(world, monkeypatch):
     rates, step = [], engine.train_step

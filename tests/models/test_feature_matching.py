@@ -10,6 +10,8 @@ from fgen.models.feature_matching import FeatureMatching
 from fgen.models.sampling import TrainingSet
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.numeric
+
 TERMS = ("class_mean", "moment", "mmd", "coral", "soul", "soul_mean", "pivot", "contrastive", "cycle")
 
 

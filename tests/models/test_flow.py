@@ -10,6 +10,8 @@ from fgen.models.draws import Draws
 from fgen.models.flow import within_variance
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.numeric
+
 
 def started(world, **overrides):
     features, labels = world.dataset.split("trainval")

@@ -9,6 +9,8 @@ from fgen.models.draws import Draws
 from fgen.models.nets import reparametrise
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.numeric
+
 
 def started(world, name="fvaegan", **overrides):
     """A model before its first step, its training set, a batch and draws."""

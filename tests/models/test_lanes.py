@@ -12,6 +12,8 @@ from fgen.models import closed_form
 from fgen.models.closed_form import critic_gradients
 from fgen.models.nets import Critic
 
+pytestmark = pytest.mark.numeric
+
 STEP, LANES = 0, (1, 2)
 
 

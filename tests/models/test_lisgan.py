@@ -12,6 +12,8 @@ from fgen.models import make_model
 from fgen.models.draws import Draws
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.numeric
+
 
 def started(world, **overrides):
     features, labels = world.dataset.split("trainval")

@@ -6,6 +6,8 @@ import torch
 from fgen.models import losses
 from fgen.models.nets import Critic, Generator, initialise
 
+pytestmark = pytest.mark.numeric
+
 B, D, A, H = 7, 5, 3, 11
 
 

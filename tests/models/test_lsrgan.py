@@ -10,6 +10,8 @@ from fgen.models.draws import Draws
 from fgen.models.engine import make_optimisers, train_step
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.numeric
+
 
 def started(world, **overrides):
     features, labels = world.dataset.split("trainval")

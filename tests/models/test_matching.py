@@ -13,6 +13,8 @@ from fgen.models import matching
 from fgen.models.nets import Generator, initialise
 from fgen.models.souls import soul_prototypes
 
+pytestmark = pytest.mark.numeric
+
 B, D, A, K, H = 9, 5, 3, 3, 11
 # Fewer classes than rows and more: the sums over a class take another way in each.
 SIZES = [5, 40]

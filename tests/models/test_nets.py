@@ -5,6 +5,8 @@ import torch
 
 from fgen.models.nets import AdaptiveWeight, Linear, initialise
 
+pytestmark = pytest.mark.numeric
+
 
 def test_weights_start_from_the_lineages_normal_and_biases_from_zero():
     layers = [Linear(300, 200) for _ in range(3)]

@@ -10,21 +10,18 @@ import torch
 from torch.nn import functional as F
 
 import fgen
-from fgen import machine
+from fgen import machine, products
 from fgen.machine import kept_memory, matrix_precision
 from fgen.models import losses
 from fgen.models.closed_form import critic_gradients
 from fgen.models.nets import Critic, Linear, initialise
+from tests import arithmetic
 from tests.conftest import TINY
+
+pytestmark = pytest.mark.numeric
 
 CPU = torch.device("cpu")
 TOY = Path(__file__).parents[2] / "experiments" / "fgen2026_clswgan_toy.toml"
-
-
-@pytest.fixture
-def bf16(monkeypatch):
-    """Products in bfloat16 wherever "auto" is asked for; processors without them calculate the same, slowly."""
-    monkeypatch.setattr(machine, "has_bf16", lambda device: True)
 
 
 def test_a_layer_multiplies_rounded_factors_and_keeps_everything_else_whole(bf16):
@@ -114,9 +111,8 @@ def test_a_training_does_not_depend_on_a_prediction_in_another_thread(bf16):
         assert torch.equal(layer(rows), alone)
 
 
-def test_float32_is_kept_for_all_threads_where_a_user_has_set_torch_to_less(monkeypatch):
+def test_float32_is_kept_for_all_threads_where_a_user_has_set_torch_to_less(bf16):
     """Until the last of them is done: torch's own products would be rounded, on some processors."""
-    monkeypatch.setattr(machine, "has_bf16", lambda device: True)
     torch.set_float32_matmul_precision("medium")
     try:
         with trained_elsewhere(matrix_precision("auto", CPU)):
@@ -128,8 +124,9 @@ def test_float32_is_kept_for_all_threads_where_a_user_has_set_torch_to_less(monk
         torch.set_float32_matmul_precision("highest")
 
 
-def test_threads_that_ask_a_gpu_for_different_products_take_turns(bf16):
+def test_threads_that_ask_a_gpu_for_different_products_take_turns(monkeypatch):
     """TF32 is a setting of the process: who predicts waits for the step that is being launched."""
+    monkeypatch.setattr(machine, "has_bf16", lambda device: True)
     gpu, seen = torch.device("cuda"), []
 
     def predict():
@@ -182,4 +179,14 @@ def test_bfloat16_is_for_processors_that_are_faster_with_it(amx, avx512_bf16, in
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16, raising=False)
     monkeypatch.setattr(machine, "_is_intel", lambda: intel)
-    assert machine.has_bf16(torch.device("cpu")) is expected
+    own_has_bf16 = arithmetic.OWN.get("has_bf16", machine.has_bf16)
+    assert own_has_bf16(torch.device("cpu")) is expected
+
+
+def test_a_processor_that_is_slower_with_bfloat16_rounds_nothing_where_torch_is_set_to_medium(monkeypatch):
+    monkeypatch.setattr(machine, "has_bf16", lambda device: False)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert products.rounded_dtype(torch.float32) == torch.float32
+    finally:
+        torch.set_float32_matmul_precision("highest")

@@ -9,6 +9,8 @@ from fgen.models.draws import Draws
 from fgen.models.semantic_prior import SemanticPrior
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.numeric
+
 WIDTHS = (3, 4)
 
 

@@ -9,6 +9,8 @@ from fgen.data.scaling import FeatureScaler
 from fgen.models.draws import Draws
 from fgen.models.sampling import TrainingSet
 
+pytestmark = pytest.mark.numeric
+
 CPU = torch.device("cpu")
 
 

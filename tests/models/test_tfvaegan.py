@@ -10,6 +10,8 @@ from fgen.models.engine import TrainConfig, make_optimisers, train_step
 from fgen.models.nets import activate
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.numeric
+
 
 def started(world, *, scale=1.0, **overrides):
     """A model before its first step whose networks are far from zero, and its training set."""

@@ -11,6 +11,8 @@ from fgen.models.draws import Draws
 from fgen.models.zsml import WassersteinLoss
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.numeric
+
 SMALL = {"n_way": 3, "n_support": 4, "n_query": 2, "inner_steps": 2, "inner_lr": 0.1, "batch_size": 12}
 
 
