@@ -13,6 +13,9 @@ from fgen.errors import InputError, did_you_mean, visible
 
 #: Nothing packs tighter: deflate can't (1032 to 1), nor can any filter that ships with HDF5.
 MAX_COMPRESSION = 1100
+#: Large arrays that anyone could use are packed less tightly; labels in order, which are small, nearly as tightly.
+MAX_LARGE_COMPRESSION = 100
+SMALL_BYTES = 64 << 20
 AGAIN = "It may be truncated or damaged: download or write it again"
 
 
@@ -50,6 +53,11 @@ def reading(path: Path, kind: str, remedy: str = AGAIN) -> Iterator[None]:
             f"{path} is no readable {kind} file ({type(error).__name__}: {first_line})",
             remedy=remedy,
         ) from error
+
+
+def most_unpacked(packed: int) -> int:
+    """The most bytes that a file of this field holds in ``packed`` bytes: a small file shan't fill the memory."""
+    return max(min(packed * MAX_COMPRESSION, SMALL_BYTES), packed * MAX_LARGE_COMPRESSION)
 
 
 def nearest_sibling(path: Path) -> str:

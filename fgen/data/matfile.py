@@ -21,7 +21,7 @@ import numpy as np
 
 from fgen.data import hdf5
 from fgen.data.access import Features
-from fgen.data.disk import MAX_COMPRESSION
+from fgen.data.disk import most_unpacked
 from fgen.errors import InputError
 
 MATRIX, COMPRESSED = 14, 15
@@ -168,11 +168,13 @@ class _HDF5Variable:
 
     def _text(self, reference: h5py.Reference) -> str:
         target = self.file[reference] if reference else None
-        if not isinstance(target, h5py.Dataset) or target.dtype.kind != "u" or target.shape is None:
+        if not isinstance(target, h5py.Dataset):
+            raise InputError(f"{self.name!r} has an entry that is no text", "a cell array of texts")
+        hdf5.check_storage(target, self.name)
+        if target.dtype.kind != "u":
             raise InputError(f"{self.name!r} has an entry that is no text", "a cell array of texts")
         if "MATLAB_empty" in target.attrs:
             return ""
-        hdf5.check_storage(target, self.name)
         if math.prod(target.shape) > hdf5.MAX_NAME_BYTES:
             raise InputError(f"{self.name!r} has an entry of {math.prod(target.shape):,} characters", "names")
         _one_row(self.name, target.shape[::-1])
@@ -259,7 +261,7 @@ class _Mat5Variable:
         stream = zlib.decompressobj()
         start = stream.decompress(self.content, 8)
         size = int(np.frombuffer(start, self.order + "u4")[1])
-        if size > MAX_COMPRESSION * len(self.content):
+        if size > most_unpacked(len(self.content)):
             raise InputError(f"{self.name!r} claims {size:,} bytes and the file doesn't hold that much data")
         body = stream.decompress(stream.unconsumed_tail, size + 8)
         if len(body) < size or not stream.eof:

@@ -10,7 +10,7 @@ from typing import IO
 
 import numpy as np
 
-from fgen.data.disk import MAX_COMPRESSION
+from fgen.data.disk import most_unpacked
 from fgen.errors import InputError
 
 
@@ -19,6 +19,8 @@ class Archive(Mapping[str, np.ndarray]):
 
     def __init__(self, path: Path) -> None:
         self._zip = zipfile.ZipFile(path)
+        if sum(info.compress_size for info in self._zip.infolist()) > path.stat().st_size:
+            raise InputError(f"{path} has arrays that share their bytes", "what numpy.savez writes")
         self._members = {info.filename.removesuffix(".npy"): info for info in self._zip.infolist()}
 
     def __enter__(self) -> Archive:
@@ -46,11 +48,14 @@ class Archive(Mapping[str, np.ndarray]):
         info = self._members[name]
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise InputError(f"{name!r} is packed by method {info.compress_type}", "what numpy.savez writes")
+        if info.file_size > most_unpacked(info.compress_size):  # the header is read whole, however long it says it is
+            found = f"{name!r} claims {info.file_size:,} bytes and is packed in {info.compress_size:,}"
+            raise InputError(found, "less", "Write it with numpy.savez, which packs nothing")
         with self._zip.open(info) as stream:
             shape, dtype, header_size = _header(stream)
         _refuse_objects(repr(name), dtype)
         claimed = math.prod(shape) * dtype.itemsize
-        if claimed > info.file_size - header_size or claimed > info.compress_size * MAX_COMPRESSION:
+        if claimed > info.file_size - header_size:
             raise InputError(f"{name!r} claims a shape of {shape} and the archive doesn't hold that much data")
         with self._zip.open(info) as stream:
             return np.lib.format.read_array(stream, allow_pickle=False)

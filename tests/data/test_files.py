@@ -257,6 +257,25 @@ def test_an_npz_array_that_claims_more_than_its_member_holds_is_refused(tmp_path
         load_dataset(tmp_path / "x.npz")
 
 
+def test_a_small_npz_that_unpacks_to_much_memory_is_refused_unread(toy, tmp_path):
+    own = {"labels": toy.labels, "class_embeddings": toy.class_embeddings}
+    np.savez_compressed(tmp_path / "x.npz", **own, features=np.zeros((len(toy.labels), 400_000), np.float32))
+    with pytest.raises(InputError, match=r"'features' claims 76,800,128 bytes and is packed in .* Write it with numpy"):
+        load_dataset(tmp_path / "x.npz")
+    np.savez_compressed(tmp_path / "x.npz", **own, features=np.zeros((len(toy.labels), 50_000), np.float32))
+    assert load_dataset(tmp_path / "x.npz").feature_dim == 50_000, "a small one may be packed as tightly as can be"
+
+
+def test_an_npz_whose_arrays_are_the_same_bytes_is_refused(toy, tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        for name in ("features", "labels", "class_embeddings"):
+            with archive.open(f"{name}.npy", "w") as stream:
+                np.save(stream, getattr(toy, name))
+        archive.filelist += archive.filelist[:1] * 9
+    with pytest.raises(InputError, match="has arrays that share their bytes"):
+        load_dataset(tmp_path / "x.npz")
+
+
 def test_arrays_of_an_npz_that_nothing_reads_are_told_of_and_splits_by_another_name_refused(toy, tmp_path):
     own = {"features": toy.features[:], "labels": toy.labels, "class_embeddings": toy.class_embeddings}
     np.savez(tmp_path / "own.npz", **own, image_files=np.array(["a.png"]))
