@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -19,7 +18,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fgen.data.atomic import claim, expect_free, flush, reserve
+from fgen.data.atomic import claim, expect_free, flush
+from fgen.data.hdf5 import expect_short
+from fgen.data.hdf5_look import trust
+from fgen.data.hdf5_writing import allocate, features_offset, image, write_at
 from fgen.errors import InputError
 
 FORMAT = "fgen-bank"
@@ -27,8 +29,6 @@ VERSION = 1
 LIBVER = ("earliest", "v110")
 #: Read at once, to check what was written.
 PIECE_BYTES = 64 << 20
-#: More than HDF5 needs to describe the features.
-HEADER_ROOM = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class BankWriter:
             )
         row_bytes = plan.feature_dim * rows.itemsize
         data = rows.reshape(-1).view(np.uint8).data
-        _write_at(self._file, data, self._offset + (int(plan.class_ptr[class_id]) + start) * row_bytes)
+        write_at(self._file, data, self._offset + (int(plan.class_ptr[class_id]) + start) * row_bytes)
         self._checksums[class_id] = zlib.crc32(data, self._checksums[class_id])
         self._filled[class_id] += len(rows)
         if self._filled[class_id] == count:
@@ -166,13 +166,14 @@ def bank_writer(path: Path, plan: BankPlan, *, overwrite: bool) -> Iterator[Bank
             os.fsync(journal)
         file = os.open(partial, os.O_RDWR)
         try:
-            writer = BankWriter(plan, file, _features_offset(partial), journal, done or set())
+            writer = BankWriter(plan, file, features_offset(partial), journal, done or set())
             yield writer
             writer.check_complete()
             os.fsync(file)
         finally:
             os.close(file)
         os.replace(partial, path)
+        trust(path)
         flush(path.parent)
         journal_path.unlink()
     finally:
@@ -196,61 +197,32 @@ def _size(n_bytes: int) -> str:
 
 
 def _allocate(partial: Path, plan: BankPlan) -> None:
-    """A file with everything but the features, whose room is taken on the disk already.
-
-    HDF5 answers a full disk with broken handles and even a crash, so it only writes where there is room for sure.
-    """
-    partial.unlink(missing_ok=True)
-    skeleton = _skeleton(plan)
-    shape = (int(plan.counts.sum()), plan.feature_dim)
-    room = len(skeleton) + shape[0] * shape[1] * np.dtype(plan.dtype).itemsize + HEADER_ROOM
-    try:
-        with partial.open("xb") as file:
-            reserve(file.fileno(), room)
-            _write_at(file.fileno(), skeleton, 0)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-    with h5py.File(partial, "r+", libver=LIBVER) as file:
-        layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        layout.set_layout(h5py.h5d.CONTIGUOUS)
-        layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-        layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-        layout.set_obj_track_times(False)  # a time of day would make every bank's bytes its own
-        kind = h5py.h5t.py_create(np.dtype(f"<{plan.dtype}"))
-        h5py.h5d.create(file.id, b"features", kind, h5py.h5s.create_simple(shape), dcpl=layout)
-    flush(partial)
+    """A file with everything but the features, whose room is taken on the disk already."""
+    rest = image(lambda file: _write_rest(file, plan), LIBVER)
+    allocate(partial, rest, (int(plan.counts.sum()), plan.feature_dim), np.dtype(f"<{plan.dtype}"), LIBVER)
 
 
-def _skeleton(plan: BankPlan) -> bytes:
-    """An HDF5 file of all but the features."""
-    with h5py.File("skeleton", "w", driver="core", backing_store=False, libver=LIBVER) as file:
-        attributes = {
-            "format": FORMAT,
-            "format_version": VERSION,
-            "created_by": "fgen",
-            "seed": plan.seed,
-            "config_sha256": hashlib.sha256(plan.config_json.encode()).hexdigest(),
-            "data_sha256": plan.data_sha256,
-            "space": plan.space,
-        }
-        for name, value in attributes.items():
-            file.attrs[name] = value
-        file["class_ptr"] = plan.class_ptr
-        file["labels"] = np.repeat(np.arange(len(plan.counts), dtype="<i4"), plan.counts)
-        file["synthetic"] = plan.synthetic
-        file["seen"] = plan.seen.astype(bool)
-        file["class_embeddings"] = plan.class_embeddings.astype("<f4")
-        file.create_dataset("class_names", data=list(plan.class_names), dtype=h5py.string_dtype())
-        config = plan.config_json.encode()
-        file.create_dataset("config", data=config, dtype=h5py.string_dtype(length=len(config)))
-        file.flush()
-        return bytes(file.id.get_file_image())
-
-
-def _features_offset(partial: Path) -> int:
-    with h5py.File(partial, "r", locking=False) as file:
-        return int(file["features"].id.get_offset() or 0)
+def _write_rest(file: h5py.File, plan: BankPlan) -> None:
+    """All but the features."""
+    attributes = {
+        "format": FORMAT,
+        "format_version": VERSION,
+        "created_by": "fgen",
+        "seed": plan.seed,
+        "config_sha256": hashlib.sha256(plan.config_json.encode()).hexdigest(),
+        "data_sha256": plan.data_sha256,
+        "space": plan.space,
+    }
+    for name, value in attributes.items():
+        file.attrs[name] = value
+    file["class_ptr"] = plan.class_ptr
+    file["labels"] = np.repeat(np.arange(len(plan.counts), dtype="<i4"), plan.counts)
+    file["synthetic"] = plan.synthetic
+    file["seen"] = plan.seen.astype(bool)
+    file["class_embeddings"] = plan.class_embeddings.astype("<f4")
+    file.create_dataset("class_names", data=list(plan.class_names), dtype=h5py.string_dtype())
+    config = plan.config_json.encode()
+    file.create_dataset("config", data=config, dtype=h5py.string_dtype(length=len(config)))
 
 
 def _done_classes(partial: Path, journal: int, plan: BankPlan) -> set[int] | None:
@@ -259,7 +231,7 @@ def _done_classes(partial: Path, journal: int, plan: BankPlan) -> set[int] | Non
     try:
         if not partial.exists() or json.loads(lines[0])["plan"] != plan.sha256():
             return None
-        offset = _features_offset(partial)
+        offset = features_offset(partial)
     except (OSError, KeyError, IndexError, TypeError, ValueError):
         return None
     done = set()
@@ -285,15 +257,6 @@ def _checksum(file: int, offset: int, plan: BankPlan, class_id: int) -> int:
     return checksum
 
 
-def _write_at(file: int, data: bytes | memoryview, position: int) -> None:
-    written = 0
-    while written < len(data):
-        step = os.pwrite(file, data[written:], position + written)
-        if step == 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        written += step
-
-
 def checked_plan(names: Sequence[str], embeddings: np.ndarray, counts: np.ndarray, **rest: Any) -> BankPlan:
     """A plan whose parts fit together.
 
@@ -309,6 +272,7 @@ def checked_plan(names: Sequence[str], embeddings: np.ndarray, counts: np.ndarra
         raise InputError(f"the bank's parts describe different numbers of classes: {sizes}", "the same for each")
     if len(set(names)) < len(names):
         raise InputError(f"class_names has {Counter(names).most_common(1)[0][0]!r} twice", "distinct names")
+    expect_short(names, "the class name")
     if (real < 0).any() or (counts < real).any() or not counts.sum():
         raise InputError("counts are negative, all zero, or below real_counts", "rows for at least one class")
     if rest["dtype"] not in ("f4", "f2"):

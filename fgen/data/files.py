@@ -22,6 +22,8 @@ from fgen.data.atomic import expect_free, new_file
 from fgen.data.dataset import ZSLDataset, iter_blocks
 from fgen.data.disk import nearest_sibling, reading
 from fgen.data.emoji import load_emoji
+from fgen.data.hdf5_look import trust
+from fgen.data.hdf5_writing import allocate, features_offset, image, write_at
 from fgen.data.splits import SPLIT_NAMES
 from fgen.data.toy import make_toy
 from fgen.data.xlsa17 import FEATURES_FILE, SPLITS_FILE, read_xlsa17, write_xlsa17
@@ -49,7 +51,9 @@ def load_dataset(source: str | Path, embedding: str | Sequence[str] | None = Non
         seed: names the random choice of validation classes where the source has none.
 
     Returns:
-        The data set; features of a contiguous ``.h5`` stay on disk.
+        The data set; features of a contiguous ``.h5`` stay on disk, mapped into memory. While they are in use another
+        file may take the file's place (:func:`save_dataset` works so), but no program may shorten or rewrite it: rows
+        that are read from a shorter file are refused, and the system ends a process that is in the middle of them.
 
     Raises:
         InputError: no such data set, or a file that is damaged, hostile or doesn't fit together.
@@ -75,6 +79,8 @@ def save_dataset(dataset: ZSLDataset, path: str | Path, *, overwrite: bool = Fal
     writers = {".npz": _write_npz, **dict.fromkeys(HDF5_SUFFIXES, _write_hdf5)}
     with new_file(path, overwrite=overwrite) as partial:
         writers[path.suffix](dataset, partial)
+    if path.suffix in HDF5_SUFFIXES:
+        trust(path)
 
 
 def expect_target(path: str | Path, *, overwrite: bool) -> Path:
@@ -144,17 +150,17 @@ def _dataset_of(file: h5py.File, path: Path, seed: int) -> ZSLDataset:
         if not isinstance(group, h5py.Group):
             raise InputError(f"{path} has no group {name!r}", "a group of datasets")
     features = hdf5.matrix(hdf5.dataset(file, "features", ndim=2))
-    labels = hdf5.dataset(file, "labels", ndim=1)
+    labels = hdf5.numbers(file, "labels", ndim=1)
     if labels.shape != features.shape[:1]:
         raise InputError(f"labels has shape {labels.shape}", f"({len(features)},), one label for each row of features")
     kinds = groups[EMBEDDINGS]
     in_use = np.atleast_1d(file.attrs.get("embedding", []))
     return ZSLDataset(
         features,
-        labels[...],
-        {kind: hdf5.dataset(kinds, kind, ndim=2)[...] for kind in kinds},
+        labels,
+        {kind: hdf5.numbers(kinds, kind, ndim=2) for kind in kinds},
         class_names=hdf5.texts(hdf5.dataset(file, "class_names")) if "class_names" in list(file) else None,
-        splits={name: hdf5.dataset(groups[SPLITS], name, ndim=1)[...] for name in groups[SPLITS]},
+        splits={name: hdf5.numbers(groups[SPLITS], name, ndim=1) for name in groups[SPLITS]},
         name=hdf5.text(file.attrs.get("name", path.stem), "name"),
         embedding=[hdf5.text(kind, "embedding") for kind in in_use] or None,
         seed=seed,
@@ -162,23 +168,30 @@ def _dataset_of(file: h5py.File, path: Path, seed: int) -> ZSLDataset:
 
 
 def _write_hdf5(dataset: ZSLDataset, path: Path) -> None:
-    with h5py.File(path, "w") as file:
-        file.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION, "name": dataset.name})
-        file.attrs["embedding"] = list(dataset.embedding)
-        features = file.create_dataset("features", shape=dataset.features.shape, dtype="<f4")
-        start = 0
+    hdf5.expect_short(dataset.class_names or (), "the class name")
+    hdf5.expect_short([dataset.name, *dataset.embeddings], "the name")
+    allocate(path, image(lambda file: _write_rest(file, dataset)), dataset.features.shape, np.dtype("<f4"))
+    position = features_offset(path)
+    with path.open("r+b") as file:
         for block in iter_blocks(dataset.features):
-            features[start : start + len(block)] = block
-            start += len(block)
-        file.create_dataset("labels", data=dataset.labels.astype("<i4"))
-        kinds = file.create_group(EMBEDDINGS, track_order=True)  # the first kind is the one used by default
-        for kind, matrix in dataset.embeddings.items():
-            kinds.create_dataset(kind, data=matrix.astype("<f4"))
-        if dataset.class_names is not None:
-            file.create_dataset("class_names", data=list(dataset.class_names), dtype=h5py.string_dtype())
-        splits = file.create_group(SPLITS)
-        for name, rows in dataset.splits.items():
-            splits.create_dataset(name, data=rows.astype("<i8"))
+            rows = np.ascontiguousarray(block, dtype="<f4")
+            write_at(file.fileno(), rows.reshape(-1).view(np.uint8).data, position)
+            position += rows.nbytes
+
+
+def _write_rest(file: h5py.File, dataset: ZSLDataset) -> None:
+    """All but the features."""
+    file.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION, "name": dataset.name})
+    file.attrs["embedding"] = list(dataset.embedding)
+    file.create_dataset("labels", data=dataset.labels.astype("<i4"))
+    kinds = file.create_group(EMBEDDINGS, track_order=True)  # the first kind is the one used by default
+    for kind, matrix in dataset.embeddings.items():
+        kinds.create_dataset(kind, data=matrix.astype("<f4"))
+    if dataset.class_names is not None:
+        file.create_dataset("class_names", data=list(dataset.class_names), dtype=h5py.string_dtype())
+    splits = file.create_group(SPLITS)
+    for name, rows in dataset.splits.items():
+        splits.create_dataset(name, data=rows.astype("<i8"))
 
 
 def _read_npz(path: Path, seed: int) -> ZSLDataset:

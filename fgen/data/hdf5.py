@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fgen.data.disk import MAX_COMPRESSION, reading
-from fgen.errors import InputError
+from fgen.data.disk import most_unpacked, reading
+from fgen.data.hdf5_look import MAX_NAME_BYTES, look_at
+from fgen.errors import InputError, shortened
 
 MAX_CHUNK_BYTES = 1 << 30
-MAX_NAME_BYTES = 1 << 14
 #: Rows are read together with what lies between them, where that is no more than this.
 MAX_SPAN_BYTES = 1 << 26
-HEADER_BYTES = 1 << 16
-HEAP_MAGIC = b"GCOL"
-MAX_HEAP_INDEX = 1 << 16
-
-#: What stands for a string of variable length, which lies elsewhere in the file. HDF5 allocates the length, up to
-#: 4 GiB, and fills it with zeros before it looks whether the string is there.
-HEAP_ENTRY = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])
 
 
 def member(group: h5py.Group, name: str) -> Any:
@@ -59,22 +53,27 @@ def dataset(group: h5py.Group, name: str, *, ndim: int | None = None) -> h5py.Da
 
 
 def check_storage(found: h5py.Dataset, name: str) -> None:
-    """Refuse data that lies outside the file, and shapes with no data behind them, before anything is allocated."""
-    if found.shape is None:
-        raise InputError(f"{name!r} holds nothing", "numbers or text")
-    if found.external:
+    """Refuse data that lies outside the file, and shapes with no data behind them, before anything is allocated.
+
+    The layout is looked at first: to tell the shape of a virtual dataset, HDF5 may open the files that it names.
+    """
+    plan = found.id.get_create_plist()
+    if plan.get_layout() == h5py.h5d.VIRTUAL:
+        raise InputError(f"{name!r} is a virtual dataset, made of other files", "data inside the file itself")
+    if plan.get_external_count():
         raise InputError(
             f"{name!r} keeps its data in another file ({found.external[0][0]})", "data inside the file itself"
         )
-    if found.is_virtual:
-        raise InputError(f"{name!r} is a virtual dataset, made of other files", "data inside the file itself")
-    claimed = math.prod(found.shape) * found.dtype.itemsize
+    if found.shape is None:
+        raise InputError(f"{name!r} holds nothing", "numbers or text")
+    item_bytes = found.id.get_type().get_size()  # in the file, where a number may be shorter than NumPy's
+    claimed = math.prod(found.shape) * item_bytes
     if found.chunks is not None:
-        held = found.id.get_storage_size() * MAX_COMPRESSION
-        chunk_bytes = math.prod(found.chunks) * found.dtype.itemsize
+        chunk_bytes = math.prod(found.chunks) * item_bytes
         if chunk_bytes > MAX_CHUNK_BYTES:
             raise InputError(f"{name!r} has chunks of {chunk_bytes:,} bytes", f"at most {MAX_CHUNK_BYTES:,}")
-    elif found.id.get_create_plist().get_layout() == h5py.h5d.COMPACT:
+        held = most_unpacked(found.id.get_storage_size())
+    elif plan.get_layout() == h5py.h5d.COMPACT:
         held = found.id.get_storage_size()
     else:
         offset = found.id.get_offset()
@@ -86,14 +85,29 @@ def check_storage(found: h5py.Dataset, name: str) -> None:
         )
 
 
+def numbers(group: h5py.Group, name: str, *, ndim: int) -> np.ndarray:
+    """A dataset of numbers, read whole.
+
+    Raises:
+        InputError: as :func:`dataset` has it, or it holds anything but numbers.
+    """
+    found = dataset(group, name, ndim=ndim)
+    if found.dtype.kind not in "biuf":  # of a text or a reference HDF5 would follow what it points at
+        raise InputError(f"{name!r} is of type {found.dtype}", "numbers")
+    return found[...]
+
+
 def matrix(found: h5py.Dataset) -> np.memmap | h5py.Dataset:
     """A checked dataset without copying it: a read-only memory map where it is contiguous, else the dataset itself.
 
-    A file that is open for writing may hold rows that aren't on disk yet, and one in memory has no name to map.
+    A map shows the bytes as they are, so the type in the file must be NumPy's own: h5py makes float32 of bfloat16 too,
+    and int32 of 12 bits in 32. A file that is open for writing may hold rows that aren't on disk yet, and one in memory
+    has no name to map.
     """
     offset = found.id.get_offset()
     on_disk = found.file.mode == "r" and found.file.driver == "sec2"
-    if on_disk and found.chunks is None and offset is not None and found.dtype.kind in "fiu" and found.size:
+    as_it_is = found.dtype.kind in "fiu" and found.id.get_type() == h5py.h5t.py_create(found.dtype)
+    if on_disk and as_it_is and found.chunks is None and offset is not None and found.size:
         return np.memmap(found.file.filename, dtype=found.dtype, mode="r", offset=offset, shape=found.shape)
     return found
 
@@ -127,21 +141,7 @@ def texts(found: h5py.Dataset) -> list[str]:
         raise InputError(f"{found.name!r} has shape {found.shape} and type {found.dtype}", "one-dimensional text")
     if found.dtype.itemsize > MAX_NAME_BYTES:
         raise InputError(f"{found.name!r} has strings of {found.dtype.itemsize:,} bytes", f"at most {MAX_NAME_BYTES:,}")
-    _refuse_long_texts(found)
-    # One at a time: in a hostile file all entries may point at the same huge string.
-    return [text(found[index], f"{found.name}[{index}]") for index in range(len(found))]
-
-
-def _refuse_long_texts(found: h5py.Dataset) -> None:
-    """Refuse by the lengths that stand in place of strings of variable length."""
-    offset = found.id.get_offset()
-    if h5py.check_string_dtype(found.dtype).length is not None or found.chunks is not None or offset is None:
-        return
-    if found.id.get_type().get_size() != HEAP_ENTRY.itemsize or not found.size:
-        return
-    lengths = np.memmap(found.file.filename, dtype=HEAP_ENTRY, mode="r", offset=offset, shape=found.shape)["length"]
-    if lengths.max() > MAX_NAME_BYTES:
-        raise InputError(f"{found.name!r} has a string of {lengths.max():,} bytes", f"at most {MAX_NAME_BYTES:,}")
+    return [text(value, f"{found.name}[{index}]") for index, value in enumerate(found[...].tolist())]
 
 
 def text(value: Any, name: str) -> str:
@@ -158,47 +158,26 @@ def text(value: Any, name: str) -> str:
         raise InputError(f"{name} is {value[:40]!r}", "UTF-8 text") from None
 
 
+def expect_short(names: Iterable[str], what: str) -> None:
+    """Refuse to write a text that :func:`text` wouldn't read.
+
+    Raises:
+        InputError: one of the names takes more than 16 KiB.
+    """
+    for name in names:
+        size = len(name.encode(errors="replace"))
+        if size > MAX_NAME_BYTES:
+            raise InputError(f"{what} {shortened(name)} takes {size:,} bytes", f"at most {MAX_NAME_BYTES:,}")
+
+
 def open_read(path: Path) -> h5py.File:
     """The file for reading; never locked, so that a read-only disk or a second reader is no obstacle.
 
     Raises:
-        InputError: an attribute claims a text of more than 16 KiB.
+        InputError: as :func:`fgen.data.hdf5_look.look_at` has it.
     """
-    file = h5py.File(path, "r", locking=False)
-    try:
-        _refuse_long_attributes(file, path)
-    except BaseException:
-        file.close()
-        raise
-    return file
-
-
-def _refuse_long_attributes(file: h5py.File, path: Path) -> None:
-    """The texts of attributes, found in the bytes after the root's header: only there are their lengths to be had."""
-    base = file.userblock_size
-    with open(path, "rb") as raw:
-        raw.seek(base + h5py.h5o.get_info(file.id).addr)
-        header = _without_heaps(raw.read(HEADER_BYTES))
-        if len(header) < HEAP_ENTRY.itemsize:
-            return
-        anywhere = np.lib.stride_tricks.sliding_window_view(header, HEAP_ENTRY.itemsize)
-        entries = np.ascontiguousarray(anywhere).view(HEAP_ENTRY).ravel()
-        entries = entries[(entries["length"] > MAX_NAME_BYTES) & (entries["index"] - 1 < MAX_HEAP_INDEX)]
-        inside = (entries["address"] > 0) & (entries["address"] < os.path.getsize(path)) & (entries["address"] % 8 == 0)
-        for address in np.unique(entries["address"][inside]):
-            raw.seek(base + int(address))
-            if raw.read(4) == HEAP_MAGIC:
-                raise InputError(f"{path} has an attribute that claims a text of more than {MAX_NAME_BYTES:,} bytes")
-
-
-def _without_heaps(data: bytes) -> np.ndarray:
-    """The bytes with zeros for the heaps of texts among them, where anything may look like anything."""
-    cleared, start = np.frombuffer(data, np.uint8).copy(), data.find(HEAP_MAGIC)
-    while start >= 0:
-        stop = start + max(4, int.from_bytes(data[start + 8 : start + 16], "little"))
-        cleared[start:stop] = 0
-        start = data.find(HEAP_MAGIC, stop)
-    return cleared
+    look_at(path)
+    return h5py.File(path, "r", locking=False)
 
 
 @dataclass(frozen=True)

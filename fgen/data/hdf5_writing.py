@@ -1,0 +1,70 @@
+"""HDF5 files whose features are written where the disk has room for sure.
+
+HDF5 answers a full disk with broken handles and even a crash, so it writes nothing before the room is taken.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from fgen.data.atomic import flush, reserve
+
+#: More than HDF5 needs to describe the features.
+HEADER_ROOM = 1 << 16
+
+Libver = tuple[str, str] | None
+
+
+def image(fill: Callable[[h5py.File], None], libver: Libver = None) -> bytes:
+    """The bytes of an HDF5 file, made in memory by ``fill``."""
+    with h5py.File("image", "w", driver="core", backing_store=False, libver=libver) as file:
+        fill(file)
+        file.flush()
+        return bytes(file.id.get_file_image())
+
+
+def allocate(path: Path, rest: bytes, shape: tuple[int, int], dtype: np.dtype, libver: Libver = None) -> None:
+    """Make a file of ``rest``, the image of all but the features, and room for a contiguous dataset ``features``.
+
+    Raises:
+        OSError: the disk has no room for it; then there is no file.
+    """
+    path.unlink(missing_ok=True)
+    try:
+        with path.open("xb") as file:
+            reserve(file.fileno(), len(rest) + shape[0] * shape[1] * dtype.itemsize + HEADER_ROOM)
+            write_at(file.fileno(), rest, 0)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    with h5py.File(path, "r+", libver=libver) as file:
+        layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        layout.set_layout(h5py.h5d.CONTIGUOUS)
+        layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        layout.set_obj_track_times(False)  # a time of day would make every file's bytes its own
+        space = h5py.h5s.create_simple(shape)
+        h5py.h5d.create(file.id, b"features", h5py.h5t.py_create(dtype), space, dcpl=layout)
+    flush(path)
+
+
+def features_offset(path: Path) -> int:
+    """Where in the file the features begin."""
+    with h5py.File(path, "r", locking=False) as file:
+        return int(file["features"].id.get_offset() or 0)
+
+
+def write_at(file: int, data: bytes | memoryview, position: int) -> None:
+    """Write all of ``data``, however little the system takes at a time, or raise OSError."""
+    written = 0
+    while written < len(data):
+        step = os.pwrite(file, data[written:], position + written)
+        if step == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written += step
