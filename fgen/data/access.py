@@ -82,18 +82,22 @@ def read_rows(features: Features, indices: np.ndarray) -> np.ndarray:
 def expect_rows(features: Features, rows: np.ndarray) -> None:
     """Have rows read into the page cache in the background; returns at once and allocates nothing.
 
-    Only a hint: nothing but speed depends on it. It reaches memory maps, also through views; for anything else it
-    does nothing.
+    A hint, on which only speed depends, to whoever reads the rows next. It reaches memory maps, also through views; for
+    anything else it does nothing.
 
     Args:
         features: ``(N, D)``.
         rows: ``(n,)`` row numbers, in any order and with repeats.
+
+    Raises:
+        InputError: the mapped file has become shorter, so that the system would end a process that reads on.
     """
     if isinstance(features, RowsView):
         features.expect(rows)
     elif isinstance(features, np.ndarray):
         mapping = _mapping(features)
         if mapping is not None and len(rows):
+            _refuse_cut(mapping, features)
             _advise(mapping, features, rows)
 
 
@@ -113,6 +117,14 @@ def _mapping(features: np.ndarray) -> mmap.mmap | None:
     while isinstance(base, np.ndarray | memoryview):
         base = base.base if isinstance(base, np.ndarray) else base.obj
     return base if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_WILLNEED") else None
+
+
+def _refuse_cut(mapping: mmap.mmap, features: np.ndarray) -> None:
+    """Refuse to read a file that another program has cut; between this look and the reading it still may."""
+    offset = getattr(features, "offset", 0)
+    if mapping.size() < offset // PAGE * PAGE + len(mapping):
+        name = getattr(features, "filename", None) or "the file of the features"
+        raise InputError(f"{name} has become shorter while it was read", "a file that nothing changes")
 
 
 def _advise(mapping: mmap.mmap, features: np.ndarray, rows: np.ndarray) -> None:
