@@ -20,9 +20,9 @@ from fgen.data.disk import AGAIN
 from fgen.errors import InputError
 
 MAX_NAME_BYTES = 1 << 14
-#: The texts of a million classes take two.
+#: The names of a million classes take half of one.
 CPU_SECONDS = 30
-#: What texts and attributes may take in memory; the names of a million classes take 200 MB.
+#: What texts and attributes may take in memory; the names of a million classes take 180 MB.
 TEXT_BYTES = 512 << 20
 #: How the process says that memory was too little; an error of Python's own ends it with 1.
 OUT_OF_MEMORY = 3

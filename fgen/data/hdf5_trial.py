@@ -52,18 +52,19 @@ class _Trial:
         for group in (file, *(self._attempt(hdf5.member, file, name) for name in GROUPS)):
             for name in (self._attempt(list, group) or ()) if isinstance(group, h5py.Group) else ():
                 found = self._attempt(hdf5.member, group, name)
+                if found is not None:
+                    self._read_attributes(found)
                 if isinstance(found, h5py.Dataset):
                     self._attempt(self._read_dataset, found, name)
 
     def _read_dataset(self, found: h5py.Dataset, name: str) -> None:
         hdf5.check_storage(found, name)
-        self._read_attributes(found)
         if found.dtype.hasobject and (name in DATASETS or found.parent.name != "/"):
             values = found[...]
             for reference in np.ravel(values) if h5py.check_ref_dtype(found.dtype) else ():
                 self._attempt(lambda reference: hdf5.check_storage(found.file[reference], name), reference)
 
-    def _read_attributes(self, holder: h5py.File | h5py.Dataset) -> None:
+    def _read_attributes(self, holder: h5py.Group | h5py.Dataset) -> None:
         for name in self._attempt(list, holder.attrs) or ():
             self._attempt(holder.attrs.get, name)
 

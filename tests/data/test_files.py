@@ -1,19 +1,23 @@
 """Files in and out: what is saved comes back, what is hostile stays out, what is broken is said in one sentence."""
 
+import json
 import os
 import zipfile
 
 import h5py
 import numpy as np
 import pytest
+import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fgen import cli
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset, save_dataset
 from fgen.data.tables import read_descriptions_csv, read_embeddings_csv, read_features, write_predictions_csv
 from fgen.data.toy import make_toy
 from fgen.errors import InputError
+from tests.conftest import TINY
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +140,40 @@ def test_an_unknown_source_says_what_there_is(tmp_path, monkeypatch, source, wor
     with pytest.raises(InputError) as error:
         load_dataset(source)
     assert [word for word in words if word not in str(error.value)] == []
+
+
+@pytest.fixture
+def french(tmp_path):
+    """A folder whose name is Latin-1, as many an older disk has them, and no UTF-8."""
+    folder = tmp_path / os.fsdecode(b"donn\xe9es")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["x.h5", "x.npz", "pair"])
+def test_a_source_whose_name_is_no_utf_8_is_read_and_converted(toy, french, tmp_path, name):
+    source = french / name.replace("x", os.fsdecode(b"\xe9"))
+    save_dataset(ZSLDataset(toy.features, toy.labels, toy.class_embeddings, splits=toy.splits), source)
+    if name == "x.npz":  # NumPy's own, which has no name in it
+        with np.load(source) as arrays:
+            np.savez(source, **{key: value for key, value in arrays.items() if key != "name"})
+        assert load_dataset(source).name == "?"
+    for target in ("a.h5", "a.npz", "a"):
+        save_dataset(load_dataset(source), tmp_path / target)
+        assert np.array_equal(load_dataset(tmp_path / target).features, toy.features)
+
+
+def test_a_run_in_a_folder_whose_name_is_no_utf_8_comes_to_its_end(toy, french, tmp_path, monkeypatch):
+    save_dataset(make_toy(n_seen=6, n_unseen=2, rows_per_class=20), french)
+    config = {"dataset": {"path": "."}, "model": {"name": "clswgan"} | TINY, "classifier": {"epochs": 1}}
+    (french / "c.toml").write_text(tomli_w.dumps(config | {"bank": {"n_per_class": 3}, "protocol": {"evaluations": 1}}))
+    monkeypatch.chdir(french)
+    assert cli.main(["run", "c.toml", "--out", str(tmp_path / "run")]) == 0
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["dataset"]["name"] == "donn?es"
+    assert cli.main(["run", "c.toml", "--out", str(tmp_path / "run"), "--resume"]) == 0
 
 
 def test_a_pipe_is_refused_instead_of_waited_for(tmp_path):
