@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import numbers
+import re
 import tomllib
 import types
 import typing
@@ -22,11 +23,17 @@ from typing import Any, Literal, TypeVar
 
 import tomli_w
 
-from fgen.errors import InputError, did_you_mean
+from fgen.errors import InputError, did_you_mean, shortened
 
 T = TypeVar("T")
 
 NONE = "none"
+#: Characters of a TOML text: some 100 times as many as an experiment has. Tables and lists in each other.
+MOST_TEXT, MOST_DEEP = 256 << 10, 20
+#: A key of more than 100 parts.
+LONG_KEY = re.compile(
+    r"""(?:(?<![\w-])[\w-]++[ \t]*+\.[ \t]*+|"[^"\n]*+"[ \t]*+\.[ \t]*+|'[^'\n]*+'[ \t]*+\.[ \t]*+){100}"""
+)
 _SCALARS: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
 
 
@@ -41,12 +48,68 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{path} can't be read ({error.strerror})", "a TOML file", _elsewhere(Path(path))) from None
     try:
-        return tomllib.loads(data.decode("utf-8-sig"))
+        return _parsed(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise InputError(f"{path}, line {line}, isn't UTF-8", "a TOML file", "Save the file as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} isn't valid TOML: {error}", "lines such as key = value") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def expect_plain(value: Any, where: str = "", depth: int = 0) -> None:
+    """Refuse settings that no config file can hold, or no message could show.
+
+    Raises:
+        InputError: tables and lists more than 20 deep, whole numbers beyond 64 bits, or text that is no Unicode.
+    """
+    name = where or "the config"
+    if depth > MOST_DEEP:
+        raise InputError(
+            f"{shortened(name)} is nested too deeply", f"at most {MOST_DEEP} tables and lists in each other"
+        )
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            expect_plain(key, f"a key in {name}")
+            expect_plain(item, f"{where}.{key}" if where else str(key), depth + 1)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            expect_plain(item, where, depth + 1)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**64:
+        raise InputError(f"{shortened(name)} is a number of {value.bit_length()} bits", "a whole number of at most 64")
+    elif isinstance(value, str) and not _is_unicode(value):
+        remedy = "Rename the file or folder, or go there and give '.'" if where.endswith("path") else ""
+        raise InputError(f"{shortened(name)} is {value!r}, which is no Unicode", "text that UTF-8 can hold", remedy)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """The content of a TOML text of an honest size.
+
+    Raises:
+        InputError: it is too long, or as :func:`expect_plain` has it. TOMLDecodeError: no TOML.
+    """
+    if len(text) > MOST_TEXT or LONG_KEY.search(text):  # the parser would be at work for minutes
+        raise InputError(
+            "the text is too long, or one of its keys", f"at most {MOST_TEXT:,} characters, 100 dots in a key"
+        )
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:
+        reason = "is nested too deeply" if isinstance(error, RecursionError) else "has a number of too many digits"
+        raise InputError(f"the text {reason}", "lines such as key = value") from None
+    expect_plain(content)
+    return content
 
 
 def apply_overrides(mapping: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
@@ -72,7 +135,11 @@ def apply_overrides(mapping: Mapping[str, Any], overrides: Iterable[str]) -> dic
             if not isinstance(table, dict):
                 above = ".".join(keys[:depth])
                 raise InputError(f"--set {item!r} goes through {above}, which is {table!r}", f"{above} to be a table")
-        table[keys[-1]] = _toml_value(text.strip())
+        try:
+            table[keys[-1]] = _toml_value(text.strip())
+        except InputError as error:
+            raise InputError(f"--set {shortened(item)}: {error}") from None
+    expect_plain(result)
     return result
 
 
@@ -101,6 +168,8 @@ def build(cls: type[T], mapping: Mapping[str, Any], where: str = "model") -> T:
     Raises:
         InputError: an unknown or missing key, a value of the wrong type, or one the dataclass refuses.
     """
+    if not isinstance(mapping, Mapping):
+        raise InputError(f"{where} is {mapping!r}", "a table of settings")
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
     refuse_unknown(mapping, fields, where)
@@ -148,7 +217,7 @@ def sha256(mapping: Mapping[str, Any]) -> str:
 
 def _toml_value(text: str) -> Any:
     try:
-        parsed = tomllib.loads(f"value = {text}")
+        parsed = _parsed(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
     # A line break in the text could smuggle in a second key.

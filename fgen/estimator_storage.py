@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ import numpy as np
 from fgen.classifiers.heads import load_head
 from fgen.classifiers.storage import StoredHead
 from fgen.data.atomic import expect_only, replace_directory, write_json
-from fgen.data.disk import nearest_sibling, reading
+from fgen.data.disk import nearest_sibling, read_json, reading
+from fgen.data.steady import read_folder
 from fgen.errors import InputError
 from fgen.machine import choose_device
 from fgen.models.base import FeatureGenerator
@@ -50,7 +50,7 @@ class StoredFit:
 
 
 def write_classifier(path: Path, fitted: StoredFit, parameters: Mapping[str, Any]) -> None:
-    """Write a folder, in place of an older one in one move.
+    """Write a folder, in place of an older one as a whole.
 
     Args:
         parameters: of the constructor, but for embeddings and labels, as JSON can hold them.
@@ -70,8 +70,7 @@ def write_classifier(path: Path, fitted: StoredFit, parameters: Mapping[str, Any
         "gamma": fitted.gamma,
         "parameters": dict(parameters),
     }
-    _expect_classifier(path)
-    with replace_directory(path) as folder:
+    with replace_directory(path, _expect_classifier) as folder:
         fitted.model.save(folder / "model")
         fitted.head.save(folder / "head")
         write_json(folder / "classifier.json", description)
@@ -84,6 +83,10 @@ def read_classifier(path: Path, device: str) -> tuple[StoredFit, dict[str, Any]]
         InputError: no such folder, files that are damaged or no classifier's, or no such device.
     """
     choose_device(device)
+    return read_folder(path, lambda folder: _read_classifier(folder, device))
+
+
+def _read_classifier(path: Path, device: str) -> tuple[StoredFit, dict[str, Any]]:
     file = path / "classifier.json"
     if not file.exists():
         hint = nearest_sibling(path)
@@ -92,7 +95,7 @@ def read_classifier(path: Path, device: str) -> tuple[StoredFit, dict[str, Any]]
         raise InputError(f"{path} holds no classifier.json", "a folder that ZeroShotClassifier.save() wrote", hint)
     model, head = load_model(path / "model", device), load_head(path / "head")
     with reading(file, "classifier"):
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
         if (content["format"], content["format_version"]) != (FORMAT, VERSION):
             raise InputError(f"the format is {content['format']} {content['format_version']}", f"{FORMAT} {VERSION}")
         parameters = content["parameters"]

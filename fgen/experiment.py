@@ -70,8 +70,8 @@ def run(
         if run_seed is run_generator:
             announce(config, dataset, directory, phases=(task, dataset))
         outcomes = [run_seed(config, dataset, seed, directory.seed(seed), progress) for seed in config.protocol.seeds]
-    result = RunResult(describe(config, dataset, outcomes), tuple(outcomes), directory.path)
-    write_json(directory.result, result.description)
+        result = RunResult(describe(config, dataset, outcomes), tuple(outcomes), directory.path)
+        write_json(directory.result, result.description)
     return result
 
 

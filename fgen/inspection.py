@@ -12,6 +12,7 @@ from fgen.config import read_toml
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset
+from fgen.data.steady import current
 from fgen.errors import InputError
 from fgen.estimator_storage import read_classifier
 from fgen.models.storage import load_model
@@ -32,11 +33,12 @@ def inspect(source: str) -> dict[str, Any]:
         return {"kind": "config", **{key: str(value) for key, value in config.to_mapping().items()}}
     if (path / "config.toml").exists():
         return _run_facts(path)
-    if (path / "classifier.json").exists():
+    stored = current(path)
+    if (stored / "classifier.json").exists():
         return _classifier_facts(path)
-    if (path / "model.json").exists():
+    if (stored / "model.json").exists():
         return _model_facts(path)
-    if (path / "head.json").exists():
+    if (stored / "head.json").exists():
         return _head_facts(path)
     if path.is_file() and FeatureBank.is_bank(path):
         return _bank_facts(path)
@@ -75,7 +77,7 @@ def _run_facts(path: Path) -> dict[str, Any]:
         return {"kind": "run folder", "finished": False, "seeds to go": missing} | _go_on(folder)
     scores = {name: format_score(result.scores[name]) for name in SCORES}
     keys = ("model", "protocol", "setting", "test_used_for_selection", "seeds", "version", "git_commit")
-    return {"kind": "run folder", "finished": True} | {key: result.description[key] for key in keys} | scores
+    return {"kind": "run folder", "finished": True} | {key: result.description.get(key) for key in keys} | scores
 
 
 def _unfinished_facts(folder: RunDirectory) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from fgen.classifiers.heads import (
 )
 from fgen.data.atomic import write_json
 from fgen.data.bank import FeatureBank
+from fgen.data.bank_writer import settle_bank
 from fgen.data.dataset import ZSLDataset
 from fgen.data.rows import SelectedRows
 from fgen.encoders.fusion import EmbeddingConfig, EmbeddingPreprocessor
@@ -68,6 +69,7 @@ def run_generator(
     clock.mark("selection")
     model = train_final(config, dataset, seed, folder, progress, choice)
     clock.mark("training")
+    settle_bank(folder.bank)
     if not folder.bank.exists():
         fill_bank(config, dataset, model, seed, folder.bank, progress)
     clock.mark("bank")

@@ -64,6 +64,8 @@ class _Run:
         folder = RunDirectory.open(path)
         result = RunResult.load(path)
         config = ExperimentConfig.from_file(folder.config)
+        with reading(folder.result, "result", "Make it again with fgen run --resume"):
+            _facts(cls(name, result, folder, config, ()))  # what the page shows is there
         kept = tuple(read_predictions(folder.seed(seed).predictions) for seed in result.description["seeds"])
         return cls(name, result, folder, config, kept)
 

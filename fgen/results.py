@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fgen.data.disk import read_json, reading
 from fgen.errors import InputError, visible
 from fgen.run_directory import RunDirectory, read_predictions
 from fgen.scores.accuracy import GZSLScores
@@ -62,12 +62,13 @@ class RunResult:
     def load(cls, path: str | Path) -> RunResult:
         """The result of a finished run's folder."""
         folder = RunDirectory.open(path)
-        try:
-            return cls(json.loads(folder.result.read_text(encoding="utf-8")), out=folder.path)
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{folder.result} can't be read ({error})", "a finished run", "Finish it with fgen run --resume"
-            ) from None
+        remedy = "Finish it with fgen run --resume"
+        if not folder.result.exists():
+            raise InputError(f"{folder.result} doesn't exist", "a finished run", remedy)
+        with reading(folder.result, "result", remedy):
+            result = cls(read_json(folder.result), out=folder.path)
+            result.table()  # what it shows is there
+            return result
 
     def table(self) -> str:
         """A table for the terminal, in percent."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import logging
-import math
 import os
 import shutil
 import time
@@ -20,10 +18,10 @@ import numpy as np
 
 from fgen.classifiers.heads import Predictions
 from fgen.config import dump_toml, read_toml
-from fgen.data.atomic import atomic_file, claim, write_json
+from fgen.data.atomic import atomic_file, beside, working_in, write_json
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
-from fgen.data.disk import reading
+from fgen.data.disk import read_json, reading
 from fgen.data.npz import Archive
 from fgen.errors import InputError
 from fgen.scores.accuracy import GZSLScores, gzsl_scores, mean_accuracy
@@ -81,8 +79,13 @@ class SeedDirectory:
             InputError: a file that isn't there, or that no selection wrote.
         """
         with reading(self.choice, "choice", "Remove it and go on with fgen run --resume, which chooses again"):
-            choice = json.loads(self.choice.read_text(encoding="utf-8"))
-            math.isfinite(choice["gamma"] + choice["epochs"])  # both are numbers
+            choice = read_json(self.choice)
+            numbers = {key: choice[key] for key in ("gamma", "epochs", "l2") if key != "l2" or key in choice}
+            whole = type(choice["epochs"]) is int and choice["epochs"] > 0
+            if not whole or not all(type(number) in (int, float) for number in numbers.values()):
+                raise InputError(f"it chose {numbers}", "numbers, and at least 1 epoch")
+            if not all(isinstance(row, dict) for row in choice["history"]):
+                raise InputError("its history holds other things than evaluations", "a table for each")
             return choice, config.with_choice(choice)
 
     @property
@@ -105,7 +108,7 @@ class SeedDirectory:
         earlier fgen noted them in the bank alone."""
         if self.data.exists():
             with reading(self.data, "data", "Choose another --out"):
-                noted = json.loads(self.data.read_text(encoding="utf-8"))
+                noted = read_json(self.data)
                 return {**noted.get("parts", {}), "all": noted["sha256"]}
         if self.bank.exists():
             with FeatureBank.open(self.bank) as bank:
@@ -153,7 +156,8 @@ class RunDirectory:
             InputError: the folder holds something else, or another config, or another process is at work in it.
         """
         folder = cls(path)
-        others = path.is_dir() and any(entry.name != "config.toml.partial" for entry in path.iterdir())
+        begun = ("config.toml.partial", beside(folder.config, "lock").name)
+        others = path.is_dir() and any(entry.name not in begun for entry in path.iterdir())
         if path.is_file() or (others and not folder.config.exists()):
             raise InputError(f"{path} exists and is no run folder", "a new or empty folder", "Choose another --out")
         path.mkdir(parents=True, exist_ok=True)
@@ -189,14 +193,10 @@ class RunDirectory:
         """Keep other processes of fgen out of the folder for a while.
 
         Raises:
-            InputError: one is at work in it.
+            InputError: one is at work in it, or it was moved or removed meanwhile.
         """
-        handle = os.open(self.path, os.O_RDONLY)
-        try:
-            claim(handle, self.path)
+        with working_in(self.path):
             yield
-        finally:
-            os.close(handle)
 
     @property
     def config(self) -> Path:
@@ -232,8 +232,10 @@ class Clock:
         self._path = path
         self._last = time.monotonic()
         try:
-            self.seconds = {str(k): float(v) for k, v in json.loads(path.read_text(encoding="utf-8")).items()}
-        except (OSError, ValueError, AttributeError):
+            with reading(path, "timing"):
+                kept = read_json(path).items()
+                self.seconds = {phase: float(seconds) for phase, seconds in kept if type(seconds) in (int, float)}
+        except InputError:  # none yet, or damaged: it decides nothing
             self.seconds = {}
 
     def mark(self, phase: str) -> None:

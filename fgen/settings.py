@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from fgen.baselines import BASELINES
 from fgen.classifiers import CLASSIFIERS
-from fgen.config import apply_overrides, build, read_toml, refuse_unknown, to_mapping
+from fgen.config import apply_overrides, build, expect_plain, read_toml, refuse_unknown, to_mapping
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset
 from fgen.encoders.fusion import EmbeddingConfig, Norm
@@ -135,6 +135,7 @@ class ExperimentConfig:
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> ExperimentConfig:
         """Build from TOML's sections; an unknown section, name or key is an error that names the nearest."""
+        expect_plain(mapping)
         _refuse_unknown_sections(mapping)
         for section, value in mapping.items():
             if not isinstance(value, Mapping):

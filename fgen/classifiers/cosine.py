@@ -15,6 +15,7 @@ from fgen.classifiers.storage import StoredHead, reading_head, require_shape
 from fgen.config import build, to_mapping
 from fgen.data.access import Features, as_rows
 from fgen.data.scaling import FeatureScaler, Kind
+from fgen.data.steady import read_folder
 from fgen.errors import InputError
 
 
@@ -136,6 +137,10 @@ class CosineClassifier(StoredHead):
         Raises:
             InputError: no such folder, or files that are damaged or no such head's.
         """
+        return read_folder(Path(path), cls._load)
+
+    @classmethod
+    def _load(cls, path: Path) -> CosineClassifier:
         with reading_head(path, cls, CosineConfig) as (head, tensors):
             head.centre = require_shape("centre", tensors["centre"], head.scaler.dim)
             head.directions = require_shape("directions", tensors["directions"], len(head.classes_), head.scaler.dim)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -18,10 +17,11 @@ from fgen.classifiers.pseudo_labels import surest_rows
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.classifiers.storage import StoredHead
 from fgen.data.dataset import ZSLDataset
-from fgen.data.disk import reading
+from fgen.data.disk import read_json, reading
 from fgen.data.rows import MappedRows, SelectedRows, StackedRows
 from fgen.data.scaled_rows import fits_memory
 from fgen.data.splits import thinned
+from fgen.data.steady import read_folder
 from fgen.errors import InputError
 from fgen.machine import choose_device, matrix_precision
 from fgen.scores.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_class_accuracy
@@ -67,9 +67,13 @@ def load_head(path: str | Path) -> SavedHead:
     Raises:
         InputError: no such folder, files that are damaged, or a format this fgen doesn't know.
     """
+    return read_folder(Path(path), _load_head)
+
+
+def _load_head(path: Path) -> SavedHead:
     kinds: dict[str, Any] = {kind.format: kind for kind in (SoftmaxClassifier, CosineClassifier)}
-    with reading(Path(path) / "head.json", "head"):
-        form = json.loads((Path(path) / "head.json").read_text(encoding="utf-8"))["format"]
+    with reading(path / "head.json", "head"):
+        form = read_json(path / "head.json")["format"]
         if form not in kinds:
             raise InputError(f"the format is {form!r}", f"one of {', '.join(kinds)}")
     return kinds[form].load(path)

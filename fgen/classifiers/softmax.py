@@ -18,6 +18,7 @@ from fgen.config import build, to_mapping
 from fgen.data.access import Features, as_rows
 from fgen.data.scaled_rows import ScaledRows, fits_memory
 from fgen.data.scaling import FeatureScaler
+from fgen.data.steady import read_folder
 from fgen.errors import InputError, TrainingDiverged
 from fgen.machine import choose_device, with_room
 
@@ -261,6 +262,10 @@ class SoftmaxClassifier(StoredHead):
         Raises:
             InputError: no such folder, or files that are damaged or no such head's.
         """
+        return read_folder(Path(path), cls._load)
+
+    @classmethod
+    def _load(cls, path: Path) -> SoftmaxClassifier:
         with reading_head(path, cls, SoftmaxConfig) as (head, tensors):
             n_classes, dim = len(head.classes_), head.scaler.dim
             head.weight = require_shape("weight", tensors["weight"], n_classes, dim)

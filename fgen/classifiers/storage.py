@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from fgen.classifiers.base import Head, checked_labels
 from fgen.config import build, to_mapping
 from fgen.data.atomic import expect_only, replace_directory, write_json
-from fgen.data.disk import reading
+from fgen.data.disk import read_json, reading
 from fgen.data.scaling import FeatureScaler
 from fgen.errors import InputError
 
@@ -40,17 +40,16 @@ class StoredHead(Head):
     def save(self, path: str | Path) -> None:
         """Write the head to a folder: safetensors and JSON, nothing pickled; equal heads are equal bytes.
 
-        An older head of that name is replaced in one move.
+        An older head of that name is replaced as a whole.
 
         Raises:
             InputError: no training yet, or a folder with other files.
         """
         self.require_trained()
-        expect_only(Path(path), ("head.json", "head.safetensors"))
         tensors = {name: getattr(self, name) for name in self.stored} | {"classes": torch.from_numpy(self.classes_)}
         tensors |= {f"feature.{key}": torch.from_numpy(array) for key, array in self.scaler.to_arrays().items()}
         description = {"format": self.format, "format_version": VERSION, "config": to_mapping(self.config)}
-        with replace_directory(path) as folder:
+        with replace_directory(path, partial(expect_only, names=("head.json", "head.safetensors"))) as folder:
             content = save({key: value.contiguous() for key, value in tensors.items()})
             (folder / "head.safetensors").write_bytes(content)
             write_json(folder / "head.json", description | {"n_classes": self.n_classes_})
@@ -69,7 +68,7 @@ def reading_head(path: str | Path, head_class: type[H], config_class: Any) -> It
         InputError: no such folder, files that are damaged, or a head of another format.
     """
     with reading(Path(path) / "head.json", "head"):
-        description = json.loads((Path(path) / "head.json").read_text(encoding="utf-8"))
+        description = read_json(Path(path) / "head.json")
         found, expected = (description["format"], description["format_version"]), (head_class.format, VERSION)
         if found != expected:
             raise InputError(f"the format is {found[0]} {found[1]}", f"{expected[0]} {expected[1]}")

@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from fgen.errors import InputError
 
+#: Seconds that a writer waits for another one of the same file or folder.
+PATIENCE = 5.0
+#: What systems answer where a file system has no locks.
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+#: The folders that this process is at work in, with their open handles.
+_held: dict[Path, int] = {}
+
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """A name beside ``path`` to write to; on success it is flushed to disk and takes the place of ``path``."""
+    """A name beside ``path`` to write to; on success it is flushed to disk and takes the place of ``path``.
+
+    Raises:
+        InputError: as :func:`claimed` has it.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_parents(path)
     partial = path.with_name(path.name + ".partial")
-    try:
-        yield partial
-        flush(partial)
-        os.replace(partial, path)
-        flush(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
+    with claimed(path):
+        try:
+            yield partial
+            flush(partial)
+            os.replace(partial, path)
+            flush(path.parent)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -39,6 +53,7 @@ def new_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     expect_free(path, overwrite=overwrite)
     try:
         with atomic_file(path) as partial:
+            expect_free(path, overwrite=overwrite)  # another fgen may have written it meanwhile
             yield partial
     except OSError as error:
         raise InputError(f"{path} can't be written ({error.strerror or error})") from error
@@ -57,32 +72,92 @@ def expect_free(path: Path, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def replace_directory(path: str | Path) -> Iterator[Path]:
+def replace_directory(path: str | Path, check: Callable[[Path], None] | None = None) -> Iterator[Path]:
     """An empty folder beside ``path`` to write to; on success it takes the place of ``path``.
 
-    A folder can't be replaced in one move, so an older one steps aside first; :func:`settle` puts it back should
-    the writer be killed between the two moves.
+    A folder can't be replaced in one move, so an older one steps aside first. :func:`fgen.data.steady.read_folder`
+    reads it there meanwhile; :func:`settle` puts it back should the writer be killed between the two moves.
+
+    Args:
+        path: the folder to be.
+        check: refuses to have what is at ``path`` replaced, once no other fgen writes there.
+
+    Raises:
+        InputError: as :func:`claimed` has it, or ``check`` refuses.
     """
-    path = Path(path).resolve()
+    path = Path(path)
+    _make_parents(path)
+    path = path.resolve()
     if path == Path.cwd():
         raise InputError(f"{path} is the folder that this runs in", "another", "Name a folder within it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    settle(path)
-    partial = _beside(path, "partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
-        yield partial
-        for file in partial.iterdir():
-            flush(file)
-        flush(partial)
-        if path.exists():
-            os.replace(path, _beside(path, "old"))
-        os.replace(partial, path)
-        flush(path.parent)
-    finally:
+    partial = beside(path, "partial")
+    with claimed(path):
         settle(path)
+        if check is not None:
+            check(path)
         shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        try:
+            yield partial
+            for file in partial.iterdir():
+                flush(file)
+            flush(partial)
+            if path.exists():
+                os.replace(path, beside(path, "old"))
+            os.replace(partial, path)
+            flush(path.parent)
+        finally:
+            settle(path)
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def replace_files(folder: Path, names: Sequence[str]) -> Iterator[Path]:
+    """An empty folder to write files of these names to; on success all take their places in ``folder`` as one.
+
+    One move decides: that of the folder with the new files to its second name. A writer that is killed before it
+    leaves the old files, one that is killed after it the new ones, which :func:`settle_files` moves to their places.
+
+    Raises:
+        InputError: as :func:`claimed` has it.
+    """
+    decided = beside(folder / names[0], "new")
+    partial = beside(folder / names[0], "partial")
+    with claimed(folder / names[0]):
+        _finish_files(decided, folder)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        try:
+            yield partial
+            for name in names:
+                flush(partial / name)
+            flush(partial)
+            os.replace(partial, decided)
+            flush(folder)
+            _finish_files(decided, folder)
+            flush(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def settle_files(folder: Path, first: str) -> None:
+    """Finish a :func:`replace_files` whose writer is at work or was killed; ``first`` is the first of its names.
+
+    Raises:
+        InputError: as :func:`claimed` has it. OSError: the folder can't be written to.
+    """
+    decided = beside(folder / first, "new")
+    if decided.exists():
+        with claimed(folder / first):
+            _finish_files(decided, folder)
+
+
+def _finish_files(decided: Path, folder: Path) -> None:
+    """Move files that were written as one to their places."""
+    if decided.exists():
+        for file in sorted(decided.iterdir()):
+            os.replace(file, folder / file.name)
+        decided.rmdir()
 
 
 def expect_only(path: Path, names: Collection[str]) -> None:
@@ -93,14 +168,14 @@ def expect_only(path: Path, names: Collection[str]) -> None:
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file", "a new folder", "Choose another name")
-    others = sorted(entry.name for entry in path.iterdir() if entry.name not in names) if path.exists() else []
+    others = sorted(name for name in os.listdir(path) if name not in names) if path.exists() else []
     if others:
         raise InputError(f"{path} also holds {others[0]!r}", f"a folder of {' and '.join(names)} alone, or a new one")
 
 
 def settle(path: Path) -> None:
-    """Undo or finish a folder's replacement that was killed half-way."""
-    aside = _beside(path, "old")
+    """Undo or finish a folder's replacement that was killed half-way; for the holder of :func:`claimed`."""
+    aside = beside(path, "old")
     if aside.exists():
         if path.exists():
             shutil.rmtree(aside)
@@ -124,8 +199,47 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Keep other threads and processes of fgen from writing ``path``; wait for one at work up to ``PATIENCE`` seconds.
+
+    The lock is a file beside it that is removed at the end. A killed writer's is free: the next one takes it.
+
+    Raises:
+        InputError: another fgen is still at work there, or the run folder that it lies in was moved meanwhile.
+    """
+    _expect_in_place(path)
+    lock = beside(path, "lock")
+    handle = _locked(lock, path)
+    try:
+        yield
+    finally:
+        if _is_at(handle, lock):
+            lock.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _locked(lock: Path, path: Path) -> int:
+    """An open handle of the lock file, which no other holds."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            claim(handle, path)
+            if _is_at(handle, lock):  # or the one before has removed it, and the next one made another
+                return handle
+        except InputError:
+            if time.monotonic() > deadline:
+                os.close(handle)
+                raise
+            time.sleep(0.01)
+        os.close(handle)
+
+
 def claim(handle: int, path: Path) -> None:
     """Keep other processes of fgen away from ``path`` until the open ``handle``, its own or its journal's, is closed.
+
+    On a file system without locks nobody is kept away.
 
     Raises:
         InputError: one is at work there.
@@ -136,6 +250,62 @@ def claim(handle: int, path: Path) -> None:
         raise InputError(
             f"another fgen is at work in {path}", "one at a time", "Wait for it, or choose another --out"
         ) from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+
+
+@contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Keep other processes of fgen out of a folder, and refuse to go on once it isn't at its place any more.
+
+    Raises:
+        InputError: another fgen is at work in it, or it was moved or removed meanwhile.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        claim(handle, folder)
+        _held[folder] = handle
+        try:
+            yield
+        except (OSError, InputError):
+            _expect_in_place(folder)
+            raise
+        else:
+            _expect_in_place(folder)
+        finally:
+            _held.pop(folder, None)
+    finally:
+        os.close(handle)
+
+
+def _expect_in_place(path: Path) -> None:
+    """Refuse a path in a folder of :func:`working_in` that was moved or removed.
+
+    Raises:
+        InputError: it was.
+    """
+    for folder, handle in list(_held.items()):
+        if folder in (path, *path.parents) and not _is_at(handle, folder):
+            raise InputError(
+                f"{folder} was moved or removed while fgen was at work in it",
+                "it to stay where it is",
+                f"Bring it back to {folder}, and go on with --resume",
+            )
+
+
+def _make_parents(path: Path) -> None:
+    """Make the folders above ``path``, but none anew that was moved or removed under way."""
+    _expect_in_place(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether ``path`` is the very file or folder that the handle was opened on."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except OSError:
+        return False
 
 
 def reserve(file: int, size: int) -> None:
@@ -151,6 +321,6 @@ def reserve(file: int, size: int) -> None:
         os.pwrite(file, zeros[: size - start], start)
 
 
-def _beside(path: Path, what: str) -> Path:
-    """A folder beside ``path`` that is fgen's own: nobody calls a folder so."""
+def beside(path: Path, what: str) -> Path:
+    """A file or folder beside ``path`` that is fgen's own: nobody calls one so."""
     return path.with_name(f".{path.name}.fgen.{what}")

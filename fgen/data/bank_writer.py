@@ -8,7 +8,7 @@ import os
 import shutil
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fgen.data.atomic import claim, expect_free, flush
+from fgen.data.atomic import claim, claimed, expect_free, flush
 from fgen.data.hdf5 import expect_short
 from fgen.data.hdf5_look import trust
 from fgen.data.hdf5_writing import allocate, features_offset, image, write_at
@@ -147,8 +147,10 @@ class BankWriter:
 def bank_writer(path: Path, plan: BankPlan, *, overwrite: bool) -> Iterator[BankWriter]:
     """A writer whose file takes the place of ``path`` when the block ends well.
 
-    When it doesn't, ``.partial`` and ``.journal`` stay, and the same plan goes on from them.
+    When it doesn't, ``.partial`` and ``.journal`` stay, and the same plan goes on from them; but where the block raised
+    an error before a class was whole, nothing stays.
     """
+    settle_bank(path)
     expect_free(path, overwrite=overwrite)
     partial, journal_path = Path(f"{path}.partial"), Path(f"{path}.journal")
     if not partial.exists():
@@ -158,26 +160,62 @@ def bank_writer(path: Path, plan: BankPlan, *, overwrite: bool) -> Iterator[Bank
         claim(journal, path)
         if not os.fstat(journal).st_nlink:
             raise InputError(f"another fgen has just written {path}", "a new name", "Choose another --out")
-        done = _done_classes(partial, journal, plan)
-        if done is None:
-            os.ftruncate(journal, 0)
-            _allocate(partial, plan)
-            os.write(journal, (json.dumps({"plan": plan.sha256()}) + "\n").encode())
-            os.fsync(journal)
-        file = os.open(partial, os.O_RDWR)
-        try:
-            writer = BankWriter(plan, file, features_offset(partial), journal, done or set())
-            yield writer
-            writer.check_complete()
-            os.fsync(file)
-        finally:
-            os.close(file)
-        os.replace(partial, path)
-        trust(path)
-        flush(path.parent)
-        journal_path.unlink()
+        with claimed(path):  # the journal keeps other banks away, this what else may be written under that name
+            expect_free(path, overwrite=overwrite)
+            done = _done_classes(partial, journal, plan)
+            if done is None:
+                done = set()
+                with _nothing_left(done, partial, journal_path):
+                    _begin(partial, journal, plan)
+            file = os.open(partial, os.O_RDWR)
+            try:
+                writer = BankWriter(plan, file, features_offset(partial), journal, done)
+                with _nothing_left(done, partial, journal_path):
+                    yield writer
+                writer.check_complete()
+                os.fsync(file)
+            finally:
+                os.close(file)
+            os.replace(partial, path)
+            trust(path)
+            flush(path.parent)
+            journal_path.unlink()
     finally:
         os.close(journal)
+
+
+@contextmanager
+def _nothing_left(done: Collection[int], *files: Path) -> Iterator[None]:
+    """Remove the files after an error where no class is done: there is nothing to go on from."""
+    try:
+        yield
+    except BaseException:
+        for file in files if not done else ():
+            file.unlink(missing_ok=True)
+        raise
+
+
+def settle_bank(path: Path) -> None:
+    """Remove the journal of a writer that was killed after its bank had taken its place."""
+    journal_path = Path(f"{path}.journal")
+    if not path.exists() or not journal_path.exists() or os.path.exists(f"{path}.partial"):
+        return
+    journal = os.open(journal_path, os.O_RDWR)
+    try:
+        claim(journal, path)
+        journal_path.unlink(missing_ok=True)
+    except InputError:  # another fgen is at work there
+        return
+    finally:
+        os.close(journal)
+
+
+def _begin(partial: Path, journal: int, plan: BankPlan) -> None:
+    """An empty bank of the plan, and a journal that says so."""
+    os.ftruncate(journal, 0)
+    _allocate(partial, plan)
+    os.write(journal, (json.dumps({"plan": plan.sha256()}) + "\n").encode())
+    os.fsync(journal)
 
 
 def _require_room(path: Path, plan: BankPlan) -> None:

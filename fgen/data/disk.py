@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,6 +60,18 @@ def reading(path: Path, kind: str, remedy: str = AGAIN) -> Iterator[None]:
 def most_unpacked(packed: int) -> int:
     """The most bytes that a file of this field holds in ``packed`` bytes: a small file shan't fill the memory."""
     return max(min(packed * MAX_COMPRESSION, SMALL_BYTES), packed * MAX_LARGE_COMPRESSION)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file, for a block of :func:`reading`.
+
+    Raises:
+        ValueError: no JSON, or what no JSON may hold and :func:`fgen.data.atomic.write_json` couldn't write again:
+            NaN, infinite numbers, halves of surrogate pairs. RecursionError: lists in lists too deep.
+    """
+    content = json.loads(path.read_text(encoding="utf-8"))
+    json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
+    return content
 
 
 def nearest_sibling(path: Path) -> str:

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from fgen.data import hdf5, npz
-from fgen.data.atomic import expect_free, new_file
+from fgen.data.atomic import expect_free, new_file, settle_files
 from fgen.data.dataset import ZSLDataset, iter_blocks
 from fgen.data.disk import nearest_sibling, reading
 from fgen.data.emoji import load_emoji
@@ -93,6 +93,7 @@ def expect_target(path: str | Path, *, overwrite: bool) -> Path:
         raise InputError("The path is empty", "an .h5 file, an .npz file, or a folder")
     path = Path(path)
     if os.path.isdir(path):
+        settle_files(path, FEATURES_FILE)
         for name in (FEATURES_FILE, SPLITS_FILE):
             expect_free(path / name, overwrite=overwrite)
     elif path.suffix not in ("", ".npz", *HDF5_SUFFIXES):

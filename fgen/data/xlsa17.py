@@ -14,10 +14,11 @@ import numpy as np
 import scipy.io
 
 from fgen.data.access import Features
-from fgen.data.atomic import new_file
+from fgen.data.atomic import beside, expect_free, replace_files, settle_files
 from fgen.data.dataset import ZSLDataset
 from fgen.data.disk import reading
 from fgen.data.matfile import NUMBERS, TEXT_KINDS, MatVariable, open_mat
+from fgen.data.steady import read_steadily
 from fgen.errors import InputError
 
 FEATURES_FILE = "res101.mat"
@@ -52,6 +53,16 @@ def read_xlsa17(folder: str | Path, *, features_file: str | None = None, seed: i
         InputError: damage, missing keys or values that don't fit; the message names file, key and offender.
     """
     folder = Path(folder)
+    pair = [folder / FEATURES_FILE, folder / SPLITS_FILE, beside(folder / FEATURES_FILE, "new")]
+    return read_steadily(pair, lambda: _read_pair(folder, features_file, seed))
+
+
+def _read_pair(folder: Path, features_file: str | None, seed: int) -> ZSLDataset:
+    try:
+        settle_files(folder, FEATURES_FILE)
+    except OSError as error:
+        found = f"the pair in {folder} is being replaced, which can't be finished here ({error.strerror or error})"
+        raise InputError(found, "a folder that can be written to", "Run fgen inspect on it there once") from error
     features_path = _features_path(folder, features_file)
     splits_path = folder / SPLITS_FILE
     with reading(features_path, ".mat"):
@@ -112,13 +123,13 @@ def write_xlsa17(dataset: ZSLDataset, folder: str | Path, *, overwrite: bool = F
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(f"The folder {folder} can't be made ({error.strerror})") from error
-    # The features take their place last: without them a folder is no data set, with them it is a whole one.
-    with (
-        new_file(folder / FEATURES_FILE, overwrite=overwrite) as features_partial,
-        new_file(folder / SPLITS_FILE, overwrite=overwrite) as splits_partial,
-    ):
-        scipy.io.savemat(splits_partial, classes, appendmat=False)
-        scipy.io.savemat(features_partial, rows, appendmat=False)
+    try:
+        with replace_files(folder, (FEATURES_FILE, SPLITS_FILE)) as partial:
+            for name, content in ((SPLITS_FILE, classes), (FEATURES_FILE, rows)):
+                expect_free(folder / name, overwrite=overwrite)
+                scipy.io.savemat(partial / name, content, appendmat=False)
+    except OSError as error:
+        raise InputError(f"{folder} can't be written to ({error.strerror or error})") from error
 
 
 def _features_path(folder: Path, features_file: str | None) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -80,10 +81,22 @@ def read_checkpoint(path: Path, state: TrainingState) -> None:
         for name, optimiser in state.optimisers.items():
             _restore_optimiser(optimiser, f"optimiser.{name}.", tensors)
         state.sums = {key.removeprefix("sum."): value for key, value in tensors.items() if key.startswith("sum.")}
-        state.step, state.summed, state.history = counters["step"], counters["summed"], counters["history"]
+        state.step, state.summed, state.history = _checked(counters)
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} can't be resumed from ({reason})", "a checkpoint of this very run", remedy) from None
+
+
+def _checked(counters: dict[str, Any]) -> tuple[int, int, list[dict[str, float]]]:
+    """Steps, steps in the sums, and history, if a training can have written them."""
+    json.dumps(counters, allow_nan=False)
+    step, summed, history = (counters[name] for name in ("step", "summed", "history"))
+    if not all(type(count) is int and count >= 0 for count in (step, summed)):
+        raise ValueError(f"step, summed are {step!r}, {summed!r}")
+    rows = history if isinstance(history, list) else [None]
+    if not all(isinstance(row, dict) and all(type(v) in (int, float) for v in row.values()) for row in rows):
+        raise ValueError("history is no list of epochs")
+    return step, summed, history
 
 
 def _restore_optimiser(optimiser: torch.optim.Optimizer, prefix: str, tensors: dict[str, Tensor]) -> None:

@@ -1,11 +1,18 @@
 """Files and folders that are either whole or not there."""
 
+import errno
+import fcntl
 import json
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial as partial_call
 
 import pytest
 
-from fgen.data.atomic import atomic_file, replace_directory, settle, write_json
+from fgen.data import atomic
+from fgen.data.atomic import atomic_file, new_file, replace_directory, settle, working_in, write_json
+from fgen.errors import InputError
 
 
 class Cut(BaseException):
@@ -205,3 +212,156 @@ def test_a_folder_of_the_users_beside_is_left_alone(tmp_path):
     write_folder(tmp_path / "link", "newer")
     assert (tmp_path / "link").is_symlink()
     assert read_folder(tmp_path / "x") == {"a": "newer", "b": "newer"}
+
+
+# Two at once.
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(atomic, "PATIENCE", 0.0)
+
+
+def test_of_two_writers_of_a_file_one_waits_for_the_other_and_both_are_whole(tmp_path):
+    second_writes = threading.Event()
+
+    def second():
+        with new_file(tmp_path / "x", overwrite=True) as partial:
+            second_writes.set()
+            partial.write_text("second")
+
+    with ThreadPoolExecutor(1) as threads, new_file(tmp_path / "x", overwrite=True) as partial:
+        partial.write_text("fir")
+        other = threads.submit(second)
+        assert not second_writes.wait(0.1)
+        partial.write_text("first")
+    other.result()
+    assert (tmp_path / "x").read_text() == "second"
+    assert names(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("write", [atomic_file, replace_directory])
+def test_who_waited_too_long_for_another_writer_is_refused_and_disturbs_nothing(tmp_path, impatient, write):
+    with write(tmp_path / "x") as partial:
+        before = names(tmp_path)
+        with (
+            pytest.raises(InputError, match=r"another fgen is at work in .*x; expected one at a time"),
+            write(tmp_path / "x"),
+        ):
+            pass
+        assert names(tmp_path) == before
+        if not partial.is_dir():
+            partial.write_text("whole")
+    assert names(tmp_path) == ["x"]
+
+
+def test_a_file_that_came_while_its_writer_waited_is_not_replaced_unasked(tmp_path):
+    expect = atomic.expect_free
+    with pytest.MonkeyPatch.context() as patch:
+
+        def late(path, *, overwrite):
+            expect(path, overwrite=overwrite)
+            patch.undo()
+            write_json(path, "theirs")
+
+        patch.setattr(atomic, "expect_free", late)
+        with pytest.raises(InputError, match="x exists"), new_file(tmp_path / "x"):
+            pass
+    assert json.loads((tmp_path / "x").read_text()) == "theirs"
+    assert names(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("write", [atomic_file, replace_directory])
+def test_what_a_killed_writer_holds_is_free_and_goes_with_the_next_one(tmp_path, impatient, write):
+    child = os.fork()
+    if not child:
+        with write(tmp_path / "x") as partial:
+            (partial / "a" if partial.is_dir() else partial).write_text("half")
+            os._exit(9)
+    os.waitpid(child, 0)
+    assert len(names(tmp_path)) == 2, "a lock, and what was half written"
+    with write(tmp_path / "x") as partial:
+        (partial / "b" if partial.is_dir() else partial).write_text("whole")
+    assert names(tmp_path) == ["x"]
+
+
+def test_a_lock_that_its_holder_has_removed_meanwhile_is_none(tmp_path, monkeypatch):
+    claim = atomic.claim
+
+    def late(handle, path):
+        monkeypatch.undo()
+        (lock,) = tmp_path.iterdir()
+        lock.unlink()
+        claim(handle, path)
+
+    monkeypatch.setattr(atomic, "claim", late)
+    with atomic_file(tmp_path / "x") as partial:
+        partial.write_text("new")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(atomic, "PATIENCE", 0.0)
+            with pytest.raises(InputError, match="another fgen"), atomic_file(tmp_path / "x"):
+                pass
+    assert names(tmp_path) == ["x"]
+
+
+def test_a_file_system_without_locks_is_written_to(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    write_json(tmp_path / "x", 1)
+    write_folder(tmp_path / "y", "new")
+    assert names(tmp_path) == ["x", "y"]
+
+
+def test_many_savers_of_one_folder_leave_one_of_theirs_whole(tmp_path):
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda k: write_folder(tmp_path / "x", str(k)), range(20)))
+    assert names(tmp_path) == ["x"]
+    assert len(set(read_folder(tmp_path / "x").values())) == 1
+
+
+def test_what_may_not_be_replaced_is_looked_at_once_no_other_writes_there(tmp_path):
+    """An older one that a killed writer set aside comes back first, or its place would seem free."""
+    write_folder(tmp_path / "x", "old")
+    os.replace(tmp_path / "x", tmp_path / ".x.fgen.old")
+    check = partial_call(atomic.expect_only, names=("model.json",))
+    with pytest.raises(InputError, match="also holds 'a'"), replace_directory(tmp_path / "x", check):
+        pass
+    assert names(tmp_path) == ["x"]
+
+
+# Folders that are worked in.
+
+
+@pytest.mark.parametrize("loss", ["moved", "removed", "replaced"])
+@pytest.mark.parametrize("deep", [True, False])
+def test_a_folder_that_is_moved_or_removed_under_way_is_not_made_anew(tmp_path, loss, deep):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    target = folder / "seeds" / "x" if deep else folder / "x"
+
+    def work():
+        with working_in(folder):
+            write_json(target, 1)
+            folder.rename(tmp_path / "moved")
+            if loss == "replaced":
+                folder.mkdir()
+            for write in (partial_call(write_json, target, 2), partial_call(write_folder, target.with_name("y"), "")):
+                with pytest.raises(InputError, match="run was moved or removed while fgen was at work in it"):
+                    write()
+
+    with pytest.raises(InputError, match=r"Bring it back to .*run, and go on with --resume"):
+        work()
+    assert not folder.exists() or names(folder) == []
+    assert json.loads((tmp_path / "moved" / target.relative_to(folder)).read_text()) == 1
+    write_json(target, 3)
+
+
+def test_an_error_under_way_in_a_folder_that_stays_is_told_as_it_is(tmp_path):
+    with pytest.raises(OSError, match="No space left"), working_in(tmp_path):
+        fail()
+    with working_in(tmp_path), pytest.raises(InputError, match="another fgen is at work in"), working_in(tmp_path):
+        pass
+    with working_in(tmp_path):
+        write_json(tmp_path / "x", 1)

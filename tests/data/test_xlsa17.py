@@ -1,5 +1,6 @@
 """The .mat pair: what the released files look like, and what must not slip through."""
 
+import os
 import struct
 
 import h5py
@@ -10,6 +11,7 @@ import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fgen.data import xlsa17
 from fgen.data.dataset import ZSLDataset
 from fgen.data.matfile import open_mat
 from fgen.data.xlsa17 import read_xlsa17, write_xlsa17
@@ -419,3 +421,76 @@ def test_features_beyond_version_5_are_sent_to_hdf5(tmp_path):
     with pytest.raises(InputError, match=r"2,457,600,000 bytes.*\.h5"):
         write_xlsa17(data, tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+# Overwritten pairs.
+
+
+def other_pair():
+    shifted = pair()["features"] + 10
+    return pair(features=shifted, att=pair()["att"] + 10, allclasses_names=None)
+
+
+def versions(dataset):
+    """Of which pair the features and the descriptions are."""
+    return {"old" if part.max() < 5 else "new" for part in (dataset.rows(np.arange(N)), dataset.embeddings["att"])}
+
+
+@pytest.fixture
+def old_and_new(tmp_path):
+    """A folder with a pair, and the data set that is to replace it."""
+    write_v5(tmp_path / "pair", pair())
+    return tmp_path / "pair", read_xlsa17(write_v5(tmp_path / "other", other_pair()))
+
+
+@pytest.mark.parametrize("move", [1, 2, 3])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_pair_is_the_old_or_the_new_one_wherever_its_writer_is_killed(old_and_new, move, after):
+    folder, new = old_and_new
+    child = os.fork()
+    if not child:
+        replace, moves = os.replace, []
+
+        def replace_and_die(*arguments):
+            moves.append(arguments)
+            if len(moves) < move or after:
+                replace(*arguments)
+            if len(moves) == move:
+                os._exit(9)
+
+        os.replace = replace_and_die
+        write_xlsa17(new, folder, overwrite=True)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert versions(read_xlsa17(folder)) == ({"old"} if (move, after) == (1, False) else {"new"})
+    write_xlsa17(new, folder, overwrite=True)
+    assert sorted(os.listdir(folder)) == ["att_splits.mat", "res101.mat"]
+
+
+def test_a_pair_that_is_overwritten_while_it_is_read_is_the_new_one(old_and_new, monkeypatch):
+    folder, new = old_and_new
+
+    def late(path):
+        if path.name == "att_splits.mat":
+            monkeypatch.undo()
+            write_xlsa17(new, folder, overwrite=True)
+        return open_mat(path)
+
+    monkeypatch.setattr(xlsa17, "open_mat", late)
+    assert versions(read_xlsa17(folder)) == {"new"}
+
+
+def test_a_pair_that_can_not_be_written_leaves_the_old_one_and_what_else_is_there(old_and_new, monkeypatch):
+    folder, new = old_and_new
+    (folder / "notes.txt").write_text("mine")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(scipy.io, "savemat", full)
+    with pytest.raises(InputError, match=r"can't be written to .No space left on device"):
+        write_xlsa17(new, folder, overwrite=True)
+    assert versions(read_xlsa17(folder)) == {"old"}
+    assert sorted(os.listdir(folder)) == ["att_splits.mat", "notes.txt", "res101.mat"]
+    with pytest.raises(InputError, match="exists"):
+        write_xlsa17(new, folder)

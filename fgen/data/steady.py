@@ -1,0 +1,77 @@
+"""Readers of files that another process may replace meanwhile: what is read is all of one version."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TypeVar
+
+from fgen.data.atomic import beside
+from fgen.errors import InputError
+
+T = TypeVar("T")
+
+#: How often a reader begins anew; a writer replaces a folder in milliseconds, and seldom.
+TRIES = 100
+
+
+def current(path: Path) -> Path:
+    """Where a folder's content is: at ``path``, or beside it where :func:`fgen.data.atomic.replace_directory` has set
+    it aside, or was killed after it."""
+    aside = beside(path.resolve(), "old")
+    # The path is asked twice: it may have come, and the older one gone, meanwhile.
+    return next((place for place in (path, aside, path) if os.path.exists(place)), path)
+
+
+def read_folder(path: Path, read: Callable[[Path], T]) -> T:
+    """What ``read`` makes of a folder that is replaced as a whole: old or new, never a mixture.
+
+    Args:
+        path: the folder's name.
+        read: is given the folder where it is now, and is called again where it was replaced meanwhile.
+    """
+    return read_steadily([path, beside(path.resolve(), "old")], lambda: read(current(path)))
+
+
+def read_steadily(paths: Sequence[Path], read: Callable[[], T]) -> T:
+    """What ``read()`` returns or raises while each of ``paths`` is the same file or folder, or the same absence of one.
+
+    Raises:
+        InputError: none of 100 tries was undisturbed.
+    """
+    for _ in range(TRIES):
+        with ExitStack() as stack:
+            handles = [_held(path, stack) for path in paths]
+            try:
+                result = read()
+            except (InputError, OSError):
+                if _undisturbed(paths, handles):
+                    raise
+            else:
+                if _undisturbed(paths, handles):
+                    return result
+    raise InputError(f"{paths[0]} is replaced all the while", "it at rest", "Try again when that has ended")
+
+
+def _held(path: Path, stack: ExitStack) -> int | None:
+    """An open handle, so that no other file gets its number meanwhile; None where there is nothing to open."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe isn't waited for
+    except OSError:
+        return None
+    stack.callback(os.close, handle)
+    return handle
+
+
+def _undisturbed(paths: Sequence[Path], handles: Sequence[int | None]) -> bool:
+    """Whether each path still is what its handle was opened on."""
+    with ExitStack() as stack:
+        for path, before in zip(paths, handles, strict=True):
+            now = _held(path, stack)
+            if (before is None) != (now is None):
+                return False
+            if before is not None and now is not None and not os.path.samestat(os.fstat(before), os.fstat(now)):
+                return False
+    return True
