@@ -142,8 +142,7 @@ def _read_hdf5(path: Path, seed: int) -> ZSLDataset:
 def _dataset_of(file: h5py.File, path: Path, seed: int) -> ZSLDataset:
     found, version = file.attrs.get("format"), file.attrs.get("format_version")
     if not isinstance(found, str) or found != FORMAT:
-        remedy = "A bank goes to: fgen evaluate BANK --dataset D" if isinstance(found, str) and "bank" in found else ""
-        raise InputError(f"{path} has the format {str(found)[:40]!r}", f"{FORMAT!r}", remedy)
+        raise _other_format(path, found)
     if not isinstance(version, int | np.integer) or version != FORMAT_VERSION:
         raise InputError(f"{path} has format_version {str(version)[:40]}", f"{FORMAT_VERSION}", "Update fgen")
     groups = {name: hdf5.member(file, name) for name in (EMBEDDINGS, SPLITS)}
@@ -166,6 +165,15 @@ def _dataset_of(file: h5py.File, path: Path, seed: int) -> ZSLDataset:
         embedding=[hdf5.text(kind, "embedding") for kind in in_use] or None,
         seed=seed,
     )
+
+
+def _other_format(path: Path, found: Any) -> InputError:
+    """The error for an HDF5 file that isn't fgen's, by its attribute ``format``."""
+    if found is None:
+        remedy = "Put your own arrays into an .npz file by numpy.savez: features, labels, class_embeddings"
+        return InputError(f"{path} has no attribute 'format'", f"{FORMAT!r}, as fgen.save_dataset writes it", remedy)
+    remedy = "A bank goes to: fgen evaluate BANK --dataset D" if isinstance(found, str) and "bank" in found else ""
+    return InputError(f"{path} has the format {str(found)[:40]!r}", f"{FORMAT!r}", remedy)
 
 
 def _write_hdf5(dataset: ZSLDataset, path: Path) -> None:

@@ -271,6 +271,17 @@ def test_a_bank_given_as_a_data_set_is_sent_where_it_belongs(tmp_path):
         load_dataset(tmp_path / "bank.h5")
 
 
+def test_a_plain_h5_is_told_a_way_in_that_works(toy, tmp_path):
+    with h5py.File(tmp_path / "own.h5", "w") as file:
+        for name in ("features", "labels", "class_embeddings"):
+            file[name] = getattr(toy, name)
+    with pytest.raises(InputError, match=r"no attribute 'format'.*numpy\.savez: features, labels, class_embeddings"):
+        load_dataset(tmp_path / "own.h5")
+    with h5py.File(tmp_path / "own.h5") as file:
+        np.savez(tmp_path / "own.npz", **{name: file[name][:] for name in file})
+    assert np.array_equal(load_dataset(tmp_path / "own.npz").labels, toy.labels)
+
+
 def test_objects_in_an_npz_are_never_unpickled(toy, tmp_path):
     class Bomb:
         def __reduce__(self):
