@@ -14,6 +14,7 @@ from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.data.provenance import difference, noted_data, run_section
 from fgen.errors import InputError
+from fgen.machine import MOST_THREADS, cpu_threads
 from fgen.models.base import FeatureGenerator
 from fgen.models.storage import load_model
 from fgen.run_directory import RunDirectory, SeedDirectory
@@ -63,6 +64,7 @@ def evaluate_bank(
         warn_of_other_data(Path(path), bank, dataset, None if run is None else Path(run))
         precision = str(_setting(bank, "train", "precision", "auto"))
         device = "cpu" if _setting(bank, "train", "device", "auto") == "cpu" else "auto"  # others may not be here
+        threads = _threads(bank)
         with_real = bool(_setting(bank, "bank", "real", True))
         _warn_of_classes_seen_before(bank, ids, dataset)
         if run is not None:
@@ -81,21 +83,22 @@ def evaluate_bank(
         with_real = _lacks_seen_classes(path, dataset, labels)
     model = None if run is None else model_of(bank_seed, space, width, Path(run), dataset)
     represent = None if model is None or not model.has_own_space else model.represent
-    heads = train_heads(
-        classifier,
-        dataset,
-        synthetic,
-        labels,
-        seed=seed,
-        represent=represent,
-        space=space,
-        with_real=with_real,
-        precision=precision,
-        device=device,
-    )
-    if with_real:
-        warn_of_a_poor_fit(heads, dataset, represent)
-    return head_scorer(heads, dataset, represent)(gamma)[0]
+    with cpu_threads(threads):
+        heads = train_heads(
+            classifier,
+            dataset,
+            synthetic,
+            labels,
+            seed=seed,
+            represent=represent,
+            space=space,
+            with_real=with_real,
+            precision=precision,
+            device=device,
+        )
+        if with_real:
+            warn_of_a_poor_fit(heads, dataset, represent)
+        return head_scorer(heads, dataset, represent)(gamma)[0]
 
 
 def head_settings(path: str | Path, name: str) -> dict[str, Any]:
@@ -174,6 +177,12 @@ def seed_folder(run: Path, seed: int) -> SeedDirectory:
     directory = RunDirectory.open(run)
     folder = directory.seed(seed)
     return folder if folder.model.exists() else directory.first_seed()
+
+
+def _threads(bank: FeatureBank) -> int | None:
+    """The CPU threads of the run that the bank comes from; None where that is no number of threads."""
+    threads = _setting(bank, "train", "threads", None)
+    return threads if type(threads) is int and 1 <= threads <= MOST_THREADS else None
 
 
 def match_classes(bank: FeatureBank, dataset: ZSLDataset) -> np.ndarray:

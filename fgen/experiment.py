@@ -16,7 +16,7 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.rows import SelectedRows
 from fgen.data.scaled_rows import CPU, IN_MEMORY
 from fgen.errors import InputError
-from fgen.machine import choose_device, cpu_threads, matrix_precision
+from fgen.machine import choose_device, cpu_threads, matrix_precision, threads_in_use
 from fgen.models import MODELS
 from fgen.models.engine import time_step, training_bytes
 from fgen.protocol import new_model, run_baseline, run_generator, selection_task, synthetic_counts, train_final
@@ -158,6 +158,7 @@ def describe(config: ExperimentConfig, dataset: ZSLDataset, outcomes: Sequence[S
             "notes": list(dataset.notes),
         },
         "timing": {str(outcome.seed): outcome.seconds for outcome in outcomes},
+        **threads_in_use(),
         "version": fgen.__version__,
         "git_commit": git_commit(),
         "config": config.to_mapping(),

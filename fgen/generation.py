@@ -21,7 +21,7 @@ from fgen.data.files import HDF5_SUFFIXES
 from fgen.data.splits import by_class
 from fgen.data.tables import read_embeddings_csv
 from fgen.errors import InputError, did_you_mean
-from fgen.machine import cpu_threads, device_at_hand, kept_memory
+from fgen.machine import cpu_threads, device_at_hand, kept_memory, threads_in_use
 from fgen.models.base import MOST_ROWS, FeatureGenerator
 from fgen.models.storage import load_model
 from fgen.run_directory import RunDirectory
@@ -80,6 +80,7 @@ def write_bank(
         config=config,
         data_sha256=data_sha256,
         dtype=dtype,
+        **threads_in_use(),
         overwrite=overwrite,
     )
     with kept_memory(), creation as writer, _behind(model.device) as behind:

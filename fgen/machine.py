@@ -6,10 +6,12 @@ Threads, precision and memory are global settings of torch or of the C library: 
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import platform
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
@@ -21,6 +23,14 @@ from fgen.errors import InputError
 #: glibc's numbers of three settings (mallopt(3)): the most blocks with a mapping of their own, from which size on a
 #: block has one, and how much free memory is kept.
 M_MMAP_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -4, -3, -1
+#: What the libraries that NumPy is built with call the function that returns their number of threads.
+BLAS_THREADS = (
+    *(f"{name}_get_num_threads{end}" for name in ("scipy_openblas", "openblas") for end in ("64_", "")),
+    "MKL_Get_Max_Threads",
+    "bli_thread_get_num_threads",
+)
+#: More CPU threads are taken for a slip of the pen.
+MOST_THREADS = 1024
 
 
 def choose_device(name: str) -> torch.device:
@@ -55,13 +65,48 @@ def with_room(device: torch.device, n_bytes: int) -> torch.device:
 
 @contextmanager
 def cpu_threads(threads: int | None) -> Iterator[None]:
-    """So many CPU threads for a while; the number is global state of torch, so it is restored."""
+    """Have torch work on so many CPU threads for a while, for the thread that calls; None leaves the number as it is.
+
+    It is here that fgen sets it, for every door: a product of more threads is summed up in another order.
+    """
     before = torch.get_num_threads()
+    if threads is None or threads == before:
+        yield
+        return
+    _set_threads(threads)
     try:
-        torch.set_num_threads(threads or before)
         yield
     finally:
-        torch.set_num_threads(before)
+        _set_threads(before)
+
+
+def _set_threads(number: int) -> None:
+    # Torch keeps the number by thread; but one that begins later has what was set last, by whichever thread.
+    with _setting_threads, ThreadPoolExecutor(max_workers=1) as beginner:
+        common = beginner.submit(torch.get_num_threads).result()
+        torch.set_num_threads(number)
+        beginner.submit(torch.set_num_threads, common).result()
+
+
+_setting_threads = threading.Lock()
+
+
+def threads_in_use() -> dict[str, int | None]:
+    """Return how many CPU ``threads`` torch has here, and how many ``blas_threads`` NumPy's products have.
+
+    The latter is None where NumPy's BLAS is none that says it.
+    """
+    return {"threads": torch.get_num_threads(), "blas_threads": _blas_threads()}
+
+
+def _blas_threads() -> int | None:
+    found = importlib.util.find_spec("numpy.linalg._umath_linalg")
+    try:
+        library = ctypes.CDLL(found.origin if found is not None else None)
+    except OSError:
+        return None
+    asked = (getattr(library, name, None) for name in BLAS_THREADS)
+    return next((int(ask()) for ask in asked if ask is not None), None)
 
 
 class _Shared:

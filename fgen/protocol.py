@@ -30,6 +30,7 @@ from fgen.data.rows import SelectedRows
 from fgen.encoders.fusion import EmbeddingConfig, EmbeddingPreprocessor
 from fgen.errors import InputError
 from fgen.generation import write_bank
+from fgen.machine import cpu_threads
 from fgen.models.base import FeatureGenerator
 from fgen.models.blocks import in_one
 from fgen.models.storage import load_model
@@ -109,21 +110,22 @@ def new_heads(
     start: Heads | None = None,
 ) -> Heads:
     """The experiment's heads, trained on the task's rows and the model's ``(M, D)`` in its own ``bank_space``."""
-    return train_heads(
-        config.classifier,
-        task,
-        synthetic,
-        labels,
-        seed=seed,
-        represent=representation(model),
-        space=model.bank_space,
-        with_zsl=with_zsl,
-        with_real=config.bank.real,
-        pseudo_share=config.model.pseudo_labelled_share,
-        precision=config.train.precision,
-        device=config.train.device,
-        start=start,
-    )
+    with cpu_threads(config.train.threads):
+        return train_heads(
+            config.classifier,
+            task,
+            synthetic,
+            labels,
+            seed=seed,
+            represent=representation(model),
+            space=model.bank_space,
+            with_zsl=with_zsl,
+            with_real=config.bank.real,
+            pseudo_share=config.model.pseudo_labelled_share,
+            precision=config.train.precision,
+            device=config.train.device,
+            start=start,
+        )
 
 
 def choose_epochs(
@@ -153,7 +155,8 @@ def choose_epochs(
         heads, tried = None, []
         for candidate in candidates:
             heads = new_heads(candidate, task, model, *bank, seed, with_zsl=zsl, start=heads)
-            scores, _ = head_scorer(heads, task, representation(model))(0.0)
+            with cpu_threads(config.train.threads):
+                scores, _ = head_scorer(heads, task, representation(model))(0.0)
             penalty = {"val_l2": candidate.classifier.l2} if len(candidates) > 1 else {}
             tried.append(validation_scores(config, scores) | penalty)
         return max(tried, key=lambda row: row[goal])
@@ -245,7 +248,8 @@ def synthetic_rows(
         return np.zeros((0, width), np.float32), np.zeros(0, np.int64)
     embeddings, names, _ = model.describe(classes)
     blocks = model.iter_generate(embeddings, names, counts[classes], seed=seed, represented=own)
-    return in_one(blocks, int(counts.sum())), np.repeat(classes, counts[classes])
+    with cpu_threads(config.train.threads):
+        return in_one(blocks, int(counts.sum())), np.repeat(classes, counts[classes])
 
 
 def synthetic_counts(config: ExperimentConfig, task: ZSLDataset) -> np.ndarray:

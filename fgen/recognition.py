@@ -16,6 +16,7 @@ from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.evaluation import compare_data, compare_models
+from fgen.machine import cpu_threads
 from fgen.models.base import FeatureGenerator
 from fgen.models.storage import load_model
 from fgen.protocol import new_heads, synthetic_rows
@@ -32,6 +33,7 @@ class Recogniser:
     Attributes:
         seen: ids of the classes whose scores ``gamma`` is subtracted from.
         class_names: by id, or None.
+        threads: CPU threads, as the run had them; None leaves torch's choice.
     """
 
     model: FeatureGenerator
@@ -39,6 +41,7 @@ class Recogniser:
     seen: np.ndarray
     gamma: float
     class_names: tuple[str, ...] | None
+    threads: int | None = None
 
     @classmethod
     def open(cls, run: str | Path, banks: Sequence[str | Path] = ()) -> Recogniser:
@@ -74,7 +77,7 @@ class Recogniser:
             head, names = load_head(folder.head), model.class_names
             with FeatureBank.open(folder.bank) as bank:
                 seen = np.flatnonzero(bank.seen)
-        return cls(model, head, seen, gamma, names)
+        return cls(model, head, seen, gamma, names, config.train.threads)
 
     def predict(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
         """Class ids ``(N,)`` and their calibrated log-probabilities ``(N,)`` of raw features ``(N, D)``."""
@@ -83,8 +86,9 @@ class Recogniser:
             raise InputError(f"features have {features.shape[1]} columns", f"{self.model.scaler.dim}, as in training")
         if odd := self.model.scaler.odd_scale(features):
             log.warning("%s: are they scaled as the run's were?", odd)
-        rows = represented(features, self.model.represent) if self.model.has_own_space else features
-        scores = self.head.candidate_scores(rows)
+        with cpu_threads(self.threads):
+            rows = represented(features, self.model.represent) if self.model.has_own_space else features
+            scores = self.head.candidate_scores(rows)
         answers = predict_calibrated(scores, self.head.classes_, self.gamma, self.seen)
         best = scores[np.arange(len(scores)), np.searchsorted(self.head.classes_, answers)]
         return answers, best - self.gamma * np.isin(answers, self.seen)
@@ -126,7 +130,8 @@ def _head_with(
             if len(chosen) < len(bank):
                 log.info("%s: the first %d rows of a class are taken, as many as the run's", path, counts.max())
             features = np.asarray(bank.features[chosen], dtype=np.float32)
-            rows.append(features if bank.space == space else model.represent(features))
+            with cpu_threads(config.train.threads):
+                rows.append(features if bank.space == space else model.represent(features))
             labels.append(task.n_classes + np.repeat(np.arange(len(given)), counts[given]))
             task = _with_classes(task, [bank.class_names[k] for k in given], bank.class_embeddings[given], path)
     synthetic, of_synthetic = np.concatenate(rows), np.concatenate(labels)

@@ -54,7 +54,8 @@ def replacements(products: str) -> Iterator[tuple[str, str, Any]]:
     products of float32 stand in: of the same rounded factors, summed up in float32 and rounded to bfloat16, as torch's
     own are but for the order of the sums.
     """
-    from fgen import machine, products as room
+    from fgen import machine
+    from fgen import products as room
 
     own = OWN.setdefault("has_bf16", machine.has_bf16)
     yield "machine", "has_bf16", lambda device: products == "bfloat16" if device.type == "cpu" else own(device)

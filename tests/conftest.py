@@ -17,6 +17,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [CHILDREN, os.environ.ge
 
 import torch  # noqa: E402
 
+from fgen.classifiers.softmax import SoftmaxClassifier  # noqa: E402
 from fgen.data.toy import toy_world  # noqa: E402
 
 # Tests are about what every machine has; those of a GPU, `make test-gpu`, are a file of their own.
@@ -43,6 +44,21 @@ def bf16(monkeypatch):
     """Products are rounded to bfloat16 wherever ``auto`` is asked for, whatever the processor and the switch."""
     for module, name, value in arithmetic.replacements("bfloat16"):
         monkeypatch.setattr(f"fgen.{module}.{name}", value)
+
+
+@pytest.fixture
+def threads_of_heads(monkeypatch):
+    """On how many threads heads were trained and asked, in turn."""
+    found = []
+    for name in ("fit", "block_scores"):
+        original = getattr(SoftmaxClassifier, name)
+
+        def spy(*arguments, original=original, **options):
+            found.append(torch.get_num_threads())
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(SoftmaxClassifier, name, spy)
+    return found
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -737,3 +737,17 @@ def test_it_works_without_scikit_learn():
     done = subprocess.run([sys.executable, "-c", WITHOUT_SKLEARN], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["done", "8"]
+
+
+@pytest.mark.parametrize("method", ["clswgan", "tfvaegan"])
+def test_its_heads_are_trained_and_asked_on_the_threads_that_it_is_told(data, tmp_path, threads_of_heads, method):
+    X, y = data.split("trainval")
+    before, model = torch.get_num_threads(), {"steps": 1, "hidden_dim": 8}
+    settings = QUICK | {"method": method, "model": model, "train": {"threads": 3}}
+    fitted = ZeroShotClassifier(class_embeddings=data.class_embeddings, **settings).fit(X, y)
+    fitted.save(tmp_path / "saved")
+    for predictor in (fitted, ZeroShotClassifier.load(tmp_path / "saved")):
+        predictor.predict(X)
+        predictor.predict_proba(X[:3])
+    assert {*threads_of_heads} == {3}
+    assert torch.get_num_threads() == before

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
+import torch
 
 import fgen
 from fgen import evaluation
@@ -92,6 +93,16 @@ def test_a_bank_of_another_model_is_told_of_and_refused_where_it_means_nothing(t
         assert ("was made by clswgan, not by the model of" in caplog.text) == told
     with pytest.raises(InputError, match="another cadavae than that of"):
         evaluation.evaluate_bank(latent.seed(0).bank, toy, head, run=other.path)
+
+
+@pytest.mark.parametrize("told", [3, 0, 10**9, True, "3", None])
+def test_heads_are_trained_and_asked_on_the_runs_threads(tmp_path, threads_of_heads, told):
+    """A bank comes from anybody: what is no number of threads is passed over."""
+    toy, before = fgen.load_dataset("toy"), torch.get_num_threads()
+    bank_of_seen_classes(tmp_path / "bank", toy, toy.seen, {"run": {"train": {"threads": told}}})
+    evaluation.evaluate_bank(tmp_path / "bank", toy, CLASSIFIERS["softmax"](solver="lbfgs"))
+    assert {*threads_of_heads} == {3 if told == 3 else before}
+    assert torch.get_num_threads() == before
 
 
 # Of which data, and of which run.

@@ -1,10 +1,12 @@
 """Classes that came up after a run: known from a bank alone, and answered beside the run's own."""
 
 import shutil
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
+import torch
 
 import fgen
 from fgen.cli import main
@@ -189,3 +191,13 @@ def test_banks_that_do_not_fit_are_refused(run, bank, tmp_path):
             writer.write(0, np.ones((2, width)))
         with pytest.raises(InputError, match=message):
             Recogniser.open(run, [tmp_path / name])
+
+
+def test_a_head_is_trained_and_asked_on_the_runs_threads(world, run, bank, tmp_path, threads_of_heads):
+    before, config = torch.get_num_threads(), ExperimentConfig.from_file(run / "config.toml", ["train.threads=3"])
+    train_only(replace(config, model=replace(config.model, epochs=1)), out=tmp_path / "trained")
+    threads_of_heads.clear()
+    recogniser = Recogniser.open(tmp_path / "trained", [bank])
+    recogniser.predict(world.dataset.features[:5])
+    assert {*threads_of_heads} == {3}
+    assert torch.get_num_threads() == before

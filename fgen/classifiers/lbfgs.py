@@ -48,9 +48,9 @@ def train_lbfgs(
     The steps are taken on ``W (x - m) + c`` with m about the rows' weighted mean: the same problem, as the biases
     ``b = c - W m`` bear no penalty, but one whose weights and biases don't pull at each other, which halves the steps.
 
-    Where this thread :func:`~fgen.machine.rounds_products`, centred features, directions and what their products give are in bfloat16,
-    and kept logits, weights and sums in float32. It takes as many steps as in float32, since the rounding of a step's
-    logits shrinks with the steps; the minimum is float32's to about three digits.
+    Where this thread :func:`~fgen.machine.rounds_products`, centred features, directions and what their products give
+    are in bfloat16, and kept logits, weights and sums in float32. It takes as many steps as in float32, since the
+    rounding of a step's logits shrinks with the steps; the minimum is float32's to about three digits.
 
     Args:
         rows: the features, centred with the same weights.

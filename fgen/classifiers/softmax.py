@@ -172,7 +172,9 @@ class SoftmaxClassifier(StoredHead):
         device: str = "cpu",
         progress: bool = False,
     ) -> SoftmaxClassifier:
-        """Train on raw features; products are in bfloat16 under ``torch.set_float32_matmul_precision("medium")``.
+        """Train on raw features.
+
+        Products are in bfloat16 under ``torch.set_float32_matmul_precision("medium")`` where a CPU is faster so.
 
         Args:
             features: ``(N, D)``: an array, a memory map, an open HDF5 dataset or a tensor.

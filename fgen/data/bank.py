@@ -37,6 +37,7 @@ class FeatureBank:
         seed, space, config, data_sha256: how it was made; ``space`` is ``"raw"`` or the method's own, ``data_sha256``
             the fingerprint of the data that its generator was trained on, or nothing.
         config_intact: False where the config was changed since the bank was written.
+        threads, blas_threads: CPU threads of torch's and of NumPy's products meanwhile; None where that isn't noted.
     """
 
     def __init__(self, file: h5py.File) -> None:
@@ -49,6 +50,7 @@ class FeatureBank:
         self.seed = int(attributes["seed"])
         self.space = str(attributes["space"])
         self.data_sha256 = str(hdf5_attribute(file, "data_sha256"))
+        self.threads, self.blas_threads = (_noted(file, name) for name in ("threads", "blas_threads"))
         self.class_names = tuple(hdf5.texts(hdf5.dataset(file, "class_names", ndim=1)))
         self.class_embeddings = np.asarray(hdf5.dataset(file, "class_embeddings", ndim=2), dtype=np.float32)
         self.class_ptr = _integers(file, "class_ptr")
@@ -97,6 +99,8 @@ class FeatureBank:
         data_sha256: str = "",
         space: str = "raw",
         dtype: str = "f4",
+        threads: int | None = None,
+        blas_threads: int | None = None,
         overwrite: bool = False,
     ) -> AbstractContextManager[BankWriter]:
         """Write a bank, class by class; the same call goes on where a killed one stopped.
@@ -105,6 +109,7 @@ class FeatureBank:
             class_names: C distinct names. class_embeddings: ``(C, A)`` raw. seen: ``(C,)`` bool.
             counts: ``(C,)`` rows of each class. real_counts: how many of them, the first ones, are real.
             dtype: ``"f4"``, or ``"f2"``: half the size at up to 5e-4 relative error.
+            threads, blas_threads: how many of torch's and of NumPy's products the features were made with, where known.
             overwrite: replace an existing bank, once the new one is whole.
 
         Returns:
@@ -125,6 +130,8 @@ class FeatureBank:
             data_sha256=data_sha256,
             space=space,
             dtype=dtype,
+            threads=threads,
+            blas_threads=blas_threads,
         )
         return bank_writer(Path(path), plan, overwrite=overwrite)
 
@@ -160,6 +167,8 @@ class FeatureBank:
             config={"merged": [dict(bank.config) for bank in banks]} | several,
             data_sha256=fingerprints[0] if len(fingerprints) == 1 else "",
             space=banks[0].space,
+            threads=_one_of({bank.threads for bank in banks}),
+            blas_threads=_one_of({bank.blas_threads for bank in banks}),
             overwrite=overwrite,
         ) as writer:
             for k in np.flatnonzero(counts).tolist():
@@ -276,6 +285,11 @@ class FeatureBank:
             raise InputError("'class_embeddings' hold NaN or infinities", "finite numbers")
 
 
+def _one_of(numbers: set[int | None]) -> int | None:
+    """What all banks say, or None."""
+    return numbers.pop() if len(numbers) == 1 else None
+
+
 def _open_again(place: hdf5.Place) -> FeatureBank:
     return FeatureBank(place.open())
 
@@ -309,6 +323,12 @@ def hdf5_attribute(file: h5py.File, name: str) -> Any:
     if value is None:
         raise InputError(f"there is no attribute {name!r}", f"a file of format {FORMAT}")
     return value.decode() if isinstance(value, bytes) else value
+
+
+def _noted(file: h5py.File, name: str) -> int | None:
+    """A whole number that only later banks note."""
+    value = file.attrs.get(name)
+    return int(value) if isinstance(value, np.integer) else None
 
 
 def _integers(file: h5py.File, name: str) -> np.ndarray:

@@ -46,6 +46,14 @@ class BankPlan:
     data_sha256: str
     space: str
     dtype: str
+    threads: int | None = None
+    blas_threads: int | None = None
+
+    @property
+    def known_threads(self) -> dict[str, int]:
+        """The attributes ``threads`` and ``blas_threads``, those that are known."""
+        found = {"threads": self.threads, "blas_threads": self.blas_threads}
+        return {name: number for name, number in found.items() if number is not None}
 
     @cached_property
     def class_ptr(self) -> np.ndarray:
@@ -69,7 +77,8 @@ class BankPlan:
         """Names the plan: a partial bank of another plan is of no use."""
         digest = hashlib.sha256()
         texts = ["\0".join(self.class_names), self.config_json, self.data_sha256, self.space, self.dtype]
-        digest.update(json.dumps([*texts, self.seed, self.feature_dim, VERSION]).encode())
+        threads = [self.known_threads] if self.known_threads else []
+        digest.update(json.dumps([*texts, self.seed, self.feature_dim, VERSION, *threads]).encode())
         for array in (self.class_embeddings, self.counts, self.real_counts, self.seen):
             digest.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
@@ -250,6 +259,7 @@ def _write_rest(file: h5py.File, plan: BankPlan) -> None:
         "config_sha256": hashlib.sha256(plan.config_json.encode()).hexdigest(),
         "data_sha256": plan.data_sha256,
         "space": plan.space,
+        **plan.known_threads,
     }
     for name, value in attributes.items():
         file.attrs[name] = value

@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fgen.errors import InputError, Interrupted, TrainingDiverged
-from fgen.machine import cpu_threads, kept_memory, matrix_precision, rounds_products, step_settings
+from fgen.machine import MOST_THREADS, cpu_threads, kept_memory, matrix_precision, rounds_products, step_settings
 from fgen.models.captured import CapturedSteps
 from fgen.models.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from fgen.models.draws import Draws
@@ -45,7 +45,7 @@ class TrainConfig:
         device: ``"auto"`` takes the accelerator if there is one, for a run's banks too. Its noise is its own in
             training, so that the same seed trains other weights there; where rows are streamed from disk it is the
             CPU's.
-        threads: CPU threads, in a run also of its heads and banks; None leaves torch's choice.
+        threads: CPU threads, also of heads and banks, and of what is predicted; None leaves torch's choice.
         precision: of matrix products in training: ``"highest"`` is float32; ``"auto"`` takes bfloat16 products (on a
             GPU TF32 too) where the hardware is faster with them. So for the heads of a run, but a GPU's are float32.
         checkpoint_every: seconds between checkpoints; 0 writes one after every step.
@@ -57,8 +57,8 @@ class TrainConfig:
     checkpoint_every: float = 60.0
 
     def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
-            raise InputError(f"threads is {self.threads}", "at least 1")
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
+            raise InputError(f"threads is {self.threads}", f"a whole number from 1 to {MOST_THREADS:,}")
         if not self.checkpoint_every >= 0:
             raise InputError(f"checkpoint_every is {self.checkpoint_every}", "seconds, at least 0")
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 import h5py
@@ -29,7 +29,8 @@ from fgen.data.atomic import reserve
 from fgen.data.bank import FeatureBank
 from fgen.errors import InputError
 from fgen.experiment import train_only
-from fgen.generation import write_bank
+from fgen.generation import generate_from_run, write_bank
+from fgen.machine import cpu_threads
 from fgen.models import make_model
 from fgen.settings import ExperimentConfig
 from tests.conftest import TINY
@@ -656,6 +657,44 @@ def test_a_bank_whose_parts_contradict_each_other_is_refused(whole, change, mess
 def put(file, name, value):
     del file[name]
     file[name] = value
+
+
+# Threads.
+
+
+def test_a_bank_notes_the_threads_that_it_was_made_with(run, tmp_path):
+    """As attributes that earlier readers pass over; one that another number began is begun anew."""
+    for threads in (1, 2):
+        with cpu_threads(threads):
+            generate_from_run(run, out=tmp_path / f"{threads}.h5", n_per_class=2)
+        with h5py.File(tmp_path / f"{threads}.h5") as file:
+            noted = dict(file.attrs)
+        assert noted["threads"] == threads
+        with FeatureBank.open(tmp_path / f"{threads}.h5") as bank:
+            assert (bank.threads, bank.blas_threads) == (threads, noted.get("blas_threads"))
+
+
+def test_a_bank_without_threads_is_as_it_was_and_a_merged_one_notes_what_all_have(tmp_path):
+    fill(tmp_path / "none.h5")
+    for name, threads in (("a", 2), ("b", 2), ("c", 3)):
+        fill(tmp_path / f"{name}.h5", threads=threads, blas_threads=4)
+    with ExitStack() as stack:
+        none, a, b, c = (stack.enter_context(FeatureBank.open(tmp_path / f"{x}.h5")) for x in ("none", "a", "b", "c"))
+        assert (none.threads, none.blas_threads) == (None, None)
+        with h5py.File(tmp_path / "none.h5") as file:
+            assert not {"threads", "blas_threads"} & {*file.attrs}
+        for banks, expected in (([a, b], (2, 4)), ([a, c], (None, 4)), ([a, none], (None, None))):
+            FeatureBank.merge(tmp_path / "merged.h5", banks, overwrite=True)
+            with FeatureBank.open(tmp_path / "merged.h5") as merged:
+                assert (merged.threads, merged.blas_threads) == expected
+
+
+def test_what_other_threads_began_is_begun_anew(path):
+    """Rows of two numbers of threads would be in one bank."""
+    with suppress(KeyboardInterrupt), create(path, threads=1) as writer:
+        writer.write(0, rows(0))
+        raise KeyboardInterrupt
+    assert fill(path, threads=2) == [0, 2, 3]
 
 
 # Full disks.

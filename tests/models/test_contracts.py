@@ -9,7 +9,7 @@ import torch
 
 from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError, TrainingDiverged
-from fgen.machine import cpu_threads, matrix_precision
+from fgen.machine import cpu_threads
 from fgen.models import MODELS, engine, make_model
 from fgen.models.base import FeatureGenerator
 from fgen.models.draws import Draws
