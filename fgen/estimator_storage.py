@@ -40,6 +40,7 @@ class StoredFit:
         labels: ``(C,)`` of the classes, as the user has them.
         seen: ids of the classes that had rows.
         gamma: what is subtracted from their scores.
+        feature_names: ``(D,)`` of the features' columns, where they had names.
     """
 
     model: FeatureGenerator
@@ -47,6 +48,7 @@ class StoredFit:
     labels: np.ndarray
     seen: np.ndarray
     gamma: float
+    feature_names: tuple[str, ...] | None = None
 
 
 def write_classifier(path: Path, fitted: StoredFit, parameters: Mapping[str, Any]) -> None:
@@ -70,6 +72,8 @@ def write_classifier(path: Path, fitted: StoredFit, parameters: Mapping[str, Any
         "gamma": fitted.gamma,
         "parameters": dict(parameters),
     }
+    if fitted.feature_names is not None:
+        description["feature_names"] = list(fitted.feature_names)
     with replace_directory(path, _expect_classifier) as folder:
         fitted.model.save(folder / "model")
         fitted.head.save(folder / "head")
@@ -133,7 +137,17 @@ def _stored_fit(content: Mapping[str, Any], model: FeatureGenerator, head: Any) 
     width = model.represent(np.zeros((0, model.scaler.dim), np.float32)).shape[1]
     if len(labels) != len(ids) or head.scaler.dim != width or not np.array_equal(head.classes_, ids):
         raise InputError("model and head beside it are of other classes or columns", "those that were saved with it")
-    return StoredFit(model, head, labels, seen, gamma)
+    return StoredFit(model, head, labels, seen, gamma, _stored_columns(content, model.scaler.dim))
+
+
+def _stored_columns(content: Mapping[str, Any], dim: int) -> tuple[str, ...] | None:
+    """The names of the features' columns, where the classifier was fitted with some; older files have none."""
+    names = content.get("feature_names")
+    if names is None:
+        return None
+    if not isinstance(names, list) or len(names) != dim or not all(isinstance(name, str) for name in names):
+        raise InputError(f"feature_names is {str(names)[:60]}", f"the names of {dim} columns")
+    return tuple(names)
 
 
 def _expect_classifier(path: Path) -> None:

@@ -20,6 +20,7 @@ from fgen.classifiers.heads import Heads
 from fgen.data.access import as_rows
 from fgen.data.dataset import ZSLDataset
 from fgen.data.disk import reading
+from fgen.data.frames import column_names, row_labels
 from fgen.data.labels import class_ids, counted_from_one, described_classes
 from fgen.errors import InputError, did_you_mean
 from fgen.estimator_storage import StoredFit, read_classifier, write_classifier
@@ -30,7 +31,11 @@ from fgen.settings import ExperimentConfig
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.exceptions import NotFittedError
 except ImportError:
+
+    class NotFittedError(ValueError, AttributeError):  # type: ignore[no-redef]
+        """What scikit-learn raises where an estimator isn't fitted."""
 
     class BaseEstimator:  # type: ignore[no-redef]
         """What of scikit-learn's base class works without it."""
@@ -60,6 +65,10 @@ except ImportError:
             return float(np.mean(self.predict(X) == np.asarray(y)))  # type: ignore[attr-defined]
 
 
+class NotFitted(InputError, NotFittedError):
+    """The classifier isn't fitted; with scikit-learn installed also its ``NotFittedError``."""
+
+
 PARAMETERS = (
     "class_embeddings",
     "classes",
@@ -79,9 +88,15 @@ PARAMETERS = (
 class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
     """Generator, bank and head behind one estimator: fit on seen classes, predict seen and unseen ones.
 
+    Ensembles of scikit-learn that number labels anew (VotingClassifier, StackingClassifier, BaggingClassifier) aren't
+    for it. They give their members 0 to K - 1 for the K classes that have rows: where labels are row numbers, classes
+    are then learnt from other classes' descriptions, which can't be noticed here; a dict refuses such labels. Unseen
+    classes they can't answer. Fit outside of them, and average ``predict_proba``.
+
     Args:
-        class_embeddings: ``(C, A)`` array of descriptions, labels being its row numbers; or ``{label: (A,)}``.
-            Classes without a row in ``fit`` are the unseen ones.
+        class_embeddings: ``(C, A)`` array of descriptions, labels being its row numbers; or ``{label: (A,)}``; or a
+            table such as pandas' DataFrame, whose index holds the labels. Classes without a row in ``fit`` are the
+            unseen ones.
         classes: C labels of the rows of ``class_embeddings``, where it is an array and labels aren't row numbers.
         method: a key of ``fgen.MODELS``, the generators.
         model: settings of the method, for example ``{"epochs": 30}``.
@@ -100,6 +115,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
     Attributes:
         classes_: ``(C,)`` labels, in the order of the class embeddings.
         seen_, unseen_: labels with and without training rows.
+        n_features_in_: D, the columns of the features.
+        feature_names_in_: ``(D,)`` names of the columns, where ``fit`` had a table whose column names are all text.
         generator_: the trained model, see :meth:`fgen.models.base.FeatureGenerator.generate`.
         gamma_: what is subtracted from the seen classes' log-probabilities.
     """
@@ -143,6 +160,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         described, embeddings = described_classes(self.class_embeddings, self.classes)
         ids = class_ids(y, described)
         by_row = self.classes is None and not isinstance(self.class_embeddings, Mapping)
+        by_row = by_row and row_labels(self.class_embeddings) is None
         if by_row and (odd := counted_from_one(ids)):
             warnings.warn(odd, stacklevel=2)
         names = [str(label) for label in described.tolist()]
@@ -161,7 +179,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         model = fit(settings.build(embedding_config(config, dataset)), config, dataset, seed, None, self.verbose)
         bank = synthetic_rows(config, dataset, model, seed)
         heads = new_heads(config, dataset, model, *bank, seed, with_zsl=False)
-        self._hold(StoredFit(model, heads.gzsl, described, dataset.seen, gamma))
+        self._hold(StoredFit(model, heads.gzsl, described, dataset.seen, gamma, column_names(X)))
         return self
 
     def _hold(self, fitted: StoredFit) -> None:
@@ -171,13 +189,20 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         self.gamma_, self.classes_, self._seen_ids = fitted.gamma, labels, fitted.seen
         self.seen_, self.unseen_ = labels[fitted.seen], labels[unseen_ids]
         self.n_features_in_ = fitted.model.scaler.dim
+        if fitted.feature_names is not None:
+            self.feature_names_in_ = np.array(fitted.feature_names, dtype=object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Log-probabilities ``(N, C)``, the seen classes' lowered by ``gamma_``.
 
-        It warns, as all that predicts does, of rows that are much longer or shorter than those it was fitted to.
+        Of two classes it is, as scikit-learn has it, ``(N,)``: the second's less the first's, so positive for
+        ``classes_[1]``. It warns, as all that predicts does, of rows that are much longer or shorter than those it was
+        fitted to.
         """
-        return self._calibrated(self._scores(X))
+        scores = self._calibrated(self._scores(X))
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def _calibrated(self, scores: np.ndarray) -> np.ndarray:
         """Log-probabilities ``(N, C)``, the seen classes' lowered by ``gamma_``."""
@@ -187,6 +212,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
     def _scores(self, X: Any) -> np.ndarray:
         """Log-probabilities ``(N, C)`` as the head gives them."""
         self._require_fitted()
+        self._check_columns(X)
         represent = representation(self.generator_)
         try:
             shape = tuple(np.shape(X))
@@ -199,6 +225,22 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
             warnings.warn(f"{odd}: were both normalised alike?", stacklevel=3)
         with cpu_threads((self.train or {}).get("threads")):
             return self.heads_.gzsl.scores(features if represent is None else represent(features), len(self.classes_))
+
+    def _check_columns(self, X: Any) -> None:
+        """Refuse a table whose columns have other names than in :meth:`fit`, or another order; warn of missing names.
+
+        The rules are scikit-learn's.
+        """
+        names, fitted = column_names(X), getattr(self, "feature_names_in_", None)
+        kind = type(self).__name__
+        if (names is None) != (fitted is None):
+            told = "X has feature names, but {} was fitted without feature names"
+            told = (
+                told if fitted is None else "X does not have valid feature names, but {} was fitted with feature names"
+            )
+            warnings.warn(told.format(kind), stacklevel=4)
+        elif names is not None and fitted is not None and list(names) != fitted.tolist():
+            raise _other_columns(names, fitted.tolist())
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities ``(N, C)`` of :attr:`classes_`; rows add up to 1."""
@@ -223,7 +265,9 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
                 wrong since the fit, or a folder that holds something else.
         """
         self._require_fitted()
-        fitted = StoredFit(self.generator_, self.heads_.gzsl, self.classes_, self._seen_ids, float(self.gamma_))
+        names = tuple(self.feature_names_in_.tolist()) if hasattr(self, "feature_names_in_") else None
+        gamma, head = float(self.gamma_), self.heads_.gzsl
+        fitted = StoredFit(self.generator_, head, self.classes_, self._seen_ids, gamma, names)
         write_classifier(Path(path), fitted, self._plain_parameters())
 
     @classmethod
@@ -260,7 +304,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
 
     def _require_fitted(self) -> None:
         if not hasattr(self, "heads_"):
-            raise InputError("the classifier isn't fitted", "fit() before predicting or saving")
+            raise NotFitted("the classifier isn't fitted", "fit() before predicting or saving")
 
     def _plain_parameters(self) -> dict[str, Any]:
         """The constructor's arguments, but for embeddings and labels, as JSON can hold them."""
@@ -337,6 +381,21 @@ class _Size:
         if hasattr(given, "shape"):
             return f"<{kind} {tuple(given.shape)}>"
         return f"<{kind} of {len(given)}>" if hasattr(given, "__len__") else repr(given)
+
+
+def _other_columns(names: Sequence[str], fitted: Sequence[str]) -> InputError:
+    """The error of columns that have other names than in ``fit``, or another order, in scikit-learn's words."""
+    found = "The feature names should match those that were passed during fit"
+    new, missing = (
+        [name for name in some if name not in set(others)] for some, others in ((names, fitted), (fitted, names))
+    )
+    parts = [(new, "unseen at fit time"), (missing, "seen at fit time, yet now missing")]
+    shown = [f"{', '.join(map(repr, some[:3]))}{', …' * (len(some) > 3)} {what}" for some, what in parts if some]
+    if not shown:
+        column = next(k for k, (name, other) in enumerate(zip(names, fitted, strict=False)) if name != other)
+        shown = [f"column {column} is {names[column]!r}, and was {fitted[column]!r}"]
+    remedy = "" if missing else "Pass X[classifier.feature_names_in_]"
+    return InputError(f"{found}: {'; '.join(shown)}", "the same names in the same order", remedy)
 
 
 def _method_remedy(name: Any) -> str:

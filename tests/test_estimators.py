@@ -1,6 +1,7 @@
 """``ZeroShotClassifier``: labels of any kind in, classes it never saw out, with scikit-learn and without."""
 
 import json
+import pickle
 import re
 import shutil
 import subprocess
@@ -702,6 +703,151 @@ def test_it_works_at_the_end_of_a_pipeline_and_in_cross_validation(data):
     assert set(pipeline.predict(data.split("test_unseen")[0])) <= set(names)
 
 
+# Columns with names, as a table's.
+
+
+class Named:
+    """What of pandas' DataFrame fgen looks at, for features."""
+
+    def __init__(self, rows, columns):
+        self.rows, self.columns, self.shape = np.asarray(rows), columns, np.shape(rows)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.rows, dtype=dtype)
+
+
+def framed(rows, columns):
+    return pytest.importorskip("pandas").DataFrame(np.asarray(rows), columns=columns)
+
+
+@pytest.mark.parametrize("table", [Named, framed])
+def test_columns_in_another_order_or_of_other_names_are_refused_also_after_loading(data, tmp_path, table):
+    X, y = data.split("trainval")
+    names = [f"f{k}" for k in range(16)]
+    model = ZeroShotClassifier(data.class_embeddings, calibrate=False, **QUICK).fit(table(X, names), y)
+    model.save(tmp_path / "it")
+    for fitted in (model, ZeroShotClassifier.load(tmp_path / "it")):
+        assert fitted.feature_names_in_.tolist() == names
+        assert fitted.feature_names_in_.dtype == object
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            expected = fitted.predict(table(X, names))
+        swapped, short = [*names[::-1]], [*names[:-1]]
+        for method in (fitted.predict, fitted.predict_proba, fitted.decision_function):
+            for given, message in (
+                (
+                    table(X[:, ::-1], swapped),
+                    r"column 0 is 'f15', and was 'f0'; .* Pass X\[classifier.feature_names_in_\]",
+                ),
+                (table(X[:, :-1], short), "'f15' seen at fit time, yet now missing; expected the same names"),
+                (table(X, [*short, "g"]), "'g' unseen at fit time; 'f15' seen at fit time, yet now missing"),
+            ):
+                with pytest.raises(ValueError, match=r"^The feature names should match those that were passed") as told:
+                    method(given)
+                assert isinstance(told.value, InputError)
+                assert re.search(message, str(told.value))
+            with pytest.warns(
+                UserWarning, match="X does not have valid feature names, but ZeroShotClassifier was fi"
+            ) as w:
+                method(X)
+            assert [warning.filename for warning in w] == [__file__]
+        with pytest.warns(UserWarning, match="valid feature names"):
+            assert fitted.predict(X).tolist() == expected.tolist()
+    model.fit(X, y)
+    assert not hasattr(model, "feature_names_in_")
+    with pytest.warns(
+        UserWarning, match="X has feature names, but ZeroShotClassifier was fitted without feature names"
+    ):
+        model.predict(table(X, names))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.predict(table(X, range(16)))
+
+
+def test_names_of_columns_that_no_fit_can_have_had_are_refused(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "it")
+    whole = json.loads((saved / "classifier.json").read_text())
+    assert "feature_names" not in whole
+    for names in ("f0", ["f0"], [0] * 16, 5):
+        (tmp_path / "it" / "classifier.json").write_text(json.dumps(whole | {"feature_names": names}))
+        with pytest.raises(InputError, match=r"it/classifier\.json.*feature_names is"):
+            ZeroShotClassifier.load(tmp_path / "it")
+
+
+def test_an_unfitted_one_raises_what_scikit_learn_expects(data):
+    exceptions = pytest.importorskip("sklearn.exceptions")
+    model = ZeroShotClassifier(data.class_embeddings)
+    for method in (model.predict, model.predict_proba, model.decision_function, model.save):
+        with pytest.raises(exceptions.NotFittedError, match=r"isn't fitted; expected fit\(\) before") as told:
+            method(data.features[:2])
+        assert isinstance(told.value, InputError)
+        assert type(pickle.loads(pickle.dumps(told.value))) is type(told.value)
+
+
+def test_numbers_in_arrays_of_objects_are_taken_and_anything_else_refused(data, fitted):
+    X, y = data.split("trainval")
+    model = ZeroShotClassifier(data.class_embeddings, calibrate=False, **QUICK)
+    by_number = model.fit(X, y).decision_function(X[:9]).tobytes()
+    objects = X.astype(object)
+    objects[0, 0] = np.float32(objects[0, 0])
+    assert model.fit(objects, y.astype(object)).decision_function(objects[:9]).tobytes() == by_number
+    for value in (None, "1.5", 1j):
+        objects[1, 2] = value
+        for call in (lambda: fitted.predict(objects), lambda: model.fit(objects, y)):
+            with pytest.raises(InputError, match=r"of numbers|finite numbers"):
+                call()
+
+
+def test_tables_of_nullable_numbers_are_taken(data):
+    pandas = pytest.importorskip("pandas")
+    X, y = data.split("trainval")
+    model = ZeroShotClassifier(data.class_embeddings, calibrate=False, **QUICK)
+    by_number = model.fit(X, y).decision_function(X[:9]).tobytes()
+    table = pandas.DataFrame(X).astype("Float32").astype({0: object})
+    labels = pandas.Series(y).astype("Int64")
+    assert model.fit(table, labels).decision_function(table[:9]).tobytes() == by_number
+    table.iloc[3, 2] = pandas.NA
+    with pytest.raises(InputError):
+        model.fit(table, labels)
+
+
+def test_the_decisions_of_two_classes_are_one_column_positive_for_the_second(data):
+    X, y = data.split("trainval")
+    rows = y < 2
+    X, y = X[rows], np.array(["b", "a"])[y[rows]]
+    model = ZeroShotClassifier(data.class_embeddings[:2], classes=["b", "a"], calibrate=False, **GOOD).fit(X, y)
+    decisions, probabilities = model.decision_function(X), model.predict_proba(X)
+    assert decisions.shape == (len(X),)
+    np.testing.assert_allclose(decisions, np.log(probabilities[:, 1] / probabilities[:, 0]), rtol=1e-3, atol=1e-3)
+    assert model.classes_[(decisions > 0).astype(int)].tolist() == model.predict(X).tolist()
+    model.gamma_, model._seen_ids = 1.5, np.array([0])  # as where the second class is unseen
+    np.testing.assert_allclose(model.decision_function(X), decisions + 1.5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("ensemble", ["VotingClassifier", "StackingClassifier", "BaggingClassifier"])
+def test_scikit_learns_ensembles_are_named_where_they_number_labels_anew(data, ensemble):
+    ensembles = pytest.importorskip("sklearn.ensemble")
+    X, y = data.split("trainval")
+    names = np.array([f"c{k}" for k in range(24)])
+    member = ZeroShotClassifier(dict(zip(names, data.class_embeddings, strict=True)), calibrate=False, **QUICK)
+    many = (
+        ensembles.BaggingClassifier(member) if ensemble[0] == "B" else getattr(ensembles, ensemble)([("one", member)])
+    )
+    with pytest.raises(InputError, match=f"y holds the label .*{ensemble}.* average predict_proba. .* such as 'c0'"):
+        many.fit(X, names[y])
+    assert ensemble in ZeroShotClassifier.__doc__
+
+
+def test_the_average_of_probabilities_that_a_message_advises_answers_unseen_classes(data):
+    X, y = data.split("trainval")
+    names = np.array([f"c{k}" for k in range(24)])
+    described = dict(zip(names, data.class_embeddings, strict=True))
+    members = [ZeroShotClassifier(described, calibrate=False, random_state=s, **GOOD).fit(X, names[y]) for s in (0, 1)]
+    X, y = data.split("test_unseen")
+    mean = np.mean([member.predict_proba(X) for member in members], axis=0)
+    assert np.mean(members[0].classes_[mean.argmax(axis=1)] == names[y]) > 0.6
+
+
 WITHOUT_SKLEARN = """
 import sys
 for name in [name for name in sys.modules if name.partition(".")[0] == "sklearn"]:
@@ -729,6 +875,28 @@ assert repr(model).startswith("ZeroShotClassifier(class_embeddings=<ndarray (8, 
 model.fit(X, y)
 assert np.allclose(model.predict_proba(X).sum(axis=1), 1)
 assert model.score(X, y) == np.mean(model.predict(X) == y)
+
+
+class Table:
+    def __init__(self, rows, columns):
+        self.rows, self.columns, self.shape = rows, columns, rows.shape
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.rows, dtype=dtype)
+
+
+names = [f"f{k}" for k in range(X.shape[1])]
+model.fit(Table(X, names), y)
+try:
+    model.predict(Table(X[:, ::-1], names[::-1]))
+except InputError as error:
+    assert "The feature names should match" in str(error)
+else:
+    raise AssertionError("columns in another order were taken")
+try:
+    ZeroShotClassifier(data.class_embeddings).predict(X)
+except AttributeError as error:
+    assert isinstance(error, InputError)
 print("done", len(model.classes_))
 """
 

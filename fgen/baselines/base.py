@@ -11,6 +11,7 @@ import numpy as np
 from fgen.classifiers.base import checked_labels
 from fgen.data.access import Features, as_rows
 from fgen.data.dataset import iter_blocks
+from fgen.data.frames import rows_by_name
 from fgen.errors import InputError
 
 Self = TypeVar("Self", bound="EmbeddingBaseline")
@@ -37,6 +38,7 @@ class EmbeddingBaseline(ABC):
         Raises:
             InputError: inputs that don't match or aren't finite, or fewer than 2 classes with rows.
         """
+        class_embeddings, _ = rows_by_name(class_embeddings, None)
         features, embeddings = as_rows(features), np.asarray(class_embeddings, dtype=np.float64)
         if embeddings.ndim != 2 or not embeddings.shape[1] or not np.isfinite(embeddings).all():
             raise InputError(f"class_embeddings has shape {embeddings.shape}", "a matrix (C, A) of finite numbers")

@@ -8,6 +8,7 @@ cold disk in that way, and 8 to 21 ms when all of them were asked for first; ask
 from __future__ import annotations
 
 import mmap
+import numbers
 from typing import Any
 
 import h5py
@@ -59,11 +60,20 @@ def as_rows(features: Any) -> Features:
             features = np.asarray(features)
         except ValueError:
             raise InputError("features has rows of several lengths", "a matrix (N, D) of numbers") from None
+    if features.dtype == object:
+        features = numbers_in(np.asarray(features))
     if len(features.shape) != 2 or not features.shape[1] or features.dtype.kind not in "fiu":
         raise InputError(
             f"features has shape {tuple(features.shape)} and type {features.dtype}", "a matrix (N, D) of numbers"
         )
     return features
+
+
+def numbers_in(array: np.ndarray) -> np.ndarray:
+    """Return an array of Python objects as float64 where every one is a number, else the array as it is."""
+    if array.dtype != object or not all(issubclass(kind, numbers.Real) for kind in set(map(type, array.flat))):
+        return array
+    return array.astype(np.float64)
 
 
 def read_rows(features: Features, indices: np.ndarray) -> np.ndarray:

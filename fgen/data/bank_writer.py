@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 
 from fgen.data.atomic import claim, claimed, expect_free, flush
+from fgen.data.frames import rows_by_name
 from fgen.data.hdf5 import expect_short
 from fgen.data.hdf5_look import trust
 from fgen.data.hdf5_writing import allocate, features_offset, image, write_at
@@ -311,6 +312,7 @@ def checked_plan(names: Sequence[str], embeddings: np.ndarray, counts: np.ndarra
     Raises:
         InputError: numbers of classes that differ, repeated names, negative or no counts at all.
     """
+    embeddings, _ = rows_by_name(embeddings, names)
     names = tuple(str(name) for name in names)
     counts = np.asarray(counts, dtype=np.int64)
     real = np.zeros_like(counts) if rest["real_counts"] is None else np.asarray(rest["real_counts"], dtype=np.int64)

@@ -13,6 +13,7 @@ import numpy as np
 
 from fgen.data import hdf5
 from fgen.data.access import Features, as_rows, expect_rows, read_rows
+from fgen.data.frames import rows_by_name
 from fgen.data.labels import counted_from_one
 from fgen.data.shots import ShotClasses, Shots, draw_shots
 from fgen.data.splits import Splits, complete_splits
@@ -28,8 +29,9 @@ class ZSLDataset:
     Args:
         features: ``(N, D)`` finite numbers; an array, a memory map or an open h5py dataset.
         labels: ``(N,)`` integers in ``[0, C)``, rows of ``class_embeddings``.
-        class_embeddings: ``(C, A)`` finite numbers, or ``{kind: (C, A_kind)}`` for several kinds side by side.
-        class_names: C distinct names, or None.
+        class_embeddings: ``(C, A)`` finite numbers, or ``{kind: (C, A_kind)}`` for several kinds side by side. The
+            index of a table, such as pandas' DataFrame, holds names: its rows are put in the order of ``class_names``.
+        class_names: C distinct names, or None, which takes those of a table's index.
         splits: index arrays by name, see :func:`fgen.data.splits.complete_splits`; None trains on every row.
         name: what reports call the data set.
         embedding: the kind or kinds in use; by default the first.
@@ -62,6 +64,7 @@ class ZSLDataset:
     ) -> None:
         self.name = name
         self.features = _checked_features(features)
+        class_embeddings, class_names = rows_by_name(class_embeddings, class_names)
         self.embeddings = _checked_embeddings(class_embeddings)
         self.labels = _checked_labels(labels, len(self.features), self.n_classes)
         self.class_names = _checked_names(class_names, self.n_classes)
@@ -165,6 +168,7 @@ class ZSLDataset:
         """
         if self.class_names is None:
             raise InputError(f"{self.name} has no class names", "names, to tell new classes from its own")
+        class_embeddings, _ = rows_by_name(class_embeddings, class_names)
         matrix = _checked_embeddings(class_embeddings)["attributes"]
         if matrix.shape[1] != sum(self.embedding_widths):
             raise InputError(f"new classes have {matrix.shape[1]} columns", f"{sum(self.embedding_widths)}, as others")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fgen.data.frames import row_labels
 from fgen.errors import InputError, did_you_mean
 
 #: How the text of a label reads where a table had none.
@@ -18,7 +19,8 @@ def described_classes(given: Any, classes: Any = None) -> tuple[np.ndarray, np.n
     """Labels ``(C,)`` and embeddings ``(C, A)`` float32, finite.
 
     Args:
-        given: ``(C, A)`` array, list or tensor; or ``{label: (A,)}``. An error calls it ``class_embeddings``.
+        given: ``(C, A)`` array, list or tensor; or ``{label: (A,)}``; or a table, whose index holds the labels. An
+            error calls it ``class_embeddings``.
         classes: labels of the rows of an array; None numbers them from 0.
 
     Raises:
@@ -36,7 +38,7 @@ def described_classes(given: Any, classes: Any = None) -> tuple[np.ndarray, np.n
         if labels.shape != (len(given),):
             raise InputError(f"class_embeddings has the key {next(iter(given))!r}", "numbers or text")
         return labels, _stacked(given)
-    embeddings = _matrix(given)
+    embeddings, classes = _matrix(given), _indexed(given, classes)
     labels = np.arange(len(embeddings)) if classes is None else _labels(classes)
     if labels.shape != (len(embeddings),):
         raise InputError(f"classes has shape {labels.shape}", f"({len(embeddings)},), one for each embedding")
@@ -44,6 +46,25 @@ def described_classes(given: Any, classes: Any = None) -> tuple[np.ndarray, np.n
     if times > 1:
         raise InputError(f"classes has {twice!r} twice", "distinct labels")
     return labels, embeddings
+
+
+def _indexed(given: Any, classes: Any) -> Any:
+    """``classes``, or where that is None the labels that a table's rows have; None for positions.
+
+    Raises:
+        InputError: both say of a label that it is another row's.
+    """
+    index = row_labels(given)
+    if index is None or classes is None:
+        return index if classes is None else classes
+    of_label = {label: row for row, label in enumerate(index)}
+    for row, label in enumerate(_labels(classes).ravel().tolist()):
+        if of_label.get(label, row) != row:
+            found = (
+                f"row {of_label[label]} of class_embeddings has the index {label!r}, and classes gives it to row {row}"
+            )
+            raise InputError(found, "one of them: the index holds labels", "Leave classes out")
+    return classes
 
 
 def class_ids(y: Any, described: np.ndarray) -> np.ndarray:
@@ -67,7 +88,8 @@ def class_ids(y: Any, described: np.ndarray) -> np.ndarray:
             found, remedy = f"y holds {given[missing]} in row {missing}", "Drop rows without a label, from X as well"
             raise InputError(found, "a label for each row of X", remedy)
         expected = "labels that class_embeddings describes"
-        raise InputError(f"y holds the label {unknown!r}", expected, _remedy(unknown, list(index)))
+        remedy = _remedy(unknown, list(index), renumbered=set(given) == set(range(len(set(given)))))
+        raise InputError(f"y holds the label {unknown!r}", expected, remedy)
     return np.array([index[label] for label in given], dtype=np.int64)
 
 
@@ -82,8 +104,8 @@ def counted_from_one(ids: np.ndarray, class_names: Sequence[str] | None = None) 
     return f"{told}: were they counted from 1? They count from 0"
 
 
-def _remedy(label: Any, known: list[Any]) -> str:
-    """What to do about a label of ``y`` that no class has."""
+def _remedy(label: Any, known: list[Any], *, renumbered: bool) -> str:
+    """What to do about a label of ``y`` that no class has; ``renumbered`` where all of them are 0, 1, 2 and so on."""
     described = next((other for other in known if str(other) == str(label)), None)
     if described is not None:
         return f"There is {described!r}, of another type"
@@ -96,6 +118,12 @@ def _remedy(label: Any, known: list[Any]) -> str:
             return "Name the rows of class_embeddings by classes=[...], or give a dict"
         if label == len(known):
             return "Labels are rows of class_embeddings, counted from 0"
+    elif renumbered:
+        return (
+            "Labels count from 0, as ensembles of scikit-learn (VotingClassifier, StackingClassifier, "
+            "BaggingClassifier) number them anew; they answer no unseen class either: fit outside of them and average "
+            f"predict_proba. If the numbers are yours, give labels such as {known[0]!r}"
+        )
     return did_you_mean(str(label), (other for other in known if isinstance(other, str))) or "Describe it, or drop it"
 
 
@@ -118,10 +146,13 @@ def _numbers(name: str, given: Any) -> np.ndarray:
             given = given.detach().cpu().float().numpy() if hasattr(given, "detach") else given
             return np.asarray(given, dtype=np.float32)
     except (TypeError, ValueError):
-        text = _text_in(given)
+        text = _text_in(np.asarray(given) if hasattr(given, "columns") else given)
         if text is None:
             expected = "numbers, as many for each class as for the others"
             raise InputError(f"{name} is no array of numbers", expected) from None
+        if hasattr(given, "columns"):
+            remedy = "Make the column of labels the index, by set_index(), and leave out other columns of text"
+            raise InputError(f"{name} holds the text {text[:40]!r}", "numbers in every column", remedy) from None
         raise InputError(
             f"{name} holds the text {text[:40]!r}",
             "numbers",
@@ -153,6 +184,7 @@ def _matrix(given: Any) -> np.ndarray:
 def _stacked(given: Mapping[Any, Any]) -> np.ndarray:
     """Embeddings ``(C, A)`` float32, finite, of a dict from label to ``(A,)``."""
     rows = {f"class_embeddings[{label!r}]": row for label, row in given.items()}
+    _refuse_other_orders(rows)
     rows = {name: _numbers(name, row) for name, row in rows.items()}
     for name, row in rows.items():
         if row.ndim != 1 or not row.size:
@@ -165,3 +197,14 @@ def _stacked(given: Mapping[Any, Any]) -> np.ndarray:
         if bad.size:
             raise InputError(f"{name} holds {row[bad[0]]} in column {bad[0]}", "finite numbers")
     return np.stack(list(rows.values()))
+
+
+def _refuse_other_orders(rows: Mapping[str, Any]) -> None:
+    """Refuse labelled rows, such as pandas' Series, whose numbers are those of the first in another order."""
+    indexed = {name: row.index for name, row in rows.items() if hasattr(row, "index") and not callable(row.index)}
+    orders = {name: list(index) for name, index in indexed.items()}
+    first = next(iter(orders), "")
+    for name, order in orders.items():
+        if order != orders[first] and Counter(order) == Counter(orders[first]):
+            expected = f"the order of {first}"
+            raise InputError(f"{name} has the index {order[0]!r}, …", expected, "Call reindex() with one index for all")

@@ -23,8 +23,8 @@ CACHED_ROWS = 256
 MEASURED_ROWS = 256
 #: The median of fewer rows may differ more: they may be of one class.
 FEW_ROWS = 10
-#: How many times longer or shorter than in training rows have to be for a warning: many, few, and where the usual length
-#: is guessed from the scaling.
+#: How many times longer or shorter than in training rows have to be for a warning: many, few, and where the length of
+#: training is guessed from the scaling.
 TIMES, TIMES_OF_FEW, TIMES_OF_A_GUESS = 3.0, 5.0, 30.0
 Rows = TypeVar("Rows", np.ndarray, torch.Tensor)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from fgen import rng
 from fgen.data.access import Features, as_rows
 from fgen.data.dataset import iter_blocks
+from fgen.data.frames import named_by_index, rows_by_name
 from fgen.data.scaling import FeatureScaler
 from fgen.encoders.fusion import EmbeddingConfig, EmbeddingPreprocessor
 from fgen.errors import InputError
@@ -150,9 +151,9 @@ class FeatureGenerator:
         Args:
             features: ``(N, D)`` raw features of seen classes.
             labels: ``(N,)`` rows of ``class_embeddings``; classes without a row are not trained on.
-            class_embeddings: ``(C, A)`` raw.
+            class_embeddings: ``(C, A)`` raw; rows of a table whose index holds names are put in their order.
             seed: names every random number used.
-            class_names: C names; they name the noise streams of :meth:`generate`.
+            class_names: C names, by default those of a table's index; they name the noise streams of :meth:`generate`.
             unlabelled: only for transductive methods.
             train_config: device, threads, precision, checkpoint interval.
             checkpoint: file to go on from if it is there, and to write to.
@@ -169,6 +170,7 @@ class FeatureGenerator:
             )
         if unlabelled is None and self.config.is_transductive:
             raise InputError("the transductive setting got no unlabelled features", "unlabelled, (M, D)")
+        class_embeddings, class_names = rows_by_name(class_embeddings, class_names)
         if class_names is not None and len(class_names) != len(class_embeddings):
             n_classes = len(class_embeddings)
             raise InputError(f"class_names has {len(class_names)} names", f"{n_classes}, one for each class")
@@ -236,7 +238,7 @@ class FeatureGenerator:
             n_per_class: rows for each class.
             seed: with the class's name (or its embedding, without names) the only source of noise: the features
                 don't depend on the order or number of classes, and a larger ``n_per_class`` extends a smaller.
-            class_names: K names, where embeddings are given.
+            class_names: K names, where embeddings are given; by default those of a table's index.
             represented: give them where the method's own heads live, in place of the raw space.
 
         Returns:
@@ -257,6 +259,8 @@ class FeatureGenerator:
         """Raw embeddings ``(K, A)``, names or None, and labels ``(K,)`` of what :meth:`generate` was asked for."""
         if not self.networks:
             raise InputError("the model hasn't been trained", "fit() or load_model() before generate()")
+        if class_names is not None or named_by_index(classes):
+            classes, class_names = rows_by_name(classes, class_names)
         classes = np.asarray(classes)
         if classes.ndim == 2 and len(classes):
             if class_names is not None and len(class_names) != len(classes):

@@ -1,0 +1,82 @@
+"""Tables with labels, such as pandas' DataFrames: what their rows and columns are called, without such a library."""
+
+from __future__ import annotations
+
+import numbers
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fgen.data.access import numbers_in
+from fgen.errors import InputError, did_you_mean
+
+
+def column_names(table: Any) -> tuple[str, ...] | None:
+    """Return the names of a table's columns where all of them are text, else None."""
+    names = tuple(getattr(table, "columns", ()))
+    return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def row_labels(table: Any) -> list[Any] | None:
+    """Return the labels of a table's rows; None where it has no index, or one that counts the rows from 0."""
+    if not hasattr(table, "columns") or not hasattr(table, "index"):
+        return None
+    labels = list(table.index)
+    counted = all(isinstance(label, numbers.Integral) for label in labels) and labels == list(range(len(labels)))
+    return None if counted else labels
+
+
+def named_by_index(table: Any) -> bool:
+    """Return whether all labels of a table's rows are text."""
+    labels = row_labels(table)
+    return bool(labels) and all(isinstance(label, str) for label in labels or ())
+
+
+def rows_by_name(embeddings: Any, class_names: Sequence[str] | None) -> tuple[Any, Sequence[str] | None]:
+    """Return embeddings whose rows are in the order of ``class_names``, and these names.
+
+    Args:
+        embeddings: ``(C, A)``, or ``{kind: (C, A)}``. A table's index says which row is which class; anything without
+            an index, and an index that counts from 0, has its rows in the order of the names already.
+        class_names: C names; None takes those of a table's index.
+
+    Raises:
+        InputError: a table whose index is neither names nor positions, or whose names aren't ``class_names``.
+    """
+    if not isinstance(embeddings, Mapping):
+        return _rows_by_name("class_embeddings", embeddings, class_names)
+    ordered = {}
+    for kind, table in embeddings.items():
+        ordered[kind], class_names = _rows_by_name(f"class_embeddings[{kind!r}]", table, class_names)
+    return ordered, class_names
+
+
+def _rows_by_name(what: str, table: Any, names: Sequence[str] | None) -> tuple[Any, Sequence[str] | None]:
+    labels = row_labels(table)
+    if labels is None:
+        return table, names
+    matrix = numbers_in(np.asarray(table))
+    if names is None and named_by_index(table):
+        return matrix, labels
+    if names is None:
+        raise InputError(f"{what} has the index {_some(labels)}", "names, or the rows' numbers", _of_numbers(labels))
+    if Counter(labels) != Counter(names):
+        strange = next((label for label in labels if label not in set(names)), labels[0])
+        remedy = did_you_mean(str(strange), map(str, names)) or "Call reset_index(drop=True) if rows are in their order"
+        raise InputError(f"{what} has the index {_some(labels)}", "the names in class_names, in any order", remedy)
+    position = {label: row for row, label in enumerate(labels)}
+    return matrix[[position[name] for name in names]], names
+
+
+def _of_numbers(labels: list[Any]) -> str:
+    """What to do about a table whose rows are called neither by names nor by their positions."""
+    drop = "reset_index(drop=True) if labels count the rows from 0"
+    if Counter(labels) == Counter(range(len(labels))):
+        return f"Call sort_index() if labels are those of the index, {drop}"
+    return f"Call {drop}; ZeroShotClassifier takes any labels"
+
+
+def _some(labels: list[Any]) -> str:
+    return ", ".join(map(repr, labels[:3])) + (", …" if len(labels) > 3 else "")
