@@ -55,7 +55,7 @@ def run(
     elif isinstance(config, Mapping):
         config = ExperimentConfig.from_mapping(config)
     if out is None:
-        with tempfile.TemporaryDirectory(prefix="fgen-") as folder:
+        with _temporary_folder() as folder:
             return replace(run(config, out=Path(folder) / "run", progress=progress), out=None)
     dataset = config.dataset.load()
     task = selection_task(config, dataset)
@@ -73,6 +73,19 @@ def run(
         result = RunResult(describe(config, dataset, outcomes), tuple(outcomes), directory.path)
         write_json(directory.result, result.description)
     return result
+
+
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder that goes when it is left.
+
+    Raises:
+        InputError: there is no place for temporary files.
+    """
+    try:
+        return tempfile.TemporaryDirectory(prefix="fgen-")
+    except OSError as error:
+        found, remedy = f"no temporary folder can be made ({error.strerror or error})", "Set TMPDIR, or give out=FOLDER"
+        raise InputError(found, "one that can be written to, or a run folder", remedy) from None
 
 
 def train_only(

@@ -174,7 +174,7 @@ def generate_from_run(
         raise InputError(
             f"{run} has no trained generator of seed {seed}",
             "one that fgen run or fgen train has trained; a baseline generates nothing",
-            "Go on with --resume",
+            f"fgen inspect {run} says how to go on",
         )
     model = load_model(directory.seed(seed).model, device_at_hand(config.train.device))
     if Path(out).suffix not in HDF5_SUFFIXES:

@@ -62,7 +62,7 @@ class RunResult:
     def load(cls, path: str | Path) -> RunResult:
         """The result of a finished run's folder."""
         folder = RunDirectory.open(path)
-        remedy = "Finish it with fgen run --resume"
+        remedy = f"Finish it with fgen run {folder.config} --resume"
         if not folder.result.exists():
             raise InputError(f"{folder.result} doesn't exist", "a finished run", remedy)
         with reading(folder.result, "result", remedy):

@@ -48,7 +48,7 @@ class DatasetConfig:
             raise InputError(
                 f"dataset has name = {self.name!r} and path = {self.path!r}",
                 "exactly one of them",
-                "Give one with --set dataset.path=FOLDER",
+                "Give one with --set dataset.name=none --set dataset.path=FOLDER",
             )
         EmbeddingConfig(norm=self.embedding_norm, scale=self.embedding_scale)
         if self.shots < 0:

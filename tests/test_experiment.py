@@ -5,6 +5,7 @@ import datetime
 import json
 import re
 import shutil
+import tempfile
 import time
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from fgen import evaluation, generation, machine, protocol
 from fgen.classifiers import CLASSIFIERS
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.cli import main
-from fgen.config import dump_toml, read_toml
+from fgen.config import apply_overrides, dump_toml, read_toml
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset, save_dataset
@@ -491,7 +492,7 @@ def test_a_run_that_was_stopped_among_added_seeds_is_not_called_finished(path, t
     facts = inspect(run.out)
     assert not facts["finished"]
     assert facts["seeds to go"] == [1, 2]
-    with pytest.raises(InputError, match=r"no trained generator of seed 2; .* Go on with --resume"):
+    with pytest.raises(InputError, match=r"no trained generator of seed 2; .* fgen inspect .* says how to go on"):
         generation.generate_from_run(run.out, out=tmp_path / "bank.h5", seed=2)
 
 
@@ -755,3 +756,19 @@ def test_data_that_changed_since_are_noticed_whatever_is_there_already(path, tmp
         with pytest.raises(InputError, match="was made from other data than"):
             generation.generate_from_run(out, out=tmp_path / "bank.h5", n_per_class=2)
         assert not (tmp_path / "bank.h5").exists()
+
+
+def test_without_a_folder_for_temporary_files_a_result_alone_is_refused_in_one_message(path, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(InputError, match=r"no temporary folder can be made .* Set TMPDIR, or give out=FOLDER"):
+        fgen.run(settings(path))
+
+
+def test_the_command_that_replaces_a_configs_data_set_by_a_file_is_one_that_works():
+    sections = {"model": {"name": "clswgan"}, "dataset": {"name": "toy"}}
+    with pytest.raises(InputError, match="exactly one of them") as told:
+        ExperimentConfig.from_mapping(apply_overrides(sections, ["dataset.path=own.npz"]))
+    words = str(told.value).replace("FOLDER", "own.npz").rstrip(".").split()
+    overrides = [word for word in words if word.startswith("dataset.")]
+    assert overrides == ["dataset.name=none", "dataset.path=own.npz"]
+    assert ExperimentConfig.from_mapping(apply_overrides(sections, overrides)).dataset.path == "own.npz"

@@ -147,7 +147,8 @@ def test_what_is_no_report_is_left_alone_and_what_is_no_finished_run_refused(run
     shutil.copytree(runs["ridge"].out, unfinished)
     (unfinished / "result.json").unlink()
     assert main(["report", str(unfinished), "--out", str(tmp_path / "r.html")]) == 2
-    assert "expected a finished run. Finish it with fgen run --resume." in capsys.readouterr().err
+    whole = f"expected a finished run. Finish it with fgen run {unfinished / 'config.toml'} --resume."
+    assert whole in capsys.readouterr().err
     with pytest.raises(InputError, match="is no run folder"):
         write_report([tmp_path], tmp_path / "r.html")
     (runs["ridge"].out / "seeds/1/predictions.npz").rename(tmp_path / "kept")
