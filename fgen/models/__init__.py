@@ -7,7 +7,7 @@ from typing import Any
 from fgen.baselines import BASELINES
 from fgen.config import build
 from fgen.encoders.fusion import EmbeddingConfig
-from fgen.errors import InputError
+from fgen.errors import InputError, did_you_mean
 from fgen.models.base import FeatureGenerator
 from fgen.models.cadavae import CADAVAEConfig
 from fgen.models.cegzsl import CEGZSLConfig
@@ -58,6 +58,8 @@ def make_model(name: str, *, embedding: EmbeddingConfig | None = None, **overrid
         InputError: an unknown method or setting (the nearest known one is named), or a value out of range.
     """
     if not isinstance(name, str) or name not in MODELS:
-        hint = "Baselines generate nothing: fgen.BASELINES, or model.name of a run" if name in BASELINES else ""
+        known = isinstance(name, str) and name in BASELINES
+        hint = "Baselines generate nothing: fgen.BASELINES, or model.name of a run" if known else ""
+        hint = hint or did_you_mean(str(name), MODELS)
         raise InputError(f"model {name!r} is unknown", f"one of {', '.join(MODELS)}", hint)
     return build(MODELS[name], overrides, "model").build(embedding)

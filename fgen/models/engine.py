@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 #: would have to be waited for, only there.
 CHECK_EVERY = 20
 EXPLODED = 1e7
+#: Prepared class embeddings beyond this are what makes a training explode.
+LARGE_EMBEDDING = 100
 Optimisers = dict[str, torch.optim.Optimizer]
 
 
@@ -110,7 +112,7 @@ def train(
             bar.update()
             end_of_epoch = state.step % per_epoch == 0 or state.step == n_steps
             if end_of_epoch or (state.step % CHECK_EVERY == 0 and data.device.type == "cpu"):
-                _refuse_divergence(state, terms, model.config.lr)
+                _refuse_divergence(state, terms, model.config.lr, data.embeddings)
             if end_of_epoch:
                 row = state.close_epoch(math.ceil(state.step / per_epoch))
                 bar.set_postfix({name: f"{value:.3g}" for name, value in list(row.items())[1:4]})
@@ -194,14 +196,18 @@ def _set_learning_rates(model: FeatureGenerator, optimisers: Optimisers, epoch: 
             group["lr"] = model.learning_rate(role, epoch)
 
 
-def _refuse_divergence(state: TrainingState, terms: Mapping[str, Tensor], lr: float) -> None:
+def _refuse_divergence(state: TrainingState, terms: Mapping[str, Tensor], lr: float, embeddings: Tensor) -> None:
     for name, term in terms.items():
         value = float(term)
         if not math.isfinite(value) or abs(value) > EXPLODED:
+            remedy = f"Lower model.lr (now {lr:g}), or look for outliers in the features"
+            if (largest := float(embeddings.abs().max())) > LARGE_EMBEDDING:
+                remedy = f"Class embeddings of up to {largest:.3g} are too large: set embedding_norm = 'l2', or give "
+                remedy += "make_model embedding=EmbeddingConfig(norm='l2') of fgen.encoders.fusion"
             raise TrainingDiverged(
                 f"the term {name!r} is {value:.3g} at step {state.step:,}",
                 f"a finite number below {EXPLODED:.0g}",
-                f"Lower model.lr (now {lr:g}), or look for outliers in the features",
+                remedy,
             )
 
 
