@@ -21,7 +21,7 @@ from fgen.data.access import as_rows
 from fgen.data.dataset import ZSLDataset
 from fgen.data.disk import reading
 from fgen.data.frames import column_names, row_labels
-from fgen.data.labels import class_ids, counted_from_one, described_classes
+from fgen.data.labels import class_ids, counted_from_one, described_classes, names_of, odd_embeddings
 from fgen.errors import InputError, did_you_mean
 from fgen.estimator_storage import StoredFit, read_classifier, write_classifier
 from fgen.machine import cpu_threads
@@ -163,7 +163,9 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         by_row = by_row and row_labels(self.class_embeddings) is None
         if by_row and (odd := counted_from_one(ids)):
             warnings.warn(odd, stacklevel=2)
-        names = [str(label) for label in described.tolist()]
+        names = names_of(described)
+        if odd := odd_embeddings(embeddings, names, ids):
+            warnings.warn(odd, stacklevel=2)
         seed = int(self.random_state)
         dataset = ZSLDataset(X, ids, embeddings, class_names=names, seed=seed)
         settings, gamma = config.model, 0.0

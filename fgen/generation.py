@@ -18,6 +18,7 @@ from tqdm import tqdm
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import HDF5_SUFFIXES
+from fgen.data.labels import odd_embeddings
 from fgen.data.splits import by_class
 from fgen.data.tables import read_embeddings_csv
 from fgen.errors import InputError, did_you_mean
@@ -226,11 +227,8 @@ def _tell_of_odd_embeddings(path: str | Path, names: list[str], matrix: np.ndarr
             "run's classes %.3g to %.3g",
             *(path, len(odd), len(names), odd[0], length, own.min(), own.max()),
         )
-    originals: dict[bytes, str] = {}
-    for name, row in zip(names, matrix, strict=True):
-        if (original := originals.setdefault(row.tobytes(), name)) != name:
-            log.warning("%s describes %r as %r, and so it gets much the same features", path, name, original)
-            break
+    if told := odd_embeddings(matrix, names):
+        log.warning("%s: %s; such classes get much the same features", path, told)
 
 
 def _classes_of(dataset: ZSLDataset, classes: str, n_per_class: int, *, real: bool) -> dict[str, Any]:

@@ -228,7 +228,9 @@ def test_descriptions_of_another_scale_or_twice_the_same_are_told_of(shell, run_
     assert "scale" not in generate("good", rows)
     told = "5 of 5 embeddings are on another scale than the run's: 'new 0' has, once prepared, the length"
     assert told in generate("big", 1000 * rows)
-    assert "describes 'new 1' as 'new 0', and so it gets much the same" in generate("twins", rows[[0, 0, 1]])
+    told = "1 class has the same one as another class ('new 0', 'new 1'); such classes get much the same features"
+    assert told in generate("twins", rows[[0, 0, 1]])
+    assert "1 class has nothing but zeros ('new 0')" in generate("zeros", 0 * rows[:1])
 
 
 def test_generate_takes_the_seed_it_is_told(shell, run_dir, toy, tmp_path):

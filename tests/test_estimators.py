@@ -661,6 +661,57 @@ def test_rows_that_do_not_fit_are_refused(data, fitted):
         fitted.predict(X[0])
 
 
+def test_masks_imaginary_parts_and_sparse_tensors_are_refused_and_nothing_is_dropped(data):
+    X, y = data.split("trainval")
+    mask = np.zeros(X.shape, bool)
+    mask[3] = True
+    for embeddings, rows, labels, words in (
+        (data.class_embeddings, np.ma.array(X, mask=mask), y, "features is a masked array that hides 16"),
+        (data.class_embeddings, X, np.ma.array(y, mask=mask[:, 0]), "y is a masked array that hides 1"),
+        (data.class_embeddings, X + 1j, y, "type complex64; .* real part"),
+        (data.class_embeddings, torch.tensor(X).to_sparse(), y, r"Call its to_dense\(\)"),
+        (data.class_embeddings + 1j, X, y, "class_embeddings holds complex numbers"),
+        (dict(enumerate(data.class_embeddings + 1j)), X, y, r"class_embeddings\[0\] holds complex numbers"),
+        (np.ma.array(data.class_embeddings, mask=np.eye(24, 4)), X, y, "class_embeddings is a masked array"),
+    ):
+        with pytest.raises(InputError, match=words):
+            ZeroShotClassifier(embeddings, calibrate=False, **QUICK).fit(rows, labels)
+
+
+def test_objects_that_are_numbers_do_as_well_as_numbers(data):
+    X, y = data.split("trainval")
+    usual = ZeroShotClassifier(data.class_embeddings, calibrate=False, **QUICK).fit(X, y)
+    objects = (array.astype(object) for array in (data.class_embeddings, X, y))
+    embeddings, rows, labels = objects
+    model = ZeroShotClassifier(embeddings, calibrate=False, **QUICK).fit(rows, labels)
+    assert model.decision_function(rows).tobytes() == usual.decision_function(X).tobytes()
+
+
+def test_labels_that_are_bytes_name_their_classes_as_text(data):
+    X, y = data.split("trainval")
+    labels = np.array([f"sört {k}".encode() for k in range(24)])
+    model = ZeroShotClassifier(data.class_embeddings, classes=labels, calibrate=False, **QUICK).fit(X, labels[y])
+    assert model.generator_.class_names[:2] == ("sört 0", "sört 1")
+    assert set(model.predict(X)) <= set(labels)
+    words = re.escape("make text of them, by [label.decode() for label in y]")
+    with pytest.raises(InputError, match=words):
+        ZeroShotClassifier(data.class_embeddings, classes=[f"sört {k}" for k in range(24)], **QUICK).fit(X, labels[y])
+
+
+def test_embeddings_that_are_zero_or_equal_are_told_of(data):
+    X, y = data.split("trainval")
+    odd = data.class_embeddings.copy()
+    odd[22], odd[23] = odd[21], 0
+    words = "1 class has nothing but zeros ('b23'); 1 class has the same one as another class ('b21', 'b22')"
+    for model in (
+        ZeroShotClassifier({f"b{k}": row for k, row in enumerate(odd)}, calibrate=False, **QUICK),
+        ZeroShotClassifier(odd, classes=[f"b{k}" for k in range(24)], calibrate=False, **QUICK),
+    ):
+        with pytest.warns(UserWarning, match=re.escape(words)) as told:
+            model.fit(X, np.array([f"b{k}" for k in range(24)])[y])
+        assert told[0].filename == __file__
+
+
 # The scikit-learn side.
 
 

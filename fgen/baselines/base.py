@@ -10,6 +10,7 @@ import numpy as np
 
 from fgen.classifiers.base import checked_labels
 from fgen.data.access import Features, as_rows
+from fgen.data.checks import as_matrix
 from fgen.data.dataset import iter_blocks
 from fgen.data.frames import rows_by_name
 from fgen.errors import InputError
@@ -39,9 +40,7 @@ class EmbeddingBaseline(ABC):
             InputError: inputs that don't match or aren't finite, or fewer than 2 classes with rows.
         """
         class_embeddings, _ = rows_by_name(class_embeddings, None)
-        features, embeddings = as_rows(features), np.asarray(class_embeddings, dtype=np.float64)
-        if embeddings.ndim != 2 or not embeddings.shape[1] or not np.isfinite(embeddings).all():
-            raise InputError(f"class_embeddings has shape {embeddings.shape}", "a matrix (C, A) of finite numbers")
+        features, embeddings = as_rows(features), as_matrix("class_embeddings", class_embeddings, dtype=np.float64)
         labels, _, _ = checked_labels(labels, len(features), np.arange(len(embeddings)), len(embeddings))
         self.learn(features, labels, embeddings, seed)
         self.feature_dim, self.n_classes = int(features.shape[1]), len(embeddings)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self, get_args
 import numpy as np
 
 from fgen.data.access import Features, as_rows
+from fgen.data.checks import as_numbers
 from fgen.data.scaled_rows import CPU
 from fgen.data.scaling import FeatureScaler, Kind
 from fgen.errors import InputError
@@ -142,7 +143,7 @@ def fitted_scaler(kind: Any, features: Features, scaling_rows: Features | None) 
 
 def seen_mask(classes: np.ndarray, seen: Any) -> np.ndarray:
     """``(K,)`` which of the candidates are among the ids ``seen``."""
-    seen = np.asarray(seen)
+    seen = as_numbers("seen", seen)
     if seen.ndim != 1 or (seen.size and seen.dtype.kind not in "iu"):
         raise InputError(f"seen has shape {seen.shape} and type {seen.dtype}", "a list of class ids, not a mask")
     return np.isin(classes, seen)
@@ -152,8 +153,8 @@ def checked_labels(
     labels: Any, n_rows: int, classes: Any | None, n_classes: int | None
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Labels ``(N,)``, ascending candidates ``(K,)`` and the number of ids, checked against each other."""
-    labels = np.asarray(labels)
-    candidates = np.unique(labels if classes is None else np.asarray(classes))
+    labels = as_numbers("labels", labels)
+    candidates = np.unique(labels if classes is None else as_numbers("classes", classes))
     for name, ids in (("labels", labels), ("classes", candidates)):
         if ids.ndim != 1 or ids.dtype.kind not in "iu" or not ids.size or ids.min() < 0:
             raise InputError(f"{name} has shape {ids.shape} and type {ids.dtype}", "class ids, whole numbers from 0 on")
@@ -184,7 +185,7 @@ def predict_calibrated(scores: np.ndarray, classes: np.ndarray, gamma: float, se
     """The class id ``(N,)`` with the best score after ``gamma`` is taken from the seen ones', ties as in scoring."""
     if seen is None and gamma != 0:
         raise InputError(f"gamma is {gamma} without seen", "the ids of the seen classes", "Give seen, or gamma=0")
-    is_seen = np.isin(classes, [] if seen is None else np.asarray(seen))
+    is_seen = seen_mask(classes, () if seen is None else seen)
     if is_seen.all() or not is_seen.any():
         return classes[scores.argmax(axis=1)]
     return classes[predict_classes(scores, seen=np.flatnonzero(is_seen), unseen=np.flatnonzero(~is_seen), gamma=gamma)]

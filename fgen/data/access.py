@@ -8,13 +8,13 @@ cold disk in that way, and 8 to 21 ms when all of them were asked for first; ask
 from __future__ import annotations
 
 import mmap
-import numbers
 from typing import Any
 
 import h5py
 import numpy as np
 
 from fgen.data import hdf5
+from fgen.data.checks import as_array, as_numbers
 from fgen.errors import InputError
 
 #: What features may be: an array, a memory map, or an open HDF5 dataset; anything that slices by rows.
@@ -46,34 +46,22 @@ class RowsView:
 
 
 def as_rows(features: Any) -> Features:
-    """Features ``(N, D)`` that slice by rows: tensors and lists as arrays, anything else as it is.
+    """Features ``(N, D)`` that slice by rows: tensors, lists and tables as arrays; what lies on disk as it is.
 
     Raises:
-        InputError: no dense matrix of numbers.
+        InputError: no dense matrix of numbers, or one with a mask that hides some.
     """
-    if hasattr(features, "detach"):  # torch's, without importing it
-        features = features.detach().cpu().float().numpy()
-    elif hasattr(features, "toarray"):
-        raise InputError(f"features is a sparse {type(features).__name__}", "a dense matrix", "Call its toarray()")
-    elif not hasattr(features, "shape") or not hasattr(features, "dtype"):
-        try:
-            features = np.asarray(features)
-        except ValueError:
-            raise InputError("features has rows of several lengths", "a matrix (N, D) of numbers") from None
-    if features.dtype == object:
-        features = numbers_in(np.asarray(features))
+    sliced = isinstance(getattr(features, "dtype", None), np.dtype) and hasattr(features, "shape")
+    odd = isinstance(features, np.ma.MaskedArray | np.matrix) or hasattr(features, "toarray")
+    if not sliced or odd:
+        features = as_array("features", features)
+    if features.dtype.kind == "O":
+        features = as_numbers("features", features)
     if len(features.shape) != 2 or not features.shape[1] or features.dtype.kind not in "fiu":
-        raise InputError(
-            f"features has shape {tuple(features.shape)} and type {features.dtype}", "a matrix (N, D) of numbers"
-        )
+        found = f"features has shape {tuple(features.shape)} and type {features.dtype}"
+        remedy = "Take their real part, or their magnitude by numpy.abs" if features.dtype.kind == "c" else ""
+        raise InputError(found, "a matrix (N, D) of numbers", remedy)
     return features
-
-
-def numbers_in(array: np.ndarray) -> np.ndarray:
-    """Return an array of Python objects as float64 where every one is a number, else the array as it is."""
-    if array.dtype != object or not all(issubclass(kind, numbers.Real) for kind in set(map(type, array.flat))):
-        return array
-    return array.astype(np.float64)
 
 
 def read_rows(features: Features, indices: np.ndarray) -> np.ndarray:

@@ -300,6 +300,8 @@ def _union(banks: Sequence[FeatureBank]) -> tuple[list[str], np.ndarray]:
     Raises:
         InputError: no banks, other columns, another space or another model's, or one name with two embeddings.
     """
+    if strange := [bank for bank in banks if not isinstance(bank, FeatureBank)]:
+        raise InputError(f"banks holds {strange[0]!r:.60}", "open banks", "Open each by FeatureBank.open(PATH)")
     if not banks or len({(bank.features.shape[1], bank.space) for bank in banks}) > 1:
         raise InputError("the banks differ in columns or space, or there are none", "banks of the same space")
     models = {json.dumps([bank.seed, run_section(bank.config, "model")], sort_keys=True) for bank in banks}

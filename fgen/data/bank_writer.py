@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import zlib
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import h5py
 import numpy as np
 
 from fgen.data.atomic import claim, claimed, expect_free, flush
+from fgen.data.checks import as_matrix, as_numbers, checked_names
 from fgen.data.frames import rows_by_name
 from fgen.data.hdf5 import expect_short
 from fgen.data.hdf5_look import trust
@@ -111,7 +111,7 @@ class BankWriter:
         """
         plan = self.plan
         name, count = plan.class_names[class_id], int(plan.counts[class_id])
-        features = np.asarray(features)
+        features = as_numbers(f"features of class {name!r}", features)
         if features.ndim != 2 or features.shape[1] != plan.feature_dim or start + len(features) > count:
             raise InputError(
                 f"class {name!r} was given rows {start} to {start + len(features)} of shape {features.shape}",
@@ -310,21 +310,32 @@ def checked_plan(names: Sequence[str], embeddings: np.ndarray, counts: np.ndarra
     """A plan whose parts fit together.
 
     Raises:
-        InputError: numbers of classes that differ, repeated names, negative or no counts at all.
+        InputError: what is no names, matrix or whole numbers; numbers of classes that differ, repeated names, negative
+            or no counts at all.
     """
-    embeddings, _ = rows_by_name(embeddings, names)
-    names = tuple(str(name) for name in names)
-    counts = np.asarray(counts, dtype=np.int64)
-    real = np.zeros_like(counts) if rest["real_counts"] is None else np.asarray(rest["real_counts"], dtype=np.int64)
-    seen, embeddings = np.asarray(rest["seen"], dtype=bool), np.asarray(embeddings, dtype=np.float32)
+    names = checked_names(names)
+    embeddings = as_matrix("class_embeddings", rows_by_name(embeddings, names)[0])
+    counts = _whole("counts", counts)
+    real = np.zeros_like(counts) if rest["real_counts"] is None else _whole("real_counts", rest["real_counts"])
+    seen = as_numbers("seen", rest["seen"])
+    if seen.ndim != 1 or not np.isin(seen, (0, 1)).all():
+        raise InputError(f"seen has shape {seen.shape} and type {seen.dtype}", "(C,), whether each class is seen")
+    seen = seen.astype(bool)
     sizes = {"class_names": len(names), "class_embeddings": len(embeddings), "counts": len(counts), "seen": len(seen)}
     if len({*sizes.values(), len(real)}) > 1:
         raise InputError(f"the bank's parts describe different numbers of classes: {sizes}", "the same for each")
-    if len(set(names)) < len(names):
-        raise InputError(f"class_names has {Counter(names).most_common(1)[0][0]!r} twice", "distinct names")
     expect_short(names, "the class name")
     if (real < 0).any() or (counts < real).any() or not counts.sum():
         raise InputError("counts are negative, all zero, or below real_counts", "rows for at least one class")
     if rest["dtype"] not in ("f4", "f2"):
         raise InputError(f"dtype is {rest['dtype']!r}", "'f4' or 'f2'")
     return BankPlan(names, embeddings, counts, **(rest | {"real_counts": real, "seen": seen}))
+
+
+def _whole(name: str, given: Any) -> np.ndarray:
+    """Numbers of rows ``(C,)`` int64, of which no fraction is dropped."""
+    numbers = as_numbers(name, given)
+    whole = numbers.astype(np.int64)
+    if numbers.ndim != 1 or not np.array_equal(whole, numbers):
+        raise InputError(f"{name} has shape {numbers.shape} and type {numbers.dtype}", "(C,) whole numbers")
+    return whole

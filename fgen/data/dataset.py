@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -13,8 +12,9 @@ import numpy as np
 
 from fgen.data import hdf5
 from fgen.data.access import Features, as_rows, expect_rows, read_rows
+from fgen.data.checks import as_array, as_matrix, as_text, checked_names, mended_text
 from fgen.data.frames import rows_by_name
-from fgen.data.labels import counted_from_one
+from fgen.data.labels import counted_from_one, ids_by_name, odd_embeddings
 from fgen.data.shots import ShotClasses, Shots, draw_shots
 from fgen.data.splits import Splits, complete_splits
 from fgen.errors import InputError, visible
@@ -28,10 +28,10 @@ class ZSLDataset:
 
     Args:
         features: ``(N, D)`` finite numbers; an array, a memory map or an open h5py dataset.
-        labels: ``(N,)`` integers in ``[0, C)``, rows of ``class_embeddings``.
+        labels: ``(N,)`` integers in ``[0, C)``, rows of ``class_embeddings``; or names that are in ``class_names``.
         class_embeddings: ``(C, A)`` finite numbers, or ``{kind: (C, A_kind)}`` for several kinds side by side. The
             index of a table, such as pandas' DataFrame, holds names: its rows are put in the order of ``class_names``.
-        class_names: C distinct names, or None, which takes those of a table's index.
+        class_names: C distinct names, text or bytes of UTF-8; or None, which takes those of a table's index.
         splits: index arrays by name, see :func:`fgen.data.splits.complete_splits`; None trains on every row.
         name: what reports call the data set.
         embedding: the kind or kinds in use; by default the first.
@@ -41,7 +41,6 @@ class ZSLDataset:
     Attributes:
         seen: ids of the classes with rows in ``trainval``.
         unseen: ids of all other classes; a class without a single image is legal.
-        notes: repairs made to the splits, for the report.
         shots: which rows of unseen classes are trained on, see :meth:`with_shots`; None is zero-shot.
 
     Raises:
@@ -62,22 +61,31 @@ class ZSLDataset:
         check_finite: bool = True,
         notes: Sequence[str] = (),
     ) -> None:
-        self.name = name
+        self.name = mended_text(str(name))
         self.features = _checked_features(features)
         class_embeddings, class_names = rows_by_name(class_embeddings, class_names)
         self.embeddings = _checked_embeddings(class_embeddings)
-        self.labels = _checked_labels(labels, len(self.features), self.n_classes)
-        self.class_names = _checked_names(class_names, self.n_classes)
+        self.class_names = None if class_names is None else checked_names(class_names, self.n_classes)
+        self.labels = _checked_labels(labels, len(self.features), self.n_classes, self.class_names)
         self.embedding = _checked_kinds(embedding, self.embeddings)
         if check_finite:
             refuse_non_finite(self.features)
         self.splits, repairs = _completed(self.labels, splits, seed)
         self._given = splits and {name: np.array(rows) for name, rows in splits.items()}, self.splits
         self._own_notes = (*notes, *filter(None, [counted_from_one(self.labels, self.class_names)]))
-        self.notes = (*self._own_notes, *repairs)
+        self._notes = (*self._own_notes, *repairs)
         self.seen = np.unique(self.labels[self.splits["trainval"]])
         self.unseen = np.setdiff1d(np.arange(self.n_classes), self.seen)
         self.shots: Shots | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of results should know: repairs made to the splits, odd labels and class embeddings."""
+        return (*self._notes, *filter(None, [self._odd_embeddings]))
+
+    @cached_property
+    def _odd_embeddings(self) -> str:
+        return odd_embeddings(self.class_embeddings, self.class_names, self.labels)
 
     @property
     def n_classes(self) -> int:
@@ -126,7 +134,7 @@ class ZSLDataset:
         if self.splits is not completed:  # with shots, or a validation task
             return self
         splits, repairs = _completed(self.labels, given, seed)
-        return self._copy(splits=splits, notes=(*self._own_notes, *repairs), _given=(given, splits))
+        return self._copy(splits=splits, _notes=(*self._own_notes, *repairs), _given=(given, splits))
 
     def with_shots(self, k: int, classes: ShotClasses = None, *, seed: int = 0) -> ZSLDataset:
         """The any-shot task: k real rows of unseen classes are trained on, and no longer tested on.
@@ -154,7 +162,7 @@ class ZSLDataset:
             "trainval": np.union1d(self.splits["trainval"], rows),
             "test_unseen": np.setdiff1d(self.splits["test_unseen"], rows),
         }
-        return self._copy(name=f"{self.name} ({k}-shot)", splits=splits, notes=(*self.notes, *notes), shots=shots)
+        return self._copy(name=f"{self.name} ({k}-shot)", splits=splits, _notes=(*self._notes, *notes), shots=shots)
 
     def with_classes(self, class_names: Sequence[str], class_embeddings: np.ndarray) -> ZSLDataset:
         """The same data with more classes, unseen ones without a row.
@@ -172,7 +180,8 @@ class ZSLDataset:
         matrix = _checked_embeddings(class_embeddings)["attributes"]
         if matrix.shape[1] != sum(self.embedding_widths):
             raise InputError(f"new classes have {matrix.shape[1]} columns", f"{sum(self.embedding_widths)}, as others")
-        names = _checked_names([*self.class_names, *class_names], self.n_classes + len(matrix))
+        new = checked_names(class_names, len(matrix), each="embedding")
+        names = checked_names([*self.class_names, *new])
         parts = np.split(matrix, np.cumsum(self.embedding_widths)[:-1], axis=1)
         kinds = dict(zip(self.embedding, parts, strict=True))
         embeddings = {kind: np.concatenate([self.embeddings[kind], part]) for kind, part in kinds.items()}
@@ -205,7 +214,7 @@ class ZSLDataset:
             "val_seen": nothing,
         }
         name, shots = f"{self.name} (validation)", self.shots
-        view = self._copy(name=name, splits=splits, notes=(), shots=None)
+        view = self._copy(name=name, splits=splits, _notes=(), shots=None)
         view.seen = np.unique(self.labels[splits["trainval"]])
         view.unseen = np.unique(self.labels[splits["test_unseen"]])
         return view if shots is None else view.with_shots(shots.k, shots.share, seed=shots.seed)._copy(name=name)
@@ -258,7 +267,7 @@ class ZSLDataset:
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy is made of: of features that an HDF5 file keeps the place, where they can be found again."""
-        derived = ("class_embeddings", "_features_digest")
+        derived = ("class_embeddings", "_features_digest", "_odd_embeddings")
         state = {key: value for key, value in self.__dict__.items() if key not in derived}
         if isinstance(self.features, h5py.Dataset):
             place = hdf5.Place.of(self.features.file)
@@ -276,7 +285,7 @@ class ZSLDataset:
 
     def _copy(self, **changes: Any) -> ZSLDataset:
         copy = object.__new__(ZSLDataset)
-        derived = ("class_embeddings", "digests")
+        derived = ("class_embeddings", "digests", "_odd_embeddings")
         copy.__dict__.update({key: value for key, value in self.__dict__.items() if key not in derived} | changes)
         return copy
 
@@ -313,45 +322,37 @@ def _checked_features(features: Features) -> Features:
     return features
 
 
-# Numbers beyond float32 become infinite and are refused by name; NumPy's warning would come before the message.
-@np.errstate(over="ignore", invalid="ignore")
 def _checked_embeddings(class_embeddings: Any) -> dict[str, np.ndarray]:
-    named = class_embeddings if isinstance(class_embeddings, Mapping) else {"attributes": class_embeddings}
+    if isinstance(class_embeddings, Mapping):
+        named = {f"class_embeddings[{kind!r}]": (kind, given) for kind, given in class_embeddings.items()}
+    else:
+        named = {"class_embeddings": ("attributes", class_embeddings)}
     if not named:
         raise InputError("class_embeddings is empty", "a matrix (C, A), or one or more kinds of it")
     checked: dict[str, np.ndarray] = {}
-    for kind, given in named.items():
-        given = np.asarray(given)
-        if given.ndim != 2 or given.dtype.kind not in "fiub" or 0 in given.shape:
-            raise InputError(
-                f"class_embeddings[{kind!r}] has shape {given.shape} and type {given.dtype}",
-                "a matrix (C, A) of numbers, a row for each class",
-            )
-        matrix = given.astype(np.float32)
-        bad = np.argwhere(~np.isfinite(matrix))
-        if bad.size:
-            row, column = bad[0]
-            raise InputError(
-                f"class_embeddings[{kind!r}] holds {matrix[row, column]} in row {row}, column {column}",
-                "finite numbers",
-            )
+    for name, (kind, given) in named.items():
+        matrix = as_matrix(name, given).copy()
         matrix.flags.writeable = False
-        checked[str(kind)] = matrix
+        checked[as_text("a kind of class_embeddings", kind if isinstance(kind, bytes) else str(kind))] = matrix
     counts = {kind: len(matrix) for kind, matrix in checked.items()}
     if len(set(counts.values())) > 1:
         raise InputError(f"class_embeddings describe different numbers of classes: {counts}", "the same for each kind")
     return checked
 
 
-def _checked_labels(labels: Any, n_rows: int, n_classes: int) -> np.ndarray:
-    labels = np.asarray(labels)
+def _checked_labels(labels: Any, n_rows: int, n_classes: int, class_names: Sequence[str] | None) -> np.ndarray:
+    labels = as_array("labels", labels)
     if labels.shape != (n_rows,):
         raise InputError(f"labels has shape {labels.shape}", f"({n_rows},), one label for each row of features")
+    if labels.dtype.kind in "OSUT":
+        labels = ids_by_name(labels, class_names)
     if labels.dtype.kind not in "iu":
+        missing = np.flatnonzero(labels != labels)
+        remedy = f"Drop rows without a label, as row {missing[0]}, from features as well" if missing.size else ""
         raise InputError(
             f"labels are of type {labels.dtype}",
-            "integers that index rows of class_embeddings",
-            "For named labels use ZeroShotClassifier, or numpy.unique(labels, return_inverse=True)",
+            "integers that index rows of class_embeddings, or names that are in class_names",
+            remedy or "Make integers of whole numbers by numpy.asarray(labels, dtype=int)",
         )
     if labels.min() < 0 or labels.max() >= n_classes:
         row = int(np.flatnonzero((labels < 0) | (labels >= n_classes))[0])
@@ -364,18 +365,6 @@ def _checked_labels(labels: Any, n_rows: int, n_classes: int) -> np.ndarray:
     labels = labels.astype(np.int64)
     labels.flags.writeable = False
     return labels
-
-
-def _checked_names(names: Sequence[str] | None, n_classes: int) -> tuple[str, ...] | None:
-    if names is None:
-        return None
-    names = tuple(str(name) for name in names)
-    if len(names) != n_classes:
-        raise InputError(f"class_names has {len(names)} names", f"{n_classes}, one for each row of class_embeddings")
-    if len(set(names)) < len(names):
-        twice = Counter(names).most_common(1)[0][0]
-        raise InputError(f"class_names has {twice!r} twice", "distinct names")
-    return names
 
 
 def _checked_kinds(embedding: str | Sequence[str] | None, embeddings: Mapping[str, np.ndarray]) -> tuple[str, ...]:

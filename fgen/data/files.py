@@ -245,9 +245,9 @@ def _npz_texts(archive: npz.Archive, name: str) -> list[str] | None:
     if name not in archive:
         return None
     values = np.atleast_1d(archive[name])
-    if values.dtype.kind != "U" or values.ndim != 1 or not values.size:
+    if values.dtype.kind not in "SU" or values.ndim != 1 or not values.size:
         raise InputError(f"{name!r} has shape {values.shape} and type {values.dtype}", "a list of strings")
-    return [str(value) for value in values]
+    return [value.decode(errors="surrogateescape") if isinstance(value, bytes) else value for value in values.tolist()]
 
 
 def _write_npz(dataset: ZSLDataset, path: Path) -> None:

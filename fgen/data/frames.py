@@ -7,9 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from fgen.data.access import numbers_in
+from fgen.data.checks import IN_COLUMNS, as_numbers
 from fgen.errors import InputError, did_you_mean
 
 
@@ -57,7 +55,7 @@ def _rows_by_name(what: str, table: Any, names: Sequence[str] | None) -> tuple[A
     labels = row_labels(table)
     if labels is None:
         return table, names
-    matrix = numbers_in(np.asarray(table))
+    matrix = as_numbers(what, table, IN_COLUMNS)
     if names is None and named_by_index(table):
         return matrix, labels
     if names is None:

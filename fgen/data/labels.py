@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from fgen.data.checks import IN_WORDS, as_array, as_matrix, as_numbers, as_text
 from fgen.data.frames import row_labels
 from fgen.errors import InputError, did_you_mean
 
 #: How the text of a label reads where a table had none.
 MISSING = ("nan", "NaN", "None", "NaT", "<NA>")
+
+#: Fewer classes may be as many as there are rows by chance.
+NO_CHANCE = 50
 
 
 def described_classes(given: Any, classes: Any = None) -> tuple[np.ndarray, np.ndarray]:
@@ -38,7 +43,7 @@ def described_classes(given: Any, classes: Any = None) -> tuple[np.ndarray, np.n
         if labels.shape != (len(given),):
             raise InputError(f"class_embeddings has the key {next(iter(given))!r}", "numbers or text")
         return labels, _stacked(given)
-    embeddings, classes = _matrix(given), _indexed(given, classes)
+    embeddings, classes = as_matrix("class_embeddings", given), _indexed(given, classes)
     labels = np.arange(len(embeddings)) if classes is None else _labels(classes)
     if labels.shape != (len(embeddings),):
         raise InputError(f"classes has shape {labels.shape}", f"({len(embeddings)},), one for each embedding")
@@ -67,30 +72,62 @@ def _indexed(given: Any, classes: Any) -> Any:
     return classes
 
 
-def class_ids(y: Any, described: np.ndarray) -> np.ndarray:
+def class_ids(
+    y: Any,
+    described: np.ndarray,
+    *,
+    name: str = "y",
+    rows_of: str = "X",
+    expected: str = "labels that class_embeddings describes",
+) -> np.ndarray:
     """The ids ``(N,)`` int64 of labels ``y (N,)``: their positions among the classes' labels ``described (C,)``.
+
+    Args:
+        name, rows_of, expected: what an error calls ``y``, the features, and labels that would do.
 
     Raises:
         InputError: ``y`` is no row of labels, misses some, or has one that isn't described; the nearest is named.
     """
     index = {label: k for k, label in enumerate(described.tolist())}
-    labels = np.asarray(y.detach().cpu() if hasattr(y, "detach") else y)
+    labels = as_array(name, y)
     if labels.ndim != 1:
-        raise InputError(f"y has shape {labels.shape}", "(N,), a label for each row of X")
-    given = labels.tolist()
+        raise InputError(f"{name} has shape {labels.shape}", f"(N,), a label for each row of {rows_of}")
+    given, whole = labels.tolist(), f"a label for each row of {rows_of}"
     try:
         unknown = next((label for label in given if label not in index), index)
     except TypeError:
-        raise InputError("y holds labels that are no numbers or text", "a label for each row of X") from None
+        raise InputError(f"{name} holds labels that are no numbers or text", whole) from None
     if unknown is not index:
         missing = next((row for row, label in enumerate(given) if str(label) in MISSING and label not in index), None)
         if missing is not None:
-            found, remedy = f"y holds {given[missing]} in row {missing}", "Drop rows without a label, from X as well"
-            raise InputError(found, "a label for each row of X", remedy)
-        expected = "labels that class_embeddings describes"
+            found, remedy = f"{name} holds {given[missing]} in row {missing}", "Drop rows without a label, from "
+            raise InputError(found, whole, f"{remedy}{rows_of} as well")
         remedy = _remedy(unknown, list(index), renumbered=set(given) == set(range(len(set(given)))))
-        raise InputError(f"y holds the label {unknown!r}", expected, remedy)
+        raise InputError(f"{name} holds the label {unknown!r}", expected, remedy)
     return np.array([index[label] for label in given], dtype=np.int64)
+
+
+def ids_by_name(labels: np.ndarray, class_names: Sequence[str] | None) -> np.ndarray:
+    """Labels ``(N,)`` that are text, or bytes of UTF-8, as the ids of the classes of these names; others as numbers.
+
+    Raises:
+        InputError: text without ``class_names``, or a name that isn't among them; the nearest is named.
+    """
+    given = labels.tolist()
+    text = next((label for label in given if isinstance(label, str | bytes)), None)
+    if text is None:
+        return as_numbers("labels", labels)
+    if class_names is None:
+        remedy = "For named labels give class_names=[...], a name for each row of class_embeddings"
+        raise InputError(f"labels holds the text {text[:40]!r}", "integers that index rows of class_embeddings", remedy)
+    decoded = [as_text("labels", label) if isinstance(label, bytes) else label for label in given]
+    names, expected = np.array(class_names, dtype=object), "names that are in class_names"
+    return class_ids(np.array(decoded, dtype=object), names, name="labels", rows_of="features", expected=expected)
+
+
+def names_of(labels: np.ndarray) -> list[str]:
+    """Names of classes with these labels ``(C,)``: text as it is, bytes decoded, numbers as Python prints them."""
+    return [label.decode(errors="replace") if isinstance(label, bytes) else str(label) for label in labels.tolist()]
 
 
 def counted_from_one(ids: np.ndarray, class_names: Sequence[str] | None = None) -> str:
@@ -104,13 +141,48 @@ def counted_from_one(ids: np.ndarray, class_names: Sequence[str] | None = None) 
     return f"{told}: were they counted from 1? They count from 0"
 
 
+def odd_embeddings(
+    embeddings: np.ndarray, class_names: Sequence[str] | None = None, labels: np.ndarray | None = None
+) -> str:
+    """What is odd about class embeddings ``(C, A)`` of which some are zero or equal, in one line: mostly nothing.
+
+    Such classes can't be told apart. The usual causes are words without a vector, a description that is there twice,
+    and an embedding for each picture where one for each class is wanted; ``labels (N,)`` help to see the last.
+    """
+    same: dict[bytes, list[int]] = {}
+    empty, said = np.flatnonzero(~embeddings.any(axis=1)).tolist(), np.flatnonzero(embeddings.any(axis=1)).tolist()
+    for k, row in zip(said, embeddings[said] + np.float32(0), strict=True):  # which makes a 0 of -0
+        same.setdefault(hashlib.blake2b(row.data, digest_size=16).digest(), []).append(k)
+    equal = [group for group in same.values() if len(group) > 1]
+    told = [f"{_so_many(len(empty))} nothing but zeros ({_first(empty, class_names)})"] if empty else []
+    if equal:
+        repeats, shown = sum(map(len, equal)) - len(equal), _first(max(equal, key=len), class_names)
+        told.append(f"{_so_many(repeats)} the same one as another class ({shown})")
+    if equal and 2 * len(same) <= len(said):
+        told.append(f"only {len(same):,} embeddings differ: is there one for each picture, not for each class?")
+    elif labels is not None and NO_CHANCE <= len(embeddings) == len(labels) >= 2 * len(np.unique(labels)):
+        told.append("there are as many as rows of features: is there one for each picture, not for each class?")
+    return f"class embeddings: {'; '.join(told)}" if told else ""
+
+
+def _so_many(count: int) -> str:
+    return f"{count:,} classes have" if count > 1 else "1 class has"
+
+
+def _first(ids: Sequence[int], class_names: Sequence[str] | None) -> str:
+    """The first three of some classes, by name or number."""
+    named = [str(k) if class_names is None else repr(class_names[k]) for k in ids[:3]]
+    return ", ".join([*named, "..."] if len(ids) > 3 else named)
+
+
 def _remedy(label: Any, known: list[Any], *, renumbered: bool) -> str:
     """What to do about a label of ``y`` that no class has; ``renumbered`` where all of them are 0, 1, 2 and so on."""
     described = next((other for other in known if str(other) == str(label)), None)
     if described is not None:
         return f"There is {described!r}, of another type"
     if isinstance(label, bytes):
-        return "y holds bytes: make text of them, by y.astype(str) or label.decode()"
+        how = "by y.astype(str) or label.decode()" if label.isascii() else "by [label.decode() for label in y]"
+        return f"y holds bytes: make text of them, {how}"
     if isinstance(label, str) and isinstance(known[0], bytes):
         return "The classes' labels are bytes: make text of them, by classes.astype(str) or label.decode()"
     if known == list(range(len(known))):
@@ -139,53 +211,12 @@ def _labels(given: Any) -> np.ndarray:
     return labels
 
 
-def _numbers(name: str, given: Any) -> np.ndarray:
-    """What was given as embeddings under a name, as float32 of any shape; numbers beyond it become infinite."""
-    try:
-        with np.errstate(over="ignore"):
-            given = given.detach().cpu().float().numpy() if hasattr(given, "detach") else given
-            return np.asarray(given, dtype=np.float32)
-    except (TypeError, ValueError):
-        text = _text_in(np.asarray(given) if hasattr(given, "columns") else given)
-        if text is None:
-            expected = "numbers, as many for each class as for the others"
-            raise InputError(f"{name} is no array of numbers", expected) from None
-        if hasattr(given, "columns"):
-            remedy = "Make the column of labels the index, by set_index(), and leave out other columns of text"
-            raise InputError(f"{name} holds the text {text[:40]!r}", "numbers in every column", remedy) from None
-        raise InputError(
-            f"{name} holds the text {text[:40]!r}",
-            "numbers",
-            "Descriptions in words become numbers by `fgen embed` or fgen.encoders.text",
-        ) from None
-
-
-def _text_in(given: Any) -> str | None:
-    """The first text among what was given as numbers."""
-    if isinstance(given, str):
-        return given
-    items = given.ravel().tolist() if isinstance(given, np.ndarray) else given
-    return next(filter(None, map(_text_in, items)), None) if isinstance(items, list | tuple) else None
-
-
-def _matrix(given: Any) -> np.ndarray:
-    """Embeddings ``(C, A)`` float32, finite, of a matrix."""
-    embeddings = _numbers("class_embeddings", given)
-    if embeddings.ndim != 2 or 0 in embeddings.shape:
-        raise InputError(f"class_embeddings has shape {embeddings.shape}", "(C, A), a row of numbers for each class")
-    bad = np.argwhere(~np.isfinite(embeddings))
-    if bad.size:
-        row, column = bad[0]
-        found = f"class_embeddings holds {embeddings[row, column]} in row {row}, column {column}"
-        raise InputError(found, "finite numbers")
-    return embeddings
-
-
 def _stacked(given: Mapping[Any, Any]) -> np.ndarray:
     """Embeddings ``(C, A)`` float32, finite, of a dict from label to ``(A,)``."""
     rows = {f"class_embeddings[{label!r}]": row for label, row in given.items()}
     _refuse_other_orders(rows)
-    rows = {name: _numbers(name, row) for name, row in rows.items()}
+    with np.errstate(over="ignore"):  # what becomes infinite is refused by its column
+        rows = {name: as_numbers(name, row, IN_WORDS).astype(np.float32) for name, row in rows.items()}
     for name, row in rows.items():
         if row.ndim != 1 or not row.size:
             raise InputError(f"{name} has shape {row.shape}", "(A,), the numbers that describe the class")

@@ -14,6 +14,7 @@ import numpy as np
 from fgen.data import hdf5, npz
 from fgen.data.access import Features
 from fgen.data.atomic import new_file
+from fgen.data.checks import as_text
 from fgen.data.dataset import refuse_non_finite
 from fgen.data.disk import reading
 from fgen.errors import InputError, shortened
@@ -149,6 +150,7 @@ def _require_new_name(path: Path, line: int, name: str, names: dict[str, int]) -
     """Note the line of a class's name, or refuse one that is empty or there already."""
     if not name:
         raise InputError(f"{path}, line {line}, has no class name", "a name in the first cell")
+    as_text(f"{path}, line {line}: the class's name", name)
     if name in names:
         found = f"{path}, line {line}: {shortened(name)} is already in line {names[name]}"
         raise InputError(found, "distinct names")

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from fgen.data.checks import IN_WORDS, as_numbers
 from fgen.errors import InputError
 
 Norm = Literal["none", "l2", "standardise"]
@@ -70,7 +71,8 @@ class EmbeddingPreprocessor:
         Raises:
             InputError: another number of columns than in training, or numbers that aren't finite.
         """
-        embeddings = np.asarray(embeddings, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what becomes infinite is refused below
+            embeddings = as_numbers("embeddings", embeddings, IN_WORDS).astype(np.float32, copy=False)
         if embeddings.ndim != 2 or embeddings.shape[1] != len(self.offset):
             raise InputError(
                 f"embeddings have shape {embeddings.shape}",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fgen.data.checks import checked_names
 from fgen.errors import InputError, require
 from fgen.machine import cpu_threads
 
@@ -87,7 +88,8 @@ ENCODERS: dict[str, Callable[..., np.ndarray]] = {"sentence": encode_sentences, 
 def _checked(texts: Sequence[str]) -> list[str]:
     if isinstance(texts, str):
         raise InputError(f"texts is {texts!r}", "a list of texts")
-    empty = [place for place, text in enumerate(texts) if not str(text).strip()]
-    if empty or not len(texts):
+    texts = checked_names(texts, name="texts", distinct=False)
+    empty = [place for place, text in enumerate(texts) if not text.strip()]
+    if empty or not texts:
         raise InputError(f"text {empty[0]} is empty" if empty else "there are no texts", "a description of each class")
-    return [str(text) for text in texts]
+    return list(texts)

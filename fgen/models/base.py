@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from fgen import rng
 from fgen.data.access import Features, as_rows
+from fgen.data.checks import IN_WORDS, as_array, as_matrix, as_numbers, checked_names
 from fgen.data.dataset import iter_blocks
 from fgen.data.frames import named_by_index, rows_by_name
+from fgen.data.labels import ids_by_name
 from fgen.data.scaling import FeatureScaler
 from fgen.encoders.fusion import EmbeddingConfig, EmbeddingPreprocessor
 from fgen.errors import InputError
@@ -150,10 +152,12 @@ class FeatureGenerator:
 
         Args:
             features: ``(N, D)`` raw features of seen classes.
-            labels: ``(N,)`` rows of ``class_embeddings``; classes without a row are not trained on.
+            labels: ``(N,)`` rows of ``class_embeddings``, or names that are in ``class_names``; classes without a row
+                are not trained on.
             class_embeddings: ``(C, A)`` raw; rows of a table whose index holds names are put in their order.
             seed: names every random number used.
-            class_names: C names, by default those of a table's index; they name the noise streams of :meth:`generate`.
+            class_names: C names, text or bytes of UTF-8, by default those of a table's index; they name the noise
+                streams of :meth:`generate`.
             unlabelled: only for transductive methods.
             train_config: device, threads, precision, checkpoint interval.
             checkpoint: file to go on from if it is there, and to write to.
@@ -171,11 +175,10 @@ class FeatureGenerator:
         if unlabelled is None and self.config.is_transductive:
             raise InputError("the transductive setting got no unlabelled features", "unlabelled, (M, D)")
         class_embeddings, class_names = rows_by_name(class_embeddings, class_names)
-        if class_names is not None and len(class_names) != len(class_embeddings):
-            n_classes = len(class_embeddings)
-            raise InputError(f"class_names has {len(class_names)} names", f"{n_classes}, one for each class")
+        class_embeddings = as_matrix("class_embeddings", class_embeddings)
+        names = None if class_names is None else checked_names(class_names, len(class_embeddings))
         train_config = train_config or TrainConfig()
-        self.class_names = None if class_names is None else tuple(class_names)
+        self.class_names = names
         device = choose_device(train_config.device)
         # What is measured and pre-trained before the first step is float32's, whatever torch is set to.
         with cpu_threads(train_config.threads), matrix_precision("highest", device):
@@ -209,9 +212,10 @@ class FeatureGenerator:
         features, unlabelled = as_rows(features), None if unlabelled is None else as_rows(unlabelled)
         if unlabelled is not None and unlabelled.shape[1] != features.shape[1]:
             raise InputError(f"unlabelled has {unlabelled.shape[1]} columns", f"{features.shape[1]}, as features has")
-        labels = _checked_training_labels(features, labels, class_embeddings)
+        embeddings = as_matrix("class_embeddings", class_embeddings)
+        labels = _checked_training_labels(features, labels, len(embeddings), self.class_names)
         self.device = choose_device(device)
-        self.class_embeddings = np.array(class_embeddings, dtype=np.float32)
+        self.class_embeddings = embeddings.copy()
         self.preprocessor = EmbeddingPreprocessor.fit(self.embedding, self.class_embeddings[np.unique(labels)])
         self.scaler = FeatureScaler.fit(self.config.feature_scaling, features)
         prepared = self.preprocessor(self.class_embeddings)
@@ -261,12 +265,12 @@ class FeatureGenerator:
             raise InputError("the model hasn't been trained", "fit() or load_model() before generate()")
         if class_names is not None or named_by_index(classes):
             classes, class_names = rows_by_name(classes, class_names)
-        classes = np.asarray(classes)
+        classes = as_numbers("classes", classes, IN_WORDS)
         if classes.ndim == 2 and len(classes):
-            if class_names is not None and len(class_names) != len(classes):
-                raise InputError(f"class_names has {len(class_names)} names", f"{len(classes)}, one for each embedding")
-            names = None if class_names is None else tuple(class_names)
-            return classes.astype(np.float32), names, np.arange(len(classes))
+            embeddings, names = as_matrix("classes", classes, "raw embeddings (K, A)"), None
+            if class_names is not None:
+                names = checked_names(class_names, len(classes), each="embedding", distinct=False)
+            return embeddings, names, np.arange(len(classes))
         n_classes = len(self.class_embeddings)
         if classes.ndim != 1 or classes.dtype.kind not in "iu" or not classes.size:
             raise InputError(
@@ -353,14 +357,18 @@ def adam(parameters: Iterable[nn.Parameter], **settings: Any) -> torch.optim.Ada
     return torch.optim.Adam(parameters, fused=True, capturable=parameters[0].is_cuda, **settings)
 
 
-def _checked_training_labels(features: Features, labels: np.ndarray, class_embeddings: np.ndarray) -> np.ndarray:
-    labels = np.asarray(labels)
+def _checked_training_labels(
+    features: Features, labels: Any, n_classes: int, class_names: Sequence[str] | None
+) -> np.ndarray:
+    labels = as_array("labels", labels)
+    if labels.dtype.kind in "OSUT" and labels.ndim == 1:
+        labels = ids_by_name(labels, class_names)
     if labels.shape != (len(features),) or labels.dtype.kind not in "iu":
         raise InputError(f"labels has shape {labels.shape} and type {labels.dtype}", f"({len(features)},) integers")
-    if not len(labels) or labels.min() < 0 or labels.max() >= len(class_embeddings):
+    if not len(labels) or labels.min() < 0 or labels.max() >= n_classes:
         raise InputError(
             f"labels range from {min(labels, default=None)} to {max(labels, default=None)}",
-            f"rows of class_embeddings, 0 to {len(class_embeddings) - 1}",
+            f"rows of class_embeddings, 0 to {n_classes - 1}",
         )
     if len(np.unique(labels)) < 2:
         raise InputError("all rows are of one class", "features of at least 2 seen classes")

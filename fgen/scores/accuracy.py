@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fgen.data.checks import as_numbers
 from fgen.errors import InputError
 from fgen.scores.calibration import Curve, ausuc, best_of_each_group, by_margin, curve_of, harmonic_mean
 from fgen.scores.inputs import checked_labels, checked_predictions
@@ -70,8 +71,8 @@ def per_class_accuracy(labels: Any, predictions: Any, classes: Any) -> np.ndarra
     Returns:
         ``(K,)`` in [0, 1], in the order of ``classes``; NaN for a class without a row.
     """
-    classes = np.asarray(classes, dtype=np.int64)
-    labels, predictions = np.asarray(labels), np.asarray(predictions)
+    classes = as_numbers("classes", classes).astype(np.int64)
+    labels, predictions = as_numbers("labels", labels), as_numbers("predictions", predictions)
     if labels.shape != predictions.shape or labels.ndim != 1:
         raise InputError(f"labels have shape {labels.shape} and predictions {predictions.shape}", "(N,) for both")
     if not classes.size:
@@ -113,7 +114,7 @@ def gzsl_scores(labels: Any, predictions_or_scores: Any, *, seen: Any, unseen: A
         InputError: shapes, ids or values that don't fit.
     """
     labels, seen, unseen = checked_labels(labels, seen, unseen)
-    given = np.asarray(predictions_or_scores)
+    given = as_numbers("predictions_or_scores", predictions_or_scores)
     per_class_T1, t1, curve, area = None, None, None, None
     if given.ndim == 1:
         predictions = checked_predictions(given, labels, seen, unseen, gamma)

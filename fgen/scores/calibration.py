@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fgen.data.checks import as_numbers
 from fgen.errors import InputError
 from fgen.scores.inputs import checked_groups, checked_labels
 
@@ -51,7 +52,7 @@ def harmonic_mean(u: Any, s: Any) -> Any:
 def predict_classes(scores: Any, *, seen: Any, unseen: Any, gamma: float = 0.0) -> np.ndarray:
     """``(N,)`` class ids by the rule of :func:`fgen.scores.accuracy.gzsl_scores`, from ``(N, C)`` scores."""
     seen, unseen = checked_groups(seen, unseen)
-    scores = np.asarray(scores)
+    scores = as_numbers("scores", scores)
     return by_margin(*best_of_each_group(scores, scores.shape[0] if scores.ndim else 0, seen, unseen), gamma)
 
 
@@ -69,7 +70,7 @@ def calibration_curve(labels: Any, scores: Any, seen: Any, unseen: Any) -> Curve
     ``best seen score - best unseen score >= gamma``.
     """
     labels, seen, unseen = checked_labels(labels, seen, unseen)
-    return curve_of(labels, seen, *best_of_each_group(np.asarray(scores), len(labels), seen, unseen))
+    return curve_of(labels, seen, *best_of_each_group(as_numbers("scores", scores), len(labels), seen, unseen))
 
 
 def ausuc(curve: Curve) -> float:

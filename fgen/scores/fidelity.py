@@ -16,6 +16,7 @@ from scipy.linalg import svdvals
 from scipy.spatial.distance import cdist
 
 from fgen import rng
+from fgen.data.checks import as_numbers
 from fgen.errors import InputError
 
 BLOCK_ROWS = 512
@@ -219,7 +220,7 @@ def _distance_blocks(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.n
 
 
 def _checked(name: str, features: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
-    features, labels = np.asarray(features), np.asarray(labels)
+    features, labels = as_numbers(name, features), as_numbers(f"{name} labels", labels)
     if features.ndim != 2 or features.dtype.kind not in "fiu" or labels.shape != features.shape[:1]:
         raise InputError(
             f"{name} has shape {features.shape} and its labels {labels.shape}", "numbers (N, D) and labels (N,)"

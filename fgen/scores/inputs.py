@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fgen.data.checks import as_numbers
 from fgen.errors import InputError
 
 #: A predicted id that names no class, and counts as wrong.
@@ -56,7 +57,7 @@ def _refuse_others(name: str, ids: np.ndarray, allowed: list[int], remedy: str) 
 
 
 def _ids(name: str, values: Any) -> np.ndarray:
-    values = np.asarray(values)
+    values = as_numbers(name, values)
     if values.ndim != 1 or values.dtype.kind not in "iu" or not values.size or values.min() < 0:
         raise InputError(
             f"{name} has shape {values.shape} and type {values.dtype}"

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from fgen.data.atomic import atomic_file, expect_free
+from fgen.data.checks import as_numbers
 from fgen.data.splits import thinned
 from fgen.errors import InputError, require
 from fgen.scores.calibration import Curve, best_gamma
@@ -284,7 +285,7 @@ def _plain(text: str) -> str:
 
 
 def _checked(name: str, features: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
-    features, labels = np.asarray(features), np.asarray(labels)
+    features, labels = as_numbers(name, features), as_numbers(f"{name} labels", labels)
     if features.ndim != 2 or labels.shape != features.shape[:1]:
         raise InputError(f"{name} has shape {features.shape}, its labels {labels.shape}", "(N, D) and (N,)")
     return features, labels

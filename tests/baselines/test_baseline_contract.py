@@ -122,6 +122,9 @@ GOOD = {
         ({"features": [[0.0, 0], [np.nan, 0], [1, 0], [2, 0]]}, "features"),
         ({"class_embeddings": [[0.0], [np.inf], [1.0]]}, "class_embeddings"),
         ({"class_embeddings": [0.0, 1.0, 2.0]}, "class_embeddings"),
+        ({"class_embeddings": [["a"], ["b"], ["c"]]}, "class_embeddings holds the text 'a'"),
+        ({"class_embeddings": [[0.0], [1.0, 2.0], [3.0]]}, "class_embeddings is no array of numbers"),
+        ({"class_embeddings": [[0j], [1j], [2j]]}, "class_embeddings holds complex numbers"),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused_by_name(name, change, words):

@@ -386,12 +386,38 @@ def test_rows_that_do_not_fit_are_refused(path):
         ({"counts": [0, 0, 0, 0], "real_counts": None}, "all zero"),
         ({"real_counts": [4, 0, 0, 0]}, "below real_counts"),
         ({"dtype": "f8"}, "'f4' or 'f2'"),
+        ({"class_names": np.arange(4)}, r"class_names\[0\] is 0, no text"),
+        ({"class_names": [*NAMES[:3], float("nan")]}, r"class_names\[3\] is nan, no text"),
+        ({"class_names": [*NAMES[:3], "a\0"]}, "without NUL"),
+        ({"class_names": [*NAMES[:3], "\ud800"]}, "lone surrogates"),
+        ({"class_embeddings": np.ones((4, 2)) * 1j}, "class_embeddings holds complex numbers"),
+        ({"class_embeddings": [[1.0], [1.0, 2.0], [3.0], [4.0]]}, "class_embeddings is no array of numbers"),
+        ({"class_embeddings": np.full((4, 2), np.nan)}, "class_embeddings holds nan in row 0"),
+        ({"counts": [2.5, 0, 4, 1]}, r"counts has shape \(4,\) and type float64; expected \(C,\) whole numbers"),
+        ({"seen": [0, 1, 2, 3]}, "whether each class is seen"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused_before_anything_is_written(path, changes, message):
     with pytest.raises(InputError, match=message):
         create(path, **changes)
     assert names(path.parent) == []
+
+
+def test_names_as_bytes_and_tensors_make_the_same_bank(path, tmp_path):
+    tensor = torch.tensor(np.arange(8).reshape(4, 2) / 3, requires_grad=True)
+    changes = {"class_names": [name.encode() for name in NAMES], "class_embeddings": tensor}
+    for file, changed in ((path, {}), (tmp_path / "same.h5", changes)):
+        with create(file, **changed) as writer:
+            for k in (0, 2, 3):
+                writer.write(k, torch.tensor(rows(k), requires_grad=True) if changed else rows(k))
+    assert (tmp_path / "same.h5").read_bytes() == path.read_bytes()
+    with FeatureBank.open(path) as bank:
+        assert bank.class_names == tuple(NAMES)
+
+
+def test_paths_in_place_of_open_banks_are_refused(path, tmp_path):
+    with pytest.raises(InputError, match=r"banks holds 'a.h5'; .* FeatureBank.open\(PATH\)"):
+        FeatureBank.merge(path, ["a.h5"])
 
 
 def test_a_bank_that_is_not_whole_yet_is_called_so(path):

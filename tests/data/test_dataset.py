@@ -6,6 +6,7 @@ import pickle
 import h5py
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -178,3 +179,98 @@ def test_labels_that_seem_to_be_counted_from_one_are_told_of(first, noted):
     labels = first + np.arange(12) % 3
     data = ZSLDataset(np.random.default_rng(0).random((12, 4)), labels, np.eye(6))
     assert any("were they counted from 1?" in note for note in data.notes) == noted
+
+
+# Labels and names.
+
+
+@pytest.mark.parametrize("kind", ["text", "bytes", "objects", "objects of bytes"])
+def test_labels_by_name_are_looked_up_in_class_names_whatever_their_alphabet(kind):
+    names, positions = np.array(["zébra", "ant", "mule"]), np.array([0, 0, 1, 1, 2, 2])
+    encoded = np.array([name.encode() for name in names])
+    labels = {"text": names, "bytes": encoded, "objects": names.astype(object), "objects of bytes": encoded.astype("O")}
+    data = small(labels=labels[kind][positions], class_names=names)
+    assert data.labels.tolist() == positions.tolist(), "not by the alphabet: ant is 1"
+    assert data.labels.dtype == np.int64
+    assert small(labels=labels[kind][positions].tolist(), class_names=encoded).labels.tolist() == positions.tolist()
+
+
+def test_the_remedy_for_labels_by_name_does_it_when_it_is_copied():
+    names = np.array(["zebra", "ant", "mule"])
+    labels = names[[0, 0, 1, 1, 2, 2]]
+    with pytest.raises(InputError, match=r"the text 'zebra'; .* give class_names=\[\.\.\.\], a name for each row"):
+        small(labels=labels)
+    assert [names[k] for k in small(labels=labels, class_names=names).labels] == labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"labels": ["a", "a", "b", "b", "c", "cc"]}, "the label 'cc'; .* in class_names. Did you mean 'c'"),
+        ({"labels": ["a", "a", "b", "b", "c", None]}, "labels holds None in row 5; .* from features as well"),
+        ({"labels": [0.0, 0, 1, 1, 2, np.nan]}, "type float64; .* as row 5, from features as well"),
+        ({"labels": [0.0, 0, 1, 1, 2, 2]}, "type float64; .* numpy.asarray\\(labels, dtype=int\\)"),
+        ({"labels": np.ma.array([0, 0, 1, 1, 2, 2], mask=[0, 0, 0, 0, 0, 1])}, "labels is a masked array that hides 1"),
+        ({"class_names": [b"a", b"b", b"\xff"]}, r"class_names\[2\] is b'\\xff'; expected text"),
+        ({"class_names": [0, 1, 2]}, r"class_names\[0\] is 0, no text"),
+        ({"class_names": ["a", "b", None]}, r"class_names\[2\] is None, no text"),
+        ({"class_names": ["a", "b", "c\0"]}, "without NUL"),
+        ({"class_names": ["a", "b", "\ud800"]}, "lone surrogates"),
+        ({"features": np.ma.array(np.zeros((6, 2)), mask=np.eye(6, 2))}, "features is a masked array that hides 2"),
+        ({"class_embeddings": np.eye(3) * 1j}, "class_embeddings holds complex numbers"),
+        ({"class_embeddings": [[1.0], [1.0, 2.0], [3.0]]}, "class_embeddings is no array of numbers"),
+        ({"class_embeddings": {"a": torch.eye(3).to_sparse()}}, r"class_embeddings\['a'\] is a tensor of layout"),
+        ({"class_embeddings": {"\ud800": np.eye(3)}}, "a kind of class_embeddings"),
+        ({"splits": {"trainval": np.arange(6) < 4}}, "type bool; .* Of a mask take numpy.flatnonzero"),
+    ],
+)
+def test_labels_and_names_that_do_not_fit_are_refused(changes, words):
+    with pytest.raises(InputError, match=words):
+        small(**({"class_names": ["a", "b", "c"]} | changes))
+
+
+def test_whole_numbers_that_are_objects_are_labels_and_bytes_are_names():
+    data = small(labels=np.array([0, 0, 1, 1, 2, 2], dtype=object), class_names=[b"a", "b", "\u00e9".encode()])
+    assert data.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert data.class_names == ("a", "b", "é")
+    assert data.with_classes([b"d"], np.ones((1, 3))).class_names == ("a", "b", "é", "d")
+
+
+@pytest.mark.parametrize("change", [lambda e: e.requires_grad_(), lambda e: e.bfloat16()])
+def test_tensors_are_embeddings_as_arrays_are(change):
+    assert np.array_equal(small(class_embeddings=change(torch.eye(3))).class_embeddings, np.eye(3))
+
+
+def test_a_name_that_no_file_can_hold_is_mended_and_has_a_fingerprint():
+    data = small(name="donn\udce9es", class_names=["a", "b", "c"])
+    assert data.name == "donn?es"
+    assert data.fingerprint == small(class_names=["a", "b", "c"]).fingerprint
+
+
+# What class embeddings say.
+
+
+def test_embeddings_that_are_zero_or_equal_are_told_of_with_their_number_and_three_names():
+    names = [f"class {k}" for k in range(12)]
+    matrix = np.random.default_rng(0).random((12, 4))
+    matrix[[2, 5]] = [[0.0], [-0.0]]
+    matrix[[7, 8, 9, 10]] = matrix[6]
+    data = small(class_embeddings={"a": matrix, "b": np.eye(12)}, class_names=names)
+    (note,) = [note for note in data.notes if "class embeddings" in note]
+    assert "2 classes have nothing but zeros ('class 2', 'class 5')" in note
+    assert "4 classes have the same one as another class ('class 6', 'class 7', 'class 8', ...)" in note
+    assert "picture" not in note
+    both = data.with_embedding(["a", "b"])
+    assert not [note for note in both.notes if "class embeddings" in note], "the kinds in use differ"
+    assert both.with_embedding("a").notes == data.notes
+    assert data.validation().notes == (note,)
+
+
+def test_one_embedding_for_each_picture_is_told_of_as_such():
+    labels = np.repeat(np.arange(4), 16)
+    features, describe = np.random.default_rng(0).random((64, 3)), np.random.default_rng(1)
+    repeated = ZSLDataset(features, labels, describe.random((4, 5))[labels])
+    assert "only 4 embeddings differ: is there one for each picture, not for each class?" in "; ".join(repeated.notes)
+    captions = ZSLDataset(features, labels, describe.random((64, 5)))
+    assert "there are as many as rows of features: is there one for each picture" in "; ".join(captions.notes)
+    assert "picture" not in "; ".join(ZSLDataset(features, labels, describe.random((60, 5))).notes)

@@ -348,6 +348,41 @@ def test_an_npz_that_numpy_wrote_is_read(toy, tmp_path):
     assert np.array_equal(data.splits["test_unseen"], toy.splits["test_unseen"])
 
 
+@pytest.mark.parametrize("kind", ["U", "S"])
+def test_an_npz_may_name_its_labels_and_hold_its_names_as_bytes(toy, tmp_path, kind):
+    names = np.array([f"sort {k}" for k in range(toy.n_classes)][::-1]).astype(kind)
+    own = {"features": toy.features[:], "class_embeddings": toy.class_embeddings, "name": np.array(b"donn\xe9es")}
+    np.savez(tmp_path / "own.npz", **own, labels=names[toy.labels], class_names=names)
+    data = load_dataset(tmp_path / "own.npz")
+    assert data.labels.tolist() == toy.labels.tolist()
+    assert data.class_names[0] == f"sort {toy.n_classes - 1}"
+    save_dataset(data, tmp_path / "own.h5")
+    back = load_dataset(tmp_path / "own.h5")
+    assert (back.fingerprint, back.name) == (data.fingerprint, "donn?es")
+
+
+@pytest.mark.parametrize("name", ["ant\0", "\ud800"])
+def test_names_that_no_hdf5_file_holds_are_refused_wherever_they_come_from(toy, tmp_path, name):
+    names = [name + "x", *toy.class_names[1:]]
+    own = {"features": toy.features[:], "labels": toy.labels, "class_embeddings": toy.class_embeddings}
+    np.savez(tmp_path / "own.npz", **own, class_names=np.array(names))
+    with pytest.raises(InputError, match=r"class_names\[0\] .* without NUL and lone surrogates"):
+        load_dataset(tmp_path / "own.npz")
+    if "\0" in name:
+        (tmp_path / "new.csv").write_text(f"bee,1,2\n{name},1,2\n")
+        with pytest.raises(InputError, match=r"line 2: the class's name is 'ant\\x00'; expected text without NUL"):
+            read_embeddings_csv(tmp_path / "new.csv")
+
+
+def test_a_folder_whose_name_is_no_utf8_gives_a_name_that_can_be_written(toy, tmp_path):
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/donn\xe9es")
+    save_dataset(toy, folder)
+    data = load_dataset(folder)
+    assert data.name == "donn?es"
+    save_dataset(data, tmp_path / "x.h5")
+    assert load_dataset(tmp_path / "x.h5").name == "donn?es"
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

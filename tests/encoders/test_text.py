@@ -69,6 +69,10 @@ def test_the_shell_turns_words_into_what_generate_reads(stand_in, tmp_path, caps
     assert "e.csv exists" in capsys.readouterr().err
     assert len(stand_in) == 2, "refused before anything is encoded"
     assert main([*words, "--overwrite"]) == 0
+    assert "class embeddings" not in capsys.readouterr().err
+    (tmp_path / "new.csv").write_text("crane,a bird\nCrane,a bird\n")
+    assert main([*words, "--overwrite"]) == 0
+    assert "1 class has the same one as another class ('crane', 'Crane')" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -99,7 +103,18 @@ def test_without_the_extra_the_message_says_how_to_get_it(tmp_path, monkeypatch,
     assert not (tmp_path / "e.csv").exists()
 
 
-@pytest.mark.parametrize(("texts", "words"), [([], "no texts"), (["a", " "], "text 1 is empty"), ("zebra", "a list")])
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        ([], "no texts"),
+        (["a", " "], "text 1 is empty"),
+        ("zebra", "a list"),
+        (["a", float("nan")], r"texts\[1\] is nan, no text"),
+        (["a", None], r"texts\[1\] is None, no text"),
+        (["a", 3], r"texts\[1\] is 3, no text"),
+        (["a", b"\xff"], r"texts\[1\] is b'\\xff'"),
+    ],
+)
 @pytest.mark.parametrize("encode", text.ENCODERS.values())
 def test_texts_that_say_nothing_are_refused(encode, texts, words):
     with pytest.raises(InputError, match=words):

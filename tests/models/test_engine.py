@@ -1,12 +1,14 @@
-"""The training loop: the rates that its optimisers step at, and what a signal leaves between two checkpoints."""
+"""The training loop: what it is given, the rates that its optimisers step at, and what a signal leaves of it."""
 
 import os
 import signal
 
+import numpy as np
 import pytest
 import torch
 
-from fgen.errors import Interrupted
+from fgen.encoders.fusion import EmbeddingConfig
+from fgen.errors import InputError, Interrupted, TrainingDiverged
 from fgen.models import engine, make_model
 from fgen.models.engine import TrainConfig
 from tests.conftest import TINY
@@ -56,3 +58,98 @@ def test_a_signal_leaves_a_checkpoint_of_its_step_however_long_until_the_next_is
     assert begun == [3, 4]
     for key, value in unbroken.networks.state_dict().items():
         assert torch.equal(value, resumed.networks.state_dict()[key]), key
+
+
+# What fit and generate are given.
+
+
+def trained(world, **changes):
+    features, labels = world.dataset.split("trainval")
+    given = {"features": features, "labels": labels, "class_embeddings": world.dataset.class_embeddings, "seed": 0}
+    return make_model("clswgan", **(TINY | {"steps": 2, "cls_epochs": 1})).fit(**(given | changes))
+
+
+@pytest.mark.parametrize("kind", ["gradient", "lists", "objects"])
+def test_tensors_lists_and_objects_train_and_generate_the_same(world, kind):
+    change = {
+        "gradient": lambda array: torch.tensor(array).requires_grad_(array.dtype.kind == "f"),
+        "lists": lambda array: array.tolist(),
+        "objects": lambda array: array.astype(object),
+    }[kind]
+    features, labels = world.dataset.split("trainval")
+    embeddings = world.dataset.class_embeddings
+    usual = trained(world)
+    model = trained(
+        world, features=change(features), labels=change(labels), class_embeddings=change(embeddings), class_names=None
+    )
+    for asked in (embeddings[:2], np.arange(2)):
+        expected, _ = usual.generate(asked, 3, seed=0)
+        assert model.generate(change(asked), 3, seed=0)[0].tobytes() == expected.tobytes()
+
+
+def test_names_as_bytes_are_text_and_labels_may_be_names(world, tmp_path):
+    names, (_, labels) = world.dataset.class_names, world.dataset.split("trainval")
+    usual = trained(world, class_names=names)
+    encoded = np.array([name.encode() for name in names])
+    model = trained(world, labels=encoded[labels], class_names=encoded)
+    assert model.class_names == names
+    model.save(tmp_path / "model")
+    assert model.generate([1], 3, seed=0)[0].tobytes() == usual.generate([1], 3, seed=0)[0].tobytes()
+    row = world.dataset.class_embeddings[:1]
+    named = [usual.generate(row, 3, seed=0, class_names=[name])[0].tobytes() for name in ("new", b"new")]
+    assert named[0] == named[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"class_names": range(16)}, r"class_names\[0\] is 0, no text"),
+        ({"class_names": [None] * 16}, r"class_names\[0\] is None, no text"),
+        ({"class_names": ["a"] * 16}, "class_names has 'a' twice"),
+        ({"class_names": ["a\0", *"bcdefghijklmnop"]}, "without NUL"),
+        ({"class_names": ["\ud800", *"bcdefghijklmnop"]}, "lone surrogates"),
+        ({"class_embeddings": np.ones(16)}, r"class_embeddings has shape \(16,\)"),
+        ({"class_embeddings": [["a"]] * 16}, "class_embeddings holds the text 'a'.* `fgen embed`"),
+        ({"class_embeddings": [[1.0], [1.0, 2.0]] * 8}, "class_embeddings is no array of numbers"),
+        ({"class_embeddings": {"a": [1.0]}}, "class_embeddings is {'a'"),
+        ({"class_embeddings": np.ones((16, 2)) * 1j}, "class_embeddings holds complex numbers"),
+        ({"class_embeddings": np.ma.array(np.ones((16, 2)), mask=np.eye(16, 2))}, "masked array that hides 2"),
+        ({"class_embeddings": np.full((16, 2), np.nan)}, "class_embeddings holds nan in row 0"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_trained(world, monkeypatch, changes, words):
+    monkeypatch.setattr(engine, "train_step", lambda *_: pytest.fail("it is told before the training"))
+    with pytest.raises(InputError, match=words):
+        trained(world, **changes)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ([["a", "b", "c"]], "classes holds the text 'a'"),
+        ([[1.0], [1.0, 2.0]], "classes is no array of numbers"),
+        (np.full((2, 8), np.inf), "classes holds inf in row 0"),
+        (np.ones((2, 8)) * 1j, "classes holds complex"),
+        (np.arange(9) < 4, "Of a mask take numpy.flatnonzero"),
+    ],
+)
+def test_generate_refuses_what_is_no_class(world, asked, words):
+    with pytest.raises(InputError, match=words):
+        trained(world).generate(asked, 3, seed=0)
+
+
+def test_a_training_that_large_embeddings_broke_is_told_so_and_the_remedy_helps(world):
+    features, labels = world.dataset.split("trainval")
+    embeddings = 1e5 * world.dataset.class_embeddings
+    words = r"Class embeddings of up to \d.* are too large: .* embedding=EmbeddingConfig\(norm='l2'\)"
+    with pytest.raises(TrainingDiverged, match=words):
+        make_model("cadavae", **TINY).fit(features, labels, embeddings, seed=0)
+    make_model("cadavae", embedding=EmbeddingConfig(norm="l2"), **TINY).fit(features, labels, embeddings, seed=0)
+
+
+@pytest.mark.parametrize(("name", "words"), [("clswgn", r"Did you mean 'clswgan'\?"), ("ridge", "fgen.BASELINES")])
+def test_a_method_that_is_mistyped_has_a_neighbour(name, words):
+    with pytest.raises(InputError, match=words):
+        make_model(name)
+    with pytest.raises(InputError, match="is unknown"):
+        make_model([name])

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -214,8 +215,26 @@ GOOD = np.zeros((2, 6))
         ([0, 1], GOOD, {"seen": [0, 1]}, "class 1 is in seen and in unseen"),
         ([0, 1], GOOD, {"seen": [True, False]}, "flatnonzero"),
         ([], np.zeros((0, 6)), {}, "at least one class id"),
+        ([0, 1], GOOD * 1j, {}, "predictions_or_scores holds complex numbers"),
+        ([0, 1], np.ma.array(GOOD, mask=np.eye(2, 6)), {}, "masked array that hides 2"),
+        ([0, 1], [[0.0] * 6, [0.0]], {}, "predictions_or_scores is no array of numbers"),
+        (["ant", "bee"], GOOD, {}, "labels holds the text 'ant' in row 0; expected numbers"),
+        (np.ma.array([0, 1], mask=[0, 1]), GOOD, {}, "labels is a masked array"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(labels, given_scores, change, part):
     with pytest.raises(InputError, match=part):
         gzsl_scores(labels, given_scores, **({"seen": SEEN, "unseen": UNSEEN} | change))
+
+
+def test_tensors_score_as_arrays_do():
+    scores = np.random.default_rng(0).normal(size=(6, 6)).astype(np.float32)
+    labels = np.array([*SEEN, *UNSEEN])[[0, 1, -1, -2, 0, -1]]
+    expected = gzsl_scores(labels, scores, seen=SEEN, unseen=UNSEEN)
+    given = torch.tensor(scores, requires_grad=True)
+    seen, unseen = torch.tensor(SEEN), torch.tensor(UNSEEN)
+    for other in (given, given.detach().tolist(), scores.astype(object)):
+        found = gzsl_scores(torch.tensor(labels), other, seen=seen, unseen=unseen)
+        assert found.as_dict() == expected.as_dict()
+    halves = gzsl_scores(labels, given.bfloat16(), seen=SEEN, unseen=UNSEEN)
+    assert halves.as_dict() == gzsl_scores(labels, given.bfloat16().float(), seen=SEEN, unseen=UNSEEN).as_dict()

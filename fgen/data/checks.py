@@ -1,0 +1,213 @@
+"""What is given at a public door as an array of numbers, a matrix or names; an error names what was found, and where.
+
+Lists, tensors and tables do wherever arrays do. Nothing is dropped without a word: values that a mask hides, imaginary
+parts and text among numbers are refused.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Set
+from decimal import Decimal
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+from fgen.errors import InputError, shortened
+
+IN_WORDS = "Descriptions in words become numbers by `fgen embed` or fgen.encoders.text"
+IN_COLUMNS = "Make the column of labels the index, by set_index(), and leave out other columns of text"
+
+
+def as_array(name: str, given: Any) -> np.ndarray:
+    """Return an array, list, tensor or table as an array of the type that its values have, without a needless copy.
+
+    Args:
+        name: what an error calls it.
+        given: a tensor may require a gradient, lie on a GPU, or be of a type that NumPy lacks.
+
+    Raises:
+        InputError: rows of several lengths, a mask that hides values, a sparse matrix or tensor.
+    """
+    if hasattr(given, "detach") and hasattr(given, "layout"):  # torch's, without importing it
+        return _of_tensor(name, given)
+    if hasattr(given, "toarray"):
+        found = f"{name} is a sparse {type(given).__name__}"
+        raise InputError(found, "a dense matrix", "Call its toarray()")
+    if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
+        found = f"{name} is a masked array that hides {np.ma.count_masked(given):,} values"
+        raise InputError(found, "an array without a mask", "Fill it by its filled(VALUE), or leave such rows out")
+    if isinstance(given, list | tuple):
+        given = [as_array(name, item) if _has_own_form(item) else item for item in given]
+    try:
+        return np.asarray(given)
+    except (TypeError, ValueError, RuntimeError):
+        expected = "numbers in rows of one length, as many for each as for the others"
+        raise InputError(f"{name} is no array of numbers", expected) from None
+
+
+def as_numbers(name: str, given: Any, words: str = "") -> np.ndarray:
+    """Return what :func:`as_array` does where all of it is real numbers; objects that are numbers become such.
+
+    Args:
+        name: what an error calls it.
+        given: of any shape.
+        words: the remedy for text.
+
+    Raises:
+        InputError: as :func:`as_array`; text, complex numbers, missing values, dates or other objects.
+    """
+    array = as_array(name, given)
+    if array.dtype.kind in "OSUT":
+        array = _of_objects(name, array, words)
+    if array.dtype.kind == "c":
+        remedy = "Take their real part, or their magnitude by numpy.abs"
+        raise InputError(f"{name} holds complex numbers, of type {array.dtype}", "real numbers", remedy)
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{name} has shape {array.shape} and type {array.dtype}", "numbers")
+    return array
+
+
+def as_matrix(
+    name: str,
+    given: Any,
+    expected: str = "(C, A), a row of numbers for each class",
+    *,
+    dtype: Any = np.float32,
+) -> np.ndarray:
+    """Return class embeddings ``(C, A)`` as finite numbers of a type; ``given`` itself where it is that already.
+
+    Raises:
+        InputError: as :func:`as_numbers`; another number of dimensions, no row or column, a number that isn't finite.
+    """
+    array = as_numbers(name, given, IN_COLUMNS if hasattr(given, "columns") else IN_WORDS)
+    if array.ndim != 2 or 0 in array.shape:
+        raise InputError(f"{name} has shape {array.shape}", expected)
+    with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused by row and column
+        matrix = array.astype(dtype, copy=False)
+    bad = np.argwhere(~np.isfinite(matrix))
+    if bad.size:
+        row, column = bad[0]
+        found = f"{name} holds {matrix[row, column]} in row {row}, column {column}"
+        raise InputError(found, f"finite numbers, within {np.dtype(dtype)}'s range")
+    return matrix
+
+
+def checked_names(
+    given: Any,
+    count: int | None = None,
+    *,
+    name: str = "class_names",
+    each: str = "row of class_embeddings",
+    distinct: bool = True,
+) -> tuple[str, ...]:
+    """Return names as text, of which bytes are decoded.
+
+    Args:
+        given: a list or array of names.
+        count: how many there have to be; None takes any number.
+        name: what an error calls them.
+        each: what each of them names.
+        distinct: refuse a name that is there twice.
+
+    Raises:
+        InputError: no list, one that is masked or has no order, something that :func:`as_text` refuses, another number
+            of names, or a name that is there twice.
+    """
+    items = as_array(name, given) if isinstance(given, np.ma.MaskedArray) else given
+    items = items.tolist() if hasattr(items, "tolist") else items
+    if isinstance(items, str | bytes | Set) or not isinstance(items, Iterable):
+        raise InputError(f"{name} is {items!r:.60}", "a list of names")
+    names = tuple(as_text(f"{name}[{place}]", item) for place, item in enumerate(items))
+    if count is not None and len(names) != count:
+        raise InputError(f"{name} has {len(names)} names", f"{count}, one for each {each}")
+    if distinct and len(set(names)) < len(names):
+        twice = Counter(names).most_common(1)[0][0]
+        raise InputError(f"{name} has {twice!r} twice", "distinct names")
+    return names
+
+
+def as_text(name: str, given: Any) -> str:
+    """Return text; bytes, as HDF5 hands strings over, are decoded as UTF-8.
+
+    Raises:
+        InputError: something else, for whose text users would have to search; bytes of another encoding; or what no
+            UTF-8 file or HDF5 string holds: a NUL, or one half of a surrogate pair.
+    """
+    if isinstance(given, bytes):
+        try:
+            given = given.decode()
+        except UnicodeDecodeError:
+            remedy = "Decode it by the encoding that it was written in, such as .decode('latin-1')"
+            raise InputError(f"{name} is {given[:40]!r}", "text, or bytes of UTF-8", remedy) from None
+    if not isinstance(given, str):
+        numbered = isinstance(given, Real) and given == given
+        remedy = f"Make text of numbers, by [str(name) for name in {name.partition('[')[0]}]"
+        remedy = remedy if numbered else "Give each class a name"
+        raise InputError(f"{name} is {given!r:.60}, no text", "text", remedy)
+    if given != mended_text(given):
+        raise InputError(f"{name} is {shortened(given)}", "text without NUL and lone surrogates, which no file holds")
+    return str(given)
+
+
+def mended_text(text: str) -> str:
+    """Return text with a question mark for each NUL and lone surrogate, as the name of a file on Linux may have."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "?")
+
+
+def _has_own_form(item: Any) -> bool:
+    """Tell whether NumPy would drop a mask of an item of a list, or fail at its gradient."""
+    return isinstance(item, np.ma.MaskedArray) or hasattr(item, "detach")
+
+
+def _of_tensor(name: str, given: Any) -> np.ndarray:
+    """A torch tensor as an array; types that NumPy lacks (bfloat16) become float32."""
+    if str(given.layout) != "torch.strided":
+        raise InputError(f"{name} is a tensor of layout {given.layout}", "a dense tensor", "Call its to_dense()")
+    try:
+        try:
+            return np.asarray(given.numpy(force=True))
+        except TypeError:
+            return np.asarray(given.float().numpy(force=True))
+    except (TypeError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [""])[0][:100]
+        raise InputError(f"{name} is a tensor that can't be read ({reason})", "a tensor of numbers") from None
+
+
+def _of_objects(name: str, array: np.ndarray, words: str) -> np.ndarray:
+    """An array of Python objects that are all numbers as truth values, whole numbers or floats; text is none."""
+    values = array.ravel().tolist()
+    kinds = set(map(type, values))
+    others = {kind for kind in kinds if not issubclass(kind, Real | Decimal | np.bool_)}
+    if others:
+        _refuse_others(name, array, values, others, words)
+    if values and all(issubclass(kind, bool | np.bool_) for kind in kinds):
+        return array.astype(bool)
+    try:
+        return array.astype(np.int64 if all(issubclass(kind, Integral) for kind in kinds) else np.float64)
+    except OverflowError:
+        raise InputError(f"{name} holds a number of more digits than a float has", "finite numbers") from None
+
+
+def _refuse_others(name: str, array: np.ndarray, values: list[Any], others: set[type], words: str) -> None:
+    """Name the first value of one of some types, of text the first that no number can be made of."""
+    places = [place for place, value in enumerate(values) if type(value) in others]
+    in_words = (place for place in places if isinstance(values[place], str | bytes) and not _is_number(values[place]))
+    value = values[place := next(in_words, places[0])]
+    position = zip(("row", "column"), np.unravel_index(place, array.shape), strict=False)
+    where = ", ".join(f"{axis} {at}" for axis, at in position)
+    found, remedy = f"{name} holds {value!r:.60}" if where else f"{name} is {value!r:.60}", ""
+    if isinstance(value, str | bytes):
+        found = f"{name} holds the text {value[:40]!r}"
+        remedy = "Make numbers of the text, by numpy.asarray(..., dtype=float)" if _is_number(value) else words
+    raise InputError(f"{found} in {where}" if where else found, "numbers", remedy)
+
+
+def _is_number(text: str | bytes) -> bool:
+    """Tell whether a number is written in a text."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
