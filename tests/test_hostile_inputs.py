@@ -23,6 +23,7 @@ from fgen.data.tables import read_embeddings_csv, read_features
 from fgen.data.toy import make_toy
 from fgen.encoders.image import read_image
 from fgen.errors import InputError
+from tests.data.test_xlsa17 import append, element, matlab_object, matrix_element
 
 CASES = int(os.environ.get("FGEN_FUZZ_CASES", "300"))
 SEED = int(os.environ.get("FGEN_FUZZ_SEED", "0"))
@@ -207,6 +208,19 @@ def nonsense(draw, variables):
     return (changed if value is None else changed | {key: value}), f"{key} {change.__name__}"
 
 
+def foreign_pair(folder):
+    """The pair with what others write: MATLAB's objects, names as a char matrix, R's vectors of one dimension."""
+    shutil.copytree(folder / "pair", folder / "foreign")
+    names, labels = [str(name) for name in range(6)], np.repeat(np.arange(1.0, 7), 4)
+    rows = scipy.io.loadmat(folder / "pair" / "res101.mat")
+    classes = scipy.io.loadmat(folder / "pair" / "att_splits.mat") | {"allclasses_names": names}
+    scipy.io.savemat(folder / "foreign" / "res101.mat", {"features": rows["features"]})
+    scipy.io.savemat(folder / "foreign" / "att_splits.mat", {k: v for k, v in classes.items() if k[0] != "_"})
+    vector = [element(5, struct.pack("<i", len(labels))), element(1, b"labels"), element(9, labels.tobytes())]
+    append(folder / "foreign" / "res101.mat", matlab_object("net", "string"), matrix_element(6, *vector))
+    append(folder / "foreign" / "att_splits.mat", matlab_object("att_names", "table"))
+
+
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory):
     """One small file of each kind."""
@@ -236,6 +250,7 @@ def originals(tmp_path_factory):
                     file.create_dataset(key, data=np.array([refs], dtype=h5py.ref_dtype), dtype=h5py.ref_dtype)
                 else:
                     file[key] = value.T
+    foreign_pair(folder)
     plan = {"counts": np.full(6, 4), "feature_dim": 3, "seen": np.arange(6) < 4, "seed": 0, "config": {"a": 1}}
     with FeatureBank.create(
         folder / "bank.h5", class_names=toy.class_names, class_embeddings=toy.class_embeddings, **plan
@@ -264,6 +279,8 @@ SUBJECTS = {
     "x.npy": "read-features",
     "x.csv": "read-embeddings",
     "x.toml": "inspect",
+    "foreign/res101.mat": "inspect",
+    "foreign/att_splits.mat": "inspect",
 }
 
 

@@ -153,7 +153,8 @@ def _features_path(folder: Path, features_file: str | None) -> Path:
         return folder / FEATURES_FILE if folder / FEATURES_FILE in candidates else candidates[0]
     if candidates:
         names = ", ".join(path.name for path in candidates)
-        raise InputError(f"{folder} has several files with features: {names}", "one", "Name the one to use")
+        remedy = f"Give the one to use in place of the folder, as {candidates[0]}"
+        raise InputError(f"{folder} has several files with features: {names}", "one", remedy)
     found = f"{folder} has no .mat file with 'features' and 'labels'"
     raise broken or InputError(found, f"one beside {SPLITS_FILE}", "; ".join(others[:3]))
 
@@ -175,7 +176,8 @@ def _features_and_labels(path: Path, variables: Mapping[str, MatVariable]) -> tu
     features, found = _variable(path, variables, "features").numbers(), _variable(path, variables, "labels")
     if found.kind in TEXT_KINDS:
         numbered = "[~, labels] = ismember(cellstr(labels), allclasses_names)"
-        remedy = f"In MATLAB, with allclasses_names of {SPLITS_FILE}: {numbered}"
+        remedy = f"In MATLAB, with allclasses_names of {SPLITS_FILE}: {numbered}; "
+        remedy += "in Python, with its list of names: [[names.index(label) + 1] for label in labels]"
         raise InputError(f"{path}: labels is a MATLAB {found.kind}", "the numbers of the classes, from 1", remedy)
     labels = _vector(path, "labels", found.numbers())
     if len(features.shape) != 2 or features.dtype.kind not in "fiu":

@@ -367,6 +367,15 @@ def test_a_class_of_matlab_is_called_by_its_name(tmp_path, value, words):
     assert [word for word in words if word not in str(error.value)] == []
 
 
+def test_labels_by_name_are_numbered_by_the_order_of_the_names_as_the_message_says(tmp_path):
+    labels = [NAMES[k] for k in pair()["labels"].ravel() - 1]
+    with pytest.raises(InputError, match=r"ismember\(cellstr.*\[\[names\.index\(label\) \+ 1\] for label in labels\]"):
+        read_xlsa17(write_v5(tmp_path / "x", pair(labels=np.array(labels))))
+    numbered = np.array([[NAMES.index(label) + 1] for label in labels])
+    whole = read_xlsa17(write_v5(tmp_path / "plain", pair()))
+    assert read_xlsa17(write_v5(tmp_path / "x", pair(labels=numbered))).fingerprint == whole.fingerprint
+
+
 def test_names_of_attributes_are_no_kind_of_embedding(tmp_path):
     words = np.array(["stripes", "tail", "paws", None], dtype=object)[:-1, None]
     data = read_xlsa17(write_v5(tmp_path / "x", pair(att_names=words)))
