@@ -15,7 +15,9 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 from fgen.errors import InputError, Interrupted, visible
 
@@ -30,16 +32,29 @@ FULL = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    _open_closed_streams()
+    try:
+        return _main(list(sys.argv[1:] if argv is None else argv))
+    finally:
+        try:
+            sys.stderr.flush()
+        except OSError:  # nobody reads what is left of it, and Python would exit with another code
+            _give_up(sys.stderr)
+
+
+def _main(argv: list[str]) -> int:
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
     try:
         if isinstance(sys.stdout, io.TextIOWrapper):  # a name that a terminal can't show is no reason to stop
             sys.stdout.reconfigure(errors="backslashreplace")
-        arguments = _parser().parse_args(argv)
+        try:
+            arguments = _parser().parse_args(argv)
+        except SystemExit as stop:
+            sys.stdout.flush()
+            return int(stop.code or 0)
+        _refuse_streams(arguments)
         arguments.command(arguments)
         sys.stdout.flush()
-    except SystemExit as stop:
-        return int(stop.code or 0)
     except Interrupted as stop:
         _complain(f"{stop}. Go on with: {_resume_command(argv)}")
         return 128 + stop.signal_number
@@ -50,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(str(error))
         return 2
     except BrokenPipeError:
-        _give_up_stdout()
+        _give_up(sys.stdout)
         return 141
     except OSError as error:
         reason = FULL.get(error.errno or 0, error.strerror or str(error))
@@ -59,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             sys.stdout.flush()
         except OSError:  # it is stdout that can't be written to
-            _give_up_stdout()
+            _give_up(sys.stdout)
         return 2
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not NO_MEMORY.search(str(error)):
@@ -72,13 +87,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _give_up_stdout() -> None:
+def _open_closed_streams() -> None:
+    """Have what a daemon's closed streams are sent go nowhere; the next file that is opened would take their place."""
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(handle)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+
+
+def _give_up(stream: TextIO) -> None:
     """What is left of the output goes nowhere, or Python would try to write it once more at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _refuse_streams(arguments: argparse.Namespace) -> None:
+    """Refuse to write to ``-`` or a device: files are made beside their final name and moved there."""
+    for option, given in (
+        ("--out", getattr(arguments, "out", None)),
+        ("the target", getattr(arguments, "target", None)),
+    ):
+        if given == "-" or (given and re.match(r"/dev/[^/]*$|/dev/fd/|/proc/", os.path.abspath(given))):
+            raise InputError(f"{option} is {given!r}", "a name for a file or folder", "Write to a file and print that")
 
 
 def _complain(message: str) -> None:
-    print(visible(f"fgen: {message}"), file=sys.stderr)  # noqa: T201
+    with suppress(OSError):  # the exit code says that there was something to say
+        print(visible(f"fgen: {message}"), file=sys.stderr)  # noqa: T201
 
 
 def _say(text: str) -> None:
@@ -292,11 +328,12 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    from fgen.data.tables import read_features, write_predictions_csv
+    from fgen.data.tables import expect_predictions, read_features, write_predictions_csv
     from fgen.recognition import Recogniser
 
-    recogniser = Recogniser.open(arguments.run, arguments.banks)
+    expect_predictions(Path(arguments.out))
     features, _ = read_features(arguments.features)
+    recogniser = Recogniser.open(arguments.run, arguments.banks, width=features.shape[1])
     classes, scores = recogniser.predict(features)
     names = [recogniser.name(class_id) for class_id in classes]
     write_predictions_csv(arguments.out, zip(range(len(classes)), classes, names, scores, strict=True))
@@ -318,8 +355,9 @@ def _inspect(arguments: argparse.Namespace) -> None:
 
 
 def _convert(arguments: argparse.Namespace) -> None:
-    from fgen.data.files import load_dataset, save_dataset
+    from fgen.data.files import expect_target, load_dataset, save_dataset
 
+    expect_target(arguments.target, overwrite=arguments.overwrite)
     dataset = load_dataset(arguments.source)
     save_dataset(dataset, arguments.target, overwrite=arguments.overwrite)
     for note in dataset.notes:

@@ -59,7 +59,7 @@ class TrainingDiverged(InputError):
 
 
 class MissingExtra(InputError, ImportError):
-    """An optional library isn't installed; the message holds the exact ``pip install`` line."""
+    """An optional library isn't installed, and the message holds the exact ``pip install`` line; or it is and fails."""
 
 
 class Interrupted(Exception):
@@ -94,14 +94,29 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
         purpose: what needs it, as the subject of a sentence ("plots", "the scikit-learn estimator").
 
     Raises:
-        MissingExtra: the library is not installed.
+        MissingExtra: the library is not installed, or fails when it is imported.
     """
+    top = module.partition(".")[0]
     try:
         return importlib.import_module(module)
-    except ImportError as error:
-        top = module.partition(".")[0]
+    except Exception as error:  # whatever the library raises where another one doesn't fit it
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
+            raise MissingExtra(
+                f"{purpose} needs {top}, which isn't installed",
+                "it to be installed",
+                f'Run: pip install "fgen[{extra}]"',
+            ) from error
         raise MissingExtra(
-            f"{purpose} needs {top}, which can't be imported ({error})",
-            "it to be installed",
-            f'Run: pip install "fgen[{extra}]"',
-        ) from None
+            f"{purpose} needs {top}, which is installed and can't be imported ({_causes(error)})",
+            "packages that fit each other",
+            "Run: pip check, which names those that don't",
+        ) from error
+
+
+def _causes(error: BaseException) -> str:
+    """What an error says, and what the one says that it began with."""
+    first = error
+    while (cause := first.__cause__ or first.__context__) is not None:
+        first = cause
+    said = [f"{type(one).__name__}: {' '.join(str(one).split())[:200]}" for one in (error, first)]
+    return ", because of ".join(dict.fromkeys(said))

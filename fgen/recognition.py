@@ -44,7 +44,7 @@ class Recogniser:
     threads: int | None = None
 
     @classmethod
-    def open(cls, run: str | Path, banks: Sequence[str | Path] = ()) -> Recogniser:
+    def open(cls, run: str | Path, banks: Sequence[str | Path] = (), *, width: int | None = None) -> Recogniser:
         """The first seed of a finished run: its saved head, or where there are banks a new one.
 
         Of a training alone there is no head either: one is trained as a run would have trained it, but for what a run
@@ -55,9 +55,12 @@ class Recogniser:
                 new embeddings. A head like the run's is then trained over all classes, on what the run's was and on
                 these banks' rows, of each class at most as many as the run's ``bank.n_per_class``, for classes with
                 more would be answered in place of the others; it gets the run's gamma.
+            width: the columns of the features to be answered, where they are known: a head that takes a while isn't
+                trained for others than the model's.
 
         Raises:
-            InputError: the run isn't finished, or has no saved head; its data have gone; banks that don't fit.
+            InputError: the run isn't finished, or has no saved head; its data have gone; banks or a width that don't
+                fit.
         """
         directory = RunDirectory.open(run)
         folder = directory.first_seed()
@@ -70,6 +73,8 @@ class Recogniser:
             choice, config = folder.read_choice(config)
             gamma = float(choice["gamma"])
         model = load_model(folder.model)
+        if width is not None:
+            _expect_width(width, model)
         if banks or trained_alone:
             log.info("%s: a head is trained for it", run)
             head, seen, names = _head_with(banks, Path(run), config, folder, model)
@@ -82,8 +87,7 @@ class Recogniser:
     def predict(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
         """Class ids ``(N,)`` and their calibrated log-probabilities ``(N,)`` of raw features ``(N, D)``."""
         features = as_rows(features)
-        if features.shape[1] != self.model.scaler.dim:
-            raise InputError(f"features have {features.shape[1]} columns", f"{self.model.scaler.dim}, as in training")
+        _expect_width(features.shape[1], self.model)
         if odd := self.model.scaler.odd_scale(features):
             log.warning("%s: are they scaled as the run's were?", odd)
         with cpu_threads(self.threads):
@@ -96,6 +100,11 @@ class Recogniser:
     def name(self, class_id: int) -> str:
         """The class's name, or its id where classes have none."""
         return str(class_id) if self.class_names is None else self.class_names[class_id]
+
+
+def _expect_width(width: int, model: FeatureGenerator) -> None:
+    if width != model.scaler.dim:
+        raise InputError(f"features have {width} columns", f"{model.scaler.dim}, as in training")
 
 
 def _head_with(

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 import fgen
+import fgen.encoders.text
+from fgen import cli
 from fgen.cli import main
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
@@ -361,6 +363,16 @@ def test_real_rows_in_a_bank_change_no_score(shell, run_dir, tmp_path):
     assert len(printed) == 1
 
 
+def test_evaluate_takes_the_split_seed_of_the_run_that_a_bank_comes_from(shell, config, tmp_path):
+    """The toy data are others with each seed."""
+    settings = ("--set", "dataset.split_seed=7", "--set", "protocol.seeds=[3]", "--set", "protocol.calibrate=false")
+    assert shell("run", config, "--out", tmp_path / "run", *settings, "--json") == 0
+    own = json.loads(shell.out)["scores"]
+    assert shell("evaluate", tmp_path / "run/seeds/3/bank.h5", "--dataset", "toy", "--seed", 3, "--json") == 0
+    assert json.loads(shell.out) == {name: own[name]["per_seed"][0] for name in SCORES}
+    assert "other data" not in shell.err
+
+
 def test_evaluate_matches_classes_by_name_and_refuses_a_bank_that_lacks_one(shell, run_dir, tmp_path):
     words = ("generate", run_dir, "--classes", "class 20,class 21", "--n-per-class", 3, "--out", tmp_path / "bank.h5")
     assert shell(*words) == 0
@@ -396,6 +408,39 @@ def test_a_run_does_not_go_on_from_the_models_of_train_nor_with_other_data(shell
 
 
 # predict
+
+
+def test_predict_looks_at_its_files_before_it_trains_a_head(shell, config, toy, tmp_path, monkeypatch):
+    assert shell("train", config, "--out", tmp_path / "own", "--set", "protocol.seeds=[0]") == 0
+    monkeypatch.setattr("fgen.recognition.new_heads", lambda *a, **k: pytest.fail("a head was trained"))
+    np.save(tmp_path / "x.npy", toy.features)
+    np.save(tmp_path / "narrow.npy", toy.features[:, :5])
+    np.save(tmp_path / "nan.npy", np.full_like(toy.features, np.nan))
+    for features, out, words in (
+        ("x.png", "p.csv", "ends in '.png'"),
+        ("none.npy", "p.csv", "none.npy doesn't exist"),
+        ("narrow.npy", "p.csv", "features have 5 columns; expected 16"),
+        ("nan.npy", "p.csv", "nan in row 0"),
+        ("x.npy", "x.npy", "exists and holds no predictions"),
+        ("x.npy", "nowhere/p.csv", "nowhere doesn't exist"),
+    ):
+        assert words in shell.refuses("predict", tmp_path / "own", tmp_path / features, "--out", tmp_path / out)
+
+
+def test_predict_tells_of_a_bank_that_was_made_from_other_features(shell, config, toy, tmp_path):
+    """Of classes that came up later, by a run on features of another network that are as wide."""
+    other = ZSLDataset(toy.features[:, ::-1].copy(), toy.labels, toy.class_embeddings, class_names=toy.class_names)
+    save_dataset(other, tmp_path / "other.npz")
+    (tmp_path / "new.csv").write_text("wug," + ",".join(map(str, toy.class_embeddings[0])))
+    np.save(tmp_path / "x.npy", toy.features[:5])
+    for name, words in (("own", ()), ("other", ("dataset.name=none", f"dataset.path={tmp_path / 'other.npz'}"))):
+        settings = [word for each in (*words, "protocol.seeds=[0]") for word in ("--set", each)]
+        assert shell("train", config, "--out", tmp_path / name, *settings) == 0
+        new = ("--embeddings", tmp_path / "new.csv", "--n-per-class", 3, "--out", tmp_path / f"{name}.h5")
+        assert shell("generate", tmp_path / name, *new) == 0
+        words = ("--bank", tmp_path / f"{name}.h5", "--out", tmp_path / "p.csv")
+        assert shell("predict", tmp_path / "own", tmp_path / "x.npy", *words) == 0
+        assert ("are its features of the same network?" in shell.err) == (name == "other")
 
 
 def test_predict_replaces_its_own_files_alone(shell, run_dir, toy, tmp_path):
@@ -715,6 +760,74 @@ def test_a_bank_from_a_run_with_shots_is_never_tested_on_them(shell, config, tmp
     scores = json.loads(shell.out)
     assert scores["U"] == pytest.approx(told["U"]["mean"], abs=0.05)
     assert scores["S"] == pytest.approx(told["S"]["mean"], abs=0.05)
+
+
+@pytest.mark.parametrize("command", ["run", "train", "generate", "features", "embed", "report"])
+def test_a_command_with_a_bar_runs_where_output_and_errors_are_closed(
+    shell, config, run_dir, toy, tmp_path, monkeypatch, command
+):
+    """As a daemon's, where Python has None in their place."""
+    (tmp_path / "names.csv").write_text("ant,1\nbee,2\n")
+    monkeypatch.setitem(fgen.encoders.text.ENCODERS, "sentence", lambda texts, *_, **__: np.ones((len(texts), 2)))
+    monkeypatch.setattr("fgen.encoders.image.dataset_of_pictures", lambda *a, keep, **k: keep.touch() or toy)
+    if command == "report":
+        pytest.importorskip("matplotlib")
+    words = {
+        "run": ("run", config, "--out", tmp_path / "out", "--set", "protocol.seeds=[0]"),
+        "train": ("train", config, "--out", tmp_path / "out", "--set", "protocol.seeds=[0]"),
+        "generate": ("generate", run_dir, "--n-per-class", 2, "--out", tmp_path / "out.h5"),
+        "features": ("features", tmp_path, "--embeddings", tmp_path / "names.csv", "--out", tmp_path / "out.npz"),
+        "embed": ("embed", tmp_path / "names.csv", "--out", tmp_path / "out.csv"),
+        "report": ("report", run_dir, "--out", tmp_path / "out.html"),
+    }
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, stream, None)
+    assert main([str(word) for word in words[command]]) == 0
+    assert list(tmp_path.glob("out*"))
+    assert main(["inspect", "nowhere"]) == 2
+
+
+def test_a_file_never_takes_the_place_of_a_closed_stream():
+    """What is printed would end in it."""
+    code = "import os; from fgen import cli; cli._open_closed_streams(); print(1); os._exit(os.open('.', os.O_RDONLY))"
+    closed = f'exec {sys.executable} -c "{code}" <&- >&- 2>&-'
+    assert subprocess.run(["sh", "-c", closed], check=False).returncode > 2
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no full device")
+@pytest.mark.parametrize(("words", "code"), [("inspect nowhere 2>/dev/full", 2), ("--help >/dev/full", 2)])
+def test_errors_that_nobody_can_read_leave_the_exit_code_as_it_is(words, code):
+    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    command = ["sh", "-c", f"{sys.executable} -m fgen {words}"]
+    done = subprocess.run(command, capture_output=True, text=True, env=buffered, check=False)
+    assert done.returncode == code
+    assert "Exception ignored" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_streams_are_refused_wherever_a_file_is_written(shell, config, run_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.zeros((3, 16), np.float32))
+    for words in (
+        ("predict", run_dir, "x.npy", "--out", "-"),
+        ("generate", run_dir, "--out", "-"),
+        ("run", config, "--out", "-"),
+        ("train", config, "--out", "-"),
+        ("report", run_dir, "--out", "-"),
+        ("embed", "words.csv", "--out", "-"),
+        ("features", "photos", "--embeddings", "words.csv", "--out", "-"),
+        ("convert", "toy", "-"),
+    ):
+        assert "is '-'; expected a name for a file or folder" in shell.refuses(*words)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.npy"]
+
+
+@pytest.mark.parametrize("out", ["/dev/stdout", "/dev/../dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_devices_are_refused_too(out):
+    """By the function alone: what is moved there would take the place of the system's own."""
+    with pytest.raises(InputError, match="expected a name for a file or folder"):
+        cli._refuse_streams(SimpleNamespace(out=out))
+    cli._refuse_streams(SimpleNamespace(out="/dev/shm/it.csv"))
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no full device")

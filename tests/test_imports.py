@@ -4,6 +4,7 @@ import ast
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ FLOORS = [
     {"experiment"},
     {"estimator_storage"},
     {"estimators", "inspection", "report"},
-    {"cli"},
+    {"cli", "__main__"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 OPTIONAL = {"sklearn", "matplotlib", "transformers", "sentence_transformers", "PIL", "pandas"}
@@ -70,6 +71,24 @@ def test_an_installed_fgen_has_every_file_of_the_checkout(tmp_path):
         for at in (tmp_path / "fgen", tmp_path / "built" / "fgen")
     )
     assert sources == built
+
+
+def test_an_editable_fgen_is_found_from_the_folder_above_its_checkout(tmp_path):
+    """There the checkout, a folder that is called fgen and isn't the package, stands first in Python's path."""
+    checkout, site = tmp_path / "fgen", tmp_path / "site"
+    shutil.copytree(ROOT, checkout / "fgen", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.cfg", "pyproject.toml", "README.md"):
+        shutil.copy(ROOT.parent / name, checkout)
+    code = "from setuptools import build_meta; print(build_meta.build_editable('..'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        wheel.extractall(site)
+    code = f"import site; site.addsitedir({str(site)!r}); import fgen; print(fgen.__version__)"
+    found = subprocess.run(
+        [sys.executable, "-S", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert found.stdout.strip() == fgen.__version__, found.stderr
 
 
 def test_every_room_has_a_floor():

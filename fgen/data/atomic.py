@@ -65,8 +65,11 @@ def expect_free(path: Path, *, overwrite: bool) -> None:
     Raises:
         InputError: something of that name exists that isn't to be replaced, or its folder doesn't exist.
     """
-    if os.path.exists(path) and (not overwrite or not path.is_file()):
-        raise InputError(f"{path} exists", "a new name", "Choose another name, or allow overwriting")
+    if os.path.exists(path) and not path.is_file():
+        raise InputError(f"{path} exists and is no regular file", "a new name", "Choose another name")
+    if os.path.exists(path) and not overwrite:
+        remedy = "Choose another name, or allow overwriting: --overwrite, in Python overwrite=True"
+        raise InputError(f"{path} exists", "a new name", remedy)
     if not os.path.isdir(path.parent):
         raise InputError(f"The folder {path.parent} doesn't exist", "an existing folder", "Create it first")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 from collections.abc import Iterator
@@ -82,6 +83,8 @@ def nearest_sibling(path: Path) -> str:
         names = sorted(os.listdir(path.parent))
     except OSError:
         return f"The folder {path.parent} doesn't exist either" if not path.parent.exists() else ""
+    near = difflib.get_close_matches(path.stem, {Path(name).stem for name in names}, cutoff=0.7)
+    names = [name for name in names if Path(name).stem in near]  # ends are alike of all: .npy, .npz
     return did_you_mean(path.name, names, show=lambda name: str(path.with_name(name)))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from fgen.data import hdf5, npz
 from fgen.data.access import Features
-from fgen.data.atomic import new_file
+from fgen.data.atomic import expect_free, new_file
 from fgen.data.checks import as_text
 from fgen.data.dataset import refuse_non_finite
 from fgen.data.disk import reading
@@ -174,8 +174,7 @@ def write_predictions_csv(
         InputError: the file exists and may not be replaced or holds something else, or the disk refuses.
     """
     path = Path(path)
-    if path.is_file() and not _starts_as_predictions(path):
-        raise InputError(f"{path} exists and holds no predictions", "a new name, or an older file of predictions")
+    expect_predictions(path, overwrite=overwrite)
     with (
         new_file(path, overwrite=overwrite) as partial,
         open(partial, "w", newline="", encoding="utf-8") as file,
@@ -183,6 +182,17 @@ def write_predictions_csv(
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(PREDICTION_COLUMNS)
         writer.writerows((row, class_id, name, f"{score:.6g}") for row, class_id, name, score in rows)
+
+
+def expect_predictions(path: Path, *, overwrite: bool = True) -> None:
+    """Refuse what :func:`write_predictions_csv` can't write to, before work is done for it.
+
+    Raises:
+        InputError: a file that may not be replaced or holds something else, or a folder that isn't there.
+    """
+    if path.is_file() and not _starts_as_predictions(path):
+        raise InputError(f"{path} exists and holds no predictions", "a new name, or an older file of predictions")
+    expect_free(path, overwrite=overwrite)
 
 
 def _starts_as_predictions(path: Path) -> bool:

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fgen import cli
+from fgen.data.atomic import expect_free
 from fgen.data.dataset import ZSLDataset
+from fgen.data.disk import nearest_sibling
 from fgen.data.files import load_dataset, save_dataset
 from fgen.data.tables import read_descriptions_csv, read_embeddings_csv, read_features, write_predictions_csv
 from fgen.data.toy import make_toy
@@ -140,6 +142,27 @@ def test_an_unknown_source_says_what_there_is(tmp_path, monkeypatch, source, wor
     with pytest.raises(InputError) as error:
         load_dataset(source)
     assert [word for word in words if word not in str(error.value)] == []
+
+
+def test_a_file_that_is_not_there_names_a_sibling_only_where_one_is_near(tmp_path):
+    for name in ("own.npz", "toy.h5", "toy.npz", "toy.csv", "att_splits.mat"):
+        (tmp_path / name).touch()
+    for missing, near in (
+        ("nothing.npy", ""),
+        ("two.npy", ""),
+        ("ow.npz", "own.npz"),
+        ("toy.npy", "toy.npz"),
+        ("att_split.mat", "att_splits.mat"),
+    ):
+        assert nearest_sibling(tmp_path / missing) == (f"Did you mean {tmp_path / near}?" if near else ""), missing
+
+
+@pytest.mark.parametrize(("words", "overwrite"), [("--overwrite", False), ("overwrite=True", False), ("regular", True)])
+def test_what_is_there_already_is_refused_with_what_each_door_calls_overwriting(tmp_path, words, overwrite):
+    there = tmp_path if overwrite else tmp_path / "x.csv"
+    there.touch()
+    with pytest.raises(InputError, match=words):
+        expect_free(there, overwrite=overwrite)
 
 
 @pytest.fixture
