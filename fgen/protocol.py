@@ -52,6 +52,12 @@ def selection_task(config: ExperimentConfig, dataset: ZSLDataset) -> ZSLDataset:
             "at least 3 seen classes",
             "Give more classes, or set protocol.name = 'legacy' and a fixed model.epochs",
         )
+    if not len(task.splits["test_seen"]):
+        raise InputError(
+            f"{dataset.name} holds no training rows out for validation: 'val_seen' is empty",
+            "a class with 2 or more rows in 'train', one of which is held out, or rows in 'val_seen'",
+            "Give more rows, leave out an empty splits.val_seen, or set protocol.name = 'legacy'",
+        )
     return task
 
 

@@ -22,6 +22,7 @@ from fgen.config import apply_overrides, dump_toml, read_toml
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset, save_dataset
+from fgen.data.splits import by_class
 from fgen.data.toy import toy_world
 from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
@@ -590,11 +591,21 @@ def test_data_without_test_rows_are_refused_before_any_training(world, tmp_path)
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("per_class", [2, 3, 4])
+def test_a_few_rows_of_a_class_are_enough_to_validate_on(tmp_path, per_class):
+    world = toy_world(n_seen=6, n_unseen=2, rows_per_class=6).dataset
+    few = np.concatenate([rows[:per_class] for rows in by_class(world.splits["trainval"], world.labels)])
+    splits = {"trainval": few} | {name: world.splits[name] for name in TEST_SPLITS}
+    save_dataset(variant(world, splits=splits), tmp_path / "data.h5")
+    assert 0 <= fgen.run(settings(tmp_path / "data.h5")).scores["H"]["mean"] <= 1
+
+
 def test_data_without_rows_to_validate_on_are_refused_before_any_training(tmp_path):
-    """Of four rows of a class none can be spared."""
-    save_dataset(toy_world(n_seen=6, n_unseen=2, rows_per_class=5).dataset, tmp_path / "data.h5")
-    with pytest.raises(InputError, match=r"\(validation\) has no rows in 'test_seen'"):
+    """A class's only row can't be spared."""
+    save_dataset(toy_world(n_seen=6, n_unseen=2, rows_per_class=2).dataset, tmp_path / "data.h5")
+    with pytest.raises(InputError, match=r"'val_seen' is empty; .* a class with 2 or more rows .*'legacy'") as refused:
         fgen.run(settings(tmp_path / "data.h5"), out=tmp_path / "run")
+    assert "test_seen" not in str(refused.value)
     assert not (tmp_path / "run").exists()
 
 

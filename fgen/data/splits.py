@@ -153,13 +153,18 @@ def _held_out_rows(labels: np.ndarray, splits: Splits, seed: int, notes: list[st
             raise InputError(f"'val_seen' holds every training row of class {emptied[0]}", "at least one row left")
         return held
     shuffled = train[rng.stream(seed, "val_seen rows").permutation(len(train))]
-    return np.sort(np.concatenate([rows[: int(VAL_SEEN_FRACTION * len(rows))] for rows in by_class(shuffled, labels)]))
+    return np.sort(np.concatenate([first_share(rows, VAL_SEEN_FRACTION) for rows in by_class(shuffled, labels)]))
 
 
 def by_class(rows: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
     """Row numbers ``(n,)`` in parts, one for each class that has some, by ``labels (N,)``; their order stays."""
     ordered = rows[np.argsort(labels[rows], kind="stable")]
     return np.split(ordered, np.flatnonzero(np.diff(labels[ordered])) + 1)
+
+
+def first_share(rows: np.ndarray, fraction: float) -> np.ndarray:
+    """That fraction of a class's rows ``(n,)``, the first ones: rounded down, but at least 1 of 2 or more."""
+    return rows[: max(int(fraction * len(rows)), min(1, len(rows) - 1))]
 
 
 def thinned(rows: np.ndarray, most: int) -> np.ndarray:

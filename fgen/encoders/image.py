@@ -23,7 +23,7 @@ from tqdm import tqdm
 from fgen import rng
 from fgen.data.atomic import claim
 from fgen.data.dataset import ZSLDataset
-from fgen.data.splits import by_class
+from fgen.data.splits import by_class, first_share
 from fgen.errors import InputError, did_you_mean, require
 from fgen.machine import cpu_threads
 
@@ -185,7 +185,7 @@ def dataset_of_pictures(
         class_names: C names; those without a folder are unseen classes.
         class_embeddings: ``(C, A)``.
         unseen: classes whose pictures are kept for the test; a fifth of each other class's then is too. Without any,
-            all pictures are trained on.
+            all pictures are trained on. Of fewer than 5 pictures one is kept, and none of a single one.
         seed: names the pictures that are kept for the test.
         keep: see :func:`encode_images`.
         progress: show a bar.
@@ -205,7 +205,7 @@ def dataset_of_pictures(
     if unseen:
         in_test = np.isin(labels, [index[name] for name in unseen])
         shuffled = rng.stream(seed, "pictures").permutation(np.flatnonzero(~in_test))
-        kept = np.concatenate([rows[: int(TEST_SHARE * len(rows))] for rows in by_class(shuffled, labels)])
+        kept = np.concatenate([first_share(rows, TEST_SHARE) for rows in by_class(shuffled, labels)])
         splits = {"trainval": np.setdiff1d(shuffled, kept), "test_seen": kept, "test_unseen": np.flatnonzero(in_test)}
     features = encode_images(paths, keep=keep, progress=progress)
     name = Path(folder).resolve().name.encode("utf-8", "replace").decode()

@@ -121,6 +121,23 @@ def test_the_rows_held_out_of_train_are_drawn_by_the_seed_a_fifth_of_each_class(
     assert set(np.concatenate(held) % 20) == set(range(20)), "not the same rows of a class every time"
 
 
+def test_of_two_rows_or_more_of_a_class_one_is_held_out_and_a_share_of_many_is_rounded_down():
+    held = {
+        n: complete_splits(np.repeat(np.arange(10), n), None)[0]["val_seen"] for n in (1, 2, 3, 4, 5, 9, 10, 14, 25)
+    }
+    found = {n: set(np.bincount(rows // n)) - {0} for n, rows in held.items()}
+    assert found == {1: set(), 2: {1}, 3: {1}, 4: {1}, 5: {1}, 9: {1}, 10: {2}, 14: {2}, 25: {5}}
+
+
+def test_the_rows_held_out_of_large_classes_are_those_that_they_always_were():
+    """A run that was begun before then goes on; a small class beside them changes nothing of theirs."""
+    labels = np.concatenate([np.repeat(np.arange(6), 10), [6, 6, 6, 7]])
+    rows = np.arange(len(labels))
+    splits, _ = complete_splits(labels, {"train": rows[labels != 7], "val": rows[labels == 7]})
+    of_large = splits["val_seen"][labels[splits["val_seen"]] < 6]
+    assert of_large.tolist() == [8, 9, 14, 17, 27, 29, 35, 37, 47, 48, 51, 56]
+
+
 def test_train_and_val_alone_make_trainval():
     splits, _ = complete_splits(LABELS, {"train": np.array([0, 1]), "val": np.array([2]), "test_unseen": np.array([4])})
     assert list(splits["trainval"]) == [0, 1, 2]

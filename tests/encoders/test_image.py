@@ -85,6 +85,16 @@ def test_a_folder_becomes_a_data_set_with_the_classes_that_have_no_pictures(fold
     assert data.unseen.tolist() == [2, 3]
 
 
+def test_of_a_few_pictures_of_a_class_one_is_kept_for_the_test(folder, mean_colour):
+    for name, kept in (("red", 1), ("green", 3)):
+        for k in range(kept, 10):
+            (folder / "photos" / name / f"{k}.png").unlink()
+    names, embeddings = ["red", "green", "blue"], np.eye(3)
+    data = image.dataset_of_pictures(folder / "photos", names, embeddings, unseen=["blue"])
+    assert np.bincount(data.labels[data.splits["test_seen"]], minlength=3).tolist() == [0, 1, 0]
+    assert np.bincount(data.labels[data.splits["trainval"]], minlength=3).tolist() == [1, 2, 0]
+
+
 def test_a_stopped_call_goes_on_and_changed_pictures_begin_anew(folder, monkeypatch, capsys):
     looked = []
 
