@@ -250,7 +250,7 @@ def attributes(classes: list[dict]) -> tuple[np.ndarray, list[str]]:
 def sentences(classes: list[dict]) -> np.ndarray:
     """MiniLM embeddings ``(C, 384)`` of "name: keywords, subgroup", of length 1."""
     texts = [f"{c['name']}: {', '.join(c['tags'])}, {c['subgroup'].replace('-', ' ')}" for c in classes]
-    return encode_sentences(texts).astype(np.float16)
+    return encode_sentences(texts, batch_size=32).astype(np.float16)  # as the released file was made
 
 
 def words(classes: list[dict]) -> np.ndarray:

@@ -24,7 +24,9 @@ from fgen.machine import cpu_threads
 log = logging.getLogger("fgen")
 
 
-def encode_sentences(texts: Sequence[str], model: str | None = None, *, progress: bool = False) -> np.ndarray:
+def encode_sentences(
+    texts: Sequence[str], model: str | None = None, *, batch_size: int = 1, progress: bool = False
+) -> np.ndarray:
     """Sentence embeddings, of length 1 (Sentence-BERT, Reimers & Gurevych 2019).
 
     Args:
@@ -32,10 +34,12 @@ def encode_sentences(texts: Sequence[str], model: str | None = None, *, progress
             read (MiniLM's: 256 word pieces), and a warning names such texts by their beginning.
         model: a folder or a name that ``sentence_transformers.SentenceTransformer`` takes, which may fetch it; by
             default MiniLM (all-MiniLM-L6-v2), A = 384.
+        batch_size: texts that are encoded together. More take less time, but padding, and the number of rows in a
+            product, change the last bits, which then depend on the other texts.
         progress: show a bar.
 
     Returns:
-        ``(N, A)`` float32; the same text gives the same bytes, whatever the others are.
+        ``(N, A)`` float32; the same text gives the same bytes, with a batch size of 1 whatever the others are.
 
     Raises:
         InputError: a text that is empty, or a model that can't be loaded. MissingExtra: without ``fgen[text]``.
@@ -57,8 +61,7 @@ def encode_sentences(texts: Sequence[str], model: str | None = None, *, progress
                 "a folder or a name that sentence-transformers knows",
             ) from None
         _tell_of_cut_texts(encoder, texts)
-        # One by one: padding, and the number of rows in a product, change the last bits.
-        rows = encoder.encode(texts, batch_size=1, normalize_embeddings=True, show_progress_bar=progress)
+        rows = encoder.encode(texts, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=progress)
         return np.asarray(rows, dtype=np.float32)
 
 
