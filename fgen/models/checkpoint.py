@@ -39,8 +39,8 @@ class TrainingState:
     history: list[dict[str, float]] = field(default_factory=list)
 
     def add(self, terms: dict[str, Tensor]) -> None:
-        """Count a finished step with its terms."""
-        for name, term in terms.items():
+        """Count a finished step with its terms, by name: a file gives its sums back in another order than a method."""
+        for name, term in sorted(terms.items()):
             self.sums[name] = self.sums[name] + term.double() if name in self.sums else term.double()
         self.summed += 1
         self.step += 1
@@ -80,7 +80,7 @@ def read_checkpoint(path: Path, state: TrainingState) -> None:
         state.networks.load_state_dict(networks)
         for name, optimiser in state.optimisers.items():
             _restore_optimiser(optimiser, f"optimiser.{name}.", tensors)
-        state.sums = {key.removeprefix("sum."): value for key, value in tensors.items() if key.startswith("sum.")}
+        state.sums = {key.removeprefix("sum."): tensors[key] for key in sorted(tensors) if key.startswith("sum.")}
         state.step, state.summed, state.history = _checked(counters)
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0]

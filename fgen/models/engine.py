@@ -85,7 +85,7 @@ def train(
 
     Raises:
         TrainingDiverged: a term became NaN or exploded; the message names it.
-        Interrupted: SIGINT or SIGTERM, where there is a checkpoint; the step was finished and it was written.
+        Interrupted: SIGINT, SIGTERM or SIGHUP, where there is a checkpoint; the step was finished and it was written.
     """
     n_steps = model.config.n_steps(len(data))
     per_epoch = model.steps_per_epoch
@@ -217,9 +217,10 @@ class _StopFlag(threading.Event):
 
 @contextmanager
 def stop_signals(*, caught: bool) -> Iterator[_StopFlag]:
-    """SIGINT and SIGTERM set a flag for a while, so that a step is finished before the program stops.
+    """Have SIGINT, SIGTERM and SIGHUP set a flag for a while, so that a step is finished before the program stops.
 
-    A second signal interrupts at once. Outside the main thread signals can't be caught and nothing changes.
+    A second signal interrupts at once. SIGHUP, which a closed terminal sends, stays ignored where the program was
+    started so, as by ``nohup``. Outside the main thread signals can't be caught and nothing changes.
     """
     flag = _StopFlag()
     if not caught or threading.current_thread() is not threading.main_thread():
@@ -232,7 +233,10 @@ def stop_signals(*, caught: bool) -> Iterator[_StopFlag]:
         flag.number = number
         flag.set()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # Windows has none
+        heard.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in heard}
     try:
         yield flag
     finally:

@@ -704,11 +704,11 @@ def test_a_bank_without_threads_is_as_it_was_and_a_merged_one_notes_what_all_hav
     fill(tmp_path / "none.h5")
     for name, threads in (("a", 2), ("b", 2), ("c", 3)):
         fill(tmp_path / f"{name}.h5", threads=threads, blas_threads=4)
+    with h5py.File(tmp_path / "none.h5") as file:
+        assert not {"threads", "blas_threads"} & {*file.attrs}
     with ExitStack() as stack:
         none, a, b, c = (stack.enter_context(FeatureBank.open(tmp_path / f"{x}.h5")) for x in ("none", "a", "b", "c"))
         assert (none.threads, none.blas_threads) == (None, None)
-        with h5py.File(tmp_path / "none.h5") as file:
-            assert not {"threads", "blas_threads"} & {*file.attrs}
         for banks, expected in (([a, b], (2, 4)), ([a, c], (None, 4)), ([a, none], (None, None))):
             FeatureBank.merge(tmp_path / "merged.h5", banks, overwrite=True)
             with FeatureBank.open(tmp_path / "merged.h5") as merged:

@@ -35,7 +35,10 @@ def test_every_step_is_taken_at_the_rate_of_its_role_and_epoch(world, monkeypatc
         assert found == {role: decayed * (1e-2 if role == "critic" else 1e-3) for role in model.trained}, index
 
 
-def test_a_signal_leaves_a_checkpoint_of_its_step_however_long_until_the_next_is_due(world, tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_a_checkpoint_of_its_step_however_long_until_the_next_is_due(
+    world, tmp_path, monkeypatch, number
+):
     data, step, config = world.dataset, engine.train_step, TrainConfig(checkpoint_every=1e9)
 
     def fitted(path):
@@ -45,19 +48,59 @@ def test_a_signal_leaves_a_checkpoint_of_its_step_however_long_until_the_next_is
 
     def signalled(*key):
         if key[-1] == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
         return step(*key)
 
     unbroken = fitted(tmp_path / "unbroken")
     monkeypatch.setattr(engine, "train_step", signalled)
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted) as stopped:
         fitted(tmp_path / "broken")
+    assert stopped.value.signal_number == number
     begun = []
     monkeypatch.setattr(engine, "train_step", lambda *key: (begun.append(key[-1]), step(*key))[1])
     resumed = fitted(tmp_path / "broken")
     assert begun == [3, 4]
     for key, value in unbroken.networks.state_dict().items():
         assert torch.equal(value, resumed.networks.state_dict()[key]), key
+
+
+def test_a_hangup_that_the_program_was_told_to_ignore_stays_ignored(world, tmp_path, monkeypatch):
+    """As under ``nohup``, whose point it is."""
+    before, step = signal.signal(signal.SIGHUP, signal.SIG_IGN), engine.train_step
+    monkeypatch.setattr(engine, "train_step", lambda *key: (os.kill(os.getpid(), signal.SIGHUP), step(*key))[1])
+    try:
+        model = make_model("clswgan", **(TINY | {"steps": 2, "cls_epochs": 1}))
+        features, labels = world.dataset.split("trainval")
+        model.fit(features, labels, world.dataset.class_embeddings, seed=0, checkpoint=tmp_path / "checkpoint")
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert len(model.history) == 1
+
+
+def test_a_training_that_was_stopped_in_its_first_epoch_has_the_columns_of_an_unbroken_one(
+    world, tmp_path, monkeypatch
+):
+    data, step, config = world.dataset, engine.train_step, TrainConfig(checkpoint_every=0.0)
+
+    def fitted(path):
+        model = make_model("clswgan", **(TINY | {"epochs": 1, "cls_epochs": 1, "mmd_weight": 1.0}))
+        features, labels = data.split("trainval")
+        return model.fit(features, labels, data.class_embeddings, seed=0, train_config=config, checkpoint=path)
+
+    def stopped(*key):
+        if key[-1] == 2:
+            raise KeyboardInterrupt
+        return step(*key)
+
+    unbroken = fitted(tmp_path / "unbroken")
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "train_step", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            fitted(tmp_path / "broken")
+    resumed = fitted(tmp_path / "broken")
+    assert [list(row.items()) for row in resumed.history] == [list(row.items()) for row in unbroken.history]
+    assert (tmp_path / "broken").read_bytes() == (tmp_path / "unbroken").read_bytes()
 
 
 # What fit and generate are given.
