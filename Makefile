@@ -5,7 +5,7 @@ READY := .venv/.ready
 EMOJI_READY := .venv/.emoji-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo emoji-table compare awa1 bench bench-large test test-encoders test-gpu check run bank reproduce table fuzz emoji clean
+.PHONY: help demo emoji-table compare awa1 bench bench-large test test-matrix test-encoders test-gpu check run bank reproduce table fuzz emoji clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -28,8 +28,14 @@ bench: $(READY) ## fgen against textbook code and the machine's limits, about 20
 bench-large: $(READY) ## training on a 20 GB file beside a set in memory, about 7 minutes, 21 GB of disk: [ARGS="--gigabytes 2"]
 	$(BIN)/python -m experiments.bench.larger_than_memory $(ARGS)
 
-test: $(READY) ## all tests, a process for each core, under 10 minutes on 2
+test: $(READY) ## all tests as this processor calculates, then the `numeric` ones as others do, under 10 minutes on 2 cores
 	$(BIN)/python -m pytest -n auto
+	FGEN_TEST_PRODUCTS=$$($(BIN)/python -m tests.arithmetic) $(BIN)/python -m pytest -n auto -m numeric
+
+test-matrix: $(READY) ## the `numeric` tests with products of float32 and of bfloat16, on 1 thread and on 2
+	for products in float32 bfloat16; do for threads in 1 2; do \
+		FGEN_TEST_PRODUCTS=$$products FGEN_TEST_THREADS=$$threads $(BIN)/python -m pytest -n auto -m numeric || exit 1; \
+	done; done
 
 test-encoders: $(EMOJI_READY) ## the tests of the encoders of pictures and words, with the packages that hold their weights
 	$(BIN)/python -m pytest tests/encoders

@@ -112,6 +112,10 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
             and a RandomState are refused, since the same settings give the same classifier.
         verbose: show bars.
 
+    Other threads may predict, and train others, at the same time. Other processes have to be started and not forked (as
+    joblib and scikit-learn's ``n_jobs`` do): a child forked off a process in which torch has worked on several threads
+    may hang for ever. With ``multiprocessing`` say ``get_context("spawn")``.
+
     Attributes:
         classes_: ``(C,)`` labels, in the order of the class embeddings.
         seen_, unseen_: labels with and without training rows.

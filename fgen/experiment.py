@@ -18,6 +18,7 @@ from fgen.data.scaled_rows import CPU, IN_MEMORY
 from fgen.errors import InputError
 from fgen.machine import choose_device, cpu_threads, matrix_precision, threads_in_use
 from fgen.models import MODELS
+from fgen.models.base import FeatureGenerator
 from fgen.models.engine import time_step, training_bytes
 from fgen.protocol import new_model, run_baseline, run_generator, selection_task, synthetic_counts, train_final
 from fgen.results import RunResult, SeedOutcome, git_commit
@@ -36,6 +37,9 @@ def run(
     progress: bool = False,
 ) -> RunResult:
     """Run an experiment: every seed of it, from data to scores.
+
+    Several may run at once, in threads or in processes that are started and not forked
+    (``multiprocessing.get_context("spawn")``): a forked child may hang in torch's threads.
 
     Args:
         config: settings, TOML's sections, or the path of a TOML file.
@@ -138,13 +142,20 @@ def announce(
     scaled = generated + 4 * len(rows) * dataset.feature_dim
     memory = training_bytes(model) + generated + (scaled if scaled <= IN_MEMORY else 0)
     log.info(
-        "%s on %s: at most %s training steps, about %s; about %.1f GB of memory beside torch's own",
+        "%s on %s: at most %s training steps, about %s%s; about %.1f GB of memory beside torch's own",
         config.model.name,
         dataset.name,
         f"{steps:,}",
         f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} seconds",
+        _before_the_steps(model),
         memory / 1e9,
     )
+
+
+def _before_the_steps(model: FeatureGenerator) -> str:
+    """A word on the pre-training of each model, whose time is in none of the steps."""
+    epochs = [f"{number:,} epochs of the {role}" for role, number in model.pretraining.items()]
+    return f", and before them, which isn't timed, {' and '.join(epochs)}" if epochs else ""
 
 
 def describe(config: ExperimentConfig, dataset: ZSLDataset, outcomes: Sequence[SeedOutcome]) -> dict[str, Any]:

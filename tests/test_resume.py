@@ -263,7 +263,9 @@ def resume_command(text):
     return shlex.split(command)
 
 
-@pytest.mark.parametrize(("number", "step"), [(signal.SIGTERM, 4), (signal.SIGHUP, 5), *((signal.SIGINT, step) for step in (3, 6, 10))])
+@pytest.mark.parametrize(
+    ("number", "step"), [(signal.SIGTERM, 4), (signal.SIGHUP, 5), *((signal.SIGINT, step) for step in (3, 6, 10))]
+)
 def test_a_signal_at_any_training_step_stops_with_a_checkpoint(config, unbroken, tmp_path, number, step):
     """Steps 1 and 2 are timed; 3 to 6 are the selection's, the others the final training's."""
     run = tmp_path / "a folder"

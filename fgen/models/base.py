@@ -98,6 +98,11 @@ class FeatureGenerator:
     def prepare(self, data: TrainingSet, seed: int) -> None:
         """Work before the first step, for example pre-training a network that stays frozen."""
 
+    @property
+    def pretraining(self) -> dict[str, int]:
+        """Return how many epochs :meth:`prepare` trains a network, by its role."""
+        return {}
+
     def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
         """The updates of one training step, in order; each sees the networks as the ones before it left them."""
         raise NotImplementedError

@@ -71,6 +71,11 @@ class CLSWGAN(AdversarialGenerator):
             classifier.weight.copy_(head.weight)
             classifier.bias.copy_(head.bias)
 
+    @property
+    def pretraining(self) -> dict[str, int]:
+        """The classifier's epochs."""
+        return {"classifier": self.config.cls_epochs}
+
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
         """Eq. 5 for the generator: ``-E[D(G(z, a), a)] + beta * L_CLS``."""
         fake = self.generator_fakes(batch, draws)

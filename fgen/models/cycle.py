@@ -81,6 +81,14 @@ class Cycle(CLSWGAN):
         self.matching = FeatureMatching(replace(self.config, cycle_weight=0.0), data, seed)
         self.unseen_embeddings = data.unseen_embeddings
 
+    @property
+    def pretraining(self) -> dict[str, int]:
+        """The classifier's and the regressor's epochs, where they are trained."""
+        config = self.config
+        of_classifier = super().pretraining if config.cls_weight else {}
+        learns = config.cycle_weight or config.unseen_cycle_weight
+        return of_classifier | ({"regressor": config.regressor_epochs} if learns else {})
+
     def prepare(self, data: TrainingSet, seed: int) -> None:
         """Train R by Adam on ``E[|a - R(x)|^2]`` of the real seen features, and the classifier if there is one."""
         if self.config.cls_weight:
