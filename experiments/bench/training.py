@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 import numpy as np
@@ -149,12 +149,23 @@ def settings(device: torch.device) -> dict[str, Callable[[], AbstractContextMana
         TEXTBOOK: partial(matrix_precision, "highest", device),
         LOOPS: partial(matrix_precision, "highest", device),
         FGEN: exact,
-        TEXTBOOK_AUTO: partial(matrix_precision, "auto", device),
+        TEXTBOOK_AUTO: _rounded_by_torch,
         EQUAL: exact,
         LIMIT: exact,
         AUTO: auto,
         LIMIT_AUTO: auto,
     }
+
+
+@contextmanager
+def _rounded_by_torch() -> Iterator[None]:
+    """Torch's own products in bfloat16 or TF32, as a user of torch has them: by the setting of the process."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _counting(work: Callable[[int], object]) -> Callable[[], None]:
