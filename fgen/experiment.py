@@ -16,7 +16,7 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.rows import SelectedRows
 from fgen.data.scaled_rows import CPU, IN_MEMORY
 from fgen.errors import InputError
-from fgen.machine import choose_device, cpu_threads, matrix_precision, threads_in_use
+from fgen.machine import choose_device, cpu_threads, crowded, matrix_precision, threads_in_use
 from fgen.models import MODELS
 from fgen.models.base import FeatureGenerator
 from fgen.models.engine import time_step, training_bytes
@@ -128,6 +128,8 @@ def announce(
     n_models = sum(not directory.seed(seed).model.exists() for seed in config.protocol.seeds)
     if not n_models:
         return
+    if busy := crowded(config.train.threads):
+        log.warning(busy)
     rows = dataset.splits["trainval"]
     model = new_model(config, dataset)
     features = SelectedRows(dataset.features, rows)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import os
 import platform
 import sys
 import threading
@@ -89,6 +90,23 @@ def _set_threads(number: int) -> None:
 
 
 _setting_threads = threading.Lock()
+
+
+def crowded(threads: int | None) -> str | None:
+    """Return a word on cores that have other work already, where threads would wait for each other; else None.
+
+    At the end of each part of a product the threads wait for the last of them. GNU's OpenMP, which torch has on Linux,
+    lets them do so at work: on cores that are shared, they keep the last one from its own. On two busy cores L-BFGS
+    took nine times as long on 2 threads as on 1, and as long as on 1 under ``OMP_WAIT_POLICY=passive``.
+    """
+    n_threads, cores = threads or torch.get_num_threads(), os.cpu_count() or 1
+    told = os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive" or n_threads == 1
+    if told or sys.platform != "linux" or os.getloadavg()[0] < cores:
+        return None
+    return (
+        f"this machine's {cores} cores are busy (load {os.getloadavg()[0]:.0f}), where {n_threads} threads can take "
+        "many times as long as 1: set train.threads = 1, or start with OMP_WAIT_POLICY=passive in the environment"
+    )
 
 
 def threads_in_use() -> dict[str, int | None]:

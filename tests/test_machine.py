@@ -1,13 +1,17 @@
 """Threads: whose they are, and what is noted of them."""
 
+import os
+import sys
 import threading
 
 import pytest
 import torch
 
 from fgen.errors import InputError
+from fgen.experiment import train_only
 from fgen.machine import MOST_THREADS, cpu_threads, threads_in_use
 from fgen.models.engine import TrainConfig
+from fgen.settings import ExperimentConfig
 
 ONE_MORE = torch.get_num_threads() + 1
 
@@ -46,6 +50,28 @@ def test_the_threads_of_torch_and_of_blas_are_known():
     controller = pytest.importorskip("threadpoolctl").ThreadpoolController()
     pools = [pool.num_threads for pool in controller.lib_controllers if "numpy" in pool.filepath]
     assert not pools or found["blas_threads"] == pools[0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it is GNU's OpenMP that waits so")
+@pytest.mark.parametrize(
+    ("threads", "load", "policy", "told"),
+    [
+        (2, 99.0, "", True),
+        (None, 99.0, "active", True),
+        (1, 99.0, "", False),
+        (2, 99.0, "PASSIVE", False),
+        (2, 0.1, "", False),
+    ],
+)
+def test_threads_that_would_wait_for_each_other_on_busy_cores_are_told_of(
+    monkeypatch, tmp_path, caplog, threads, load, policy, told
+):
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
+    monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    config = {"dataset": {"name": "toy"}, "model": {"name": "priorgan", "steps": 1, "hidden_dim": 8}}
+    with cpu_threads(2):
+        train_only(ExperimentConfig.from_mapping(config | {"train": {"threads": threads}}), out=tmp_path / "run")
+    assert ("cores are busy (load 99), where 2 threads can take many times as long as 1" in caplog.text) == told
 
 
 @pytest.mark.parametrize("threads", [0, -1, MOST_THREADS + 1, 2**40])

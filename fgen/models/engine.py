@@ -47,7 +47,8 @@ class TrainConfig:
         device: ``"auto"`` takes the accelerator if there is one, for a run's banks too. Its noise is its own in
             training, so that the same seed trains other weights there; where rows are streamed from disk it is the
             CPU's.
-        threads: CPU threads, also of heads and banks, and of what is predicted; None leaves torch's choice.
+        threads: CPU threads, also of heads and banks, and of what is predicted; None leaves torch's choice, one for
+            each core. On cores that have other work 1 is faster, see :func:`fgen.machine.crowded`.
         precision: of matrix products in training: ``"highest"`` is float32; ``"auto"`` takes bfloat16 products (on a
             GPU TF32 too) where the hardware is faster with them. So for the heads of a run, but a GPU's are float32.
         checkpoint_every: seconds between checkpoints; 0 writes one after every step.
