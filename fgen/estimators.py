@@ -17,6 +17,7 @@ import numpy as np
 from fgen.baselines import BASELINES
 from fgen.classifiers.base import predict_calibrated
 from fgen.classifiers.heads import Heads
+from fgen.config import build
 from fgen.data.access import as_rows
 from fgen.data.dataset import ZSLDataset
 from fgen.data.disk import reading
@@ -26,6 +27,7 @@ from fgen.errors import InputError, did_you_mean
 from fgen.estimator_storage import StoredFit, read_classifier, write_classifier
 from fgen.machine import cpu_threads
 from fgen.models import MODELS
+from fgen.models.engine import TrainConfig
 from fgen.protocol import choose_epochs, chosen_model, embedding_config, fit, new_heads, representation, synthetic_rows
 from fgen.settings import ExperimentConfig
 
@@ -229,7 +231,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         features = np.asarray(as_rows(X), dtype=np.float32)
         if odd := self.generator_.scaler.odd_scale(features):
             warnings.warn(f"{odd}: were both normalised alike?", stacklevel=3)
-        with cpu_threads((self.train or {}).get("threads")):
+        with cpu_threads(build(TrainConfig, dict(self.train or {}), "train").threads):
             return self.heads_.gzsl.scores(features if represent is None else represent(features), len(self.classes_))
 
     def _check_columns(self, X: Any) -> None:

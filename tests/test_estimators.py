@@ -970,3 +970,5 @@ def test_its_heads_are_trained_and_asked_on_the_threads_that_it_is_told(data, tm
         predictor.predict_proba(X[:3])
     assert {*threads_of_heads} == {3}
     assert torch.get_num_threads() == before
+    with pytest.raises(InputError, match="threads is 'many'|train.threads"):
+        fitted.set_params(train={"threads": "many"}).predict(X)
