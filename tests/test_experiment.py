@@ -37,8 +37,6 @@ from fgen.scores.calibration import best_gamma
 from fgen.settings import ExperimentConfig
 from tests.conftest import TINY
 
-pytestmark = pytest.mark.numeric
-
 TEST_SPLITS = ("test_seen", "test_unseen")
 #: On the toy world the lineage's ReLU outputs and strong penalty only slow training down.
 GOOD = {
@@ -103,6 +101,7 @@ def finished(path, tmp_path_factory):
 # What a run leaves behind.
 
 
+@pytest.mark.numeric
 def test_the_kept_predictions_give_the_scores_back(finished):
     for outcome in finished.outcomes:
         predictions, scores = read_predictions(RunDirectory.open(finished.out).seed(outcome.seed).predictions)
@@ -111,6 +110,7 @@ def test_the_kept_predictions_give_the_scores_back(finished):
         assert np.isin(predictions.labels, [*scores.seen, *scores.unseen]).all()
 
 
+@pytest.mark.numeric
 def test_result_json_holds_all_that_others_script_against(finished, world):
     result = json.loads((finished.out / "result.json").read_text())
     assert result == finished.description == RunResult.load(finished.out).description
@@ -147,6 +147,7 @@ def test_the_run_folder_is_laid_out_as_promised(finished):
         assert not list(room.rglob("*.pkl")) + list(room.rglob("*.pt"))
 
 
+@pytest.mark.numeric
 def test_of_several_penalties_the_best_on_validation_classes_is_the_runs(path, tmp_path):
     """Each is tried at each evaluation, from where the one before ended, and only one comes out."""
     lone = {"solver": "lbfgs"}
@@ -169,6 +170,7 @@ def test_of_several_penalties_the_best_on_validation_classes_is_the_runs(path, t
     assert again.scores == result.scores
 
 
+@pytest.mark.numeric
 def test_the_resolved_config_repeats_the_run(finished, tmp_path):
     resolved = read_toml(finished.out / "config.toml")
     assert resolved == finished.description["config"]
@@ -180,6 +182,7 @@ def test_the_resolved_config_repeats_the_run(finished, tmp_path):
         assert files(tmp_path / "again" / "seeds" / seed) == files(finished.out / "seeds" / seed)
 
 
+@pytest.mark.numeric
 def test_seeds_differ_and_do_not_depend_on_their_company(finished, path, tmp_path):
     zero, one = (files(finished.out / "seeds" / seed) for seed in "01")
     for name in ("model/model.safetensors", "head/head.safetensors", "predictions.npz"):
@@ -197,6 +200,7 @@ def test_several_seeds_are_summarised(finished):
     assert "2 seeds" in finished.table()
 
 
+@pytest.mark.numeric
 def test_scores_can_be_recomputed_from_the_predictions(finished, world):
     labels, splits = world.dataset.labels, world.dataset.splits
     for position, seed in enumerate("01"):
@@ -225,6 +229,7 @@ def test_scores_can_be_recomputed_from_the_predictions(finished, world):
         assert saved["gamma"] == json.loads((finished.out / "seeds" / seed / "choice.json").read_text())["gamma"] != 0
 
 
+@pytest.mark.numeric
 def test_zsl_predictions_are_unseen_classes_alone(finished, world):
     with np.load(finished.out / "seeds/0/predictions.npz") as saved:
         of_unseen = np.isin(saved["labels"], world.dataset.unseen)
@@ -232,6 +237,7 @@ def test_zsl_predictions_are_unseen_classes_alone(finished, world):
         assert (saved["zsl"][~of_unseen] == -1).all()
 
 
+@pytest.mark.numeric
 def test_the_bank_of_a_run_holds_what_its_model_generates(finished, world):
     room = finished.out / "seeds" / "1"
     expected, labels = load_model(room / "model").generate(world.dataset.unseen, 20, seed=1)
@@ -263,6 +269,7 @@ def test_without_a_folder_nothing_is_kept(path, tmp_path, monkeypatch):
 # Selection.
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(("setting", "goal"), [("zsl", "val_T1"), ("gzsl", "val_H")])
 def test_the_setting_names_the_score_that_chooses_the_epochs(path, tmp_path, setting, goal):
     fgen.run(settings(path, protocol={"setting": setting}), out=tmp_path / "run")
@@ -294,6 +301,7 @@ def both_worlds(world, tmp_path, model=None, **protocol):
     return rooms
 
 
+@pytest.mark.numeric
 def test_the_honest_protocol_chooses_and_trains_the_same_whatever_the_test_rows_are(world, tmp_path):
     true, other = both_worlds(world, tmp_path)
     before, after = (files(run.out / "seeds/0") for run in (true, other))
@@ -305,6 +313,7 @@ def test_the_honest_protocol_chooses_and_trains_the_same_whatever_the_test_rows_
     assert true.scores != other.scores
 
 
+@pytest.mark.numeric
 def test_the_legacy_protocol_chooses_on_the_test_rows_and_says_so(world, tmp_path):
     true, other = both_worlds(world, tmp_path, name="legacy", calibrate=False)
     assert files(true.out / "seeds/0")["choice.json"] != files(other.out / "seeds/0")["choice.json"]
@@ -326,6 +335,7 @@ def test_the_honest_table_says_nothing_of_the_test_set(finished):
     assert "TEST" not in finished.table()
 
 
+@pytest.mark.numeric
 def test_descriptions_of_unseen_classes_train_nothing(world, tmp_path):
     data, states = world.dataset, []
     for scale in (1.0, 7.0):
@@ -350,6 +360,7 @@ def test_descriptions_of_unseen_classes_choose_no_baseline(world, tmp_path):
     assert choices[0] == choices[1]
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("chosen", [1, 3])
 def test_the_final_training_has_the_chosen_epochs_and_no_more_steps_than_the_config(path, tmp_path, chosen):
     config = ExperimentConfig.from_mapping(settings(path, model={"steps": 20}))
@@ -370,6 +381,7 @@ def test_a_bank_holds_as_many_synthetic_rows_of_seen_classes_as_wanted_in_the_ty
         assert bank.features.dtype == np.float16
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("real", [True, False])
 def test_heads_of_the_selection_learn_from_the_same_kinds_of_rows_as_the_runs(path, tmp_path, monkeypatch, real):
     asked, train = [], protocol.train_heads
@@ -514,6 +526,7 @@ def test_without_real_rows_there_must_be_generated_ones(path):
         ExperimentConfig.from_mapping(settings(path, bank={"real": False}))
 
 
+@pytest.mark.numeric
 def test_gamma_is_that_of_the_chosen_epoch(path, monkeypatch):
     scripted = iter([(0.2, 1.0), (0.9, 2.0), (0.1, 3.0)])
 
@@ -527,6 +540,7 @@ def test_gamma_is_that_of_the_chosen_epoch(path, monkeypatch):
     assert (choice["epochs"], choice["gamma"], choice["val_H"]) == (2, 2.0, 0.9)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("setting", ["zsl", "gzsl"])
 def test_heads_of_the_selection_and_of_the_run_are_trained_as_the_config_says(path, tmp_path, monkeypatch, setting):
     asked, train = [], protocol.train_heads
@@ -550,6 +564,7 @@ def test_embeddings_are_prepared_as_the_config_says_each_kind_by_itself(world, t
     assert model.embedding == EmbeddingConfig(norm="l2", scale=3.0, widths=(3, 8))
 
 
+@pytest.mark.numeric
 def test_gamma_is_the_middle_of_nearly_best_ones_and_not_an_accident_of_a_few_rows(path):
     draw, seen, unseen = np.random.default_rng(0), np.arange(12), np.arange(12, 16)
     labels = np.repeat(np.arange(16), 6)
@@ -560,6 +575,7 @@ def test_gamma_is_the_middle_of_nearly_best_ones_and_not_an_accident_of_a_few_ro
     assert protocol.validation_scores(config, scores)["val_gamma"] == gammas[0]
 
 
+@pytest.mark.numeric
 def test_training_alone_looks_at_no_choice_and_trains_for_the_configs_own_epochs(path, tmp_path):
     config = ExperimentConfig.from_mapping(settings(path))
     (model,) = train_only(config, out=tmp_path / "run")
@@ -573,6 +589,7 @@ def test_training_alone_looks_at_no_choice_and_trains_for_the_configs_own_epochs
 # What can't be run.
 
 
+@pytest.mark.numeric
 def test_diverging_training_stops_with_the_term_named(path, tmp_path, capsys):
     wild = {"lr": 0.99, "epochs": 400, "gp_weight": 1e6, "beta1": 0.0, "beta2": 0.0, "batch_size": 8}
     (tmp_path / "wild.toml").write_text(dump_toml(settings(path, model=wild)))
@@ -682,6 +699,7 @@ def run_on_toy(model, **protocol):
     return {name: score["mean"] for name, score in fgen.run(config).scores.items()}
 
 
+@pytest.mark.numeric
 def test_a_trained_generator_comes_close_to_the_optimum(best):
     """Chance is .2 for T1; the optimum has T1 .935 and H .915. Three seeds gave T1 .88 to .905, H .82 to .865."""
     assert 0.9 < best["T1"] < 0.95, "a saturated world would prove little"
@@ -692,6 +710,7 @@ def test_a_trained_generator_comes_close_to_the_optimum(best):
     assert best["H"] - 0.12 < scores["H"]
 
 
+@pytest.mark.numeric
 def test_an_untrained_generator_does_not(best):
     assert run_on_toy(GOOD | {"epochs": 1, "lr": 1e-6}, name="legacy")["T1"] < best["T1"] - 0.3
 

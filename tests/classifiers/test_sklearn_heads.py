@@ -10,8 +10,6 @@ from fgen.classifiers import CLASSIFIERS
 from fgen.classifiers.base import NO_CANDIDATE
 from fgen.errors import InputError, MissingExtra
 
-pytestmark = pytest.mark.numeric
-
 CLASSES = np.array([3, 7, 8, 20])
 #: The field's recipe takes too few steps for so few rows; L-BFGS goes to the optimum.
 HEADS = CLASSIFIERS | {"softmax": lambda: CLASSIFIERS["softmax"](solver="lbfgs")}

@@ -35,8 +35,6 @@ from fgen.models import make_model
 from fgen.settings import ExperimentConfig
 from tests.conftest import TINY
 
-pytestmark = pytest.mark.numeric
-
 COUNTS = [3, 0, 4, 1]
 DIM = 5
 behind = generation._behind
@@ -688,6 +686,7 @@ def put(file, name, value):
 # Threads.
 
 
+@pytest.mark.numeric
 def test_a_bank_notes_the_threads_that_it_was_made_with(run, tmp_path):
     """As attributes that earlier readers pass over; one that another number began is begun anew."""
     for threads in (1, 2):
@@ -715,6 +714,7 @@ def test_a_bank_without_threads_is_as_it_was_and_a_merged_one_notes_what_all_hav
                 assert (merged.threads, merged.blas_threads) == expected
 
 
+@pytest.mark.numeric
 def test_what_other_threads_began_is_begun_anew(path):
     """Rows of two numbers of threads would be in one bank."""
     with suppress(KeyboardInterrupt), create(path, threads=1) as writer:
@@ -841,6 +841,7 @@ def test_a_class_gets_the_same_features_in_every_bank(world, model, tmp_path):
     assert generated(tmp_path / "order.h5", model, data, range(data.n_classes), 140, **parts) == more
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("classes", ["unseen", "all"])
 def test_real_rows_come_first_also_where_nothing_is_generated(world, model, tmp_path, classes, written):
     data = world.dataset
@@ -862,6 +863,7 @@ def test_the_shell_writes_real_rows_too(run, path):
         assert set(bank.labels[~bank.synthetic]) == set(np.flatnonzero(bank.seen))
 
 
+@pytest.mark.numeric
 def test_a_killed_generation_computes_only_what_is_missing(world, model, tmp_path, monkeypatch, written):
     data = world.dataset
     whole = generated(tmp_path / "whole.h5", model, data, data.unseen, 9)

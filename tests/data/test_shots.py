@@ -15,8 +15,6 @@ from fgen.models import MODELS
 from fgen.settings import DatasetConfig, ExperimentConfig
 from tests.conftest import THREADS, TINY
 
-pytestmark = pytest.mark.numeric
-
 
 def uneven():
     """Two seen classes; unseen classes 2 to 5 with 1, 2, 4 and 9 rows."""
@@ -154,6 +152,7 @@ def misdescribed(tmp_path_factory):
     return path
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("model", ["clswgan", "ridge"])
 def test_a_run_learns_from_the_shots_what_descriptions_do_not_tell(misdescribed, tmp_path, model):
     generator = {"hidden_dim": 32, "noise_dim": 4, "batch_size": 32, "epochs": 4, "lr": 1e-3, "cls_epochs": 1}
@@ -179,6 +178,7 @@ def test_a_run_learns_from_the_shots_what_descriptions_do_not_tell(misdescribed,
     assert (np.bincount(tested["labels"])[-4:] == 12).all(), "the rows that were trained on are tested on no more"
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("name", sorted(MODELS | BASELINES))
 def test_every_method_and_baseline_takes_shots(misdescribed, tmp_path, name):
     """One option for all: their rows are trained on, and tested on no more."""
