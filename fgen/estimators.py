@@ -19,6 +19,7 @@ from fgen.classifiers.base import predict_calibrated
 from fgen.classifiers.heads import Heads
 from fgen.config import build
 from fgen.data.access import as_rows
+from fgen.data.checks import as_array
 from fgen.data.dataset import ZSLDataset
 from fgen.data.disk import reading
 from fgen.data.frames import column_names, row_labels
@@ -222,10 +223,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         self._require_fitted()
         self._check_columns(X)
         represent = representation(self.generator_)
-        try:
-            shape = tuple(np.shape(X))
-        except ValueError:
-            raise InputError("X has rows of several lengths", f"(N, {self.n_features_in_}), as in fit()") from None
+        shape = tuple(X.shape) if hasattr(X, "shape") else as_array("X", X).shape
         if len(shape) != 2 or shape[1] != self.n_features_in_:
             raise InputError(f"X has shape {shape}", f"(N, {self.n_features_in_}), as in fit()")
         features = np.asarray(as_rows(X), dtype=np.float32)

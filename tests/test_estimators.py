@@ -696,7 +696,9 @@ def test_objects_that_are_numbers_do_as_well_as_numbers(data):
     objects = (array.astype(object) for array in (data.class_embeddings, X, y))
     embeddings, rows, labels = objects
     model = ZeroShotClassifier(embeddings, calibrate=False, **QUICK).fit(rows, labels)
-    assert model.decision_function(rows).tobytes() == usual.decision_function(X).tobytes()
+    tensors = [torch.tensor(row, requires_grad=True) for row in X]
+    for other in (rows, tensors):
+        assert model.decision_function(other).tobytes() == usual.decision_function(X).tobytes()
 
 
 def test_labels_that_are_bytes_name_their_classes_as_text(data):
@@ -708,6 +710,27 @@ def test_labels_that_are_bytes_name_their_classes_as_text(data):
     words = re.escape("make text of them, by [label.decode() for label in y]")
     with pytest.raises(InputError, match=words):
         ZeroShotClassifier(data.class_embeddings, classes=[f"sört {k}" for k in range(24)], **QUICK).fit(X, labels[y])
+
+
+def test_text_of_numpys_own_type_is_scored_as_any_text(data):
+    X, y = data.split("trainval")
+    names = np.array([f"sort {k}" for k in range(24)])
+    model = ZeroShotClassifier(
+        data.class_embeddings, classes=names.astype(np.dtypes.StringDType()), calibrate=False, **QUICK
+    ).fit(X, names[y])
+    assert model.score(X, names[y]) == np.mean(model.predict(X) == names[y])
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_a_class_without_a_label_is_refused(data, missing):
+    X, y = data.split("trainval")
+    labels = np.array([*range(23), missing], dtype=object)
+    for model in (
+        ZeroShotClassifier(data.class_embeddings, classes=labels, **QUICK),
+        ZeroShotClassifier(dict(zip(labels.tolist(), data.class_embeddings, strict=True)), **QUICK),
+    ):
+        with pytest.raises(InputError, match=f"labels of the classes hold {missing}; expected a label for each"):
+            model.fit(X, y)
 
 
 def test_embeddings_that_are_zero_or_equal_are_told_of(data):

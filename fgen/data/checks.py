@@ -42,9 +42,10 @@ def as_array(name: str, given: Any) -> np.ndarray:
         given = [as_array(name, item) if _has_own_form(item) else item for item in given]
     try:
         return np.asarray(given)
-    except (TypeError, ValueError, RuntimeError):
-        expected = "numbers in rows of one length, as many for each as for the others"
-        raise InputError(f"{name} is no array of numbers", expected) from None
+    except (TypeError, ValueError, RuntimeError) as error:
+        lengths = "inhomogeneous" in str(error)
+        reason = "It has rows of several lengths" if lengths else f"NumPy says: {error!s:.100}"
+        raise InputError(f"{name} is no array of numbers", "as many for each row as for the others", reason) from None
 
 
 def as_numbers(name: str, given: Any, words: str = "") -> np.ndarray:

@@ -370,7 +370,8 @@ def _checked_labels(labels: Any, n_rows: int, n_classes: int, class_names: Seque
 def _checked_kinds(embedding: str | Sequence[str] | None, embeddings: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     if embedding is None:
         return (next(iter(embeddings)),)
-    kinds = (embedding,) if isinstance(embedding, str) else tuple(embedding)
+    given = [embedding] if isinstance(embedding, str | bytes) else embedding
+    kinds = checked_names(given, name="embedding", distinct=False)
     for kind in kinds:
         if kind not in embeddings:
             raise InputError(f"embedding {kind!r} isn't in the data set", f"one of {', '.join(embeddings)}")

@@ -102,13 +102,24 @@ def class_ids(
         if missing is not None:
             found, remedy = f"{name} holds {given[missing]} in row {missing}", "Drop rows without a label, from "
             raise InputError(found, whole, f"{remedy}{rows_of} as well")
+        shown = str(unknown) if isinstance(unknown, str) else unknown  # NumPy's texts say of what type they are
         remedy = _remedy(unknown, list(index), renumbered=set(given) == set(range(len(set(given)))))
-        raise InputError(f"{name} holds the label {unknown!r}", expected, remedy)
+        raise InputError(f"{name} holds the label {shown!r}", expected, remedy)
     return np.array([index[label] for label in given], dtype=np.int64)
 
 
-def ids_by_name(labels: np.ndarray, class_names: Sequence[str] | None) -> np.ndarray:
+def ids_by_name(
+    labels: np.ndarray,
+    class_names: Sequence[str] | None,
+    *,
+    name: str = "labels",
+    remedy: str = "For named labels give class_names=[...], a name for each row of class_embeddings",
+) -> np.ndarray:
     """Labels ``(N,)`` that are text, or bytes of UTF-8, as the ids of the classes of these names; others as numbers.
+
+    Args:
+        name: what an error calls the labels.
+        remedy: what to do where there are no ``class_names``.
 
     Raises:
         InputError: text without ``class_names``, or a name that isn't among them; the nearest is named.
@@ -116,13 +127,12 @@ def ids_by_name(labels: np.ndarray, class_names: Sequence[str] | None) -> np.nda
     given = labels.tolist()
     text = next((label for label in given if isinstance(label, str | bytes)), None)
     if text is None:
-        return as_numbers("labels", labels)
+        return as_numbers(name, labels)
     if class_names is None:
-        remedy = "For named labels give class_names=[...], a name for each row of class_embeddings"
-        raise InputError(f"labels holds the text {text[:40]!r}", "integers that index rows of class_embeddings", remedy)
-    decoded = [as_text("labels", label) if isinstance(label, bytes) else label for label in given]
+        raise InputError(f"{name} holds the text {text[:40]!r}", "integers that index rows of class_embeddings", remedy)
+    decoded = [as_text(name, label) if isinstance(label, bytes) else label for label in given]
     names, expected = np.array(class_names, dtype=object), "names that are in class_names"
-    return class_ids(np.array(decoded, dtype=object), names, name="labels", rows_of="features", expected=expected)
+    return class_ids(np.array(decoded, dtype=object), names, name=name, rows_of="features", expected=expected)
 
 
 def names_of(labels: np.ndarray) -> list[str]:
@@ -196,18 +206,24 @@ def _remedy(label: Any, known: list[Any], *, renumbered: bool) -> str:
             "BaggingClassifier) number them anew; they answer no unseen class either: fit outside of them and average "
             f"predict_proba. If the numbers are yours, give labels such as {known[0]!r}"
         )
-    return did_you_mean(str(label), (other for other in known if isinstance(other, str))) or "Describe it, or drop it"
+    near = did_you_mean(str(label), (str(other) for other in known if isinstance(other, str)))
+    return near or "Describe it, or drop it"
 
 
 def _labels(given: Any) -> np.ndarray:
     """Labels ``(C,)``, of one kind."""
     try:
         labels = np.asarray(given)
+        if labels.dtype.kind == "T":  # which scikit-learn and JSON don't know
+            labels, given = np.asarray(labels.tolist()), labels.tolist()
     except ValueError:
         raise InputError("the labels of the classes are of several lengths", "numbers or text") from None
     if labels.dtype.kind in "US" and labels.ndim == 1 and not all(isinstance(label, str | bytes) for label in given):
         kinds = ", ".join(dict.fromkeys(type(label).__name__ for label in given))  # NumPy makes text of them all
         raise InputError(f"the labels of the classes are {kinds}", "numbers or text, all of one kind")
+    missing = [label for label in labels.ravel().tolist() if str(label) in MISSING and not isinstance(label, str)]
+    if missing:
+        raise InputError(f"the labels of the classes hold {missing[0]}", "a label for each class")
     return labels
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fgen import rng
+from fgen.data.checks import checked_names
 from fgen.data.splits import by_class
 from fgen.errors import InputError
 
@@ -78,8 +79,10 @@ def _choose(dataset: ZSLDataset, classes: ShotClasses, able: np.ndarray, seed: i
         raise InputError(f"{dataset.name} has no unseen class with 2 test rows", "one for a shot and one for the test")
     if classes is None:
         return able
+    classes = classes.item() if isinstance(classes, np.number) else classes
     if not isinstance(classes, int | float):
-        return _named(dataset, [classes] if isinstance(classes, str) else list(classes), able)
+        given = [classes] if isinstance(classes, str | bytes) else classes
+        return _named(dataset, checked_names(given, name="shot_classes", distinct=False), able)
     number = max(1, round(classes * len(able))) if isinstance(classes, float) else classes
     if not 1 <= number <= len(able) or (isinstance(classes, float) and not 0 < classes <= 1):
         raise InputError(
@@ -89,7 +92,7 @@ def _choose(dataset: ZSLDataset, classes: ShotClasses, able: np.ndarray, seed: i
     return np.sort(rng.stream(seed, "shot classes").choice(able, size=number, replace=False))
 
 
-def _named(dataset: ZSLDataset, names: list[str], able: np.ndarray) -> np.ndarray:
+def _named(dataset: ZSLDataset, names: Sequence[str], able: np.ndarray) -> np.ndarray:
     known = {_name(dataset, label): label for label in range(dataset.n_classes)}
     unseen, spare = {*dataset.unseen.tolist()}, {*able.tolist()}
     for name in names:
@@ -98,7 +101,7 @@ def _named(dataset: ZSLDataset, names: list[str], able: np.ndarray) -> np.ndarra
         if known[name] not in spare:
             raise InputError(f"{name!r} has fewer than 2 test rows", "one for a shot and one for the test")
     if not names or len(set(names)) < len(names):
-        raise InputError(f"shot_classes is {names}", "one or more names, each once")
+        raise InputError(f"shot_classes is {list(names)}", "one or more names, each once")
     return np.sort([known[name] for name in names])
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from fgen.data.checks import IN_WORDS, as_numbers
+from fgen.data.checks import IN_WORDS, as_matrix, as_numbers
 from fgen.errors import InputError
 
 Norm = Literal["none", "l2", "standardise"]
@@ -54,6 +54,7 @@ class EmbeddingPreprocessor:
     @classmethod
     def fit(cls, config: EmbeddingConfig, embeddings: np.ndarray) -> EmbeddingPreprocessor:
         """Fit on the raw embeddings ``(S, A)`` of the seen classes."""
+        embeddings = as_matrix("embeddings", embeddings)
         dim = embeddings.shape[1]
         if config.widths is not None and sum(config.widths) != dim:
             raise InputError(f"embedding kinds have {config.widths} columns", f"them to add up to {dim}")

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import os
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from fgen import rng
 from fgen.data.atomic import claim
+from fgen.data.checks import as_matrix, checked_names
 from fgen.data.dataset import ZSLDataset
 from fgen.data.splits import by_class, first_share
 from fgen.errors import InputError, did_you_mean, require
@@ -193,6 +194,9 @@ def dataset_of_pictures(
     Raises:
         InputError: as :func:`pictures_of_classes`; a folder or an unseen class that isn't described; no picture.
     """
+    class_names = checked_names(class_names)  # before all pictures are looked at
+    if not isinstance(class_embeddings, Mapping):
+        class_embeddings = as_matrix("class_embeddings", class_embeddings)
     pictures, index = pictures_of_classes(folder), {name: k for k, name in enumerate(class_names)}
     index |= {unicodedata.normalize("NFC", name): k for name, k in index.items()}  # as folders are called on some disks
     for what, names in (("the folder", pictures), ("the unseen class", unseen)):
@@ -208,5 +212,5 @@ def dataset_of_pictures(
         kept = np.concatenate([first_share(rows, TEST_SHARE) for rows in by_class(shuffled, labels)])
         splits = {"trainval": np.setdiff1d(shuffled, kept), "test_seen": kept, "test_unseen": np.flatnonzero(in_test)}
     features = encode_images(paths, keep=keep, progress=progress)
-    name = Path(folder).resolve().name.encode("utf-8", "replace").decode()
+    name = Path(folder).resolve().name
     return ZSLDataset(features, labels, class_embeddings, class_names=class_names, splits=splits, name=name, seed=seed)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fgen import rng
 from fgen.data.access import Features, as_rows
-from fgen.data.checks import IN_WORDS, as_array, as_matrix, as_numbers, checked_names
+from fgen.data.checks import as_array, as_matrix, checked_names
 from fgen.data.dataset import iter_blocks
 from fgen.data.frames import named_by_index, rows_by_name
 from fgen.data.labels import ids_by_name
@@ -242,8 +242,8 @@ class FeatureGenerator:
         """Features for classes, whether or not the model has seen them.
 
         Args:
-            classes: ``(K,)`` integer ids, rows of the class embeddings given to :meth:`fit`; or ``(K, A)`` raw
-                embeddings of any classes.
+            classes: ``(K,)`` integer ids, rows of the class embeddings given to :meth:`fit`, or names given there; or
+                ``(K, A)`` raw embeddings of any classes.
             n_per_class: rows for each class.
             seed: with the class's name (or its embedding, without names) the only source of noise: the features
                 don't depend on the order or number of classes, and a larger ``n_per_class`` extends a smaller.
@@ -270,7 +270,10 @@ class FeatureGenerator:
             raise InputError("the model hasn't been trained", "fit() or load_model() before generate()")
         if class_names is not None or named_by_index(classes):
             classes, class_names = rows_by_name(classes, class_names)
-        classes = as_numbers("classes", classes, IN_WORDS)
+        classes = as_array("classes", classes)
+        if classes.ndim == 1:
+            remedy = "The model was fitted without class_names: give ids"
+            classes = ids_by_name(classes, self.class_names, name="classes", remedy=remedy)
         if classes.ndim == 2 and len(classes):
             embeddings, names = as_matrix("classes", classes, "raw embeddings (K, A)"), None
             if class_names is not None:

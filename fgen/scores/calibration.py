@@ -43,7 +43,7 @@ class Curve:
 
 def harmonic_mean(u: Any, s: Any) -> Any:
     """2us / (u + s), 0 where both are 0; for numbers or arrays."""
-    u, s = np.asarray(u, dtype=np.float64), np.asarray(s, dtype=np.float64)
+    u, s = as_numbers("u", u).astype(np.float64), as_numbers("s", s).astype(np.float64)
     total = u + s
     h = 2 * u * s / np.where(total == 0, 1.0, total)
     return h if h.ndim else float(h)

@@ -122,6 +122,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     Args:
         a, b: ``(n, D)`` and ``(m, D)``, at least 2 rows each. Biased upwards for few rows: compare at equal n only.
     """
+    a, b = as_numbers("a", a), as_numbers("b", b)
     if min(len(a), len(b)) < 2 or a.shape[1] != b.shape[1]:
         raise InputError(f"shapes {a.shape} and {b.shape}", "(n, D) and (m, D) with at least 2 rows each")
     factor_a, factor_b = _covariance_factor(a), _covariance_factor(b)
@@ -145,6 +146,7 @@ def neighbour_scores(reference: np.ndarray, rows: np.ndarray, k: int = 5) -> dic
         of the rows; ``density``: mean number of reference balls around a row, over k; ``coverage``: share of reference
         balls that hold a row.
     """
+    reference, rows = as_numbers("reference", reference), as_numbers("rows", rows)
     if not 1 <= k < min(len(reference), len(rows)):
         raise InputError(f"k is {k} for {len(reference)} and {len(rows)} rows", "at least 1 and fewer than the rows")
     reference_radius, row_radius = _radii(reference, k), _radii(rows, k)

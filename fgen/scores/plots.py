@@ -15,6 +15,7 @@ import numpy as np
 
 from fgen.data.atomic import atomic_file, expect_free
 from fgen.data.checks import as_numbers
+from fgen.data.labels import names_of
 from fgen.data.splits import thinned
 from fgen.errors import InputError, require
 from fgen.scores.calibration import Curve, best_gamma
@@ -77,7 +78,8 @@ def plot_features(
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xlabel(f"first principal component of the real rows ({explained[0]:.0%} of variance)")
     axes.set_ylabel(f"second ({explained[1]:.0%})")
-    names = [_plain(str(label) if class_names is None else str(class_names[label])) for label in classes]
+    named = classes if class_names is None else np.array([class_names[label] for label in classes], dtype=object)
+    names = list(map(_plain, names_of(named)))
     _features_legend(axes, names)
     _write(target, figure)
 

@@ -60,7 +60,7 @@ REFUSED = {
     "sparse": (scipy.sparse.csr_array(X), r"Call its toarray\(\)"),
     "sparse tensor": (torch.tensor(X).to_sparse(), r"Call its to_dense\(\)"),
     "a tensor without data": (torch.empty(3, 2, device="meta"), "can't be read"),
-    "several lengths": ([[1, 2], [3]], "rows of one length"),
+    "several lengths": ([[1, 2], [3]], "several lengths"),
     "missing": ([[1, None]], "None in row 0, column 1"),
     "a dict": ({"a": [1]}, "is {'a': "),
     "nothing": (None, "is None"),

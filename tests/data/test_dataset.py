@@ -233,6 +233,7 @@ def test_whole_numbers_that_are_objects_are_labels_and_bytes_are_names():
     data = small(labels=np.array([0, 0, 1, 1, 2, 2], dtype=object), class_names=[b"a", "b", "\u00e9".encode()])
     assert data.labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert data.class_names == ("a", "b", "é")
+    assert data.with_embedding(b"attributes").embedding == ("attributes",)
     assert data.with_classes([b"d"], np.ones((1, 3))).class_names == ("a", "b", "é", "d")
 
 

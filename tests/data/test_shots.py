@@ -195,3 +195,11 @@ def test_every_method_and_baseline_takes_shots(misdescribed, tmp_path, name):
     assert np.isfinite([result.scores[score]["mean"] for score in ("T1", "U", "S", "H")]).all()
     tested = np.load(tmp_path / "run" / "seeds" / "0" / "predictions.npz")
     assert sorted(np.bincount(tested["labels"])[-4:]) == [21, 21, 24, 24]
+
+
+def test_classes_are_named_in_bytes_or_counted_by_numpys_numbers_too():
+    task = uneven()
+    assert moved(task, task.with_shots(1, [b"e", b"f"])) == moved(task, task.with_shots(1, ["e", "f"]))
+    assert moved(task, task.with_shots(1, np.int64(2))) == moved(task, task.with_shots(1, 2))
+    with pytest.raises(InputError, match=r"shot_classes\[0\] is None, no text"):
+        task.with_shots(1, [None])

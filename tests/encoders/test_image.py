@@ -196,6 +196,22 @@ def test_what_is_no_picture_and_classes_that_are_not_described_are_named(folder,
     assert not (folder / "o.npz").exists()
 
 
+@pytest.mark.parametrize(
+    ("names", "embeddings", "words"),
+    [
+        (["red", "green", "blue", 4], np.eye(4), r"class_names\[3\] is 4, no text"),
+        (["red", "green", "blue", "a\0"], np.eye(4), "without NUL"),
+        (["red", "green", "blue", "yellow"], np.full((4, 2), np.nan), "class_embeddings holds nan in row 0"),
+    ],
+)
+def test_names_and_embeddings_that_do_not_fit_are_refused_before_any_picture_is_looked_at(
+    folder, monkeypatch, names, embeddings, words
+):
+    monkeypatch.setattr(image, "encode_images", lambda *_, **__: pytest.fail("it is told before"))
+    with pytest.raises(InputError, match=words):
+        image.dataset_of_pictures(folder / "photos", names, embeddings)
+
+
 @with_extra
 def test_the_network_sees_alike_what_looks_alike(folder):
     rows = image.encode_images([folder / "photos" / name for name in ("red/0.png", "red/1.png", "blue/0.png")])

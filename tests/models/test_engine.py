@@ -138,6 +138,10 @@ def test_names_as_bytes_are_text_and_labels_may_be_names(world, tmp_path):
     assert model.class_names == names
     model.save(tmp_path / "model")
     assert model.generate([1], 3, seed=0)[0].tobytes() == usual.generate([1], 3, seed=0)[0].tobytes()
+    by_name = [model.generate([name], 3, seed=0)[0].tobytes() for name in (names[1], encoded[1])]
+    assert by_name == [usual.generate([1], 3, seed=0)[0].tobytes()] * 2
+    with pytest.raises(InputError, match=f"classes holds the label 'clas 01'.* Did you mean '{names[1]}'"):
+        model.generate(["clas 01"], 3, seed=0)
     row = world.dataset.class_embeddings[:1]
     named = [usual.generate(row, 3, seed=0, class_names=[name])[0].tobytes() for name in ("new", b"new")]
     assert named[0] == named[1]
@@ -173,6 +177,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained(world, monkeypa
         ([[1.0], [1.0, 2.0]], "classes is no array of numbers"),
         (np.full((2, 8), np.inf), "classes holds inf in row 0"),
         (np.ones((2, 8)) * 1j, "classes holds complex"),
+        (["class 01"], "classes holds the text 'class 01'.* fitted without class_names: give ids"),
         (np.arange(9) < 4, "Of a mask take numpy.flatnonzero"),
     ],
 )

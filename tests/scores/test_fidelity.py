@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
@@ -171,3 +172,15 @@ def test_what_cannot_be_compared_is_refused():
         frechet_distance(x[:1], x)
     with pytest.raises(InputError, match="k is 10"):
         neighbour_scores(x[:10], x, k=10)
+
+
+def test_tensors_are_compared_as_arrays_are():
+    draw = np.random.default_rng(0)
+    x, y, labels = draw.normal(size=(20, 3)), draw.normal(size=(20, 3)), np.arange(20) % 2
+    tensors = [torch.tensor(rows, requires_grad=True) for rows in (x, y)]
+    ids = torch.tensor(labels)
+    assert compare_features(tensors[0], ids, tensors[1], ids) == compare_features(x, labels, y, labels)
+    assert frechet_distance(*tensors) == frechet_distance(x, y)
+    assert neighbour_scores(*tensors) == neighbour_scores(x, y)
+    with pytest.raises(InputError, match="real holds complex numbers"):
+        compare_features(x + 1j, labels, y, labels)
