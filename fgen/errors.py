@@ -23,7 +23,7 @@ def visible(text: str, *, keep: str = "") -> str:
 
 
 class _VisibleNames(logging.Filter):
-    """Makes the control characters of names visible in what fgen logs."""
+    """Write out the control characters of names in what fgen logs."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = visible(record.getMessage(), keep="\n"), None

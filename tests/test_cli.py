@@ -476,6 +476,13 @@ def test_predict_writes_a_line_for_each_row_with_the_runs_own_answers(shell, run
     assert len({line["class_id"] for line in table}) > 1
 
 
+def test_predict_takes_features_whose_labels_are_names_or_unknown(shell, run_dir, toy, tmp_path):
+    for number, labels in enumerate((np.array(["ant", "bee", "cat"]), np.array([0, np.nan, 1]))):
+        np.savez(tmp_path / "x.npz", features=toy.features[:3], labels=labels)
+        assert shell("predict", run_dir, tmp_path / "x.npz", "--out", tmp_path / f"{number}.csv") == 0
+        assert "3 rows" in shell.out
+
+
 def test_predict_needs_a_head_and_features_of_the_right_width(shell, config, run_dir, tmp_path):
     np.save(tmp_path / "narrow.npy", np.zeros((3, 5), np.float32))
     message = shell.refuses("predict", run_dir, tmp_path / "narrow.npy", "--out", tmp_path / "p.csv")

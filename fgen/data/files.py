@@ -168,7 +168,7 @@ def _dataset_of(file: h5py.File, path: Path, seed: int) -> ZSLDataset:
 
 
 def _other_format(path: Path, found: Any) -> InputError:
-    """The error for an HDF5 file that isn't fgen's, by its attribute ``format``."""
+    """Return the error for an HDF5 file that isn't fgen's, by its attribute ``format``."""
     if found is None:
         remedy = "Put your own arrays into an .npz file by numpy.savez: features, labels, class_embeddings"
         return InputError(f"{path} has no attribute 'format'", f"{FORMAT!r}, as fgen.save_dataset writes it", remedy)

@@ -44,7 +44,8 @@ KINDS_73 = {"cell": CELLS, "char": CHARS, "function_handle": "function handle", 
 TEXT_KINDS = ("string", "categorical", CELLS, CHARS)
 #: MATLAB's functions that make a matrix of numbers of another kind.
 MAKES_NUMBERS = {SPARSE: "full", "table": "table2array", "dlarray": "extractdata", "gpuArray": "gather"}
-MAX_CLASS_BYTES = 256
+#: MATLAB's own limit is 63.
+MAX_NAME_BYTES = 256
 
 
 class MatVariable(Protocol):
@@ -89,19 +90,19 @@ def open_mat(path: Path) -> Mapping[str, MatVariable]:
 
 
 def _is_octaves(file: h5py.File) -> bool:
-    """Whether the first variable is a group as Octave marks it; links aren't followed."""
+    """Return whether the first variable is a group as Octave marks it; links aren't followed."""
     first = next((name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)), None)
     return first is not None and "OCTAVE_NEW_FORMAT" in file[first].attrs
 
 
 def _no_matrix(name: str, kind: str) -> InputError:
-    """The error for a variable of another kind where numbers were asked for."""
+    """Return the error for a variable of another kind where numbers were asked for."""
     remedy = f"In MATLAB: {name} = {MAKES_NUMBERS[kind]}({name})" if kind in MAKES_NUMBERS else ""
     return InputError(f"{name!r} is a MATLAB {kind}", "a full matrix of real numbers", remedy)
 
 
 def _no_texts(name: str, kind: str) -> InputError:
-    """The error for a variable of another kind where texts were asked for."""
+    """Return the error for a variable of another kind where texts were asked for."""
     if kind in TEXT_KINDS:
         remedy = f"In MATLAB: {name} = cellstr({name})"
     elif kind == STRUCT:  # R.matlab makes one, without a field, of a list
@@ -112,14 +113,14 @@ def _no_texts(name: str, kind: str) -> InputError:
 
 
 def _rows_of_chars(name: str, text: str, shape: tuple[int, ...]) -> list[str]:
-    """The rows of a char matrix of MATLAB's ``shape``, whose characters lie in the file column by column."""
+    """Return the rows of a char matrix of MATLAB's ``shape``, whose characters lie in the file column by column."""
     if len(shape) != 2 or len(text) != math.prod(shape):
         found = f"{name!r} is a char matrix of shape {shape} with {len(text):,} characters"
         raise InputError(found, "a cell array of texts", f"In MATLAB: {name} = cellstr({name})")
-    return [text[row :: shape[0]].rstrip(" \0") for row in range(shape[0])]
+    return [text[row :: shape[0]].rstrip(" \0") for row in range(shape[0])] if text else []
 
 
-def _one_row(name: str, shape: tuple[int, ...]) -> None:
+def _refuse_several_rows(name: str, shape: tuple[int, ...]) -> None:
     """Refuse an entry that is a char matrix of several rows: its characters would be mixed."""
     if sum(size > 1 for size in shape) > 1:
         raise InputError(f"{name!r} has an entry that is a char matrix of shape {shape}", "one text in each entry")
@@ -177,21 +178,22 @@ class _HDF5Variable:
             return ""
         if math.prod(target.shape) > hdf5.MAX_NAME_BYTES:
             raise InputError(f"{self.name!r} has an entry of {math.prod(target.shape):,} characters", "names")
-        _one_row(self.name, target.shape[::-1])
+        _refuse_several_rows(self.name, target.shape[::-1])
         return _utf16(target)
 
 
 def _class_name(found: Any) -> str | None:
-    """The attribute MATLAB_class, where it is a short text of fixed length, as MATLAB writes it."""
+    """Return the attribute MATLAB_class, where it is a short text of fixed length, as MATLAB writes it."""
     if "MATLAB_class" not in found.attrs:
         return None
     dtype = found.attrs.get_id("MATLAB_class").dtype
-    if dtype.kind != "S" or dtype.itemsize > MAX_CLASS_BYTES:
+    if dtype.kind != "S" or dtype.itemsize > MAX_NAME_BYTES:
         return None
     return bytes(found.attrs["MATLAB_class"]).decode("latin-1")
 
 
 def _utf16(found: h5py.Dataset) -> str:
+    """Return the text of a dataset of UTF-16 units, as MATLAB writes it."""
     return np.asarray(found[...], dtype="<u2").tobytes().decode("utf-16-le")
 
 
@@ -242,11 +244,11 @@ class _Mat5Variable:
             remedy = f"In MATLAB: {self.name} = cellstr(string({self.name}))" if header.kind == "string" else ""
             found = f"{self.name!r} has an entry of MATLAB class {header.array_class}, a {header.kind}"
             raise InputError(found, "a cell array of texts", remedy)
-        _one_row(self.name, header.shape)
+        _refuse_several_rows(self.name, header.shape)
         return self._chars(header)
 
     def _chars(self, header: _Header) -> str:
-        """The characters of a char matrix, in the order of the file."""
+        """Return the characters of a char matrix, in the order of the file."""
         if 0 in header.shape:
             return ""
         text_type, data, _ = _element(header.body, 0, self.order)
@@ -340,6 +342,6 @@ def _matrix_header(buffer: memoryview, order: str) -> _Header:
 
 
 def _name_at(buffer: memoryview, position: int, order: str) -> tuple[str, int]:
-    """The name that the element at ``position`` holds, and the position of the next one."""
+    """Return the name at ``position``, cut where it is too long to be one, and the position after it."""
     _, name, position = _element(buffer, position, order)
-    return bytes(name).decode("latin-1"), position
+    return bytes(name[:MAX_NAME_BYTES]).decode("latin-1"), position

@@ -83,7 +83,7 @@ def map_array(path: Path) -> np.memmap:
 
 
 def _refuse_objects(what: str, dtype: np.dtype) -> None:
-    """Refuse to unpickle, which would run whatever the file says."""
+    """Refuse objects: to unpickle them would run whatever the file says."""
     if dtype.hasobject:
         remedy = "Objects would be run, not read: save numpy.asarray(numbers, dtype=float), "
         remedy += "of names numpy.asarray(names, dtype=str)"

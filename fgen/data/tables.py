@@ -64,7 +64,7 @@ def read_embeddings_csv(path: str | Path, width: int | None = None) -> tuple[lis
 
 
 def _is_header(cells: Sequence[str]) -> bool:
-    """Whether a first row names the columns: without a number, or with nothing but their numbers.
+    """Return whether a first row names the columns: without a number, or with nothing but their numbers.
 
     pandas writes ``,0,1,2`` or ``0,1,2,3``, R ``"","1","2","3"`` or, one cell short, ``"1","2","3"``. A class may have
     the numbers 1, 2, 3, so a row that begins with its name must count more of them.
@@ -81,17 +81,18 @@ def _is_header(cells: Sequence[str]) -> bool:
 
 
 def _is_split_elsewhere(cells: Sequence[str]) -> bool:
-    """Whether a row is a name and numbers, perhaps with decimal commas, between semicolons, tabs or blanks."""
+    """Return whether semicolons, tabs or blanks split a row into a name and numbers, perhaps with decimal commas."""
     parts = next((parts for parts in map(",".join(cells).split, (";", "\t", None)) if len(parts) > 1), [","])
     return "," not in parts[0] and all(_number(part.replace(",", ".")) is not None for part in parts[1:])
 
 
 def _has_decimal_commas(cells: Sequence[str]) -> bool:
+    """Return whether a cell after the name is a number but for its comma."""
     return any(_number(cell) is None and _number(cell.replace(",", ".")) is not None for cell in cells[1:])
 
 
 def _remedy(cells: Sequence[str]) -> str:
-    """What to do about a row that is no name with numbers after it."""
+    """Return what to do about a row that is no name with numbers after it."""
     if _is_split_elsewhere(cells) or (len(cells) == 1 and _OF_COLUMNS.search(cells[0])):
         return OTHER_SEPARATOR
     if _has_decimal_commas(cells):

@@ -166,7 +166,7 @@ def _variable(path: Path, variables: Mapping[str, MatVariable], key: str) -> Mat
 
 
 def _listed(variables: Mapping[str, MatVariable]) -> str:
-    """The names of the first 20 variables, each with its kind where that is no matrix of numbers."""
+    """Return the names of the first 20 variables, each with its kind where that is no matrix of numbers."""
     kinds = {name: variables[name].kind for name in sorted(variables)[:20]}
     return ", ".join(name if kind == NUMBERS else f"{name} (a {kind})" for name, kind in kinds.items()) or "nothing"
 
@@ -212,11 +212,12 @@ def _embeddings(path: Path, variables: Mapping[str, MatVariable]) -> dict[str, n
 
 
 def _is_kind(key: str) -> bool:
+    """Return whether a variable is named as a kind of embedding beside ``att``."""
     return key == "original_att" or key.startswith("att_")
 
 
 def _passed_over(path: Path, variables: Mapping[str, MatVariable]) -> list[str]:
-    """A note on each variable that is named as a kind of embedding and holds none, as the names of attributes do."""
+    """Return a note on each variable that is named as a kind of embedding and holds none, as names of attributes do."""
     kinds = {key: variables[key].kind for key in variables if _is_kind(key)}
     return [
         f"{key} of {path.name} wasn't read: it is a MATLAB {kind}" for key, kind in kinds.items() if kind != NUMBERS

@@ -309,6 +309,14 @@ def test_an_entry_of_several_rows_is_refused_rather_than_mixed(tmp_path):
         read_xlsa17(write_v5(tmp_path / "x", pair(allclasses_names=names)))
 
 
+def test_a_char_matrix_of_many_rows_without_characters_takes_no_time(tmp_path):
+    folder = write_v5(tmp_path / "x", pair(allclasses_names=None))
+    sizes, name = element(5, struct.pack("<ii", 2**31 - 1, 0)), element(1, b"allclasses_names")
+    append(folder / "att_splits.mat", matrix_element(4, sizes, name, element(16, b"")))
+    with pytest.raises(InputError, match="allclasses_names has 0 names"):
+        read_xlsa17(folder)
+
+
 def test_vectors_of_one_dimension_as_r_writes_them_are_columns(tmp_path):
     vectors = [key for key, value in pair().items() if key == "labels" or key.endswith("_loc")]
     whole, folder = read_xlsa17(write_v5(tmp_path / "plain", pair())), tmp_path / "x"
