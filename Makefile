@@ -61,8 +61,8 @@ reproduce: $(READY) ## a paper's settings on your files: make reproduce EXP=xian
 table: $(READY) ## the papers' numbers beside ours: [NAMES="cub lisgan"]
 	$(BIN)/python experiments/table.py $(NAMES)
 
-fuzz: $(READY) ## 1,000 corrupted or mismatched inputs through the shell door
-	FGEN_FUZZ_CASES=1000 $(BIN)/python -m pytest tests/test_hostile_inputs.py
+fuzz: $(READY) ## damaged and odd inputs through the shell door, a thousand unless told: [CASES=300] [SEED=1]
+	FGEN_FUZZ_CASES=$(or $(CASES),1000) FGEN_FUZZ_SEED=$(or $(SEED),0) $(BIN)/python -m pytest -n auto tests/test_hostile_inputs.py
 
 emoji: $(EMOJI_READY) ## build the embedded data set anew from its packages (needs npm)
 	$(BIN)/python experiments/emoji/build.py

@@ -1,15 +1,14 @@
 """Damaged and hostile files: every one is read or refused in one sentence, quickly, and nothing else happens.
 
-``FGEN_FUZZ_CASES`` (default 300) and ``FGEN_FUZZ_SEED`` (default 0) widen the hunt; a failure names its case,
-and the file it used lies in the folder the message names.
+What is read is what h5py, NumPy or SciPy read. ``FGEN_FUZZ_CASES`` (default 300) and ``FGEN_FUZZ_SEED`` (default 0)
+widen the hunt; a failure names its case, and the file it used lies in the folder the message names.
 """
 
+import importlib
 import os
 import shutil
-import signal
 import struct
-import time
-from contextlib import contextmanager
+from contextlib import suppress
 
 import h5py
 import numpy as np
@@ -17,17 +16,31 @@ import pytest
 import scipy.io
 
 from fgen import cli
+from fgen.data import hdf5_look
 from fgen.data.bank import FeatureBank
-from fgen.data.files import save_dataset
+from fgen.data.files import load_dataset, save_dataset
 from fgen.data.tables import read_embeddings_csv, read_features
 from fgen.data.toy import make_toy
 from fgen.encoders.image import read_image
 from fgen.errors import InputError
 from tests.data.test_xlsa17 import append, element, matlab_object, matrix_element
+from tests.fuzz.array_files import change_mat, change_npy, change_npz
+from tests.fuzz.damage import damage_bytes
+from tests.fuzz.hdf5_files import change_hdf5
+from tests.fuzz.limits import in_a_process
+from tests.fuzz.readings import compared
+from tests.fuzz.text_files import change_csv, change_json, change_toml
+
+# What commands import when they need it: here once, and not in the process of each case.
+for module in ("fgen.experiment", "fgen.inspection", "fgen.report", "torch._dynamo", "matplotlib.backends.backend_agg"):
+    with suppress(ImportError):
+        importlib.import_module(module)
 
 CASES = int(os.environ.get("FGEN_FUZZ_CASES", "300"))
 SEED = int(os.environ.get("FGEN_FUZZ_SEED", "0"))
+#: Of the processor's time, so that a busy machine is no failure; a process that sleeps is ended after a minute.
 SECONDS = 5
+MEMORY = 1 << 30
 CONFIG = """[dataset]
 name = "toy"
 [model]
@@ -53,159 +66,39 @@ def attempt(command):
         return cli.main(command)
     try:
         DOORS[command[0]](*command[1:])
-    except InputError:
+    except InputError as error:
+        print(f"fgen: {error}")
         return 2
     return 0
 
 
-class Hung(BaseException):
-    """Out of time; no Exception, so that no handler of the code under test takes it for a damaged file."""
-
-
-@contextmanager
-def limited():
-    def stop(*_):
-        raise Hung
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+@pytest.fixture(autouse=True)
+def _short_looks(monkeypatch):
+    """A file that keeps HDF5 at work for ever is given up before this test's own limit."""
+    monkeypatch.setattr(hdf5_look, "CPU_SECONDS", SECONDS // 2)
 
 
 def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def check(folder, command, what):
-    """Exit 0 or 2, in time, and every file in the folder is what and where it was."""
-    before, start = contents(folder), time.perf_counter()
-    try:
-        with limited():
-            code = attempt(command)
-    except (Exception, Hung) as error:
-        pytest.fail(f"{what}: {command} let {type(error).__name__} escape: {error}")
-    assert code in (0, 2), f"{what}: {command} ended with {code}"
-    assert time.perf_counter() - start < SECONDS, f"{what}: {command}"
-    assert contents(folder) == before, f"{what}: {command} changed its folder"
-    return code
+def check(folder, command, what, *, goes_on=False):
+    """Exit 0 or 2 with one message, within limits; every file in the folder is what and where it was.
 
-
-# Damage to bytes: each takes a generator and a bytearray and changes it.
-
-
-def truncate(draw, data):
-    del data[int(draw.integers(len(data))) :]
-
-
-def flip_bits(draw, data):
-    for _ in range(int(draw.integers(1, 20))):
-        data[int(draw.integers(len(data)))] ^= 1 << int(draw.integers(8))
-
-
-def flip_early_bits(draw, data):
-    """Headers and tags lie at the front and are few beside the numbers."""
-    for _ in range(int(draw.integers(1, 6))):
-        data[int(draw.integers(min(len(data), 2048)))] ^= 1 << int(draw.integers(8))
-
-
-def fill_run(draw, data):
-    start = int(draw.integers(len(data)))
-    stop = min(len(data), start + int(draw.integers(1, 300)))
-    data[start:stop] = bytes([int(draw.choice([0, 255, 32]))]) * (stop - start)
-
-
-def splice(draw, data):
-    start, stop = sorted(int(at) for at in draw.integers(len(data), size=2))
-    piece, at = bytes(data[start : min(stop, start + 500)]), int(draw.integers(len(data)))
-    data[at : at + len(piece) * int(draw.integers(2))] = piece
-
-
-def cut_out(draw, data):
-    start = int(draw.integers(len(data)))
-    del data[start : start + int(draw.integers(1, 200))]
-
-
-def claim_a_giant(draw, data):
-    """A size field becomes huge: sizes are aligned integers of four or eight bytes with a small value."""
-    aligned = [at for at in range(0, len(data) - 8, 4) if 0 < struct.unpack_from("<I", data, at)[0] < 5000]
-    for at in draw.choice(aligned, size=int(draw.integers(1, 4))) if aligned else ():
-        struct.pack_into("<I", data, int(at), int(draw.choice([0, 2**16, 2**30, 2**31 - 1, 2**32 - 1])))
-
-
-def append_noise(draw, data):
-    data += draw.bytes(int(draw.integers(1, 300)))
-
-
-def replace_all(draw, data):
-    data[:] = draw.bytes(int(draw.integers(0, 600)))
-
-
-DAMAGES = (
-    truncate,
-    flip_bits,
-    flip_early_bits,
-    flip_early_bits,
-    fill_run,
-    splice,
-    cut_out,
-    claim_a_giant,
-    claim_a_giant,
-    append_noise,
-    replace_all,
-)
-
-
-# Files that are whole and hold nonsense: each changes the variables of a .mat pair, or the arrays of an .npz.
-
-
-def other_value(draw, array):
-    values = [0, -1, 1.5, 1e9, 1e300, -1e300, 2**63, np.nan, np.inf, -np.inf]
-    changed = np.array(array).astype(draw.choice(["f8", "f8", "i8", "u8", "f4"]) if array.dtype.kind != "O" else "O")
-    if changed.size:
-        with np.errstate(all="ignore"):
-            changed.flat[int(draw.integers(changed.size))] = values[int(draw.integers(len(values)))]
-    return changed
-
-
-def other_shape(draw, array):
-    array = np.asarray(array)
-    ways = (
-        array.T,
-        array[:-1],
-        array[:0],
-        array[..., None],
-        array.reshape(-1),
-        np.concatenate([array, array]),
-        array[:1],
-    )
-    return ways[int(draw.integers(len(ways)))]
-
-
-def other_type(draw, array):
-    array = np.asarray(array)
-    kinds = ("c16", "?", "S3", "U3", "O", "f2", "i1", "u8")
-    with np.errstate(all="ignore"):
-        return array.astype(kinds[int(draw.integers(len(kinds)))])
-
-
-def gone(draw, array):
-    return None
-
-
-def nonsense(draw, variables):
-    """A copy of ``variables`` with one of them changed."""
-    key = str(draw.choice(sorted(variables)))
-    change = (other_value, other_shape, other_type, gone)[int(draw.integers(4))]
-    try:
-        value = change(draw, variables[key])
-    except (ValueError, TypeError, OverflowError):
-        value = None
-    changed = {name: array for name, array in variables.items() if name != key}
-    return (changed if value is None else changed | {key: value}), f"{key} {change.__name__}"
+    Args:
+        goes_on: the command writes to the folder.
+    """
+    before = contents(folder)
+    done = in_a_process(lambda: attempt(command), SECONDS)
+    assert not done.trouble, f"{what}: {command} {done.trouble}"
+    assert done.result in (0, 2), f"{what}: {command} ended with {done.result}"
+    assert done.seconds < SECONDS, f"{what}: {command}"
+    assert done.grown < MEMORY, f"{what}: {command} took {done.grown:,} bytes"
+    assert b"\x1b" not in done.printed, f"{what}: {command} printed {done.printed!r}"
+    messages = [line for line in done.printed.splitlines() if line.startswith(b"fgen: ")]
+    assert len(messages) == done.result // 2, f"{what}: {command} printed {done.printed!r}"
+    assert goes_on or contents(folder) == before, f"{what}: {command} changed its folder"
+    return done.result
 
 
 def foreign_pair(folder):
@@ -264,6 +157,41 @@ def originals(tmp_path_factory):
     return folder
 
 
+RUN = {
+    "dataset": {"name": "toy"},
+    "model": {"name": "clswgan", "hidden_dim": 8, "noise_dim": 2, "batch_size": 300, "epochs": 2},
+    "train": {"device": "cpu", "threads": 1, "checkpoint_every": 0.0},
+    "bank": {"n_per_class": 4},
+    "classifier": {"epochs": 2},
+    "protocol": {"evaluations": 1, "seeds": [0]},
+}
+
+
+def make_runs(folder):
+    """A run folder, one that is trained to the half, and a saved classifier."""
+    from fgen.config import dump_toml
+    from fgen.estimators import ZeroShotClassifier
+
+    (folder / "run.toml").write_text(dump_toml(RUN))
+    assert cli.main(["run", str(folder / "run.toml"), "--out", str(folder / "run")]) == 0
+    assert cli.main(["train", str(folder / "run.toml"), "--out", str(folder / "trained")]) == 0
+    shutil.rmtree(folder / "trained/seeds/0/model")
+    toy = load_dataset("toy")
+    save_dataset(toy, folder / "run" / "x.h5")
+    model = {"hidden_dim": 8, "noise_dim": 2, "steps": 2}
+    classifier = ZeroShotClassifier(toy.class_embeddings, model=model, n_per_class=4, calibrate=False)
+    classifier.fit(*toy.split("trainval")).save(folder / "classifier")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Folders that fgen itself has made, small ones."""
+    folder = tmp_path_factory.mktemp("runs")
+    made = in_a_process(lambda: make_runs(folder), 200)
+    assert not made.trouble, f"{made.trouble} {made.printed!r}"
+    return folder
+
+
 SUBJECTS = {
     "pair/res101.mat": "inspect",
     "pair/att_splits.mat": "inspect",
@@ -282,6 +210,46 @@ SUBJECTS = {
     "foreign/res101.mat": "inspect",
     "foreign/att_splits.mat": "inspect",
 }
+INSPECT, GENERATE = ["inspect", "run"], ["generate", "run", "--n-per-class", "2", "--out", "new.h5"]
+PREDICT, REPORT = ["predict", "run", "run/x.h5", "--out", "new.csv"], ["report", "run", "--out", "new.html"]
+RESUME, TRAIN = ["run", "run/config.toml", "--resume"], ["train", "run.toml", "--out", "trained", "--resume"]
+#: What reads each file of a run folder or a saved classifier.
+RUN_SUBJECTS = {
+    "run/config.toml": (INSPECT, GENERATE, PREDICT),
+    "run/result.json": (INSPECT, RESUME, REPORT),
+    "run/seeds/0/choice.json": (INSPECT, RESUME, PREDICT),
+    "run/seeds/0/timing.json": (RESUME,),
+    "run/seeds/0/data.json": (RESUME,),
+    "run/seeds/0/metrics.csv": (REPORT, RESUME),
+    "run/seeds/0/predictions.npz": (REPORT, RESUME),
+    "run/seeds/0/model/model.json": (["inspect", "run/seeds/0/model"], GENERATE, PREDICT),
+    "run/seeds/0/model/model.safetensors": (["inspect", "run/seeds/0/model"], GENERATE),
+    "run/seeds/0/head/head.json": (["inspect", "run/seeds/0/head"], PREDICT),
+    "run/seeds/0/head/head.safetensors": (["inspect", "run/seeds/0/head"], PREDICT),
+    "run/seeds/0/bank.h5": (["inspect", "run/seeds/0/bank.h5"], PREDICT, RESUME),
+    "trained/seeds/0/checkpoint/final.safetensors": (TRAIN,),
+    "classifier/classifier.json": (["inspect", "classifier"],),
+    "classifier/model/model.json": (["inspect", "classifier"],),
+    "classifier/head/head.json": (["inspect", "classifier"],),
+}
+#: What changes a file that stays whole, and how its contents are compared, if they are.
+CHANGES = {
+    "x.h5": (change_hdf5, ".h5"),
+    "chunked.h5": (change_hdf5, ".h5"),
+    "bank.h5": (change_hdf5, "bank"),
+    "hdf5/res101.mat": (change_hdf5, "hdf5 .mat"),
+    "hdf5/att_splits.mat": (change_hdf5, "hdf5 .mat"),
+    "x.npz": (change_npz, ".npz"),
+    "packed.npz": (change_npz, ".npz"),
+    "x.npy": (change_npy, ".npy"),
+    "pair/res101.mat": (change_mat, ".mat"),
+    "pair/att_splits.mat": (change_mat, ".mat"),
+    "x.csv": (change_csv, ".csv"),
+    "x.toml": (change_toml, None),
+}
+BYTES_READ = CHANGES | {"packed/res101.mat": (None, ".mat"), "packed/att_splits.mat": (None, ".mat")}
+N_OF_BYTES = max(1, CASES // 2 // (len(SUBJECTS) + len(RUN_SUBJECTS)))
+N_OF_CHANGES = max(1, CASES // 2 // (len(CHANGES) + len(RUN_SUBJECTS)))
 
 
 def place(folder, subject, data, originals):
@@ -295,54 +263,64 @@ def place(folder, subject, data, originals):
     return target.parent if target.suffix == ".mat" else target
 
 
+def try_file(folder, subject, change, originals, draw, what):
+    """Change one file, have it read, and compare what is read of it."""
+    target = place(folder, subject, (originals / subject).read_bytes(), originals)
+    what = f"{what}, {change(draw, folder / subject)}, in {folder}"
+    if check(folder, [SUBJECTS[subject], str(target)], what) == 0 and BYTES_READ[subject][1]:
+        done = in_a_process(lambda: compared(BYTES_READ[subject][1], target), SECONDS)
+        if not done.trouble:  # the other library may end in any way
+            assert done.result == "equal" or done.result.startswith("read by fgen alone"), f"{what}: {done.result}"
+
+
+def try_run(folder, subject, change, runs, draw, what, monkeypatch):
+    """Change one file of a run folder, and have it read by one of the commands that do."""
+    shutil.copytree(runs, folder)
+    what = f"{what}, {change(draw, folder / subject)}, in {folder}"
+    command = RUN_SUBJECTS[subject][int(draw.integers(len(RUN_SUBJECTS[subject])))]
+    monkeypatch.chdir(folder)
+    check(folder, command, what, goes_on=command[0] != "inspect")
+
+
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_whole_files_are_accepted(originals, tmp_path, subject):
     """Or the tests below would test nothing."""
     target = place(tmp_path, subject, (originals / subject).read_bytes(), originals)
     assert check(tmp_path, [SUBJECTS[subject], str(target)], "whole") == 0
+    if BYTES_READ[subject][1]:
+        assert compared(BYTES_READ[subject][1], target) == "equal"
+
+
+def test_whole_folders_are_accepted(runs, tmp_path, monkeypatch):
+    shutil.copytree(runs, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    commands = {" ".join(command): command for commands in RUN_SUBJECTS.values() for command in commands}
+    for command in commands.values():
+        assert check(tmp_path, command, "whole", goes_on=True) == 0
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_damaged_bytes_are_read_or_refused(originals, tmp_path, subject):
-    original = (originals / subject).read_bytes()
-    n_cases = max(1, CASES * 3 // 4 // len(SUBJECTS))
-    for case in range(n_cases):
+    for case in range(N_OF_BYTES):
         draw = np.random.default_rng([SEED, list(SUBJECTS).index(subject), case])
-        data = bytearray(original)
-        names = []
-        for _ in range(int(draw.choice([1, 1, 2, 3]))):
-            damage = DAMAGES[int(draw.integers(len(DAMAGES)))]
-            if data:
-                damage(draw, data)
-            names.append(damage.__name__)
-        folder = tmp_path / str(case)
-        target = place(folder, subject, bytes(data), originals)
-        check(folder, [SUBJECTS[subject], str(target)], f"seed {SEED}, case {case}, {', '.join(names)}")
+        try_file(tmp_path / str(case), subject, damage_bytes, originals, draw, f"seed {SEED}, case {case}")
 
 
-@pytest.mark.parametrize("form", ["npz", "mat"])
-def test_nonsense_in_whole_files_is_read_or_refused(originals, tmp_path, form):
-    for case in range(max(1, CASES // 8)):
-        draw = np.random.default_rng([SEED, 100 + (form == "mat"), case])
-        folder = tmp_path / str(case)
-        folder.mkdir()
-        if form == "npz":
-            with np.load(originals / "x.npz") as arrays:
-                variables, what = nonsense(draw, dict(arrays))
-            target = folder / "x.npz"
-            np.savez(target, **variables)
-        else:
-            target = folder
-            name = ("res101.mat", "att_splits.mat")[int(draw.integers(2))]
-            for path in (originals / "pair").iterdir():
-                (folder / path.name).write_bytes(path.read_bytes())
-            stored = {k: v for k, v in scipy.io.loadmat(folder / name).items() if not k.startswith("__")}
-            variables, what = nonsense(draw, stored)
-            try:
-                scipy.io.savemat(folder / name, variables)
-            except (TypeError, ValueError):  # SciPy itself won't write it
-                continue
-        check(folder, ["inspect", str(target)], f"seed {SEED}, case {case}, {what}")
+@pytest.mark.parametrize("subject", CHANGES)
+def test_odd_files_are_read_as_others_read_them_or_refused(originals, tmp_path, subject):
+    for case in range(N_OF_CHANGES):
+        draw = np.random.default_rng([SEED, 100 + list(CHANGES).index(subject), case])
+        try_file(tmp_path / str(case), subject, CHANGES[subject][0], originals, draw, f"seed {SEED}, case {case}")
+
+
+@pytest.mark.parametrize("subject", RUN_SUBJECTS)
+@pytest.mark.parametrize("way", ["bytes", "whole"])
+def test_damaged_parts_of_a_run_are_read_or_refused(runs, tmp_path, monkeypatch, way, subject):
+    changes = {".json": change_json, ".toml": change_toml, ".csv": change_csv, ".npz": change_npz, ".h5": change_hdf5}
+    change = damage_bytes if way == "bytes" else changes.get(os.path.splitext(subject)[1], damage_bytes)
+    for case in range(N_OF_BYTES if way == "bytes" else N_OF_CHANGES):
+        draw = np.random.default_rng([SEED, 200 + 100 * (way == "bytes") + list(RUN_SUBJECTS).index(subject), case])
+        try_run(tmp_path / str(case), subject, change, runs, draw, f"seed {SEED}, case {case}", monkeypatch)
 
 
 @pytest.mark.parametrize("subject", ["x.h5", "x.npz", "packed/res101.mat"])
