@@ -64,7 +64,10 @@ def _trouble(path: Path) -> str:
     # -P: no module of the folder that fgen happens to run in is taken for another of its name.
     command = [sys.executable, "-P", "-c", PROGRAM, str(path), str(CPU_SECONDS), *sys.path]
     quiet, environment = subprocess.DEVNULL, os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, stdin=quiet, stdout=quiet, stderr=quiet, env=environment, check=False)
+    try:
+        done = subprocess.run(command, stdin=quiet, stdout=quiet, stderr=quiet, env=environment, check=False)
+    except OSError:  # where no process can be started, files are read without a look
+        return ""
     if done.returncode == OUT_OF_MEMORY:
         return f"claims a text of more than {MAX_NAME_BYTES:,} bytes, which {TEXT_BYTES >> 20} MB can't hold"
     if done.returncode == -signal.SIGXCPU:

@@ -253,6 +253,12 @@ def test_a_file_that_crashes_hdf5_is_refused(path, monkeypatch):
         load_dataset(path)
 
 
+def test_where_no_process_can_be_started_files_are_read_all_the_same(toy, path, monkeypatch):
+    hdf5_look._found.clear()
+    monkeypatch.setattr(sys, "executable", str(path.with_name("no python")))
+    assert load_dataset(path).fingerprint == toy.fingerprint
+
+
 def test_ctrl_c_is_heard_at_once_while_a_file_is_looked_at(path, monkeypatch):
     act_instead(monkeypatch, "import time; time.sleep(60)")
     interrupt = threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT])
