@@ -41,6 +41,7 @@ SEED = int(os.environ.get("FGEN_FUZZ_SEED", "0"))
 #: Of the processor's time, so that a busy machine is no failure; a process that sleeps is ended after a minute.
 SECONDS = 5
 MEMORY = 1 << 30
+pytestmark = pytest.mark.filterwarnings("ignore:Duplicate name")
 CONFIG = """[dataset]
 name = "toy"
 [model]

@@ -143,7 +143,7 @@ def change_npz(draw, path):
                 np.save(buffer, odd)
                 content, told = buffer.getvalue(), f"{name} texts"
             if way == "name" and name == chosen:
-                stored = pick(draw, NAMES) + pick(draw, (".npy", ""))
+                stored = pick(draw, NAMES) + pick(draw, (".npy", "")) or ".npy"
             archive.writestr(stored, content)
             if way == "twice" and name == chosen:
                 other = other_value(draw, array) if array.dtype.kind in "fiu" else array[:1]
@@ -209,7 +209,7 @@ def change_mat(draw, path):
         variables = {key: value for key, value in variables.items() if value.dtype != object}
     # SciPy itself won't write some of them; then the file is what it was.
     content = io.BytesIO()
-    with suppress(TypeError, ValueError, AttributeError):
+    with suppress(Exception):
         compressed = {} if way == "version 4" else {"do_compression": bool(draw.integers(2))}
         scipy.io.savemat(content, variables, format="4" if way == "version 4" else "5", **compressed)
         path.write_bytes(content.getvalue())
