@@ -44,7 +44,8 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         InputError: the file is missing, can't be read, isn't UTF-8 or isn't TOML; the message names the line.
     """
     try:
-        data = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            data = file.read(4 * MOST_TEXT + 1)
     except OSError as error:
         raise InputError(f"{path} can't be read ({error.strerror})", "a TOML file", _elsewhere(Path(path))) from None
     try:
@@ -64,23 +65,21 @@ def expect_plain(value: Any, where: str = "", depth: int = 0) -> None:
     Raises:
         InputError: tables and lists more than 20 deep, whole numbers beyond 64 bits, or text that is no Unicode.
     """
-    name = where or "the config"
+    name = shortened(where)[1:-1] if where else "the config"
     if depth > MOST_DEEP:
-        raise InputError(
-            f"{shortened(name)} is nested too deeply", f"at most {MOST_DEEP} tables and lists in each other"
-        )
+        raise InputError(f"{name} is nested too deeply", f"at most {MOST_DEEP} tables and lists in each other")
     if isinstance(value, Mapping):
         for key, item in value.items():
-            expect_plain(key, f"a key in {name}")
+            expect_plain(key, f"a key of {name}")
             expect_plain(item, f"{where}.{key}" if where else str(key), depth + 1)
     elif isinstance(value, list | tuple):
         for item in value:
             expect_plain(item, where, depth + 1)
     elif isinstance(value, int) and not -(2**63) <= value < 2**64:
-        raise InputError(f"{shortened(name)} is a number of {value.bit_length()} bits", "a whole number of at most 64")
+        raise InputError(f"{name} is a number of {value.bit_length()} bits", "a whole number of at most 64")
     elif isinstance(value, str) and not _is_unicode(value):
         remedy = "Rename the file or folder, or go there and give '.'" if where.endswith("path") else ""
-        raise InputError(f"{shortened(name)} is {value!r}, which is no Unicode", "text that UTF-8 can hold", remedy)
+        raise InputError(f"{name} is {shortened(value)}, which is no Unicode", "text that UTF-8 can hold", remedy)
 
 
 def _is_unicode(text: str) -> bool:

@@ -24,6 +24,7 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.disk import reading
 from fgen.data.frames import column_names, row_labels
 from fgen.data.labels import class_ids, counted_from_one, described_classes, names_of, odd_embeddings
+from fgen.data.steady import current
 from fgen.errors import InputError, did_you_mean
 from fgen.estimator_storage import StoredFit, read_classifier, write_classifier
 from fgen.machine import cpu_threads
@@ -293,7 +294,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         fitted, parameters = read_classifier(Path(path), device)
         rows = np.arange(len(fitted.labels))
         plain = fitted.labels.dtype == rows.dtype and np.array_equal(fitted.labels, rows)
-        with reading(Path(path) / "classifier.json", "classifier"):
+        with reading(current(Path(path)) / "classifier.json", "classifier"):
             labels: Any = None if plain else fitted.labels
             loaded = cls(class_embeddings=fitted.model.class_embeddings, classes=labels, **parameters)
             loaded._config()

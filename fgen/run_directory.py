@@ -83,9 +83,9 @@ class SeedDirectory:
             numbers = {key: choice[key] for key in ("gamma", "epochs", "l2") if key != "l2" or key in choice}
             whole = type(choice["epochs"]) is int and choice["epochs"] > 0
             if not whole or not all(type(number) in (int, float) for number in numbers.values()):
-                raise InputError(f"it chose {numbers}", "numbers, and at least 1 epoch")
+                raise ValueError(f"it chose {numbers}")
             if not all(isinstance(row, dict) for row in choice["history"]):
-                raise InputError("its history holds other things than evaluations", "a table for each")
+                raise ValueError("its history holds other things than evaluations")
             return choice, config.with_choice(choice)
 
     @property

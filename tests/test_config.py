@@ -213,3 +213,57 @@ def test_a_key_of_another_section_or_of_another_head_is_told_where_it_belongs():
         ExperimentConfig.from_mapping(config | {"n_neighbors": 3})
     with pytest.raises(InputError, match=r"classifier\.solver is set, which knn doesn't have.*It belongs to softmax"):
         ExperimentConfig.from_mapping(config | {"classifier": {"name": "knn", "solver": "lbfgs"}})
+
+
+HOSTILE = {
+    "deep lists": "[" * 2000 + "]" * 2000,
+    "deep enough": "[" * 30 + "]" * 30,
+    "digits": "1" * 5000,
+    "hexadecimal": "0x" + "f" * 5000,
+    "hexadecimal in a list": "[0x" + "f" * 5000 + "]",
+    "65 bits": str(2**64),
+    "long": '"' + "x" * 300_000 + '"',
+}
+
+
+@pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
+def test_toml_that_no_experiment_needs_is_refused_wherever_it_is_read(tmp_path, value):
+    (tmp_path / "c.toml").write_text(f"[paper]\na = {value}\n")
+    with pytest.raises(InputError, match=r"c\.toml: ") as caught:
+        read_toml(tmp_path / "c.toml")
+    assert len(str(caught.value)) < 1000
+    with pytest.raises(InputError, match=r"--set 'paper\.a=") as caught:
+        apply_overrides({}, [f"paper.a={value}"])
+    assert len(str(caught.value)) < 500
+
+
+def test_keys_of_very_many_parts_are_refused_and_many_dots_elsewhere_are_not(tmp_path):
+    """The parser takes time that grows with the square of the parts."""
+    path = tmp_path / "c.toml"
+    for part in ("a", '"a b"', "'a'"):
+        for key in (" . ".join([part] * 300), ".".join([part] * 300)):
+            for text in (f"{key} = 1", f"[{key}]", f"b = {{{key} = 1}}"):
+                path.write_text(text)
+                with pytest.raises(InputError, match="100 dots in a key"):
+                    read_toml(path)
+    with pytest.raises(InputError, match="nested too deeply"):
+        apply_overrides({}, ["a." * 300 + "b=1"])
+    path.write_text(f"a = [{', '.join(['0.5'] * 500)}]\nb = '{'so... ' * 200}'\n" + "c.d.e = 1\n")
+    assert len(read_toml(path)["a"]) == 500
+
+
+UNSHOWN = {
+    "number": 10**5000,
+    "in lists": [[10**5000]],
+    "in tables": {"b": {"c": -(10**5000)}},
+    "half a pair": "\ud800",
+    "half a pair as key": {"\ud800": 1},
+}
+
+
+@pytest.mark.parametrize("value", UNSHOWN.values(), ids=UNSHOWN)
+def test_settings_that_no_message_could_show_are_refused(value):
+    for section, key in (("paper", "note"), ("model", "name"), ("model", "epochs"), ("protocol", "seeds")):
+        config = {"dataset": {"name": "toy"}, "model": {"name": "clswgan"}}
+        with pytest.raises(InputError, match=rf"{section}\.{key}.* is "):
+            ExperimentConfig.from_mapping(config | {section: config.get(section, {}) | {key: value}})

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from types import MappingProxyType
 
@@ -16,7 +17,7 @@ import scipy.sparse
 import torch
 from safetensors.torch import load_file, save
 
-from fgen import ZeroShotClassifier, estimators
+from fgen import ZeroShotClassifier, estimator_storage, estimators
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
 from fgen.inspection import inspect
@@ -288,6 +289,47 @@ def test_equal_ones_are_equal_bytes_and_replace_each_other(fitted, saved, tmp_pa
         fitted.save(tmp_path / "it")
         assert trees(tmp_path / "it") == trees(saved)
     assert [file.name for file in tmp_path.iterdir()] == ["it"]
+
+
+@pytest.fixture(scope="module")
+def another(data, fitted):
+    """A classifier of the same shapes as ``fitted``, with another model and another head."""
+    return ZeroShotClassifier(**(fitted.get_params() | {"random_state": 77})).fit(*data.split("trainval"))
+
+
+def test_one_that_is_replaced_while_it_is_read_is_the_old_or_the_new_one(fitted, another, tmp_path, monkeypatch):
+    path, load_head = tmp_path / "it", estimator_storage.load_head
+    fitted.save(path)
+
+    def late(folder):
+        monkeypatch.undo()
+        another.save(path)
+        return load_head(folder)
+
+    monkeypatch.setattr(estimator_storage, "load_head", late)
+    ZeroShotClassifier.load(path).save(tmp_path / "read")
+    another.save(tmp_path / "another")
+    assert trees(tmp_path / "read") == trees(tmp_path / "another")
+
+
+def test_one_whose_writer_was_killed_between_its_two_moves_is_read_and_inspected(fitted, saved, tmp_path):
+    shutil.copytree(saved, tmp_path / ".it.fgen.old")
+    ZeroShotClassifier.load(tmp_path / "it").save(tmp_path / "read")
+    assert trees(tmp_path / "read") == trees(saved)
+    assert inspect(str(tmp_path / "it"))["kind"] == "saved ZeroShotClassifier"
+    for part, kind in (("model", "model"), ("head", "head")):
+        shutil.copytree(saved / part, tmp_path / f".{part}.fgen.old")
+        assert inspect(str(tmp_path / part))["kind"] == kind
+    fitted.save(tmp_path / "it")
+    assert sorted(entry.name for entry in tmp_path.iterdir() if "it" in entry.name) == ["it"]
+
+
+def test_savers_in_threads_leave_one_of_theirs_whole(fitted, another, saved, tmp_path):
+    another.save(tmp_path / "another")
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda model: model.save(tmp_path / "it"), [fitted, another] * 3))
+    assert trees(tmp_path / "it") in (trees(saved), trees(tmp_path / "another"))
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["another", "it"]
 
 
 def test_saving_before_fit_is_refused_as_predicting_is(data, tmp_path):

@@ -29,9 +29,10 @@ from fgen.errors import InputError
 from fgen.experiment import train_only
 from fgen.inspection import inspect
 from fgen.models import MODELS
+from fgen.models.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from fgen.models.storage import load_model
 from fgen.results import SCORES, RunResult
-from fgen.run_directory import RunDirectory, SeedDirectory, read_predictions
+from fgen.run_directory import Clock, RunDirectory, SeedDirectory, read_predictions
 from fgen.scores.accuracy import gzsl_scores
 from fgen.scores.calibration import best_gamma
 from fgen.settings import ExperimentConfig
@@ -821,3 +822,105 @@ def test_the_time_that_is_announced_names_the_pre_training_that_it_leaves_out(na
     with caplog.at_level("INFO", "fgen"):
         train_only(ExperimentConfig.from_mapping(sections), out=tmp_path / "run")
     assert said in caplog.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"gamma": float("inf")},
+        {"epochs": 1.5},
+        {"epochs": 0},
+        {"epochs": True},
+        {"gamma": None},
+        {"history": None},
+        {"history": [1]},
+        {"note": "\ud800"},
+    ],
+    ids=str,
+)
+def test_a_choice_that_no_selection_made_is_named(finished, tmp_path, change):
+    folder = SeedDirectory(tmp_path)
+    choice = json.loads(RunDirectory.open(finished.out).seed(0).choice.read_text())
+    folder.choice.write_text(json.dumps(choice | change))
+    with pytest.raises(InputError, match=r"choice\.json is no readable choice file"):
+        folder.read_choice(ExperimentConfig.from_file(finished.out / "config.toml"))
+
+
+@pytest.mark.parametrize(
+    "content", ['{"selection": null}', "[]", "3", "", "[" * 5000, '{"a": -Infinity}', '{"a": "x"}', '{"\\ud800": 1}']
+)
+def test_damaged_times_which_decide_nothing_keep_no_run_from_going_on(tmp_path, content):
+    (tmp_path / "timing.json").write_text(content)
+    clock = Clock(tmp_path / "timing.json")
+    clock.mark("test")
+    assert list(json.loads((tmp_path / "timing.json").read_text())) == ["test"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda result: result["scores"].pop("T1"),
+        lambda result: result.pop("dataset"),
+        lambda result: result.update(scores=None),
+        lambda result: result.update(choice=3),
+        lambda result: result.update(seeds=7),
+        lambda result: result["scores"]["H"].update(mean="high"),
+    ],
+)
+def test_a_damaged_result_is_named_by_whatever_reads_it(finished, tmp_path, capsys, damage):
+    shutil.copytree(finished.out, tmp_path / "run")
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    damage(result)
+    (tmp_path / "run/result.json").write_text(json.dumps(result))
+    assert main(["inspect", str(tmp_path / "run")]) == 2
+    assert "result.json is no readable result file" in capsys.readouterr().err
+    (tmp_path / "run/result.json").write_text("[" * 5000)
+    with pytest.raises(InputError, match=r"result\.json is no readable result file .RecursionError"):
+        RunResult.load(tmp_path / "run")
+
+
+@pytest.mark.parametrize("history", [None, [1], [{"critic": None}], [{"critic": float("nan")}], "abc"], ids=str)
+def test_a_checkpoint_with_a_history_that_no_training_wrote_is_refused(tmp_path, history):
+    state = TrainingState(torch.nn.ModuleDict({"a": torch.nn.Linear(2, 2)}), {}, history=history)
+    write_checkpoint(tmp_path / "c", state)
+    with pytest.raises(InputError, match="can't be resumed from"):
+        read_checkpoint(tmp_path / "c", replace(state, history=[]))
+
+
+@pytest.mark.parametrize("loss", ["moved", "removed"])
+def test_a_run_whose_folder_goes_under_way_says_so_and_makes_no_other(path, tmp_path, monkeypatch, loss):
+    out, moved, choose = tmp_path / "run", tmp_path / "moved", protocol.choose_epochs
+
+    def late(*rest):
+        monkeypatch.undo()
+        choice = choose(*rest)
+        shutil.rmtree(out) if loss == "removed" else out.rename(moved)
+        return choice
+
+    monkeypatch.setattr(protocol, "choose_epochs", late)
+    with pytest.raises(InputError, match=r"run was moved or removed while fgen was at work in it"):
+        fgen.run(settings(path), out=out)
+    assert not out.exists()
+    if loss == "moved":
+        assert fgen.run(settings(path), out=moved, resume=True).scores == fgen.run(settings(path)).scores
+
+
+def test_a_journal_that_a_kill_left_beside_a_whole_bank_goes_when_the_run_goes_on(finished, path, tmp_path):
+    shutil.copytree(finished.out, tmp_path / "run")
+    journal = tmp_path / "run/seeds/0/bank.h5.journal"
+    journal.write_text("{}")
+    config = ExperimentConfig.from_file(finished.out / "config.toml")
+    assert fgen.run(config, out=tmp_path / "run", resume=True).scores == finished.scores
+    assert not journal.exists()
+
+
+def test_a_path_that_no_config_file_holds_is_refused_before_there_is_a_run_folder(tmp_path, capsys):
+    """A folder's name that is no UTF-8 comes from the shell with halves of surrogate pairs."""
+    (tmp_path / "c.toml").write_text(dump_toml(settings("data")))
+    for option in ("dataset.path=donn\udce9es", "paper.note=\udce9", "model.name=\udce9"):
+        assert main(["run", str(tmp_path / "c.toml"), "--set", option, "--out", str(tmp_path / "run")]) == 2
+        assert f"{option.partition('=')[0]} is " in (told := capsys.readouterr().err)
+        assert "which is no Unicode" in told
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(InputError, match=r"dataset\.path is .* Rename the file or folder, or go there and give '\.'"):
+        ExperimentConfig.from_mapping(settings("donn\udce9es"))

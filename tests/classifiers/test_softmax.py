@@ -1,6 +1,7 @@
 """The softmax head: the closed form against autograd, the optimum, calibration, and files."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -11,8 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fgen import rng
-from fgen.classifiers import lbfgs, solvers
+from fgen.classifiers import lbfgs, solvers, storage
 from fgen.classifiers.base import NO_CANDIDATE
+from fgen.classifiers.heads import load_head
 from fgen.classifiers.lbfgs import train_lbfgs
 from fgen.classifiers.softmax import CentredRows, SoftmaxClassifier, SoftmaxConfig, initial_parameters, train_adam
 from fgen.data import dataset, scaled_rows
@@ -484,3 +486,24 @@ def test_lbfgs_takes_as_few_passes_however_far_the_features_lie_from_zero(monkey
     assert len(passes) - n_near < 1.5 * n_near
     np.testing.assert_allclose(far.predict_proba(features + 50), near.predict_proba(features), atol=2e-3)
     np.testing.assert_allclose(far.weight, near.weight, atol=2e-3)
+
+
+def test_a_head_that_is_replaced_while_it_is_read_is_the_old_or_the_new_one(tmp_path, monkeypatch):
+    draw, path = np.random.default_rng(0), tmp_path / "head"
+    features, labels = draw.normal(size=(30, 4)).astype(np.float32), np.arange(30) % 3
+    old, new = (SoftmaxClassifier(epochs=2).fit(features, ids, seed=0) for ids in (labels, labels + 5))
+    old.save(path)
+    load_file = storage.load_file
+
+    def late(file):
+        monkeypatch.undo()
+        new.save(path)
+        return load_file(file)
+
+    monkeypatch.setattr(storage, "load_file", late)
+    for load in (load_head, SoftmaxClassifier.load):
+        read = load(path)
+        assert (read.n_classes_, read.classes_.tolist()) == (8, [5, 6, 7])
+        assert torch.equal(read.weight, new.weight)
+    os.replace(path, tmp_path / ".head.fgen.old")
+    assert load_head(path).classes_.tolist() == [5, 6, 7]

@@ -24,7 +24,7 @@ from hypothesis.extra import numpy as arrays
 
 from fgen import generation
 from fgen.cli import main
-from fgen.data import bank_writer
+from fgen.data import atomic, bank_writer
 from fgen.data.atomic import reserve
 from fgen.data.bank import FeatureBank
 from fgen.errors import InputError
@@ -970,3 +970,50 @@ def test_a_system_without_a_call_that_reserves_room_writes_the_same_bytes(tmp_pa
         assert os.fstat(file.fileno()).st_size == (1 << 20) + 5
         file.seek(0)
         assert set(file.read()) == {0}
+
+
+# What is left beside a bank.
+
+
+def test_a_journal_that_a_kill_left_after_the_banks_move_goes_with_the_next_writer(path, monkeypatch):
+    """The move is the last thing that the child does; its journal says that the plan is whole."""
+    child = os.fork()
+    if not child:
+        replace = os.replace
+        os.replace = lambda *arguments: (replace(*arguments), os._exit(9))
+        fill(path)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert f"{path.name}.journal" in names(path.parent)
+    whole = path.read_bytes()
+    with pytest.raises(InputError, match="exists"), create(path):
+        pass
+    assert f"{path.name}.journal" not in names(path.parent)
+    fill(path, overwrite=True)
+    assert names(path.parent) == [path.name]
+    assert path.read_bytes() == whole
+
+
+def test_what_holds_no_whole_class_is_not_kept(path):
+    for wrong in (np.full((3, DIM), np.nan), np.zeros((3, DIM + 1))):
+        with pytest.raises(InputError), create(path) as writer:
+            writer.write(0, wrong)
+        assert names(path.parent) == []
+    half_done(path, missing=[0])
+    with pytest.raises(InputError, match="NaN"), create(path) as writer:
+        writer.write(2, np.full((4, DIM), np.nan))
+    assert fill(path) == [2, 3], "a class that is whole is kept"
+
+
+def test_a_bank_and_another_file_of_its_name_are_not_written_at_once(path, monkeypatch):
+    monkeypatch.setattr(atomic, "PATIENCE", 0.0)
+    with create(path) as writer:
+        with pytest.raises(InputError, match="another fgen is at work in"), atomic.new_file(path):
+            pass
+        for k in (0, 2, 3):
+            writer.write(k, rows(k))
+    assert len(FeatureBank.open(path)) == 8
+    with atomic.new_file(path, overwrite=True) as partial:
+        partial.write_text("theirs")
+        with pytest.raises(InputError, match="another fgen is at work"):
+            fill(path, overwrite=True)
+    assert path.read_text() == "theirs"
