@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.bench import autograd, larger_than_memory, report, textbook
+from experiments.bench import autograd, larger_than_memory, names, report, textbook
 from experiments.bench.__main__ import main
 from experiments.bench.head import emoji_task, fit, random_task, textbook_head
 from experiments.bench.limit import products_of_step
@@ -285,3 +285,14 @@ def test_training_and_a_head_on_a_file_are_measured(tmp_path, monkeypatch, capsy
     assert result["seconds"]["head"] > 0 < result["seconds_per_step"]["on_disk"]
     assert report.larger_than_memory(result) in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["large.json"]
+
+
+def test_names_are_measured_in_both_checkouts_in_turn(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(names, "WORK", ("merge",))
+    names.main(["--base", str(names.HERE), "--rounds", "1", "--sizes", "10", "20", "--json", str(tmp_path / "n.json")])
+    rows = json.loads((tmp_path / "n.json").read_text())
+    assert {(row["work"], row["classes"], row["checkout"]) for row in rows} == {
+        (work, n, checkout) for work in names.WORK for n in (10, 20) for checkout in ("base", "here")
+    }
+    assert all(row["median"] > 0 for row in rows)
+    assert "merge, 20 classes: base " in capsys.readouterr().out
