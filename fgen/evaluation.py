@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -160,9 +161,9 @@ def _setting(bank: FeatureBank, section: str, key: str, default: Any) -> Any:
 
 def warn_of_other_data(path: Path, bank: FeatureBank, dataset: ZSLDataset, run: Path | None) -> None:
     """Warn of a bank whose generator was trained on other data than these, and of a run whose space heads live in."""
-    of_run = {} if run is None else seed_folder(run, bank.seed).noted_data()
+    of_run = {} if run is None else _noted_data_of(seed_folder(run, bank.seed))
     beside = SeedDirectory(path.absolute().parent)  # a run's own bank lies there, and tells less than the folder
-    fuller = {data["all"]: data for data in (of_run, beside.noted_data() if beside.model.exists() else {}) if data}
+    fuller = {data["all"]: data for data in (of_run, _noted_data_of(beside)) if data}
     noted = [(path, fuller.get(data["all"], data)) for data in noted_data(bank)]
     noted = [(source, data) for source, data in noted if data["all"] in bank.data_fingerprints]
     for source, data in [*noted, *([(run, of_run)] if of_run else [])]:
@@ -170,6 +171,14 @@ def warn_of_other_data(path: Path, bank: FeatureBank, dataset: ZSLDataset, run: 
             log.warning("%s was made from other data than %s holds: %s", source, dataset.name, "; ".join(told.values()))
     if not bank.config_intact:
         log.warning("%s: its config isn't the one it was written with; shots and settings are taken from it", path)
+
+
+def _noted_data_of(folder: SeedDirectory) -> dict[str, Any]:
+    """What a run's folder notes of its data; nothing where it is no such folder, or damaged."""
+    with suppress(InputError):
+        noted = folder.noted_data() if folder.model.exists() else {}
+        return noted if isinstance(noted.get("all"), str) else {}
+    return {}
 
 
 def seed_folder(run: Path, seed: int) -> SeedDirectory:

@@ -188,6 +188,15 @@ def test_a_bank_without_a_fingerprint_says_nothing_of_data(kept, tmp_path, caplo
     assert warnings(caplog, tmp_path / "bank", other_release(toy)) == ""
 
 
+@pytest.mark.parametrize("text", ["{", "[]", '{"sha256": []}', '{"sha256": "x", "parts": 3}'])
+def test_what_a_damaged_folder_notes_of_its_data_stops_no_evaluation(kept, tmp_path, caplog, text):
+    toy, folder = fgen.load_dataset(kept / "toy.npz"), tmp_path / "0"
+    shutil.copytree(kept / "run/seeds/0", folder)
+    (folder / "data.json").write_text(text)
+    assert warnings(caplog, folder / "bank.h5", toy) == ""
+    assert "test rows may have been trained on" in warnings(caplog, folder / "bank.h5", other_release(toy))
+
+
 def test_a_merged_bank_keeps_one_fingerprint_or_lists_several(kept, tmp_path, caplog):
     toy = fgen.load_dataset(kept / "toy.npz")
     bank_of_seen_classes(tmp_path / "none", toy, toy.seen, {})
