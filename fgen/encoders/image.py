@@ -10,11 +10,13 @@ import errno
 import hashlib
 import logging
 import os
+import stat
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -32,6 +34,10 @@ from fgen.machine import cpu_threads
 SIZE = 224
 #: D, the columns of its features.
 FEATURE_DIM = 1280
+#: Pixels of a picture at most, of which a few copies fit any memory; a JPEG of more is read at half its size.
+MAX_PIXELS = 1 << 26
+#: Modes without transparency, unless a picture's "transparency" names a colour of theirs.
+OPAQUE = ("1", "L", "RGB", "CMYK", "YCbCr")
 #: Of a seen class's pictures, where some are kept for the test.
 TEST_SHARE = 0.2
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -79,7 +85,7 @@ def encode_images(paths: Sequence[Path], *, keep: Path | None = None, progress: 
     encoder, features = ImageEncoder(), np.empty((len(paths), FEATURE_DIM), np.float32)
     with _kept_features(keep) as (known, add):
         for row, path in enumerate(tqdm(paths, unit="picture", desc="looking", disable=not progress)):
-            about = path.stat()
+            about = _expect_file(path)
             named = os.fsencode(path.resolve()) + f"|{about.st_size}|{about.st_mtime_ns}".encode()
             key = hashlib.sha256(named).digest()
             if key not in known:
@@ -117,31 +123,68 @@ def _append(file: IO[bytes], record: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def _expect_file(path: str | Path) -> os.stat_result:
+    """Return what the system says of a regular file; refuse anything else unopened: a pipe is waited for."""
+    try:
+        about = os.stat(path)
+    except OSError as error:
+        raise InputError(f"{path} can't be read ({error.strerror})", "a picture's file") from None
+    if not stat.S_ISREG(about.st_mode):
+        raise InputError(f"{path} is no regular file", "a picture's file")
+    return about
+
+
+@contextmanager
+def _opened(path: str | Path, pillow: Any) -> Iterator[Any]:
+    """A picture whose pixels aren't unpacked yet; a JPEG of more than :data:`MAX_PIXELS` will be at half its size.
+
+    Raises:
+        InputError: another picture of more pixels, or a JPEG of far more.
+    """
+    expected, remedy = f"at most {MAX_PIXELS:,}", f"Make it smaller: {SIZE} x {SIZE} are looked at"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pillow.DecompressionBombWarning)  # Pillow's own limit is another
+        try:
+            file = pillow.open(path)
+        except pillow.DecompressionBombError:
+            raise InputError(f"{path} has more pixels than Pillow reads", expected, remedy) from None
+    with file:
+        width, height = file.size
+        if width * height > MAX_PIXELS:
+            file.draft(file.mode, (width // 2, height // 2))
+        if file.width * file.height > MAX_PIXELS:
+            raise InputError(f"{path} has {width:,} x {height:,} pixels", expected, remedy)
+        yield file
+
+
 def read_image(path: str | Path) -> np.ndarray:
     """A picture as ``(224, 224, 3)`` uint8: upright, on white where transparent, the square in its middle, scaled.
 
     Raises:
-        InputError: the file is no picture, or one of numbers without a known white.
+        InputError: the file is no picture, one of numbers without a known white, or one of more than 67 million pixels.
     """
     pillow = require("PIL.Image", "image", "an image encoder")
     upright = require("PIL.ImageOps", "image", "an image encoder").exif_transpose
+    _expect_file(path)
     try:
-        with pillow.open(path) as file:
-            picture = upright(file)
+        with _opened(path, pillow) as picture:
+            upright(picture, in_place=True)
             if picture.mode.startswith("I;16"):
                 picture = pillow.fromarray((np.asarray(picture) // 256).astype(np.uint8))
             if picture.mode in ("I", "F"):
                 raise InputError(f"{path} holds {picture.mode} numbers", "8 or 16 bits a colour")
             side = min(picture.size)
             left, top = ((length - side) // 2 for length in picture.size)
-            picture = picture.crop((left, top, left + side, top + side)).convert("RGBA")
+            picture = picture.crop((left, top, left + side, top + side))
     except InputError:
         raise
     except Exception as error:  # damage makes Pillow raise whatever comes
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise InputError(f"{path} is no readable picture ({reason})", f"one of {', '.join(SUFFIXES)}") from None
-    white = pillow.new("RGBA", picture.size, "white")
-    picture = pillow.alpha_composite(white, picture).convert("RGB")
+    if picture.mode not in OPAQUE or "transparency" in picture.info:
+        white = pillow.new("RGBA", picture.size, "white")
+        picture = pillow.alpha_composite(white, picture.convert("RGBA"))
+    picture = picture.convert("RGB")
     return np.asarray(picture.resize((SIZE, SIZE), pillow.Resampling.BICUBIC) if side != SIZE else picture)
 
 

@@ -175,6 +175,41 @@ def test_sixteen_bits_are_read_and_numbers_without_a_white_refused(tmp_path):
         image.read_image(tmp_path / "ramp.tiff")
 
 
+def test_pictures_of_very_many_pixels_are_refused_and_large_photographs_read_at_half_their_size(tmp_path, monkeypatch):
+    ramp = Image.linear_gradient("L").resize((400, 300))
+    for name in ("ramp.png", "ramp.jpg"):
+        ramp.save(tmp_path / name)
+    whole = image.read_image(tmp_path / "ramp.jpg")
+    monkeypatch.setattr(image, "MAX_PIXELS", 400 * 300)
+    assert np.array_equal(image.read_image(tmp_path / "ramp.jpg"), whole)
+    monkeypatch.setattr(image, "MAX_PIXELS", 400 * 300 - 1)
+    with pytest.raises(InputError, match=r"ramp\.png has 400 x 300 pixels; expected at most 119,999. Make it smaller"):
+        image.read_image(tmp_path / "ramp.png")
+    half = image.read_image(tmp_path / "ramp.jpg").astype(int)
+    assert 0 < np.abs(half - whole).max() < 8
+    monkeypatch.setattr(image, "MAX_PIXELS", 100)
+    with pytest.raises(InputError, match=r"ramp\.jpg has 400 x 300 pixels"):
+        image.read_image(tmp_path / "ramp.jpg")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400 * 300 // 2 - 1)  # Pillow refuses twice as many itself
+    with pytest.raises(InputError, match=r"ramp\.png has more pixels than Pillow reads; .* Make it smaller"):
+        image.read_image(tmp_path / "ramp.png")
+
+
+def test_what_is_no_regular_file_is_refused_unopened(tmp_path, mean_colour, monkeypatch):
+    monkeypatch.setattr(Image, "open", lambda path: pytest.fail("opened"))
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    for name, message in (
+        ("pipe.png", "no regular file"),
+        ("folder.png", "no regular file"),
+        ("none.png", "can't be read \\(No such file"),
+    ):
+        with pytest.raises(InputError, match=rf"{name} .*{message}"):
+            image.read_image(tmp_path / name)
+        with pytest.raises(InputError, match=rf"{name} .*{message}"):
+            image.encode_images([tmp_path / name])
+
+
 def test_what_is_no_picture_and_classes_that_are_not_described_are_named(folder, mean_colour, capsys):
     words = ["features", str(folder / "photos"), "--embeddings", str(folder / "e.csv"), "--out", str(folder / "o.npz")]
     assert main([*words, "--unseen", "blu"]) == 2
