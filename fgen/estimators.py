@@ -22,7 +22,7 @@ from fgen.data.access import as_rows
 from fgen.data.checks import as_array
 from fgen.data.dataset import ZSLDataset
 from fgen.data.disk import reading
-from fgen.data.frames import column_names, row_labels
+from fgen.data.frames import check_columns, column_names, row_labels
 from fgen.data.labels import class_ids, counted_from_one, described_classes, names_of, odd_embeddings
 from fgen.data.steady import current
 from fgen.errors import InputError, did_you_mean
@@ -222,7 +222,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
     def _scores(self, X: Any) -> np.ndarray:
         """Log-probabilities ``(N, C)`` as the head gives them."""
         self._require_fitted()
-        self._check_columns(X)
+        check_columns(X, getattr(self, "feature_names_in_", None), type(self).__name__, stacklevel=4)
         represent = representation(self.generator_)
         shape = tuple(X.shape) if hasattr(X, "shape") else as_array("X", X).shape
         if len(shape) != 2 or shape[1] != self.n_features_in_:
@@ -232,22 +232,6 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
             warnings.warn(f"{odd}: were both normalised alike?", stacklevel=3)
         with cpu_threads(build(TrainConfig, dict(self.train or {}), "train").threads):
             return self.heads_.gzsl.scores(features if represent is None else represent(features), len(self.classes_))
-
-    def _check_columns(self, X: Any) -> None:
-        """Refuse a table whose columns have other names than in :meth:`fit`, or another order; warn of missing names.
-
-        The rules are scikit-learn's.
-        """
-        names, fitted = column_names(X), getattr(self, "feature_names_in_", None)
-        kind = type(self).__name__
-        if (names is None) != (fitted is None):
-            told = "X has feature names, but {} was fitted without feature names"
-            told = (
-                told if fitted is None else "X does not have valid feature names, but {} was fitted with feature names"
-            )
-            warnings.warn(told.format(kind), stacklevel=4)
-        elif names is not None and fitted is not None and list(names) != fitted.tolist():
-            raise _other_columns(names, fitted.tolist())
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities ``(N, C)`` of :attr:`classes_`; rows add up to 1."""
@@ -388,21 +372,6 @@ class _Size:
         if hasattr(given, "shape"):
             return f"<{kind} {tuple(given.shape)}>"
         return f"<{kind} of {len(given)}>" if hasattr(given, "__len__") else repr(given)
-
-
-def _other_columns(names: Sequence[str], fitted: Sequence[str]) -> InputError:
-    """The error of columns that have other names than in ``fit``, or another order, in scikit-learn's words."""
-    found = "The feature names should match those that were passed during fit"
-    new, missing = (
-        [name for name in some if name not in set(others)] for some, others in ((names, fitted), (fitted, names))
-    )
-    parts = [(new, "unseen at fit time"), (missing, "seen at fit time, yet now missing")]
-    shown = [f"{', '.join(map(repr, some[:3]))}{', …' * (len(some) > 3)} {what}" for some, what in parts if some]
-    if not shown:
-        column = next(k for k, (name, other) in enumerate(zip(names, fitted, strict=False)) if name != other)
-        shown = [f"column {column} is {names[column]!r}, and was {fitted[column]!r}"]
-    remedy = "" if missing else "Pass X[classifier.feature_names_in_]"
-    return InputError(f"{found}: {'; '.join(shown)}", "the same names in the same order", remedy)
 
 
 def _method_remedy(name: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,44 @@ def column_names(table: Any) -> tuple[str, ...] | None:
     """Return the names of a table's columns where all of them are text, else None."""
     names = tuple(getattr(table, "columns", ()))
     return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def check_columns(table: Any, fitted: Sequence[str] | None, fitted_by: str, *, stacklevel: int) -> None:
+    """Refuse a table whose columns have other names than in ``fit``, or another order, by scikit-learn's rules.
+
+    Where one side alone has names there is a warning.
+
+    Args:
+        fitted: the names in ``fit``, or None.
+        fitted_by: the name of the estimator's class.
+        stacklevel: of the warning, as from this function.
+
+    Raises:
+        InputError: other names, or another order.
+    """
+    names = column_names(table)
+    if names is None and fitted is not None:
+        told = f"X does not have valid feature names, but {fitted_by} was fitted with feature names"
+        warnings.warn(told, stacklevel=stacklevel)
+    elif names is not None and fitted is None:
+        told = f"X has feature names, but {fitted_by} was fitted without feature names"
+        warnings.warn(told, stacklevel=stacklevel)
+    elif names is not None and fitted is not None and names != tuple(fitted):
+        raise _other_columns(names, tuple(fitted))
+
+
+def _other_columns(names: tuple[str, ...], fitted: tuple[str, ...]) -> InputError:
+    found = "The feature names should match those that were passed during fit"
+    new, missing = (
+        [name for name in some if name not in set(others)] for some, others in ((names, fitted), (fitted, names))
+    )
+    parts = ((new, "unseen at fit time"), (missing, "seen at fit time, yet now missing"))
+    shown = [f"{_some(some)} {what}" for some, what in parts if some]
+    if not shown:
+        column = next(k for k, (name, other) in enumerate(zip(names, fitted, strict=False)) if name != other)
+        shown = [f"column {column} is {names[column]!r}, and was {fitted[column]!r}"]
+    remedy = "" if missing else "Pass X[classifier.feature_names_in_]"
+    return InputError(f"{found}: {'; '.join(shown)}", "the same names in the same order", remedy)
 
 
 def row_labels(table: Any) -> list[Any] | None:
@@ -76,5 +115,5 @@ def _of_numbers(labels: list[Any]) -> str:
     return f"Call {drop}; ZeroShotClassifier takes any labels"
 
 
-def _some(labels: list[Any]) -> str:
+def _some(labels: Sequence[Any]) -> str:
     return ", ".join(map(repr, labels[:3])) + (", …" if len(labels) > 3 else "")
