@@ -75,7 +75,10 @@ def test_a_data_set_puts_the_rows_of_a_table_in_the_order_of_its_names(data, tab
     by_index = ZSLDataset(features, labels, kinds)
     assert by_index.class_names == tuple(NAMES[k] for k in ORDER)
     assert by_index.embeddings["more"].tobytes() == by_index.embeddings["words"].tobytes(), "of one class in each row"
-    assert ZSLDataset(features, labels, table(embeddings)).class_names is None
+    for unnamed in (table(embeddings), table(embeddings.astype(object))):
+        positions = ZSLDataset(features, labels, unnamed)
+        assert positions.class_names is None
+        assert positions.class_embeddings.tobytes() == embeddings.tobytes()
     late = table(embeddings[:2] + 1, index=["gnu", "hare"])
     assert by_name.with_classes(["hare", "gnu"], late).class_embeddings[6].tolist() == (embeddings[1] + 1).tolist()
 
