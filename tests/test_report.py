@@ -14,6 +14,7 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.files import save_dataset
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
+from fgen.inspection import inspect
 from fgen.report import _names, _some_of_each, write_report
 from fgen.results import format_gap
 from fgen.run_directory import RunDirectory, read_predictions
@@ -135,6 +136,21 @@ def test_without_the_data_that_a_run_was_made_from_the_rest_is_told(runs, path, 
     assert "Not compared: " in text
     assert ("doesn" if change == "gone" else "made from other data than") in text or "is no data set" in text
     assert "bird 8" in text, "names are the bank's where the data set has gone"
+
+
+def test_odd_embeddings_of_the_data_are_told_of_at_every_door(path, tmp_path, caplog):
+    data = fgen.load_dataset(path)
+    odd = data.class_embeddings.copy()
+    odd[9], odd[10] = odd[8], 0
+    save_dataset(ZSLDataset(data.features, data.labels, odd, class_names=NAMES, splits=data.splits), tmp_path / "o.npz")
+    words = "1 class has nothing but zeros ('bird 10'); 1 class has the same one as another class ('bird 8', 'bird 9')"
+    assert any(words in note for note in inspect(str(tmp_path / "o.npz"))["notes"])
+    with caplog.at_level("INFO"):
+        run = fgen.run({"dataset": {"path": str(tmp_path / "o.npz")}, "model": {"name": "ridge"}}, out=tmp_path / "run")
+    assert words in caplog.text
+    assert any(words in note for note in run.description["dataset"]["notes"])
+    write_report([run.out], tmp_path / "r.html")
+    assert words in html.unescape((tmp_path / "r.html").read_text(encoding="utf-8"))
 
 
 def test_what_is_no_report_is_left_alone_and_what_is_no_finished_run_refused(runs, tmp_path, capsys):

@@ -55,7 +55,7 @@ def as_rows(features: Any) -> Features:
     odd = isinstance(features, np.ma.MaskedArray | np.matrix) or hasattr(features, "toarray")
     if not sliced or odd:
         features = as_array("features", features)
-    if features.dtype.kind == "O":
+    if isinstance(features, np.ndarray) and features.dtype.kind == "O":  # what lies in a file is never read for this
         features = as_numbers("features", features)
     if len(features.shape) != 2 or not features.shape[1] or features.dtype.kind not in "fiu":
         found = f"features has shape {tuple(features.shape)} and type {features.dtype}"

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from fgen.data import access, hdf5
-from fgen.data.access import expect_rows, read_rows
+from fgen.data.access import as_rows, expect_rows, read_rows
 from fgen.data.dataset import ZSLDataset, iter_blocks
 from fgen.data.rows import SelectedRows, StackedRows
+from fgen.errors import InputError
 
 RNG = np.random.default_rng(0)
 MATRIX = RNG.normal(size=(500, 300)).astype(np.float32)
@@ -121,6 +122,15 @@ def test_a_chunk_is_read_once_however_many_of_its_rows_are_wanted(tmp_path, monk
     with h5py.File(tmp_path / "x.h5") as file:
         read_rows(Counting(file["x"].id), np.array([499, 3, 10, 49, 50, 3]))
     assert [(key.start, key.stop) for key in reads] == [(3, 50), (50, 51), (499, 500)]
+
+
+def test_texts_of_a_file_are_refused_as_features_without_being_read(tmp_path, monkeypatch):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        found = file.create_dataset("features", data=[["a", "b"]], dtype=h5py.string_dtype())
+        monkeypatch.setattr(h5py.Dataset, "__getitem__", lambda *_: pytest.fail("it is refused by its type"))
+        monkeypatch.setattr(h5py.Dataset, "__array__", lambda *_, **__: pytest.fail("it is refused by its type"))
+        with pytest.raises(InputError, match="type object; expected a matrix"):
+            as_rows(found)
 
 
 def test_an_open_hdf5_dataset_is_mapped_unless_it_may_still_change(tmp_path):
