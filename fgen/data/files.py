@@ -41,8 +41,9 @@ def load_dataset(source: str | Path, embedding: str | Sequence[str] | None = Non
 
     Your own fits into an ``.npz`` file (``numpy.savez``) of these arrays: ``features (N, D)``; ``labels (N,)``, whole
     numbers from 0, rows of ``class_embeddings (C, A)`` (or ``class_embeddings.KIND`` for each of several kinds), which
-    also describes the classes that have no row; and where you have them ``class_names (C,)`` and row numbers
-    ``splits.trainval``, ``splits.test_seen``, ``splits.test_unseen``. Without splits all rows are trained on.
+    also describes the classes that have no row; and where you have them ``class_names (C,)``, which labels may then be
+    taken from, and row numbers ``splits.trainval``, ``splits.test_seen``, ``splits.test_unseen``. Without splits all
+    rows are trained on.
 
     Args:
         source: ``"emoji"``, ``"toy"``, a folder with the field's .mat pair (or one of its two files), an
