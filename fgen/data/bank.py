@@ -182,7 +182,7 @@ class FeatureBank:
         try:
             with hdf5.open_read(Path(path)) as file:
                 return bool(file.attrs.get("format") == FORMAT)
-        except (OSError, RuntimeError, ValueError, TypeError):
+        except Exception:  # h5py answers damage with any error, KeyError among them
             return False
 
     @property

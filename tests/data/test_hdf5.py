@@ -269,6 +269,17 @@ def test_ctrl_c_is_heard_at_once_while_a_file_is_looked_at(path, monkeypatch):
     assert time.perf_counter() - start < 5
 
 
+@pytest.mark.parametrize("error", [KeyError, OSError, RuntimeError, AttributeError])
+def test_whether_a_file_is_a_bank_is_answered_whatever_error_h5py_has(path, monkeypatch, error):
+    def damaged(path):
+        raise error("Unable to synchronously open object (bad object header)")
+
+    monkeypatch.setattr(hdf5, "open_read", damaged)
+    assert not FeatureBank.is_bank(path)
+    with pytest.raises(InputError, match=r"no readable \.h5 file \(\w+: .*bad object header"):
+        load_dataset(path)
+
+
 def test_a_file_is_looked_at_once_and_ones_own_not_at_all(toy, path, monkeypatch):
     looks = []
     monkeypatch.setattr(hdf5_look, "_trouble", lambda path: looks.append(path) or "")
