@@ -326,4 +326,4 @@ def reserve(file: int, size: int) -> None:
 
 def beside(path: Path, what: str) -> Path:
     """A file or folder beside ``path`` that is fgen's own: nobody calls one so."""
-    return path.with_name(f".{path.name}.fgen.{what}")
+    return path.parent / f".{path.name}.fgen.{what}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ TRIES = 100
 def current(path: Path) -> Path:
     """Where a folder's content is: at ``path``, or beside it where :func:`fgen.data.atomic.replace_directory` has set
     it aside, or was killed after it."""
-    aside = beside(path.resolve(), "old")
+    aside = _aside(path)
     # The path is asked twice: it may have come, and the older one gone, meanwhile.
     return next((place for place in (path, aside, path) if os.path.exists(place)), path)
 
@@ -32,7 +32,14 @@ def read_folder(path: Path, read: Callable[[Path], T]) -> T:
         path: the folder's name.
         read: is given the folder where it is now, and is called again where it was replaced meanwhile.
     """
-    return read_steadily([path, beside(path.resolve(), "old")], lambda: read(current(path)))
+    return read_steadily([path, _aside(path)], lambda: read(current(path)))
+
+
+def _aside(path: Path) -> Path:
+    """Where an older folder of that name steps aside."""
+    with suppress(OSError, RuntimeError, ValueError):  # no path at all: links that lead round, a NUL
+        path = path.resolve()
+    return beside(path, "old")
 
 
 def read_steadily(paths: Sequence[Path], read: Callable[[], T]) -> T:
@@ -59,7 +66,7 @@ def _held(path: Path, stack: ExitStack) -> int | None:
     """An open handle, so that no other file gets its number meanwhile; None where there is nothing to open."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe isn't waited for
-    except OSError:
+    except (OSError, ValueError):
         return None
     stack.callback(os.close, handle)
     return handle

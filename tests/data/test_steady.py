@@ -1,6 +1,7 @@
 """Readers of files that are replaced meanwhile: all of one version, and never "not found" while there is one."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -99,3 +100,11 @@ def test_errors_of_a_folder_at_rest_are_its_readers_own(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(NotADirectoryError):
         read_folder(tmp_path / "pipe", both)
+
+
+@pytest.mark.parametrize("name", ["/", "a\x00b", "round"])
+def test_names_of_no_folder_at_all_are_the_readers_to_refuse(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "round").symlink_to("round")
+    with pytest.raises((OSError, ValueError)):
+        read_folder(Path(name), both)
