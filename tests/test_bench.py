@@ -287,12 +287,12 @@ def test_training_and_a_head_on_a_file_are_measured(tmp_path, monkeypatch, capsy
     assert [path.name for path in tmp_path.iterdir()] == ["large.json"]
 
 
-def test_names_are_measured_in_both_checkouts_in_turn(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(names, "WORK", ("merge",))
-    names.main(["--base", str(names.HERE), "--rounds", "1", "--sizes", "10", "20", "--json", str(tmp_path / "n.json")])
+def test_names_are_measured_in_both_checkouts_in_turn(capsys, tmp_path):
+    sizes = ("--rounds", "1", "--sizes", "10", "20", "--work", "merge")
+    names.main(["--base", str(names.HERE), *sizes, "--json", str(tmp_path / "n.json")])
     rows = json.loads((tmp_path / "n.json").read_text())
     assert {(row["work"], row["classes"], row["checkout"]) for row in rows} == {
-        (work, n, checkout) for work in names.WORK for n in (10, 20) for checkout in ("base", "here")
+        ("merge", n, checkout) for n in (10, 20) for checkout in ("base", "here")
     }
     assert all(row["median"] > 0 for row in rows)
     assert "merge, 20 classes: base " in capsys.readouterr().out

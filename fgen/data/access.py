@@ -130,7 +130,8 @@ def _advise(mapping: mmap.mmap, features: np.ndarray, rows: np.ndarray) -> None:
     if features.strides[1] != features.itemsize or stride < width:
         return  # a row is no piece of the file
     origin = features.ctypes.data - np.frombuffer(mapping, np.uint8, count=1).ctypes.data
-    first = origin + np.unique(rows) * stride
+    ascending = rows if (rows[1:] > rows[:-1]).all() else np.unique(rows)  # which hashes them, a hundred times as slow
+    first = origin + ascending * stride
     begin, end = first // PAGE * PAGE, first + width
     apart = np.flatnonzero(begin[1:] > end[:-1]) + 1  # neighbours are asked for together
     for start, stop in zip(begin[np.append(0, apart)].tolist(), end[np.append(apart - 1, -1)].tolist(), strict=True):

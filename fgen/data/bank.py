@@ -206,7 +206,9 @@ class FeatureBank:
         """Features ``(n, D)`` float32 and labels ``(n,)`` int64 of some classes, or of all."""
         if classes is None:
             return np.asarray(self.features, dtype=np.float32), self.labels.astype(np.int64)
-        ids = [self._position(key) for key in (classes.tolist() if isinstance(classes, np.ndarray) else classes)]
+        keys = classes.tolist() if isinstance(classes, np.ndarray) else classes
+        found: list[Any] = list(map(self._positions.get, keys))  # all at once, where all are names
+        ids: list[int] = [self._position(key) for key in keys] if None in found else found
         starts, counts = self.class_ptr[ids], np.diff(self.class_ptr)[ids]
         before = np.cumsum(counts) - counts
         rows = np.repeat(starts - before, counts) + np.arange(counts.sum())
