@@ -290,10 +290,15 @@ class ZSLDataset:
         return copy
 
 
+def block_rows(dim: int) -> int:
+    """Return how many rows of ``dim`` columns a block of :func:`iter_blocks` has."""
+    return max(1, BLOCK_BYTES // max(1, 4 * dim))
+
+
 def iter_blocks(features: Features) -> Iterator[np.ndarray]:
     """Consecutive blocks of rows of about 16 MB, as float32; the next is read ahead while one is worked on."""
     n_rows, dim = features.shape
-    step = max(1, BLOCK_BYTES // max(1, 4 * dim))
+    step = block_rows(dim)
     for start in range(0, n_rows, step):
         not_yet_expected = start + step if start else 0
         expect_rows(features, np.arange(not_yet_expected, min(start + 2 * step, n_rows)))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fgen.data.access import Features, as_rows, read_rows
-from fgen.data.dataset import iter_blocks
+from fgen.data.dataset import block_rows, iter_blocks
 from fgen.data.rows import SelectedRows
 from fgen.errors import InputError
 
@@ -221,7 +221,8 @@ def median_length(features: Features) -> float | None:
     """
     if not len(features):
         return None
-    rows = np.linspace(0, len(features) - 1, min(len(features), MEASURED_ROWS)).astype(np.int64)
+    number = min(len(features), MEASURED_ROWS, block_rows(features.shape[1]))
+    rows = np.linspace(0, len(features) - 1, number).astype(np.int64)
     with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.linalg.norm(read_rows(as_rows(features), rows).astype(np.float64), axis=1)
     # float32 is what a file holds: a saved scaling is the fitted one to the last bit.
