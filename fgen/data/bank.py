@@ -210,9 +210,12 @@ class FeatureBank:
         found: list[Any] = list(map(self._positions.get, keys))  # all at once, where all are names
         ids: list[int] = [self._position(key) for key in keys] if None in found else found
         starts, counts = self.class_ptr[ids], np.diff(self.class_ptr)[ids]
+        labels = np.repeat(np.array(ids, dtype=np.int64), counts)
+        if ids and np.array_equal(starts[1:], (starts + counts)[:-1]):  # neighbours, as all classes are
+            return np.array(self.features[starts[0] : starts[0] + len(labels)], dtype=np.float32), labels
         before = np.cumsum(counts) - counts
-        rows = np.repeat(starts - before, counts) + np.arange(counts.sum())
-        return read_rows(self.features, rows), np.repeat(np.array(ids, dtype=np.int64), counts)
+        rows = np.repeat(starts - before, counts) + np.arange(len(labels))
+        return read_rows(self.features, rows), labels
 
     def torch_dataset(self) -> Any:
         """A torch ``Dataset`` of ``(feature, label)`` that reads whole batches at once; processes can be handed it."""
