@@ -93,7 +93,7 @@ def nonsense(draw, variables):
     change = (other_value, other_shape, other_type, gone)[int(draw.integers(4))]
     try:
         value = change(draw, variables[key])
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, OverflowError, IndexError):
         value = None
     changed = {name: array for name, array in variables.items() if name != key}
     return (changed if value is None else changed | {key: value}), f"{key} {change.__name__}"
@@ -146,9 +146,8 @@ def change_npz(draw, path):
                 stored = pick(draw, NAMES) + pick(draw, (".npy", "")) or ".npy"
             archive.writestr(stored, content)
             if way == "twice" and name == chosen:
-                other = other_value(draw, array) if array.dtype.kind in "fiu" else array[:1]
                 buffer = io.BytesIO()
-                np.save(buffer, other)
+                np.save(buffer, array.ravel()[:1])
                 archive.writestr(stored, buffer.getvalue())
         if way == "flag":
             archive.comment = b"c" * 60_000
