@@ -29,12 +29,12 @@ bench-large: $(READY) ## training on a 20 GB file beside a set in memory, about 
 	$(BIN)/python -m experiments.bench.larger_than_memory $(ARGS)
 
 test: $(READY) ## all tests as this processor calculates, then the `numeric` ones as others do, under 10 minutes on 2 cores
-	$(BIN)/python -m pytest -n auto
-	FGEN_TEST_PRODUCTS=$$($(BIN)/python -m tests.arithmetic) $(BIN)/python -m pytest -n auto -m numeric
+	$(BIN)/python -m pytest -n auto --dist worksteal
+	FGEN_TEST_PRODUCTS=$$($(BIN)/python -m tests.arithmetic) $(BIN)/python -m pytest -n auto --dist worksteal -m numeric
 
 test-matrix: $(READY) ## the `numeric` tests with products of float32 and of bfloat16, on 1 thread and on 2
 	for products in float32 bfloat16; do for threads in 1 2; do \
-		FGEN_TEST_PRODUCTS=$$products FGEN_TEST_THREADS=$$threads $(BIN)/python -m pytest -n auto -m numeric || exit 1; \
+		FGEN_TEST_PRODUCTS=$$products FGEN_TEST_THREADS=$$threads $(BIN)/python -m pytest -n auto --dist worksteal -m numeric || exit 1; \
 	done; done
 
 test-encoders: $(EMOJI_READY) ## the tests of the encoders of pictures and words, with the packages that hold their weights

@@ -69,6 +69,10 @@ except ImportError:
             return float(np.mean(self.predict(X) == np.asarray(y)))  # type: ignore[attr-defined]
 
 
+#: No gamma is chosen where all classes have fewer rows, of which one each would be held out.
+FEWEST_ROWS = 5
+
+
 class NotFitted(InputError, NotFittedError):
     """The classifier isn't fitted; with scikit-learn installed also its ``NotFittedError``."""
 
@@ -393,7 +397,8 @@ def _method_remedy(name: Any) -> str:
 def _can_hold_out(dataset: ZSLDataset) -> bool:
     """Whether classes, and rows of the other classes, can be spared to calibrate on; warns if not."""
     task = dataset.validation() if len(dataset.splits["val"]) else None
-    if task is not None and len(task.seen) > 1 and len(task.splits["test_seen"]):
+    fullest = np.bincount(dataset.labels).max()
+    if task is not None and len(task.seen) > 1 and fullest >= FEWEST_ROWS and len(task.splits["test_seen"]):
         return True
     warnings.warn(
         f"{len(dataset.seen)} seen classes with {len(dataset.labels)} rows are too few to calibrate on: "

@@ -922,7 +922,7 @@ def test_numbers_in_arrays_of_objects_are_taken_and_anything_else_refused(data, 
     for value in (None, "1.5", 1j):
         objects[1, 2] = value
         for call in (lambda: fitted.predict(objects), lambda: model.fit(objects, y)):
-            with pytest.raises(InputError, match=r"of numbers|finite numbers"):
+            with pytest.raises(InputError, match=r"expected .*numbers"):
                 call()
 
 

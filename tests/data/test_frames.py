@@ -156,7 +156,7 @@ def test_what_a_classifiers_table_cannot_hold_is_named(data, table):
     features, ids, embeddings = data
     text = np.concatenate([np.array(NAMES, dtype=object)[:, None], embeddings], axis=1)
     for given, message in (
-        (table(text, columns=list("nabcd")), "holds the text 'zebra'; expected numbers in every column. .* set_index"),
+        (table(text, columns=list("nabcd")), "the text 'zebra' in row 0, column 0; expected numbers.* by set_index"),
         (table(embeddings, index=["a", "a", *NAMES[2:]]), "classes has 'a' twice"),
         (table(embeddings, index=["a", 1, *NAMES[2:]]), "labels of the classes are str, int"),
     ):
