@@ -1,6 +1,6 @@
 """Damaged and hostile files: every one is read or refused in one sentence, quickly, and nothing else happens.
 
-What is read is what h5py, NumPy or SciPy read. ``FGEN_FUZZ_CASES`` (default 200) and ``FGEN_FUZZ_SEED`` (default 0)
+What is read is what h5py, NumPy or SciPy read. ``FGEN_FUZZ_CASES`` (default 100) and ``FGEN_FUZZ_SEED`` (default 0)
 widen the hunt; a failure names its case, and the file it used lies in the folder the message names.
 """
 
@@ -36,7 +36,7 @@ for module in ("fgen.experiment", "fgen.inspection", "fgen.report", "torch._dyna
     with suppress(ImportError):
         importlib.import_module(module)
 
-CASES = int(os.environ.get("FGEN_FUZZ_CASES", "200"))
+CASES = int(os.environ.get("FGEN_FUZZ_CASES", "100"))
 SEED = int(os.environ.get("FGEN_FUZZ_SEED", "0"))
 #: Of the processor's time, so that a busy machine is no failure; a process that sleeps is ended after a minute.
 SECONDS = 5

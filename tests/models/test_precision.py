@@ -18,8 +18,6 @@ from fgen.models.nets import Critic, Linear, initialise
 from tests import arithmetic
 from tests.conftest import TINY
 
-pytestmark = pytest.mark.numeric
-
 CPU = torch.device("cpu")
 TOY = Path(__file__).parents[2] / "experiments" / "fgen2026_clswgan_toy.toml"
 
