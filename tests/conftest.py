@@ -4,9 +4,14 @@ import os
 import signal
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests import arithmetic
+
+# No example is timed: how long one takes is the machine's, and what else it does.
+hypothesis.settings.register_profile("fgen", deadline=None)
+hypothesis.settings.load_profile("fgen")
 
 # Before torch is imported, for it is then that they are read; and for the processes that tests start.
 THREADS = arithmetic.n_threads()
