@@ -292,6 +292,9 @@ def read_predictions(path: Path) -> tuple[Predictions, GZSLScores]:
         curve = None
         if "curve_breakpoints" in kept:
             curve = Curve(*(kept[f"curve_{name}"] for name in ("breakpoints", "seen", "unseen")))
+        sizes = {len(part) for part in (predictions.rows, predictions.labels, predictions.zsl)}
+        if len(sizes) > 1:
+            raise InputError("its parts are of different lengths", "as many predictions as rows and labels")
         scores = gzsl_scores(predictions.labels, predictions.gzsl, seen=kept["seen"], unseen=kept["unseen"])
         return predictions, replace(
             scores,

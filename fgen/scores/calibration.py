@@ -30,6 +30,13 @@ class Curve:
     seen: np.ndarray
     unseen: np.ndarray
 
+    def __post_init__(self) -> None:
+        steps, parts = np.asarray(self.breakpoints), (np.asarray(self.seen), np.asarray(self.unseen))
+        if steps.ndim != 1 or (np.diff(steps) < 0).any() or any(part.shape != (len(steps) + 1,) for part in parts):
+            shapes = ", ".join(str(part.shape) for part in (steps, *parts))
+            found = f"a calibration curve has breakpoints, seen and unseen accuracies of shapes {shapes}"
+            raise InputError(found, "(K,) ascending, (K + 1,) and (K + 1,)")
+
     @property
     def H(self) -> np.ndarray:
         """``(K + 1,)`` harmonic mean of both accuracies."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fgen.errors import InputError
 from fgen.scores.accuracy import gzsl_scores, mean_accuracy, per_class_accuracy
-from fgen.scores.calibration import ausuc, best_gamma, calibration_curve, harmonic_mean, predict_classes
+from fgen.scores.calibration import Curve, ausuc, best_gamma, calibration_curve, harmonic_mean, predict_classes
 
 SEEN, UNSEEN = [0, 2, 5], [1, 3]
 N_CLASSES = 6  # class 4 is in neither group
@@ -238,3 +238,12 @@ def test_tensors_score_as_arrays_do():
         assert found.as_dict() == expected.as_dict()
     halves = gzsl_scores(labels, given.bfloat16(), seen=SEEN, unseen=UNSEEN)
     assert halves.as_dict() == gzsl_scores(labels, given.bfloat16().float(), seen=SEEN, unseen=UNSEEN).as_dict()
+
+
+@pytest.mark.parametrize(
+    ("breakpoints", "n_seen", "n_unseen"), [([0, 1], 2, 3), ([0, 1], 3, 4), ([1, 0], 3, 3), ([[0, 1]], 3, 3)]
+)
+def test_a_curve_whose_parts_do_not_fit_is_refused(breakpoints, n_seen, n_unseen):
+    """As one read from a damaged file."""
+    with pytest.raises(InputError, match="a calibration curve has breakpoints"):
+        Curve(np.array(breakpoints), np.ones(n_seen), np.ones(n_unseen))
