@@ -44,9 +44,8 @@ def check_columns(table: Any, fitted: Sequence[str] | None, fitted_by: str, *, s
 
 def _other_columns(names: tuple[str, ...], fitted: tuple[str, ...]) -> InputError:
     found = "The feature names should match those that were passed during fit"
-    new, missing = (
-        [name for name in some if name not in set(others)] for some, others in ((names, fitted), (fitted, names))
-    )
+    known, given = set(fitted), set(names)
+    new, missing = [name for name in names if name not in known], [name for name in fitted if name not in given]
     parts = ((new, "unseen at fit time"), (missing, "seen at fit time, yet now missing"))
     shown = [f"{_some(some)} {what}" for some, what in parts if some]
     if not shown:
@@ -100,7 +99,8 @@ def _rows_by_name(what: str, table: Any, names: Sequence[str] | None) -> tuple[A
     if names is None:
         raise InputError(f"{what} has the index {_some(labels)}", "names, or the rows' numbers", _of_numbers(labels))
     if Counter(labels) != Counter(names):
-        strange = next((label for label in labels if label not in set(names)), labels[0])
+        known = set(names)
+        strange = next((label for label in labels if label not in known), labels[0])
         remedy = did_you_mean(str(strange), map(str, names)) or "Call reset_index(drop=True) if rows are in their order"
         raise InputError(f"{what} has the index {_some(labels)}", "the names in class_names, in any order", remedy)
     position = {label: row for row, label in enumerate(labels)}
