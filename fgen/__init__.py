@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from fgen.errors import InputError as InputError
     from fgen.estimators import ZeroShotClassifier as ZeroShotClassifier
     from fgen.experiment import run as run
-    from fgen.models import MODELS as MODELS
-    from fgen.models import make_model as make_model
-    from fgen.models.storage import load_model as load_model
+    from fgen.models.registry import MODELS as MODELS
+    from fgen.models.registry import load_model as load_model
+    from fgen.models.registry import make_model as make_model
     from fgen.results import RunResult as RunResult
     from fgen.scores.accuracy import gzsl_scores as gzsl_scores
     from fgen.settings import ExperimentConfig as ExperimentConfig
@@ -34,15 +34,15 @@ _HOMES = {
     "ExperimentConfig": "fgen.settings",
     "FeatureBank": "fgen.data.bank",
     "InputError": "fgen.errors",
-    "MODELS": "fgen.models",
+    "MODELS": "fgen.models.registry",
     "RunResult": "fgen.results",
     "SoftmaxClassifier": "fgen.classifiers.softmax",
     "ZSLDataset": "fgen.data.dataset",
     "ZeroShotClassifier": "fgen.estimators",
     "gzsl_scores": "fgen.scores.accuracy",
     "load_dataset": "fgen.data.files",
-    "load_model": "fgen.models.storage",
-    "make_model": "fgen.models",
+    "load_model": "fgen.models.registry",
+    "make_model": "fgen.models.registry",
     "run": "fgen.experiment",
     "save_dataset": "fgen.data.files",
 }

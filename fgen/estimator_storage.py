@@ -18,7 +18,7 @@ from fgen.data.steady import read_folder
 from fgen.errors import InputError
 from fgen.machine import choose_device
 from fgen.models.base import FeatureGenerator
-from fgen.models.storage import load_model
+from fgen.models.registry import load_model
 
 FORMAT = "fgen-zero-shot-classifier"
 VERSION = 1

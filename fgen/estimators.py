@@ -28,8 +28,8 @@ from fgen.data.steady import current
 from fgen.errors import InputError, did_you_mean
 from fgen.estimator_storage import StoredFit, read_classifier, write_classifier
 from fgen.machine import cpu_threads
-from fgen.models import MODELS
 from fgen.models.engine import TrainConfig
+from fgen.models.registry import MODELS
 from fgen.protocol import choose_epochs, chosen_model, embedding_config, fit, new_heads, representation, synthetic_rows
 from fgen.settings import ExperimentConfig
 

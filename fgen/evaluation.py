@@ -17,7 +17,7 @@ from fgen.data.provenance import difference, noted_data, run_section
 from fgen.errors import InputError
 from fgen.machine import MOST_THREADS, cpu_threads
 from fgen.models.base import FeatureGenerator
-from fgen.models.storage import load_model
+from fgen.models.registry import load_model
 from fgen.run_directory import RunDirectory, SeedDirectory
 from fgen.scores.accuracy import GZSLScores
 from fgen.settings import ExperimentConfig
@@ -164,7 +164,7 @@ def warn_of_other_data(path: Path, bank: FeatureBank, dataset: ZSLDataset, run: 
     of_run = {} if run is None else _noted_data_of(seed_folder(run, bank.seed))
     beside = SeedDirectory(path.absolute().parent)  # a run's own bank lies there, and tells less than the folder
     fuller = {data["all"]: data for data in (of_run, _noted_data_of(beside)) if data}
-    noted = [(path, fuller.get(data["all"], data)) for data in noted_data(bank)]
+    noted = [(path, fuller.get(data["all"], data)) for data in noted_data(bank.config, bank.data_fingerprints)]
     noted = [(source, data) for source, data in noted if data["all"] in bank.data_fingerprints]
     for source, data in [*noted, *([(run, of_run)] if of_run else [])]:
         if told := difference(data, dataset.digests):
@@ -245,7 +245,7 @@ def compare_models(bank: FeatureBank, run: Path) -> None:
 def compare_data(bank: FeatureBank, run: Path) -> dict[str, str]:
     """What differs between the data that a bank and a run were made from, see :func:`difference`."""
     own = seed_folder(run, bank.seed).noted_data()
-    found = [difference(data, own) for data in noted_data(bank)] if own else []
+    found = [difference(data, own) for data in noted_data(bank.config, bank.data_fingerprints)] if own else []
     return {part: told for parts in found for part, told in parts.items()}
 
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import fgen
 from fgen.baselines import BASELINES
 from fgen.data.atomic import write_json
 from fgen.data.dataset import ZSLDataset
@@ -17,11 +16,12 @@ from fgen.data.rows import SelectedRows
 from fgen.data.scaled_rows import CPU, IN_MEMORY
 from fgen.errors import InputError
 from fgen.machine import choose_device, cpu_threads, crowded, matrix_precision, threads_in_use
-from fgen.models import MODELS
 from fgen.models.base import FeatureGenerator
 from fgen.models.engine import time_step, training_bytes
+from fgen.models.registry import MODELS
 from fgen.protocol import new_model, run_baseline, run_generator, selection_task, synthetic_counts, train_final
-from fgen.results import RunResult, SeedOutcome, git_commit
+from fgen.provenance import git_commit, version
+from fgen.results import RunResult, SeedOutcome
 from fgen.run_directory import RunDirectory
 from fgen.scores.stats import summarise
 from fgen.settings import ExperimentConfig
@@ -185,7 +185,7 @@ def describe(config: ExperimentConfig, dataset: ZSLDataset, outcomes: Sequence[S
         },
         "timing": {str(outcome.seed): outcome.seconds for outcome in outcomes},
         **threads_in_use(),
-        "version": fgen.__version__,
+        "version": version(),
         "git_commit": git_commit(),
         "config": config.to_mapping(),
     }

@@ -24,7 +24,7 @@ from fgen.data.tables import read_embeddings_csv
 from fgen.errors import InputError, did_you_mean
 from fgen.machine import cpu_threads, device_at_hand, kept_memory, threads_in_use
 from fgen.models.base import MOST_ROWS, FeatureGenerator
-from fgen.models.storage import load_model
+from fgen.models.registry import load_model
 from fgen.run_directory import RunDirectory
 from fgen.settings import ExperimentConfig
 

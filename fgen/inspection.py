@@ -15,7 +15,7 @@ from fgen.data.files import load_dataset
 from fgen.data.steady import current
 from fgen.errors import InputError
 from fgen.estimator_storage import read_classifier
-from fgen.models.storage import load_model
+from fgen.models.registry import load_model
 from fgen.results import SCORES, RunResult, format_score
 from fgen.run_directory import RunDirectory
 from fgen.settings import ExperimentConfig

@@ -33,7 +33,7 @@ from fgen.generation import write_bank
 from fgen.machine import cpu_threads
 from fgen.models.base import FeatureGenerator
 from fgen.models.blocks import in_one
-from fgen.models.storage import load_model
+from fgen.models.registry import load_model
 from fgen.results import SeedOutcome
 from fgen.run_directory import Clock, SeedDirectory, write_metrics, write_predictions
 from fgen.scores.accuracy import GZSLScores

@@ -18,7 +18,7 @@ from fgen.errors import InputError
 from fgen.evaluation import compare_data, compare_models
 from fgen.machine import cpu_threads
 from fgen.models.base import FeatureGenerator
-from fgen.models.storage import load_model
+from fgen.models.registry import load_model
 from fgen.protocol import new_heads, synthetic_rows
 from fgen.run_directory import RunDirectory, SeedDirectory
 from fgen.settings import ExperimentConfig

@@ -25,7 +25,7 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.disk import reading
 from fgen.data.splits import by_class, thinned
 from fgen.errors import InputError, require
-from fgen.models.storage import load_model
+from fgen.models.registry import load_model
 from fgen.results import SCORES, RunResult, format_gap, format_score
 from fgen.run_directory import RunDirectory, SeedDirectory, read_predictions
 from fgen.scores.accuracy import GZSLScores

@@ -15,9 +15,9 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset
 from fgen.encoders.fusion import EmbeddingConfig, Norm
 from fgen.errors import InputError, did_you_mean
-from fgen.models import MODELS
 from fgen.models.base import MOST_ROWS
 from fgen.models.engine import TrainConfig
+from fgen.models.registry import MODELS
 
 
 @dataclass(frozen=True, kw_only=True)

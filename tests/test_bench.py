@@ -23,8 +23,9 @@ from experiments.bench.training import begin, engine_loop
 from fgen.classifiers.softmax import SoftmaxConfig
 from fgen.data import scaled_rows
 from fgen.machine import has_bf16
-from fgen.models import MODELS, engine
+from fgen.models import engine
 from fgen.models.draws import Draws
+from fgen.models.registry import MODELS
 from fgen.models.sampling import TrainingSet
 
 ROOT = Path(__file__).parents[1]

@@ -22,7 +22,7 @@ from fgen.data.files import load_dataset, save_dataset
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
 from fgen.generation import choose_classes
-from fgen.models.storage import load_model
+from fgen.models.registry import load_model
 from fgen.scores.calibration import harmonic_mean
 
 CONFIG = """

@@ -21,7 +21,7 @@ from fgen import ZeroShotClassifier, estimator_storage, estimators
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
 from fgen.inspection import inspect
-from fgen.models.storage import load_model
+from fgen.models.registry import load_model
 
 MODEL = {
     "epochs": 60,

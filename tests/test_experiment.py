@@ -28,9 +28,8 @@ from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
 from fgen.experiment import train_only
 from fgen.inspection import inspect
-from fgen.models import MODELS
 from fgen.models.checkpoint import TrainingState, read_checkpoint, write_checkpoint
-from fgen.models.storage import load_model
+from fgen.models.registry import MODELS, load_model
 from fgen.results import SCORES, RunResult
 from fgen.run_directory import Clock, RunDirectory, SeedDirectory, read_predictions
 from fgen.scores.accuracy import gzsl_scores

@@ -12,7 +12,7 @@ from fgen.baselines import BASELINES
 from fgen.config import read_toml
 from fgen.data.files import save_dataset
 from fgen.errors import InputError
-from fgen.models import MODELS
+from fgen.models.registry import MODELS
 from fgen.scores.calibration import harmonic_mean
 from fgen.settings import ExperimentConfig
 

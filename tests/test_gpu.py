@@ -13,11 +13,11 @@ from fgen.data.files import save_dataset
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
 from fgen.machine import matrix_precision
-from fgen.models import MODELS, closed_form, make_model
+from fgen.models import closed_form
 from fgen.models.captured import CapturedSteps
 from fgen.models.draws import StepInputs
 from fgen.models.engine import TrainConfig, run_updates, stepper, train_step
-from fgen.models.storage import load_model
+from fgen.models.registry import MODELS, load_model, make_model
 from fgen.products import Aside
 from fgen.run_directory import RunDirectory
 from tests.conftest import TINY

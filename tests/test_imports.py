@@ -15,7 +15,7 @@ ROOT = Path(fgen.__file__).parent
 
 # From the floor up; a room may import from its own floor and from those below.
 FLOORS = [
-    {"errors", "rng", "config", "machine", "products"},
+    {"errors", "rng", "config", "machine", "products", "provenance"},
     {"data", "encoders"},
     {"scores"},
     {"classifiers", "baselines"},
@@ -89,6 +89,34 @@ def test_an_editable_fgen_is_found_from_the_folder_above_its_checkout(tmp_path):
         [sys.executable, "-S", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert found.stdout.strip() == fgen.__version__, found.stderr
+
+
+def dotted(path):
+    parts = ("fgen", *path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_files():
+    """Each module of fgen with those that it imports, also within functions and for types alone."""
+    paths = {dotted(path): path for path in sorted(ROOT.rglob("*.py"))}
+    graph = {}
+    for name, path in paths.items():
+        found = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                modules = (f"{node.module}.{alias.name}" for alias in node.names)
+                found |= {module if module in paths else node.module for module in modules}
+            elif isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+        graph[name] = found & paths.keys() - {name}
+    return graph
+
+
+def test_no_files_import_each_other_in_a_circle():
+    graph = imported_files()
+    while leaves := [name for name, others in graph.items() if not others & graph.keys()]:
+        graph = {name: others for name, others in graph.items() if name not in leaves}
+    assert not graph, f"circles among {sorted(graph)}"
 
 
 def test_every_room_has_a_floor():

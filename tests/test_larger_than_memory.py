@@ -18,10 +18,10 @@ from fgen.data.access import RowsView
 from fgen.data.rows import SelectedRows
 from fgen.data.scaling import FeatureScaler
 from fgen.data.toy import toy_world
-from fgen.models import make_model
 from fgen.models.base import FeatureGenerator
 from fgen.models.draws import Draws
 from fgen.models.engine import TrainConfig
+from fgen.models.registry import make_model
 from fgen.models.sampling import TrainingSet
 from tests.conftest import THREADS, TINY
 from tests.tolerances import of_a_minimum
@@ -35,7 +35,7 @@ CHILD = """
     import fgen
     from fgen.data import scaled_rows
     from fgen.data.rows import SelectedRows
-    from fgen.models import make_model
+    from fgen.models.registry import make_model
     from fgen.models.engine import TrainConfig, make_optimisers, train_step
 
     def status(key):

@@ -6,9 +6,9 @@ from torch import nn
 
 from fgen import products
 from fgen.data.toy import toy_world
-from fgen.models import MODELS
 from fgen.models.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from fgen.models.engine import make_optimisers, train_step
+from fgen.models.registry import MODELS
 from fgen.products import lie_for_products, side_by_side
 from tests.models.test_draws import assert_equal, begun, weights
 

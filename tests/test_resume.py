@@ -19,7 +19,8 @@ import pytest
 
 from fgen.cli import main
 from fgen.config import dump_toml
-from fgen.models import engine, make_model
+from fgen.models import engine
+from fgen.models.registry import make_model
 from tests.conftest import THREADS, TINY
 
 pytestmark = pytest.mark.numeric

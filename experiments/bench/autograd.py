@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from fgen.models import losses
-from fgen.models.base import FeatureGenerator, Terms
+from fgen.models.base import FeatureGenerator
 from fgen.models.draws import Draws
 from fgen.models.sampling import TrainingSet
+from fgen.models.update import Terms
 
 #: The function whose gradients are written down, and that a method calls by this name.
 WRITTEN_DOWN = "critic_gradients"

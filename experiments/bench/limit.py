@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from experiments.bench.sizes import Size
-from fgen.models.base import adam
+from fgen.models.update import adam
 from fgen.products import product, rounded
 
 CRITIC_STEPS = 5

@@ -21,9 +21,9 @@ from experiments.bench.published import all_twins
 from experiments.bench.sizes import Size, World, random_world
 from experiments.bench.timing import Comparison, alternate
 from fgen.machine import has_bf16, matrix_precision, step_settings
-from fgen.models import MODELS, make_model
 from fgen.models.base import FeatureGenerator
 from fgen.models.engine import TrainConfig, make_optimisers, stepper
+from fgen.models.registry import MODELS, make_model
 from fgen.models.sampling import TrainingSet
 
 TEXTBOOK, EQUAL, AUTO = "textbook", "fgen, equal precision", "fgen, auto"

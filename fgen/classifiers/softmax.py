@@ -12,7 +12,7 @@ import torch
 from fgen.classifiers.base import HeadConfig, checked_labels, fitted_scaler, seen_mask
 from fgen.classifiers.lbfgs import train_lbfgs
 from fgen.classifiers.seen_bias import log_prior, row_weights
-from fgen.classifiers.solvers import CentredRows, initial_parameters, train_adam
+from fgen.classifiers.solvers import AdamConfig, CentredRows, initial_parameters, train_adam
 from fgen.classifiers.storage import StoredHead, reading_head, require_shape
 from fgen.config import build, to_mapping
 from fgen.data.access import Features, as_rows
@@ -27,17 +27,13 @@ ClassWeight = Literal["none", "balanced"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SoftmaxConfig(HeadConfig):
+class SoftmaxConfig(AdamConfig, HeadConfig):
     """Settings of the softmax head; defaults are the field's recipe (Xian et al. 2018, released code).
 
     Attributes:
-        epochs: passes over the rows (adam).
-        lr: Adam's learning rate.
-        batch_size: None means 64, or in an experiment the number of features per unseen class, as published (adam).
-        beta1: Adam's first decay; the second is 0.999.
-        weight_decay: this times weights and biases is added to their gradient (adam).
-        solver: ``"adam"`` is the recipe; ``"lbfgs"`` goes to the minimum of the mean cross-entropy plus
-            ``l2 / 2 |W|^2``, which is convex: no seed, no epochs, no learning rate.
+        solver: ``"adam"`` is the recipe, with the settings of :class:`~fgen.classifiers.solvers.AdamConfig`;
+            ``"lbfgs"`` goes to the minimum of the mean cross-entropy plus ``l2 / 2 |W|^2``, which is convex: no seed,
+            no epochs, no learning rate.
         l2: the penalty of lbfgs; it leaves the biases alone. Of several, a run chooses one on its validation classes,
             where it chooses the number of epochs.
         class_weight: ``"balanced"`` weighs every class alike however many rows it has.
@@ -55,11 +51,6 @@ class SoftmaxConfig(HeadConfig):
 
     name: ClassVar[str] = "softmax"
 
-    epochs: int = 25
-    lr: float = 1e-3
-    batch_size: int | None = None
-    beta1: float = 0.5
-    weight_decay: float = 0.0
     solver: Solver = "adam"
     l2: float | tuple[float, ...] = 1e-4
     class_weight: ClassWeight = "none"
@@ -68,20 +59,12 @@ class SoftmaxConfig(HeadConfig):
     prior_ratio: float | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        HeadConfig.__post_init__(self)
+        self.check_adam()
         if isinstance(self.l2, list | np.ndarray):
             object.__setattr__(self, "l2", tuple(map(float, self.l2)))
-        for key in ("epochs", "batch_size"):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                raise InputError(f"{key} is {value}", "a whole number of at least 1")
-        if not 0 < self.lr < 10:
-            raise InputError(f"lr is {self.lr}", "a number above 0 and below 10")
-        if not 0 <= self.beta1 < 1:
-            raise InputError(f"beta1 is {self.beta1}", "a number from 0 to below 1")
-        for key in ("weight_decay", "logit_adjustment"):
-            if not 0 <= getattr(self, key) < np.inf:
-                raise InputError(f"{key} is {getattr(self, key)}", "a number of at least 0")
+        if not 0 <= self.logit_adjustment < np.inf:
+            raise InputError(f"logit_adjustment is {self.logit_adjustment}", "a number of at least 0")
         if not self.penalties or not all(0 <= penalty < np.inf for penalty in self.penalties):
             raise InputError(f"l2 is {self.l2}", "a number of at least 0, or a list of some")
         if len(set(self.penalties)) < len(self.penalties):

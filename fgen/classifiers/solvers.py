@@ -6,7 +6,7 @@ Features stay where they are and indices are shuffled; the gradient is written d
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,10 +17,8 @@ from fgen import rng
 from fgen.data.access import Features, read_rows
 from fgen.data.scaled_rows import CPU, ScaledRows, empty_if_small
 from fgen.data.scaling import CACHED_ROWS, FeatureScaler
+from fgen.errors import InputError
 from fgen.products import add_product, for_products, product
-
-if TYPE_CHECKING:
-    from fgen.classifiers.softmax import SoftmaxConfig
 
 #: Rows that stay on disk are asked for so many rows before their turn: a disk works best at many requests at once.
 ROWS_AHEAD = 512
@@ -28,6 +26,38 @@ ROWS_AHEAD = 512
 BLOCK_ROWS = 8192
 #: So many rows, evenly spread, tell the mean that all are centred about.
 MEAN_ROWS = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamConfig:
+    """Settings of :func:`train_adam`; defaults are the field's recipe (Xian et al. 2018, released code).
+
+    Attributes:
+        epochs: passes over the rows.
+        lr: Adam's learning rate.
+        batch_size: None means 64, or in an experiment the number of features per unseen class, as published.
+        beta1: Adam's first decay; the second is 0.999.
+        weight_decay: this times weights and biases is added to their gradient.
+    """
+
+    epochs: int = 25
+    lr: float = 1e-3
+    batch_size: int | None = None
+    beta1: float = 0.5
+    weight_decay: float = 0.0
+
+    def check_adam(self) -> None:
+        """Refuse values out of range."""
+        for key in ("epochs", "batch_size"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise InputError(f"{key} is {value}", "a whole number of at least 1")
+        if not 0 < self.lr < 10:
+            raise InputError(f"lr is {self.lr}", "a number above 0 and below 10")
+        if not 0 <= self.beta1 < 1:
+            raise InputError(f"beta1 is {self.beta1}", "a number from 0 to below 1")
+        if not 0 <= self.weight_decay < np.inf:
+            raise InputError(f"weight_decay is {self.weight_decay}", "a number of at least 0")
 
 
 def initial_parameters(n_classes: int, dim: int, seed: int, device: torch.device = CPU) -> tuple[Tensor, Tensor]:
@@ -42,7 +72,7 @@ def train_adam(
     row_weights: Tensor,
     weight: Tensor,
     bias: Tensor,
-    config: SoftmaxConfig,
+    config: AdamConfig,
     seed: int,
     *,
     offsets: Tensor | None = None,

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from fgen.data.access import read_rows
+from fgen.data.access import Features, read_rows
 
-if TYPE_CHECKING:
-    from fgen.data.bank import FeatureBank
+
+class LabelledRows(Protocol):
+    """Rows and their labels, as a bank has them.
+
+    Attributes:
+        features: ``(N, D)``.
+        labels: ``(N,)``.
+    """
+
+    @property
+    def features(self) -> Features: ...
+
+    @property
+    def labels(self) -> np.ndarray: ...
 
 
 class BankRows(Dataset):
     """Rows of a bank, ``(feature (D,) float32, label)``; a worker process that is handed them opens the bank anew."""
 
-    def __init__(self, bank: FeatureBank) -> None:
+    def __init__(self, bank: LabelledRows) -> None:
         self._bank = bank
 
     def __len__(self) -> int:
-        return len(self._bank)
+        return len(self._bank.labels)
 
     def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
         return self.__getitems__([range(len(self))[row]])[0]  # past the end an IndexError, which ends a loop over it

@@ -109,6 +109,10 @@ class ZSLDataset:
         """The number of columns of each kind in use."""
         return tuple(self.embeddings[kind].shape[1] for kind in self.embedding)
 
+    def name_of(self, label: int) -> str:
+        """Return the name of a class, ``"class 7"`` where the data set has no names."""
+        return f"class {label}" if self.class_names is None else self.class_names[label]
+
     def rows(self, indices: np.ndarray) -> np.ndarray:
         """The features of some rows.
 
@@ -157,7 +161,8 @@ class ZSLDataset:
             raise InputError(f"{self.name} has shots already", "the zero-shot task")
         if k == 0:
             return self
-        shots, rows, notes = draw_shots(self, k, classes, seed)
+        names = {int(label): self.name_of(label) for label in self.unseen}
+        shots, rows, notes = draw_shots(self.labels, self.splits["test_unseen"], names, k, classes, seed)
         splits = self.splits | {
             "trainval": np.union1d(self.splits["trainval"], rows),
             "test_unseen": np.setdiff1d(self.splits["test_unseen"], rows),

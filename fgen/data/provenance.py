@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from fgen.data.bank import FeatureBank
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 #: What it means where a part of two data sets' ``digests`` differs.
 PARTS = {
@@ -43,12 +40,17 @@ def run_section(config: Mapping[str, Any], section: str) -> dict[str, Any]:
     return {key: value for key, value in found[0].items() if all(key in one and one[key] == value for one in found)}
 
 
-def noted_data(bank: FeatureBank) -> list[dict[str, Any]]:
-    """The ``digests`` of each data set that a bank's generators were trained on; of some ``all`` alone is known."""
-    given = (one.get("data") for one in origins(bank.config))
+def noted_data(config: Mapping[str, Any], fingerprints: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the ``digests`` of each data set that a bank's generators were trained on.
+
+    Args:
+        config: the bank's.
+        fingerprints: of the bank's data sets; of those that the config lacks, ``all`` alone is known.
+    """
+    given = (one.get("data") for one in origins(config))
     noted = [dict(data) for data in given if isinstance(data, Mapping) and isinstance(data.get("all"), str)]
     known = {data["all"] for data in noted}
-    return [*noted, *({"all": sha256} for sha256 in bank.data_fingerprints if sha256 not in known)]
+    return [*noted, *({"all": sha256} for sha256 in fingerprints if sha256 not in known)]
 
 
 def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, str]:

@@ -6,9 +6,8 @@ shots remain "unseen" for the scores: T1 and U are over them, on the rows that w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,9 +15,6 @@ from fgen import rng
 from fgen.data.checks import checked_names
 from fgen.data.splits import by_class
 from fgen.errors import InputError
-
-if TYPE_CHECKING:
-    from fgen.data.dataset import ZSLDataset
 
 #: Which unseen classes get shots: a share of them, a number of them, names, or None for all.
 ShotClasses = int | float | str | Sequence[str] | None
@@ -40,49 +36,56 @@ class Shots:
 
 
 def draw_shots(
-    dataset: ZSLDataset, k: int, classes: ShotClasses, seed: int
+    labels: np.ndarray, test: np.ndarray, names: Mapping[int, str], k: int, classes: ShotClasses, seed: int
 ) -> tuple[Shots, np.ndarray, tuple[str, ...]]:
-    """Which rows move from ``test_unseen`` to ``trainval``.
+    """Choose the rows that move from ``test_unseen`` to ``trainval``.
 
     A class keeps at least one row for the test, so one with k rows or fewer gives fewer.
 
+    Args:
+        labels: ``(N,)`` of all rows.
+        test: ``(n,)`` row numbers of ``test_unseen``.
+        names: the unseen classes' names by their ids.
+        k: rows of each chosen class.
+        classes: which unseen classes get shots.
+        seed: names the choice of classes and rows.
+
     Returns:
-        What was asked for, the rows in ascending order, and notes of what was drawn.
+        The request, the rows in ascending order, and notes of what was drawn.
 
     Raises:
         InputError: classes that are unknown or not unseen, or have no row to spare.
     """
-    test = dataset.splits["test_unseen"]
-    counts = np.bincount(dataset.labels[test], minlength=dataset.n_classes)
+    counts = np.bincount(labels[test])
     able = np.flatnonzero(counts > 1)
-    chosen = _choose(dataset, classes, able, seed)
-    of_class = {dataset.labels[own[0]]: own for own in by_class(test, dataset.labels)}
+    chosen = _choose(names, classes, able, seed)
+    of_class = {labels[own[0]]: own for own in by_class(test, labels)}
     rows = []
     for label in chosen:
         own = of_class[label]
         rows.append(rng.stream(seed, "shots", int(label)).permutation(own)[: min(k, len(own) - 1)])
-    notes = [f"{k}-shot: {sum(map(len, rows)):,} rows of {len(chosen)} of the {len(dataset.unseen)} unseen classes"]
+    notes = [f"{k}-shot: {sum(map(len, rows)):,} rows of {len(chosen)} of the {len(names)} unseen classes"]
     short = [label for label, own in zip(chosen, rows, strict=True) if len(own) < k]
     if short:
-        named = ", ".join(f"{_name(dataset, label)} ({counts[label] - 1})" for label in short[:5])
+        named = ", ".join(f"{names[label]} ({counts[label] - 1})" for label in short[:5])
         notes.append(f"{len(short)} classes gave fewer than {k} shots to keep a row for the test: {named}")
     single = np.flatnonzero(counts == 1)
     if single.size:
-        named = ", ".join(_name(dataset, label) for label in single[:5])
+        named = ", ".join(names[label] for label in single[:5])
         notes.append(f"{single.size} classes with a single row could give no shot: {named}")
     return Shots(k, len(chosen) / len(able), seed), np.sort(np.concatenate(rows)), tuple(notes)
 
 
-def _choose(dataset: ZSLDataset, classes: ShotClasses, able: np.ndarray, seed: int) -> np.ndarray:
+def _choose(names: Mapping[int, str], classes: ShotClasses, able: np.ndarray, seed: int) -> np.ndarray:
     """Ascending ids of the classes that get shots; ``able`` have a row to spare."""
     if not able.size:
-        raise InputError(f"{dataset.name} has no unseen class with 2 test rows", "one for a shot and one for the test")
+        raise InputError("no unseen class has 2 test rows", "one for a shot and one for the test")
     if classes is None:
         return able
     classes = classes.item() if isinstance(classes, np.number) else classes
     if not isinstance(classes, int | float):
         given = [classes] if isinstance(classes, str | bytes) else classes
-        return _named(dataset, checked_names(given, name="shot_classes", distinct=False), able)
+        return _named(names, checked_names(given, name="shot_classes", distinct=False), able)
     number = max(1, round(classes * len(able))) if isinstance(classes, float) else classes
     if not 1 <= number <= len(able) or (isinstance(classes, float) and not 0 < classes <= 1):
         raise InputError(
@@ -92,18 +95,13 @@ def _choose(dataset: ZSLDataset, classes: ShotClasses, able: np.ndarray, seed: i
     return np.sort(rng.stream(seed, "shot classes").choice(able, size=number, replace=False))
 
 
-def _named(dataset: ZSLDataset, names: Sequence[str], able: np.ndarray) -> np.ndarray:
-    known = {_name(dataset, label): label for label in range(dataset.n_classes)}
-    unseen, spare = {*dataset.unseen.tolist()}, {*able.tolist()}
-    for name in names:
-        if name not in known or known[name] not in unseen:
-            raise InputError(f"shot_classes names {name!r}", f"unseen classes of {dataset.name}, by name")
+def _named(names: Mapping[int, str], chosen: Sequence[str], able: np.ndarray) -> np.ndarray:
+    known, spare = {name: label for label, name in names.items()}, {*able.tolist()}
+    for name in chosen:
+        if name not in known:
+            raise InputError(f"shot_classes names {name!r}", "unseen classes of the data set, by name")
         if known[name] not in spare:
             raise InputError(f"{name!r} has fewer than 2 test rows", "one for a shot and one for the test")
-    if not names or len(set(names)) < len(names):
-        raise InputError(f"shot_classes is {list(names)}", "one or more names, each once")
-    return np.sort([known[name] for name in names])
-
-
-def _name(dataset: ZSLDataset, label: int) -> str:
-    return f"class {label}" if dataset.class_names is None else dataset.class_names[label]
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise InputError(f"shot_classes is {list(chosen)}", "one or more names, each once")
+    return np.sort([known[name] for name in chosen])

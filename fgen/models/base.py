@@ -5,14 +5,13 @@ A method is a subclass that overrides a few formulas: its networks, and what eac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fgen import rng
 from fgen.data.access import Features, as_rows
@@ -31,37 +30,19 @@ from fgen.models.feature_matching import FeatureMatching
 from fgen.models.model_config import ModelConfig
 from fgen.models.nets import initialise
 from fgen.models.sampling import TrainingSet
-from fgen.models.storage import save_model
-from fgen.products import lie_for_products
+from fgen.models.storage import StoredModel
+from fgen.models.update import Update, adam
 
-Terms = dict[str, Tensor]
 #: More of a class are taken for a slip of the pen.
 MOST_ROWS = 2**31
 
 
-@dataclass(frozen=True)
-class Update:
-    """One optimiser step.
-
-    Attributes:
-        roles: the networks that move; all others only pass gradients on.
-        terms: what they minimise, a sum of named scalars.
-        writes_gradients: ``terms`` fills the gradients itself; else autograd does.
-    """
-
-    roles: tuple[str, ...]
-    terms: Callable[[], Terms]
-    writes_gradients: bool = False
-
-
-class FeatureGenerator:
+class FeatureGenerator(StoredModel):
     """A conditional generator of features: the base of every method.
 
     Attributes:
-        networks: the networks by role. Buffers in them (a penalty's adaptive weight) are saved and resumed too.
         trained: roles that have an optimiser; all others are made by :meth:`prepare` and stay as they are.
         matching: the feature-matching terms that the config switches on.
-        class_embeddings: ``(C, A)`` raw, as given to :meth:`fit`.
         steps_per_epoch: of the training set; a step's epoch is ``draws.step // self.steps_per_epoch``.
         bank_space: where the bank lives that a run's heads train on: ``"raw"``, or a name where the method's heads
             train on what can't be had from raw features (CADA-VAE's latents).
@@ -72,19 +53,15 @@ class FeatureGenerator:
     xavier_gain: ClassVar[float | None] = None
     trained: ClassVar[tuple[str, ...]] = ("generator",)
 
+    def __init_subclass__(cls, config: type[ModelConfig] | None = None) -> None:
+        if config is not None:
+            config.generator = cls
+
     def __init__(self, config: ModelConfig, embedding: EmbeddingConfig | None = None) -> None:
-        self.config = config
-        self.embedding = embedding or EmbeddingConfig()
-        self.networks = nn.ModuleDict()
-        self.device = torch.device("cpu")
-        self.class_names: tuple[str, ...] | None = None
+        super().__init__(config, embedding)
         self.history: list[dict[str, float]] = []
 
     # The formulas that methods override.
-
-    def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
-        """The networks by role, not yet initialised."""
-        raise NotImplementedError
 
     def initialise(self, seed: int) -> None:
         """Starting weights, the lineage's unless a method says otherwise."""
@@ -347,22 +324,6 @@ class FeatureGenerator:
     def noise_dim(self) -> int:
         """Z, the columns of noise."""
         return self.config.noise_dim or self.class_embeddings.shape[1]
-
-    def save(self, path: str | Path) -> None:
-        """Write the model to a directory: safetensors and JSON, nothing pickled."""
-        save_model(self, Path(path))
-
-    def make_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> None:
-        """Create the networks on the model's device, not yet initialised."""
-        self.networks = nn.ModuleDict(self.build_networks(feature_dim, embedding_dim, n_seen)).to(self.device)
-        lie_for_products(self.networks)
-        self.n_seen = n_seen
-
-
-def adam(parameters: Iterable[nn.Parameter], **settings: Any) -> torch.optim.Adam:
-    """Adam in one pass over each parameter; its steps can be part of a CUDA graph."""
-    parameters = list(parameters)
-    return torch.optim.Adam(parameters, fused=True, capturable=parameters[0].is_cuda, **settings)
 
 
 def _checked_training_labels(

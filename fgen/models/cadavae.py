@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
 from fgen.models import losses
-from fgen.models.base import FeatureGenerator, Terms, Update, adam
+from fgen.models.base import FeatureGenerator
 from fgen.models.draws import Draws
 from fgen.models.model_config import ModelConfig
 from fgen.models.nets import Linear, Output, end_with, reparametrise
 from fgen.models.sampling import Batch, TrainingSet
+from fgen.models.update import Terms, Update, adam
 
 #: Keeps the square root's slope finite where two Gaussians coincide.
 TINY = 1e-12
@@ -78,10 +78,6 @@ class CADAVAEConfig(ModelConfig):
         start, end = getattr(self, f"{term}_start"), getattr(self, f"{term}_end")
         return getattr(self, f"{term}_weight") * min(max((epoch - start) / (end - start), 0.0), 1.0)
 
-    def build(self, embedding: EmbeddingConfig | None = None) -> CADAVAE:
-        """An untrained CADA-VAE."""
-        return CADAVAE(self, embedding)
-
 
 class LatentEncoder(nn.Module):
     """One modality's rows to a Gaussian over the latent space, one hidden layer of ReLU."""
@@ -98,7 +94,7 @@ class LatentEncoder(nn.Module):
         return self.mean(hidden), self.log_variance(hidden)
 
 
-class CADAVAE(FeatureGenerator):
+class CADAVAE(FeatureGenerator, config=CADAVAEConfig):
     """Two VAEs, of features and of class embeddings, whose latent spaces are drawn together.
 
     ``L_VAE + gamma L_CA + delta L_DA`` (Eq. 6): each VAE's L1 reconstruction and beta-weighted divergence (Eq. 3),

@@ -9,16 +9,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
 from fgen.models import losses, matching
 from fgen.models.adversarial import AdversarialGenerator
-from fgen.models.base import Terms, Update
 from fgen.models.comparator import Comparator
 from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
 from fgen.models.nets import Linear
 from fgen.models.sampling import Batch, TrainingSet
+from fgen.models.update import Terms, Update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +56,8 @@ class CEGZSLConfig(AdversarialConfig):
         if not 0 < self.lr_decay <= 1:
             raise InputError(f"lr_decay is {self.lr_decay}", "a number above 0 and up to 1, which switches it off")
 
-    def build(self, embedding: EmbeddingConfig | None = None) -> CEGZSL:
-        """An untrained CE-GZSL."""
-        return CEGZSL(self, embedding)
 
-
-class CEGZSL(AdversarialGenerator):
+class CEGZSL(AdversarialGenerator, config=CEGZSLConfig):
     """A WGAN-GP whose features are judged, and classified, in an embedding learned by two contrasts.
 
     ``min_{G,E,H,F} max_D V(G, D) + L_ins(G, E, H) + L_cls(G, E, F)``, the paper's total loss: V is the WGAN-GP's,

@@ -10,14 +10,13 @@ import torch
 from torch import nn
 
 from fgen.classifiers.softmax import SoftmaxClassifier
-from fgen.encoders.fusion import EmbeddingConfig
 from fgen.models import losses
 from fgen.models.adversarial import AdversarialGenerator
-from fgen.models.base import Terms
 from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
 from fgen.models.nets import Linear
 from fgen.models.sampling import Batch, TrainingSet
+from fgen.models.update import Terms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +36,8 @@ class CLSWGANConfig(AdversarialConfig):
     cls_batch_size: int = 100
     cls_lr: float = 1e-3
 
-    def build(self, embedding: EmbeddingConfig | None = None) -> CLSWGAN:
-        """An untrained f-CLSWGAN."""
-        return CLSWGAN(self, embedding)
 
-
-class CLSWGAN(AdversarialGenerator):
+class CLSWGAN(AdversarialGenerator, config=CLSWGANConfig):
     """A WGAN-GP conditioned on class embeddings whose fakes a seen-class classifier must recognise.
 
     ``min_G max_D  L_WGAN + beta * L_CLS`` (Eq. 5), with L_WGAN of Eq. 2 and 3 and

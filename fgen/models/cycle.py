@@ -11,14 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from fgen import rng
-from fgen.encoders.fusion import EmbeddingConfig
 from fgen.models import losses, matching
-from fgen.models.base import Terms, Update
 from fgen.models.clswgan import CLSWGAN, CLSWGANConfig
 from fgen.models.draws import Draws
 from fgen.models.feature_matching import FeatureMatching
 from fgen.models.nets import Linear
 from fgen.models.sampling import Batch, TrainingSet
+from fgen.models.update import Terms, Update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +51,8 @@ class CycleConfig(CLSWGANConfig):
         """Only cycle-(U)WGAN does."""
         return self.unseen_cycle_weight > 0
 
-    def build(self, embedding: EmbeddingConfig | None = None) -> Cycle:
-        """An untrained cycle-CLSWGAN."""
-        return Cycle(self, embedding)
 
-
-class Cycle(CLSWGAN):
+class Cycle(CLSWGAN, config=CycleConfig):
     """f-CLSWGAN whose features must give their class description back to a regressor.
 
     Adds ``L_CYC = E[|a - R(G(a, z))|^2]`` to the generator's loss, over seen classes and in cycle-(U)WGAN over unseen

@@ -11,17 +11,16 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
 from fgen.models import losses
 from fgen.models.adversarial import AdversarialGenerator
-from fgen.models.base import Terms, Update
 from fgen.models.closed_form import critic_gradients
 from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
 from fgen.models.nets import AdaptiveWeight, Critic, Encoder, Generator, Output, reparametrise
 from fgen.models.noising import Schedule
 from fgen.models.sampling import Batch, TrainingSet
+from fgen.models.update import Terms, Update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +63,6 @@ class DiffusionConfig(AdversarialConfig):
         if not 0 < self.beta_min < self.beta_max:
             raise InputError(f"beta_min, beta_max are {self.beta_min}, {self.beta_max}", "0 < beta_min < beta_max")
 
-    def build(self, embedding: EmbeddingConfig | None = None) -> Diffusion:
-        """An untrained denoiser."""
-        return Diffusion(self, embedding)
-
 
 class Transition(NamedTuple):
     """One noising step of a batch: ``level (B,)``, ``before (B, D)`` at it, ``after (B, D)`` one level up."""
@@ -77,7 +72,7 @@ class Transition(NamedTuple):
     after: Tensor
 
 
-class Diffusion(AdversarialGenerator):
+class Diffusion(AdversarialGenerator, config=DiffusionConfig):
     """A denoiser that goes from noise to features in few wide steps, since critics tell it how steps should look.
 
     The generator G(z, a, x_t+1, t) predicts clean features x_0; a draw of q(x_t | x_0, x_t+1) makes it a denoising

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -26,9 +26,7 @@ from fgen.models.captured import CapturedSteps
 from fgen.models.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from fgen.models.draws import Draws
 from fgen.models.sampling import TrainingSet
-
-if TYPE_CHECKING:
-    from fgen.models.base import FeatureGenerator, Terms, Update
+from fgen.models.update import Terms, Trainable, Update
 
 #: Terms are looked at for NaN and explosion once in so many steps, and at each epoch's end; on an accelerator, which
 #: would have to be waited for, only there.
@@ -67,7 +65,7 @@ class TrainConfig:
 
 
 def train(
-    model: FeatureGenerator,
+    model: Trainable,
     data: TrainingSet,
     *,
     seed: int,
@@ -127,7 +125,7 @@ def train(
     return state.history
 
 
-def stepper(model: FeatureGenerator, data: TrainingSet, optimisers: Optimisers, seed: int) -> Callable[[int], Terms]:
+def stepper(model: Trainable, data: TrainingSet, optimisers: Optimisers, seed: int) -> Callable[[int], Terms]:
     """What takes the step of a number: a CUDA graph where there can be one, else :func:`train_step`."""
     if data.device.type != "cuda" or not data.in_memory:
         return partial(train_step, model, data, optimisers, seed)
@@ -140,12 +138,12 @@ def stepper(model: FeatureGenerator, data: TrainingSet, optimisers: Optimisers, 
     return step
 
 
-def train_step(model: FeatureGenerator, data: TrainingSet, optimisers: Optimisers, seed: int, step: int) -> Terms:
+def train_step(model: Trainable, data: TrainingSet, optimisers: Optimisers, seed: int, step: int) -> Terms:
     """The updates that the method lists for one step, each by its own networks' optimisers; all terms, detached."""
     return run_updates(model, data, optimisers, Draws(seed, step, data.device))
 
 
-def run_updates(model: FeatureGenerator, data: TrainingSet, optimisers: Optimisers, draws: Draws) -> Terms:
+def run_updates(model: Trainable, data: TrainingSet, optimisers: Optimisers, draws: Draws) -> Terms:
     """:func:`train_step` on given draws, which a captured step keeps and fills anew."""
     terms: Terms = {}
     for update in model.updates(data, draws):
@@ -160,7 +158,7 @@ def run_updates(model: FeatureGenerator, data: TrainingSet, optimisers: Optimise
     return terms
 
 
-def time_step(model: FeatureGenerator, data: TrainingSet, config: TrainConfig) -> float:
+def time_step(model: Trainable, data: TrainingSet, config: TrainConfig) -> float:
     """Seconds of a training step, measured on a model that is then thrown away."""
     step, seconds = stepper(model, data, make_optimisers(model), 0), 0.0
     with cpu_threads(config.threads), step_settings(config.precision, data.device):
@@ -172,7 +170,7 @@ def time_step(model: FeatureGenerator, data: TrainingSet, config: TrainConfig) -
     return seconds
 
 
-def training_bytes(model: FeatureGenerator) -> int:
+def training_bytes(model: Trainable) -> int:
     """Bytes of the networks, their gradients and Adam's two moments."""
     sizes = {role: sum(p.nbytes for p in network.parameters()) for role, network in model.networks.items()}
     return sum(size * (4 if role in model.trained else 1) for role, size in sizes.items())
@@ -186,12 +184,12 @@ def _by_autograd(update: Update, optimisers: Optimisers) -> Terms:
     return {name: term.detach() for name, term in terms.items()}
 
 
-def make_optimisers(model: FeatureGenerator) -> Optimisers:
+def make_optimisers(model: Trainable) -> Optimisers:
     """An optimiser for each role that the method trains."""
     return {role: model.optimiser(role) for role in model.trained}
 
 
-def _set_learning_rates(model: FeatureGenerator, optimisers: Optimisers, epoch: int) -> None:
+def _set_learning_rates(model: Trainable, optimisers: Optimisers, epoch: int) -> None:
     for role, optimiser in optimisers.items():
         for group in optimiser.param_groups:
             group["lr"] = model.learning_rate(role, epoch)

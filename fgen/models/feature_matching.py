@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from fgen.models import matching
 from fgen.models.model_config import ModelConfig
 from fgen.models.sampling import Batch, TrainingSet
-
-if TYPE_CHECKING:
-    from fgen.models.base import Terms
+from fgen.models.update import Terms
 
 
 class FeatureMatching:

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fgen.data.scaling import Kind
-from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
-from fgen.models.base import FeatureGenerator, Terms, Update
+from fgen.models.base import FeatureGenerator
 from fgen.models.draws import Draws
 from fgen.models.model_config import ModelConfig
 from fgen.models.nets import Linear, Output
 from fgen.models.sampling import Batch, TrainingSet
+from fgen.models.update import Terms, Update
 from fgen.products import side_by_side
 
 #: Waves of the time's embedding: sines and cosines of 1 to so many half turns over the path.
@@ -76,10 +76,6 @@ class FlowConfig(ModelConfig):
         """Whether a feature-matching term is on; they are all the weights there are."""
         return any(getattr(self, field.name) for field in fields(self) if field.name.endswith("_weight"))
 
-    def build(self, embedding: EmbeddingConfig | None = None) -> Flow:
-        """An untrained flow."""
-        return Flow(self, embedding)
-
 
 class Velocity(nn.Module):
     """The velocity of one Gaussian for all, plus what hidden layers of SiLU add from ``[x_t; a; waves of t; given]``.
@@ -125,7 +121,7 @@ def within_variance(data: TrainingSet) -> Tensor:
     return torch.from_numpy((total / len(data)).astype(np.float32)).to(data.device)
 
 
-class Flow(FeatureGenerator):
+class Flow(FeatureGenerator, config=FlowConfig):
     """A velocity field that carries noise to features along straight lines.
 
     ``min_v E |v(x_t, t, a) - (x_1 - x_0)|^2`` with ``x_t = (1 - t) x_0 + t x_1``, noise x_0, real features x_1 and t

@@ -11,14 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from fgen import rng
-from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
 from fgen.models import losses
-from fgen.models.base import Terms
 from fgen.models.draws import Draws
 from fgen.models.nets import Linear, activate
 from fgen.models.sampling import Batch
 from fgen.models.semantic_vaegan import SemanticVAEGAN, SemanticVAEGANConfig, unit
+from fgen.models.update import Terms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +51,6 @@ class FREEConfig(SemanticVAEGANConfig):
         if not 0 <= self.centre_balance <= 1:
             raise InputError(f"centre_balance is {self.centre_balance}", "a number from 0 to 1")
 
-    def build(self, embedding: EmbeddingConfig | None = None) -> FREE:
-        """An untrained FREE."""
-        return FREE(self, embedding)
-
 
 class FeatureRefiner(nn.Module):
     """FR: features to a Gaussian in the space of the embeddings, one hidden layer."""
@@ -80,7 +75,7 @@ class Centres(nn.Module):
         self.points = nn.Parameter(torch.zeros(n_seen, embedding_dim))
 
 
-class FREE(SemanticVAEGAN):
+class FREE(SemanticVAEGAN, config=FREEConfig):
     """An f-VAEGAN with a feature refiner FR that learns class centres and class embeddings.
 
     FR is trained by the SAMC-loss, ``max(0, Delta + gamma |h - c_y|^2 - (1 - gamma) |h - c_y'|^2)`` (self-adaptive

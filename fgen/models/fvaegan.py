@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from fgen.encoders.fusion import EmbeddingConfig
 from fgen.models import losses
 from fgen.models.adversarial import AdversarialGenerator
-from fgen.models.base import Terms, Update
 from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
 from fgen.models.nets import Critic, Encoder, Output, reparametrise
 from fgen.models.sampling import Batch, TrainingSet
+from fgen.models.update import Terms, Update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +41,8 @@ class FVAEGANConfig(AdversarialConfig):
         """As the config says."""
         return self.transductive
 
-    def build(self, embedding: EmbeddingConfig | None = None) -> FVAEGAN:
-        """An untrained f-VAEGAN, with D2 where the setting is transductive."""
-        return FVAEGAN(self, embedding)
 
-
-class FVAEGAN(AdversarialGenerator):
+class FVAEGAN(AdversarialGenerator, config=FVAEGANConfig):
     """A conditional VAE and a conditional WGAN-GP that share their decoder, the generator.
 
     ``L_VAE + gamma L_WGAN`` (Eq. 4) on seen classes, with L_VAE of Eq. 1 and L_WGAN of Eq. 2; in the transductive

@@ -12,14 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fgen.encoders.fusion import EmbeddingConfig
 from fgen.models import losses
 from fgen.models.adversarial import AdversarialGenerator
-from fgen.models.base import Terms, Update
 from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
 from fgen.models.nets import Generator, Linear, Output
 from fgen.models.sampling import Batch
+from fgen.models.update import Terms, Update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +53,8 @@ class GAZSLConfig(AdversarialConfig):
     critic_cls_weight: float = 1.0
     decay_weight: float = 1e-3
 
-    def build(self, embedding: EmbeddingConfig | None = None) -> GAZSL:
-        """An untrained GAZSL."""
-        return GAZSL(self, embedding)
 
-
-class GAZSL(AdversarialGenerator):
+class GAZSL(AdversarialGenerator, config=GAZSLConfig):
     """A WGAN-GP whose critic never sees the class, but must tell it (an ACGAN), with a pivot for each class.
 
     Critic: ``E[D(fake)] - E[D(real)] + gp_weight * penalty + critic_cls_weight * (L_cls(real) + L_cls(fake)) / 2``.

@@ -8,13 +8,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
 from fgen.models import matching
-from fgen.models.base import Terms
 from fgen.models.clswgan import CLSWGAN, CLSWGANConfig
 from fgen.models.draws import Draws
 from fgen.models.sampling import Batch, TrainingSet
+from fgen.models.update import Terms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +56,8 @@ class LisGANConfig(CLSWGANConfig):
         """``pseudo_share`` in the transductive setting."""
         return self.pseudo_share if self.transductive else 0.0
 
-    def build(self, embedding: EmbeddingConfig | None = None) -> LisGAN:
-        """An untrained LisGAN."""
-        return LisGAN(self, embedding)
 
-
-class LisGAN(CLSWGAN):
+class LisGAN(CLSWGAN, config=LisGANConfig):
     """f-CLSWGAN whose fakes must lie near a soul sample of their class: what is invariant in its real rows.
 
     f-CLSWGAN's loss ``+ soul_weight * L_R1 + soul_mean_weight * L_R2``. A class's souls are the centres of a k-means

@@ -11,14 +11,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
 from fgen.models import losses, matching
-from fgen.models.base import Terms, Update
 from fgen.models.clswgan import CLSWGAN, CLSWGANConfig
 from fgen.models.draws import Draws
 from fgen.models.nets import Linear
 from fgen.models.sampling import Batch, TrainingSet
+from fgen.models.update import Terms, Update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +65,8 @@ class LsrGANConfig(CLSWGANConfig):
         """Always: features of unseen classes are generated in training."""
         return True
 
-    def build(self, embedding: EmbeddingConfig | None = None) -> LsrGAN:
-        """An untrained LsrGAN."""
-        return LsrGAN(self, embedding)
 
-
-class LsrGAN(CLSWGAN):
+class LsrGAN(CLSWGAN, config=LsrGANConfig):
     """f-CLSWGAN that also trains on classes without a row, whose features must relate to the seen classes' as their
     embeddings do.
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 from fgen.data.scaling import Kind
 from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
 from fgen.models.nets import Output
-
-if TYPE_CHECKING:
-    from fgen.models.base import FeatureGenerator
 
 #: Whole numbers of at least 1, wherever a config has them; so are all that end in ``_epochs`` or ``_dim``.
 COUNTS = ("epochs", "steps", "batch_size", "critic_steps")
@@ -34,6 +31,8 @@ class ModelConfig:
     """
 
     name: ClassVar[str]
+    #: The method's class, which names its config: ``class CLSWGAN(AdversarialGenerator, config=CLSWGANConfig)``.
+    generator: ClassVar[Any]
 
     epochs: int = 50
     steps: int | None = None
@@ -110,9 +109,9 @@ class ModelConfig:
         """ceil(N / batch_size)."""
         return -(-n_rows // self.batch_size)
 
-    def build(self, embedding: EmbeddingConfig | None = None) -> FeatureGenerator:
-        """An untrained model."""
-        raise NotImplementedError
+    def build(self, embedding: EmbeddingConfig | None = None) -> Any:
+        """Return an untrained :class:`~fgen.models.base.FeatureGenerator` of the method."""
+        return self.generator(self, embedding)
 
 
 @dataclass(frozen=True, kw_only=True)

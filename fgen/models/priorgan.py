@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from fgen.data.scaling import Kind
-from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
 from fgen.models.adversarial import AdversarialGenerator
 from fgen.models.blocks import TILE
@@ -52,12 +51,8 @@ class PriorGANConfig(AdversarialConfig):
         if not 0 <= self.truncation <= 1:
             raise InputError(f"truncation is {self.truncation}", "a number from 0 to 1")
 
-    def build(self, embedding: EmbeddingConfig | None = None) -> PriorGAN:
-        """An untrained model."""
-        return PriorGAN(self, embedding)
 
-
-class PriorGAN(AdversarialGenerator):
+class PriorGAN(AdversarialGenerator, config=PriorGANConfig):
     """``G(z, a) = act(prior(a) + z F + (r(z, a) - r(-z, a)) / 2)``, trained as a WGAN-GP.
 
     A generator that is free to move a class's mean learns the seen classes' means by heart, and what it adds to a

@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from fgen.encoders.fusion import EmbeddingConfig
 from fgen.models import losses
-from fgen.models.base import Terms, Update
 from fgen.models.draws import Draws
 from fgen.models.fvaegan import FVAEGAN, FVAEGANConfig
 from fgen.models.nets import AdaptiveWeight, Encoder, reparametrise
 from fgen.models.sampling import Batch
+from fgen.models.update import Terms, Update
 
 
 def unit(vectors: Tensor) -> Tensor:

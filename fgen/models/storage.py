@@ -1,140 +1,140 @@
-"""Models on disk: a directory with ``model.safetensors`` and ``model.json``; nothing pickled."""
+"""Models on disk: a directory with ``model.safetensors`` and ``model.json``; nothing is pickled."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from fgen.config import build, to_mapping
+from fgen.config import to_mapping
 from fgen.data.atomic import expect_only, replace_directory, write_json
-from fgen.data.disk import read_json
 from fgen.data.scaling import FeatureScaler
-from fgen.data.steady import read_folder
 from fgen.encoders.fusion import EmbeddingConfig, EmbeddingPreprocessor
 from fgen.errors import InputError
-from fgen.machine import choose_device
-
-if TYPE_CHECKING:
-    from fgen.models.base import FeatureGenerator
+from fgen.models.model_config import ModelConfig
+from fgen.products import lie_for_products
 
 FORMAT = "fgen-model"
 VERSION = 1
 
 
-def save_model(model: FeatureGenerator, path: Path) -> None:
-    """Write a trained model; an existing directory of the same name is replaced as a whole."""
-    if not model.networks:
-        raise InputError("the model hasn't been trained", "fit() before save()")
-    tensors = {f"network.{key}": value.cpu().contiguous() for key, value in model.networks.state_dict().items()}
-    arrays = {
-        "class_embeddings": model.class_embeddings,
-        "embedding.offset": model.preprocessor.offset,
-        "embedding.scale": model.preprocessor.scale,
-    } | {f"feature.{key}": array for key, array in model.scaler.to_arrays().items()}
-    tensors |= {key: torch.from_numpy(np.array(array, dtype=np.float32)) for key, array in arrays.items()}
-    description = {
-        "format": FORMAT,
-        "format_version": VERSION,
-        "method": model.config.name,
-        "config": to_mapping(model.config),
-        "embedding": to_mapping(model.embedding),
-        "class_names": model.class_names,
-        "n_seen": model.n_seen,
-        "feature_scaling": model.scaler.kind,
-    }
-    with replace_directory(path, partial(expect_only, names=("model.json", "model.safetensors"))) as directory:
-        (directory / "model.safetensors").write_bytes(save(tensors))
-        write_json(directory / "model.json", description)
+class StoredModel:
+    """Base of what a model directory holds: settings, networks, scalings and class descriptions.
 
-
-def load_model(path: str | Path, device: str = "cpu") -> FeatureGenerator:
-    """Read a model that :meth:`FeatureGenerator.save` wrote.
-
-    Args:
-        path: its directory.
-        device: where it will generate.
-
-    Raises:
-        InputError: no such directory, a damaged file, a method or version this fgen doesn't know, or no such device.
+    Attributes:
+        config, embedding: the settings of the method and of the class embeddings.
+        networks: the networks by role. Buffers in them (a penalty's adaptive weight) are saved and resumed too.
+        device: where the networks are.
+        class_embeddings: ``(C, A)`` raw, as given to ``fit``.
+        class_names: C names, or None.
+        preprocessor, scaler: fitted on the seen classes' embeddings and on the training rows.
+        n_seen: S, the number of classes with training rows.
     """
-    chosen = choose_device(device)
-    return read_folder(Path(path), lambda folder: _load_model(folder, chosen))
+
+    class_embeddings: np.ndarray
+    preprocessor: EmbeddingPreprocessor
+    scaler: FeatureScaler
+    n_seen: int
+
+    def __init__(self, config: ModelConfig, embedding: EmbeddingConfig | None = None) -> None:
+        self.config = config
+        self.embedding = embedding or EmbeddingConfig()
+        self.networks = nn.ModuleDict()
+        self.device = torch.device("cpu")
+        self.class_names: tuple[str, ...] | None = None
+
+    def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
+        """Return the networks by role, not yet initialised."""
+        raise NotImplementedError
+
+    def make_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> None:
+        """Create the networks on the model's device, not yet initialised."""
+        self.networks = nn.ModuleDict(self.build_networks(feature_dim, embedding_dim, n_seen)).to(self.device)
+        lie_for_products(self.networks)
+        self.n_seen = n_seen
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to a directory; an existing model of that name is replaced as a whole."""
+        if not self.networks:
+            raise InputError("the model hasn't been trained", "fit() before save()")
+        tensors = {f"network.{key}": value.cpu().contiguous() for key, value in self.networks.state_dict().items()}
+        arrays = {
+            "class_embeddings": self.class_embeddings,
+            "embedding.offset": self.preprocessor.offset,
+            "embedding.scale": self.preprocessor.scale,
+        } | {f"feature.{key}": array for key, array in self.scaler.to_arrays().items()}
+        tensors |= {key: torch.from_numpy(np.array(array, dtype=np.float32)) for key, array in arrays.items()}
+        description = {
+            "format": FORMAT,
+            "format_version": VERSION,
+            "method": self.config.name,
+            "config": to_mapping(self.config),
+            "embedding": to_mapping(self.embedding),
+            "class_names": self.class_names,
+            "n_seen": self.n_seen,
+            "feature_scaling": self.scaler.kind,
+        }
+        names = ("model.json", "model.safetensors")
+        with replace_directory(Path(path), partial(expect_only, names=names)) as directory:
+            (directory / "model.safetensors").write_bytes(save(tensors))
+            write_json(directory / "model.json", description)
+
+    def restore(self, description: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device) -> None:
+        """Take over what :meth:`save` wrote of a model with the same settings.
+
+        Raises:
+            LookupError, TypeError, ValueError, RuntimeError: they can't be those of such a model.
+        """
+        self.class_embeddings = tensors["class_embeddings"].numpy()
+        self.class_names = _class_names(description["class_names"], len(self.class_embeddings))
+        self.preprocessor = EmbeddingPreprocessor(
+            self.embedding, tensors["embedding.offset"].numpy(), tensors["embedding.scale"].numpy()
+        )
+        scaling = {key: tensor.numpy() for key, tensor in _part(tensors, "feature.").items()}
+        self.scaler = FeatureScaler.from_arrays(description["feature_scaling"], scaling)
+        n_seen, networks = description["n_seen"], _part(tensors, "network.")
+        if type(n_seen) is not int or not 0 < n_seen <= len(self.class_embeddings):
+            raise ValueError(f"n_seen is {n_seen!r}, of {len(self.class_embeddings)} classes")
+        dims = self.scaler.dim, self.class_embeddings.shape[1], n_seen
+        self._expect_networks(networks, dims)
+        self.device = device
+        self.make_networks(*dims)
+        self.networks.load_state_dict(networks)
+
+    def _expect_networks(self, found: Mapping[str, Tensor], dims: tuple[int, int, int]) -> None:
+        """Refuse tensors of other names or shapes than networks of such dims have, which are only outlined for it.
+
+        So a description can claim what it likes: room is taken for what the tensors hold.
+        """
+        longest = max((side for tensor in found.values() for side in tensor.shape), default=0)
+        for name, limit in (("n_layers", len(found)), ("n_timesteps", longest)):  # these take time or room
+            if getattr(self.config, name, 0) > limit:
+                raise ValueError(f"{name} is {getattr(self.config, name)}, more than the tensors have")
+        with torch.device("meta"):
+            outline = self.build_networks(*dims)
+        expected = {key: value.shape for key, value in nn.ModuleDict(outline).state_dict().items()}
+        for key in sorted(expected.keys() | found.keys()):
+            if key not in found or key not in expected:
+                raise ValueError(f"{key} is {'unknown' if key in found else 'missing'}")
+            if found[key].shape != expected[key]:
+                raise ValueError(f"{key} has shape {tuple(found[key].shape)}, its config says {tuple(expected[key])}")
 
 
-def _load_model(path: Path, device: torch.device) -> FeatureGenerator:
-    try:
-        description = read_json(path / "model.json")
-        tensors = load_file(path / "model.safetensors")
-        model = _untrained(description, tensors)
-        networks = {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
-        _expect_networks(model, networks)
-        model.device = device
-        model.make_networks(model.scaler.dim, model.class_embeddings.shape[1], model.n_seen)
-        model.networks.load_state_dict(networks)
-    except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        inner = next((file for where in ("*", "seeds/*/model") for file in path.glob(f"{where}/model.json")), None)
-        raise InputError(
-            f"{path} is no readable model ({reason})",
-            "a directory with model.json and model.safetensors, as model.save() writes it",
-            f"There is {inner.parent}" if inner is not None else "",
-        ) from None
-    return model
-
-
-def _untrained(description: dict[str, Any], tensors: dict[str, Tensor]) -> FeatureGenerator:
-    """The model of a description, with all but its networks."""
-    from fgen.models import MODELS
-
-    if (description["format"], description["format_version"]) != (FORMAT, VERSION):
-        raise ValueError(f"format {description['format']} {description['format_version']}")
-    config = build(MODELS[description["method"]], description["config"], "model")
-    model = config.build(build(EmbeddingConfig, description["embedding"], "embedding"))
-    model.class_embeddings = tensors["class_embeddings"].numpy()
-    model.class_names = _class_names(description["class_names"], len(model.class_embeddings))
-    model.preprocessor = EmbeddingPreprocessor(
-        model.embedding, tensors["embedding.offset"].numpy(), tensors["embedding.scale"].numpy()
-    )
-    of_features = {key: value.numpy() for key, value in tensors.items() if key.startswith("feature.")}
-    scaling = {key.removeprefix("feature."): array for key, array in of_features.items()}
-    model.scaler = FeatureScaler.from_arrays(description["feature_scaling"], scaling)
-    model.n_seen = description["n_seen"]
-    if type(model.n_seen) is not int or not 0 < model.n_seen <= len(model.class_embeddings):
-        raise ValueError(f"n_seen is {model.n_seen!r}, of {len(model.class_embeddings)} classes")
-    return model
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def _class_names(names: Any, n_classes: int) -> tuple[str, ...] | None:
-    """The names in a description, if they can be those of so many classes."""
+    """Return the names in a description, if they can be those of that number of classes."""
     if names is None:
         return None
     kept = isinstance(names, list) and all(isinstance(name, str | int | float) for name in names)
     if not kept or len(names) != n_classes:
         raise ValueError(f"class_names are no {n_classes} names")
     return tuple(str(name) for name in names)  # an earlier fgen took numbers, as if they were texts
-
-
-def _expect_networks(model: FeatureGenerator, found: dict[str, Tensor]) -> None:
-    """Refuse tensors of other names or shapes than the model's networks have, which are only outlined for it.
-
-    So a description can claim what it likes: room is taken for what the tensors hold.
-    """
-    longest = max((side for tensor in found.values() for side in tensor.shape), default=0)
-    for name, limit in (("n_layers", len(found)), ("n_timesteps", longest)):  # these take time or room in an outline
-        if getattr(model.config, name, 0) > limit:
-            raise ValueError(f"{name} is {getattr(model.config, name)}, more than the tensors have")
-    with torch.device("meta"):
-        outline = model.build_networks(model.scaler.dim, model.class_embeddings.shape[1], model.n_seen)
-    expected = {key: value.shape for key, value in nn.ModuleDict(outline).state_dict().items()}
-    for key in sorted(expected.keys() | found.keys()):
-        if key not in found or key not in expected:
-            raise ValueError(f"{key} is {'unknown' if key in found else 'missing'}")
-        if found[key].shape != expected[key]:
-            raise ValueError(f"{key} has shape {tuple(found[key].shape)}, its config says {tuple(expected[key])}")

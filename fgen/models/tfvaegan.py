@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from fgen.encoders.fusion import EmbeddingConfig
-from fgen.models.base import Update
 from fgen.models.draws import Draws
 from fgen.models.nets import Generator, Linear, activate
 from fgen.models.sampling import TrainingSet
 from fgen.models.semantic_vaegan import SemanticVAEGAN, SemanticVAEGANConfig, unit
+from fgen.models.update import Update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +33,6 @@ class TFVAEGANConfig(SemanticVAEGANConfig):
     feedback_weight: float = 1.0
     synthesis_feedback_weight: float = 1.0
     feedback_lr: float = 1e-5
-
-    def build(self, embedding: EmbeddingConfig | None = None) -> TFVAEGAN:
-        """An untrained TF-VAEGAN, with D2 where the setting is transductive."""
-        return TFVAEGAN(self, embedding)
 
 
 class SemanticDecoder(nn.Module):
@@ -70,7 +66,7 @@ class Feedback(nn.Module):
         return activate(self.out(activate(self.hidden(activation))))
 
 
-class TFVAEGAN(SemanticVAEGAN):
+class TFVAEGAN(SemanticVAEGAN, config=TFVAEGANConfig):
     """An f-VAEGAN whose decoder of class embeddings tells the generator how to mend its features.
 
     ``x' = G(z, a; h + a1 F(Dec_h(x)))`` with ``x = G(z, a)``: h is the generator's hidden layer, Dec_h the decoder's

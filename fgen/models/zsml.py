@@ -12,15 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
 from fgen.models import losses
 from fgen.models.adversarial import AdversarialGenerator
-from fgen.models.base import Terms, Update
 from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
 from fgen.models.nets import SLOPE, Critic, Linear
 from fgen.models.sampling import Batch, TrainingSet
+from fgen.models.update import Terms, Update
 
 #: A network's weights by name, each ``(T, ...)``: a copy for each task.
 Weights = dict[str, Tensor]
@@ -80,10 +79,6 @@ class ZSMLConfig(AdversarialConfig):
         """T, the tasks of a step: as many queries as ``batch_size`` rows hold, at least 1."""
         return max(1, self.batch_size // (self.n_way * self.n_query))
 
-    def build(self, embedding: EmbeddingConfig | None = None) -> ZSML:
-        """An untrained ZSML."""
-        return ZSML(self, embedding)
-
 
 class WassersteinLoss(nn.Module):
     """``E[D(fake)] - E[D(real)]`` and the gradient penalty as a module, so that a task's weights can be put into it.
@@ -113,7 +108,7 @@ class Episodes(NamedTuple):
     query: Batch
 
 
-class ZSML(AdversarialGenerator):
+class ZSML(AdversarialGenerator, config=ZSMLConfig):
     """A WGAN with a classifier, meta-learned: a few steps on some classes must help to generate *other* classes.
 
     Each task descends ``inner_steps`` times on its support, ``L_D = E[D(fake)] - E[D(x)]`` for the critic's weights

@@ -31,7 +31,7 @@ from fgen.errors import InputError
 from fgen.experiment import train_only
 from fgen.generation import generate_from_run, write_bank
 from fgen.machine import cpu_threads
-from fgen.models import make_model
+from fgen.models.registry import make_model
 from fgen.settings import ExperimentConfig
 from tests.conftest import TINY
 

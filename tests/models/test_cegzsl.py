@@ -6,9 +6,9 @@ import torch
 
 from fgen.errors import InputError
 from fgen.models import comparator as comparator_room
-from fgen.models import make_model
 from fgen.models.comparator import Comparator
 from fgen.models.draws import Draws
+from fgen.models.registry import make_model
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.numeric

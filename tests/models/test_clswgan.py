@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fgen.classifiers.softmax import SoftmaxClassifier
-from fgen.models import make_model
+from fgen.models.registry import make_model
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.numeric

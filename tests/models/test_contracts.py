@@ -10,12 +10,12 @@ import torch
 from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError, TrainingDiverged
 from fgen.machine import cpu_threads
-from fgen.models import MODELS, engine, make_model
+from fgen.models import engine
 from fgen.models.base import FeatureGenerator
 from fgen.models.draws import Draws
 from fgen.models.engine import TrainConfig, make_optimisers, train_step
 from fgen.models.feature_matching import FeatureMatching
-from fgen.models.storage import load_model
+from fgen.models.registry import MODELS, load_model, make_model
 from tests.conftest import THREADS, TINY
 
 METHODS = sorted(MODELS)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from fgen.models import losses, make_model
+from fgen.models import losses
 from fgen.models.draws import Draws
 from fgen.models.nets import initialise
+from fgen.models.registry import make_model
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.numeric

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from fgen.errors import InputError
-from fgen.models import losses, make_model
+from fgen.models import losses
 from fgen.models.draws import Draws
 from fgen.models.nets import reparametrise
 from fgen.models.noising import Schedule
+from fgen.models.registry import make_model
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.numeric

@@ -9,8 +9,9 @@ import torch
 
 from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError, Interrupted, TrainingDiverged
-from fgen.models import engine, make_model
+from fgen.models import engine
 from fgen.models.engine import TrainConfig
+from fgen.models.registry import make_model
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.numeric

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from fgen.data.scaling import FeatureScaler
-from fgen.models import make_model, matching
+from fgen.models import matching
 from fgen.models.feature_matching import FeatureMatching
+from fgen.models.registry import make_model
 from fgen.models.sampling import TrainingSet
 from tests.conftest import TINY
 

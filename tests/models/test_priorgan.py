@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from fgen.models import make_model
 from fgen.models.draws import Draws
+from fgen.models.registry import make_model
 from fgen.models.semantic_prior import SemanticPrior
 from tests.conftest import TINY
 

@@ -8,7 +8,7 @@ import pytest
 from fgen.errors import InputError
 from fgen.models import storage
 from fgen.models.base import FeatureGenerator
-from fgen.models.storage import load_model
+from fgen.models.registry import load_model
 from tests.models.test_contracts import fitted
 
 

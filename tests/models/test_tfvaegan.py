@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from fgen.encoders.fusion import EmbeddingConfig
-from fgen.models import losses, make_model
+from fgen.models import losses
 from fgen.models.draws import Draws
 from fgen.models.engine import TrainConfig, make_optimisers, train_step
 from fgen.models.nets import activate
+from fgen.models.registry import make_model
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.numeric

@@ -6,8 +6,9 @@ import torch
 from torch.func import functional_call
 
 from fgen.errors import InputError
-from fgen.models import losses, make_model
+from fgen.models import losses
 from fgen.models.draws import Draws
+from fgen.models.registry import make_model
 from fgen.models.zsml import WassersteinLoss
 from tests.conftest import TINY
 

@@ -1,0 +1,105 @@
+"""The methods, by name. A new one is a file of its own and a line here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from fgen.config import build
+from fgen.data.disk import read_json
+from fgen.data.steady import read_folder
+from fgen.encoders.fusion import EmbeddingConfig
+from fgen.errors import InputError, did_you_mean
+from fgen.machine import choose_device
+from fgen.models.base import FeatureGenerator
+from fgen.models.cadavae import CADAVAEConfig
+from fgen.models.cegzsl import CEGZSLConfig
+from fgen.models.clswgan import CLSWGANConfig
+from fgen.models.cycle import CycleConfig
+from fgen.models.diffusion import DiffusionConfig
+from fgen.models.flow import FlowConfig
+from fgen.models.free import FREEConfig
+from fgen.models.fvaegan import FVAEGANConfig
+from fgen.models.gazsl import GAZSLConfig
+from fgen.models.lisgan import LisGANConfig
+from fgen.models.lsrgan import LsrGANConfig
+from fgen.models.model_config import ModelConfig
+from fgen.models.priorgan import PriorGANConfig
+from fgen.models.storage import FORMAT, VERSION
+from fgen.models.tfvaegan import TFVAEGANConfig
+from fgen.models.zsml import ZSMLConfig
+
+MODELS: dict[str, type[ModelConfig]] = {
+    config.name: config
+    for config in (
+        CADAVAEConfig,
+        CEGZSLConfig,
+        CLSWGANConfig,
+        CycleConfig,
+        DiffusionConfig,
+        FlowConfig,
+        FREEConfig,
+        FVAEGANConfig,
+        GAZSLConfig,
+        LisGANConfig,
+        LsrGANConfig,
+        PriorGANConfig,
+        TFVAEGANConfig,
+        ZSMLConfig,
+    )
+}
+
+
+def make_model(name: str, *, embedding: EmbeddingConfig | None = None, **overrides: Any) -> FeatureGenerator:
+    """An untrained model of a method.
+
+    Args:
+        name: a key of ``MODELS``.
+        embedding: how class embeddings are prepared; by default they are taken as they are.
+        overrides: fields of the method's config, for example ``epochs=30``.
+
+    Raises:
+        InputError: an unknown method or setting (the nearest known one is named), or a value out of range.
+    """
+    if not isinstance(name, str) or name not in MODELS:
+        hint = did_you_mean(str(name), MODELS) or "Baselines, which generate nothing, are in fgen.BASELINES"
+        raise InputError(f"model {name!r} is unknown", f"one of {', '.join(MODELS)}", hint)
+    return build(MODELS[name], overrides, "model").build(embedding)
+
+
+def load_model(path: str | Path, device: str = "cpu") -> FeatureGenerator:
+    """Read a model that :meth:`FeatureGenerator.save` wrote.
+
+    Args:
+        path: its directory.
+        device: where it will generate.
+
+    Raises:
+        InputError: no such directory, a damaged file, a method or version this fgen doesn't know, or no such device.
+    """
+    chosen = choose_device(device)
+    return read_folder(Path(path), lambda folder: _load_model(folder, chosen))
+
+
+def _load_model(path: Path, device: torch.device) -> FeatureGenerator:
+    try:
+        description = read_json(path / "model.json")
+        tensors = load_file(path / "model.safetensors")
+        if (description["format"], description["format_version"]) != (FORMAT, VERSION):
+            raise ValueError(f"format {description['format']} {description['format_version']}")
+        config = build(MODELS[description["method"]], description["config"], "model")
+        model: FeatureGenerator = config.build(build(EmbeddingConfig, description["embedding"], "embedding"))
+        model.restore(description, tensors, device)
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        inner = next((file for where in ("*", "seeds/*/model") for file in path.glob(f"{where}/model.json")), None)
+        raise InputError(
+            f"{path} is no readable model ({reason})",
+            "a directory with model.json and model.safetensors, as model.save() writes it",
+            f"There is {inner.parent}" if inner is not None else "",
+        ) from None
+    return model

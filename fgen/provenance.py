@@ -1,0 +1,29 @@
+"""What version of fgen wrote a result."""
+
+from __future__ import annotations
+
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+from fgen.scores.stats import SCORES as SCORES
+
+
+def version() -> str:
+    """Return the installed version of fgen."""
+    try:
+        return metadata.version("fgen")
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def git_commit() -> str | None:
+    """The commit of fgen's own checkout, with ``+`` for local changes; None where it was installed."""
+    here = Path(__file__).resolve().parent
+    if not (here.parent / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--exclude=*"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None
