@@ -6,8 +6,6 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from fgen.scores.stats import SCORES as SCORES
-
 
 def version() -> str:
     """Return the installed version of fgen."""
