@@ -21,12 +21,12 @@ from fgen.config import build
 from fgen.data.access import as_rows
 from fgen.data.checks import as_array
 from fgen.data.dataset import ZSLDataset
-from fgen.data.disk import reading
 from fgen.data.frames import check_columns, column_names, row_labels
 from fgen.data.labels import class_ids, counted_from_one, described_classes, names_of, odd_embeddings
-from fgen.data.steady import current
 from fgen.errors import InputError, did_you_mean
 from fgen.estimator_storage import StoredFit, read_classifier, write_classifier
+from fgen.io.reading import reading
+from fgen.io.steady import current
 from fgen.machine import cpu_threads
 from fgen.models.engine import TrainConfig
 from fgen.models.registry import MODELS

@@ -12,9 +12,9 @@ from fgen.config import read_toml
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset
-from fgen.data.steady import current
 from fgen.errors import InputError
 from fgen.estimator_storage import read_classifier
+from fgen.io.steady import current
 from fgen.models.registry import load_model
 from fgen.results import SCORES, RunResult, format_score
 from fgen.run_directory import RunDirectory

@@ -22,7 +22,6 @@ from fgen.classifiers.heads import (
     train_heads,
     warn_of_a_poor_fit,
 )
-from fgen.data.atomic import write_json
 from fgen.data.bank import FeatureBank
 from fgen.data.bank_writer import settle_bank
 from fgen.data.dataset import ZSLDataset
@@ -30,6 +29,7 @@ from fgen.data.rows import SelectedRows
 from fgen.encoders.fusion import EmbeddingConfig, EmbeddingPreprocessor
 from fgen.errors import InputError
 from fgen.generation import write_bank
+from fgen.io.atomic import write_json
 from fgen.machine import cpu_threads
 from fgen.models.base import FeatureGenerator
 from fgen.models.blocks import in_one

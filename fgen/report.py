@@ -19,12 +19,12 @@ from tqdm import tqdm
 from fgen.baselines import BASELINES
 from fgen.classifiers.heads import Predictions
 from fgen.config import dump_toml
-from fgen.data.atomic import expect_free, new_file
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
-from fgen.data.disk import reading
 from fgen.data.splits import by_class, thinned
 from fgen.errors import InputError, require
+from fgen.io.atomic import expect_free, new_file
+from fgen.io.reading import reading
 from fgen.models.registry import load_model
 from fgen.results import SCORES, RunResult, format_gap, format_score
 from fgen.run_directory import RunDirectory, SeedDirectory, read_predictions

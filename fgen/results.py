@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fgen.data.disk import read_json, reading
 from fgen.errors import InputError, visible
+from fgen.io.reading import read_json, reading
 from fgen.run_directory import RunDirectory, read_predictions
 from fgen.scores.accuracy import GZSLScores
 from fgen.scores.stats import SCORES as SCORES

@@ -18,12 +18,12 @@ import numpy as np
 
 from fgen.classifiers.heads import Predictions
 from fgen.config import dump_toml, read_toml
-from fgen.data.atomic import atomic_file, beside, working_in, write_json
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
-from fgen.data.disk import read_json, reading
-from fgen.data.npz import Archive
 from fgen.errors import InputError
+from fgen.io.atomic import atomic_file, beside, working_in, write_json
+from fgen.io.npz import Archive
+from fgen.io.reading import read_json, reading
 from fgen.scores.accuracy import GZSLScores, gzsl_scores, mean_accuracy
 from fgen.scores.calibration import Curve, ausuc
 from fgen.settings import ExperimentConfig

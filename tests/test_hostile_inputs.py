@@ -16,13 +16,13 @@ import pytest
 import scipy.io
 
 from fgen import cli
-from fgen.data import hdf5_look
 from fgen.data.bank import FeatureBank
 from fgen.data.files import load_dataset, save_dataset
 from fgen.data.tables import read_embeddings_csv, read_features
 from fgen.data.toy import make_toy
 from fgen.encoders.image import read_image
 from fgen.errors import InputError
+from fgen.io import hdf5_look
 from tests.data.test_xlsa17 import append, element, matlab_object, matrix_element
 from tests.fuzz.array_files import change_mat, change_npy, change_npz
 from tests.fuzz.damage import damage_bytes

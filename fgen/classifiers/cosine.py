@@ -15,8 +15,8 @@ from fgen.classifiers.storage import StoredHead, reading_head, require_shape
 from fgen.config import build, to_mapping
 from fgen.data.access import Features, as_rows
 from fgen.data.scaling import FeatureScaler, Kind
-from fgen.data.steady import read_folder
 from fgen.errors import InputError
+from fgen.io.steady import read_folder
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,12 +17,12 @@ from fgen.classifiers.pseudo_labels import surest_rows
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.classifiers.storage import StoredHead
 from fgen.data.dataset import ZSLDataset
-from fgen.data.disk import read_json, reading
 from fgen.data.rows import MappedRows, SelectedRows, StackedRows
 from fgen.data.scaled_rows import fits_memory
 from fgen.data.splits import thinned
-from fgen.data.steady import read_folder
 from fgen.errors import InputError
+from fgen.io.reading import read_json, reading
+from fgen.io.steady import read_folder
 from fgen.machine import choose_device, matrix_precision
 from fgen.scores.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_class_accuracy
 from fgen.scores.calibration import predict_classes

@@ -16,8 +16,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fgen.classifiers.solvers import BLOCK_ROWS, CentredRows, cross_entropy_slope
-from fgen.data.atomic import reserve
 from fgen.errors import InputError
+from fgen.io.atomic import reserve
 from fgen.products import for_products, product
 
 #: The end: no entry of the gradient is larger than this. 600 classes of 1,280 features take 15 to 30 steps.

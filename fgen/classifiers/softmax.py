@@ -18,8 +18,8 @@ from fgen.config import build, to_mapping
 from fgen.data.access import Features, as_rows
 from fgen.data.scaled_rows import ScaledRows, fits_memory
 from fgen.data.scaling import FeatureScaler
-from fgen.data.steady import read_folder
 from fgen.errors import InputError, TrainingDiverged
+from fgen.io.steady import read_folder
 from fgen.machine import choose_device, with_room
 
 Solver = Literal["adam", "lbfgs"]

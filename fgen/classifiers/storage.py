@@ -15,10 +15,10 @@ from torch import Tensor
 
 from fgen.classifiers.base import Head, checked_labels
 from fgen.config import build, to_mapping
-from fgen.data.atomic import expect_only, replace_directory, write_json
-from fgen.data.disk import read_json, reading
 from fgen.data.scaling import FeatureScaler
 from fgen.errors import InputError
+from fgen.io.atomic import expect_only, replace_directory, write_json
+from fgen.io.reading import read_json, reading
 
 VERSION = 1
 

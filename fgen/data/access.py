@@ -13,9 +13,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fgen.data import hdf5
 from fgen.data.checks import as_array, as_numbers
 from fgen.errors import InputError
+from fgen.io import hdf5
 
 #: What features may be: an array, a memory map, or an open HDF5 dataset; anything that slices by rows.
 Features = Any

@@ -17,13 +17,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fgen.data.atomic import claim, claimed, expect_free, flush
 from fgen.data.checks import as_matrix, as_numbers, checked_names
 from fgen.data.frames import rows_by_name
-from fgen.data.hdf5 import expect_short
-from fgen.data.hdf5_look import trust
-from fgen.data.hdf5_writing import allocate, features_offset, image, write_at
 from fgen.errors import InputError
+from fgen.io.atomic import claim, claimed, expect_free, flush
+from fgen.io.hdf5 import expect_short
+from fgen.io.hdf5_look import trust
+from fgen.io.hdf5_writing import allocate, features_offset, image, write_at
 
 FORMAT = "fgen-bank"
 VERSION = 1

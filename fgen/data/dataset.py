@@ -10,7 +10,6 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fgen.data import hdf5
 from fgen.data.access import Features, as_rows, expect_rows, read_rows
 from fgen.data.checks import as_array, as_matrix, as_text, checked_names, mended_text
 from fgen.data.frames import rows_by_name
@@ -18,6 +17,7 @@ from fgen.data.labels import counted_from_one, ids_by_name, odd_embeddings
 from fgen.data.shots import ShotClasses, Shots, draw_shots
 from fgen.data.splits import Splits, complete_splits
 from fgen.errors import InputError, visible
+from fgen.io import hdf5
 
 #: Small enough for several copies of a block, as scaled rows or in float64, to go unnoticed.
 BLOCK_BYTES = 16 << 20

@@ -17,17 +17,17 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fgen.data import hdf5, npz
-from fgen.data.atomic import expect_free, new_file, settle_files
 from fgen.data.dataset import ZSLDataset, iter_blocks
-from fgen.data.disk import nearest_sibling, reading
 from fgen.data.emoji import load_emoji
-from fgen.data.hdf5_look import trust
-from fgen.data.hdf5_writing import allocate, features_offset, image, write_at
 from fgen.data.splits import SPLIT_NAMES
 from fgen.data.toy import make_toy
 from fgen.data.xlsa17 import FEATURES_FILE, SPLITS_FILE, read_xlsa17, write_xlsa17
 from fgen.errors import InputError
+from fgen.io import hdf5, npz
+from fgen.io.atomic import expect_free, new_file, settle_files
+from fgen.io.hdf5_look import trust
+from fgen.io.hdf5_writing import allocate, features_offset, image, write_at
+from fgen.io.reading import nearest_sibling, reading
 
 BUILT_IN = ("emoji", "toy")
 HDF5_SUFFIXES = (".h5", ".hdf5")

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from fgen.data import hdf5, npz
 from fgen.data.access import Features
-from fgen.data.atomic import expect_free, new_file
 from fgen.data.checks import as_text
 from fgen.data.dataset import refuse_non_finite
-from fgen.data.disk import reading
 from fgen.errors import InputError, shortened
+from fgen.io import hdf5, npz
+from fgen.io.atomic import expect_free, new_file
+from fgen.io.reading import reading
 
 PREDICTION_COLUMNS = ("row", "class_id", "class_name", "score")
 IN_WORDS = "Of descriptions in words, fgen embed makes numbers"

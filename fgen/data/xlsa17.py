@@ -14,12 +14,12 @@ import numpy as np
 import scipy.io
 
 from fgen.data.access import Features
-from fgen.data.atomic import beside, expect_free, replace_files, settle_files
 from fgen.data.dataset import ZSLDataset
-from fgen.data.disk import reading
-from fgen.data.matfile import NUMBERS, TEXT_KINDS, MatVariable, open_mat
-from fgen.data.steady import read_steadily
 from fgen.errors import InputError
+from fgen.io.atomic import beside, expect_free, replace_files, settle_files
+from fgen.io.matlab import NUMBERS, TEXT_KINDS, MatVariable, open_mat
+from fgen.io.reading import reading
+from fgen.io.steady import read_steadily
 
 FEATURES_FILE = "res101.mat"
 SPLITS_FILE = "att_splits.mat"

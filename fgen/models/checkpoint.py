@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from fgen.data.atomic import atomic_file
 from fgen.errors import InputError
+from fgen.io.atomic import atomic_file
 
 VERSION = 1
 

@@ -10,10 +10,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from fgen.config import build
-from fgen.data.disk import read_json
-from fgen.data.steady import read_folder
 from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError, did_you_mean
+from fgen.io.reading import read_json
+from fgen.io.steady import read_folder
 from fgen.machine import choose_device
 from fgen.models.base import FeatureGenerator
 from fgen.models.cadavae import CADAVAEConfig

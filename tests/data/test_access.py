@@ -6,11 +6,12 @@ import h5py
 import numpy as np
 import pytest
 
-from fgen.data import access, hdf5
+from fgen.data import access
 from fgen.data.access import as_rows, expect_rows, read_rows
 from fgen.data.dataset import ZSLDataset, iter_blocks
 from fgen.data.rows import SelectedRows, StackedRows
 from fgen.errors import InputError
+from fgen.io import hdf5
 
 RNG = np.random.default_rng(0)
 MATRIX = RNG.normal(size=(500, 300)).astype(np.float32)

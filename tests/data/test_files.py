@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fgen import cli
-from fgen.data.atomic import expect_free
 from fgen.data.dataset import ZSLDataset
-from fgen.data.disk import nearest_sibling
 from fgen.data.files import load_dataset, save_dataset
 from fgen.data.tables import read_descriptions_csv, read_embeddings_csv, read_features, write_predictions_csv
 from fgen.data.toy import make_toy
 from fgen.errors import InputError
+from fgen.io.atomic import expect_free
+from fgen.io.reading import nearest_sibling
 from tests.conftest import TINY
 
 

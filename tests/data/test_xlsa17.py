@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from fgen.data import xlsa17
 from fgen.data.dataset import ZSLDataset
-from fgen.data.matfile import open_mat
 from fgen.data.xlsa17 import read_xlsa17, write_xlsa17
 from fgen.errors import InputError
+from fgen.io.matlab import open_mat
 
 NAMES = ["zebra", "ant", "grizzly+bear", "002.Laysan_Albatross", "Æpyornis"]
 N, D, A, C = 30, 4, 3, 5

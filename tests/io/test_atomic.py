@@ -10,9 +10,9 @@ from functools import partial as partial_call
 
 import pytest
 
-from fgen.data import atomic
-from fgen.data.atomic import atomic_file, new_file, replace_directory, settle, working_in, write_json
 from fgen.errors import InputError
+from fgen.io import atomic
+from fgen.io.atomic import atomic_file, new_file, replace_directory, settle, working_in, write_json
 
 
 class Cut(BaseException):

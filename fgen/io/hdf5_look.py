@@ -1,7 +1,7 @@
 """A first look at an HDF5 file in a process of its own, which can be ended whatever the file holds.
 
 The HDF5 library trusts a file: a damaged one may keep it at work for ever, deaf to Ctrl-C, crash it, or have it ask for
-4 GiB to read one name. So a short-lived process, :mod:`fgen.data.hdf5_trial`, first reads the attributes, shapes, types
+4 GiB to read one name. So a short-lived process, :mod:`fgen.io.hdf5_trial`, first reads the attributes, shapes, types
 and texts that fgen reads of a file. It costs a third of a second for each file. A limit on the processor's time, not on
 that of the clock, ends it: a slow disk or a slow network is no damage.
 """
@@ -16,8 +16,8 @@ from pathlib import Path
 
 import h5py
 
-from fgen.data.disk import AGAIN
 from fgen.errors import InputError
+from fgen.io.reading import AGAIN
 
 MAX_NAME_BYTES = 1 << 14
 #: The names of a million classes take half of one.
@@ -26,7 +26,7 @@ CPU_SECONDS = 30
 TEXT_BYTES = 512 << 20
 #: How the process says that memory was too little; an error of Python's own ends it with 1.
 OUT_OF_MEMORY = 3
-PROGRAM = "import sys; sys.path[:] = sys.argv[3:]; from fgen.data.hdf5_trial import main; main(*sys.argv[1:3])"
+PROGRAM = "import sys; sys.path[:] = sys.argv[3:]; from fgen.io.hdf5_trial import main; main(*sys.argv[1:3])"
 
 Identity = tuple[int, ...]
 #: What was found of the files that this process has looked at: the trouble, or nothing.

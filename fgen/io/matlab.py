@@ -19,10 +19,9 @@ from typing import Any, NamedTuple, Protocol
 import h5py
 import numpy as np
 
-from fgen.data import hdf5
-from fgen.data.access import Features
-from fgen.data.disk import most_unpacked
 from fgen.errors import InputError
+from fgen.io import hdf5
+from fgen.io.reading import most_unpacked
 
 MATRIX, COMPRESSED = 14, 15
 NUMBER_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
@@ -58,7 +57,7 @@ class MatVariable(Protocol):
     def kind(self) -> str:
         """What the variable is: ``NUMBERS``, ``CELLS``, another of this file's names, or the class of an object."""
 
-    def numbers(self) -> Features:
+    def numbers(self) -> Any:
         """The matrix, with its axes reversed; on disk where the file allows it."""
 
     def texts(self) -> list[str]:
@@ -145,7 +144,7 @@ class _HDF5Variable:
             return STRUCT
         return CELLS if h5py.check_ref_dtype(found.dtype) is h5py.Reference else NUMBERS
 
-    def numbers(self) -> Features:
+    def numbers(self) -> Any:
         if self.kind != NUMBERS:
             raise _no_matrix(self.name, self.kind)
         found = hdf5.dataset(self.file, self.name)
@@ -207,7 +206,7 @@ class _Mat5Variable:
     order: str
     compressed: bool
 
-    def numbers(self) -> Features:
+    def numbers(self) -> Any:
         if self.kind != NUMBERS:
             raise _no_matrix(self.name, self.kind)
         header = _matrix_header(self._body(), self.order)

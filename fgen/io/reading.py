@@ -67,7 +67,7 @@ def read_json(path: Path) -> Any:
     """The content of a JSON file, for a block of :func:`reading`.
 
     Raises:
-        ValueError: no JSON, or what no JSON may hold and :func:`fgen.data.atomic.write_json` couldn't write again:
+        ValueError: no JSON, or what no JSON may hold and :func:`fgen.io.atomic.write_json` couldn't write again:
             NaN, infinite numbers, halves of surrogate pairs. RecursionError: lists in lists too deep.
     """
     content = json.loads(path.read_text(encoding="utf-8"))

@@ -12,9 +12,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fgen.data.disk import most_unpacked, reading
-from fgen.data.hdf5_look import MAX_NAME_BYTES, look_at
 from fgen.errors import InputError, shortened
+from fgen.io.hdf5_look import MAX_NAME_BYTES, look_at
+from fgen.io.reading import most_unpacked, reading
 
 MAX_CHUNK_BYTES = 1 << 30
 #: Rows are read together with what lies between them, where that is no more than this.
@@ -174,7 +174,7 @@ def open_read(path: Path) -> h5py.File:
     """The file for reading; never locked, so that a read-only disk or a second reader is no obstacle.
 
     Raises:
-        InputError: as :func:`fgen.data.hdf5_look.look_at` has it.
+        InputError: as :func:`fgen.io.hdf5_look.look_at` has it.
     """
     look_at(path)
     return h5py.File(path, "r", locking=False)

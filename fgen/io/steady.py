@@ -8,8 +8,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from fgen.data.atomic import beside
 from fgen.errors import InputError
+from fgen.io.atomic import beside
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ TRIES = 100
 
 
 def current(path: Path) -> Path:
-    """Where a folder's content is: at ``path``, or beside it where :func:`fgen.data.atomic.replace_directory` has set
+    """Where a folder's content is: at ``path``, or beside it where :func:`fgen.io.atomic.replace_directory` has set
     it aside, or was killed after it."""
     aside = _aside(path)
     # The path is asked twice: it may have come, and the older one gone, meanwhile.

@@ -10,8 +10,8 @@ from typing import IO
 
 import numpy as np
 
-from fgen.data.disk import most_unpacked
 from fgen.errors import InputError
+from fgen.io.reading import most_unpacked
 
 
 class Archive(Mapping[str, np.ndarray]):

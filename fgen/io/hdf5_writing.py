@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from fgen.data.atomic import flush, reserve
+from fgen.io.atomic import flush, reserve
 
 #: More than HDF5 needs to describe the features.
 HEADER_ROOM = 1 << 16

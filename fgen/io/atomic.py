@@ -78,7 +78,7 @@ def expect_free(path: Path, *, overwrite: bool) -> None:
 def replace_directory(path: str | Path, check: Callable[[Path], None] | None = None) -> Iterator[Path]:
     """An empty folder beside ``path`` to write to; on success it takes the place of ``path``.
 
-    A folder can't be replaced in one move, so an older one steps aside first. :func:`fgen.data.steady.read_folder`
+    A folder can't be replaced in one move, so an older one steps aside first. :func:`fgen.io.steady.read_folder`
     reads it there meanwhile; :func:`settle` puts it back should the writer be killed between the two moves.
 
     Args:

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 
 from fgen import cli
-from fgen.data import hdf5, hdf5_look
 from fgen.data.access import read_rows
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset, iter_blocks
 from fgen.data.files import load_dataset, save_dataset
-from fgen.data.matfile import open_mat
 from fgen.data.tables import read_features
 from fgen.data.toy import make_toy
 from fgen.errors import InputError
+from fgen.io import hdf5, hdf5_look
+from fgen.io.matlab import open_mat
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +236,7 @@ def act_instead(monkeypatch, program):
 
 
 def test_a_file_that_keeps_hdf5_at_work_for_ever_is_refused(path, monkeypatch, capfd):
-    limited = "import sys; sys.path[:] = sys.argv[3:]\nfrom fgen.data import hdf5_trial\n"
+    limited = "import sys; sys.path[:] = sys.argv[3:]\nfrom fgen.io import hdf5_trial\n"
     endless = "hdf5_trial._Trial.read_file = lambda self, path: exec('while True: pass')\n"
     act_instead(monkeypatch, f"{limited}{endless}hdf5_trial.main(*sys.argv[1:3])")
     monkeypatch.setattr(hdf5_look, "CPU_SECONDS", 1)

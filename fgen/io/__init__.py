@@ -1,0 +1,1 @@
+"""Files of any content: read from untrusted sources, replaced as a whole or not at all."""
