@@ -12,11 +12,11 @@ import numpy as np
 
 from fgen.classifiers.heads import load_head
 from fgen.classifiers.storage import StoredHead
+from fgen.compute.device import choose_device
 from fgen.errors import InputError
 from fgen.io.atomic import expect_only, replace_directory, write_json
 from fgen.io.reading import nearest_sibling, read_json, reading
 from fgen.io.steady import read_folder
-from fgen.machine import choose_device
 from fgen.models.base import FeatureGenerator
 from fgen.models.registry import load_model
 

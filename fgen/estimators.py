@@ -17,6 +17,7 @@ import numpy as np
 from fgen.baselines import BASELINES
 from fgen.classifiers.base import predict_calibrated
 from fgen.classifiers.heads import Heads
+from fgen.compute.device import cpu_threads
 from fgen.config import build
 from fgen.data.access import as_rows
 from fgen.data.checks import as_array
@@ -27,7 +28,6 @@ from fgen.errors import InputError, did_you_mean
 from fgen.estimator_storage import StoredFit, read_classifier, write_classifier
 from fgen.io.reading import reading
 from fgen.io.steady import current
-from fgen.machine import cpu_threads
 from fgen.models.engine import TrainConfig
 from fgen.models.registry import MODELS
 from fgen.protocol import choose_epochs, chosen_model, embedding_config, fit, new_heads, representation, synthetic_rows

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from fgen.classifiers.heads import head_scorer, train_heads, warn_of_a_poor_fit
+from fgen.compute.device import MOST_THREADS, cpu_threads
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.data.provenance import difference, noted_data, run_section
 from fgen.errors import InputError
-from fgen.machine import MOST_THREADS, cpu_threads
 from fgen.models.base import FeatureGenerator
 from fgen.models.registry import load_model
 from fgen.run_directory import RunDirectory, SeedDirectory

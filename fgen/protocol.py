@@ -22,6 +22,7 @@ from fgen.classifiers.heads import (
     train_heads,
     warn_of_a_poor_fit,
 )
+from fgen.compute.device import cpu_threads
 from fgen.data.bank import FeatureBank
 from fgen.data.bank_writer import settle_bank
 from fgen.data.dataset import ZSLDataset
@@ -30,7 +31,6 @@ from fgen.encoders.fusion import EmbeddingConfig, EmbeddingPreprocessor
 from fgen.errors import InputError
 from fgen.generation import write_bank
 from fgen.io.atomic import write_json
-from fgen.machine import cpu_threads
 from fgen.models.base import FeatureGenerator
 from fgen.models.blocks import in_one
 from fgen.models.registry import load_model

@@ -54,12 +54,12 @@ def replacements(products: str) -> Iterator[tuple[str, str, Any]]:
     products of float32 stand in: of the same rounded factors, summed up in float32 and rounded to bfloat16, as torch's
     own are but for the order of the sums.
     """
-    from fgen import machine
-    from fgen import products as room
+    from fgen.compute import device as room
+    from fgen.compute import matmul
 
-    own = OWN.setdefault("has_bf16", machine.has_bf16)
-    yield "machine", "has_bf16", lambda device: products == "bfloat16" if device.type == "cpu" else own(device)
-    yield "products", "cpu_product", stand_in if slow_bf16() else OWN.setdefault("cpu_product", room.cpu_product)
+    own = OWN.setdefault("has_bf16", room.has_bf16)
+    yield "device", "has_bf16", lambda device: products == "bfloat16" if device.type == "cpu" else own(device)
+    yield "matmul", "cpu_product", stand_in if slow_bf16() else OWN.setdefault("cpu_product", matmul.cpu_product)
 
 
 #: What fgen does by itself, kept where it is replaced.
@@ -77,7 +77,7 @@ def slow_bf16() -> bool:
 
 
 def stand_in(left: Any, right: Any, out: Any = None) -> Any:
-    """``fgen.products.cpu_product`` by float32."""
+    """``fgen.compute.matmul.cpu_product`` by float32."""
     result = (left.float() @ right.float()).to(left.dtype)
     return result if out is None else out.copy_(result)
 
@@ -86,20 +86,20 @@ def own_products() -> str:
     """What ``auto`` stands for on this processor."""
     import torch
 
-    from fgen import machine
+    from fgen.compute import device
 
-    has_bf16 = OWN.get("has_bf16", machine.has_bf16)
+    has_bf16 = OWN.get("has_bf16", device.has_bf16)
     return PRODUCTS[has_bf16(torch.device("cpu"))]
 
 
 def apply() -> None:
     """Make the products what the switch says, in this process."""
-    import fgen.machine
-    import fgen.products
+    import fgen.compute.device
+    import fgen.compute.matmul
 
     if (asked := os.environ.get("FGEN_TEST_PRODUCTS")) in PRODUCTS:
         for module, name, value in replacements(asked):
-            setattr(getattr(fgen, module), name, value)
+            setattr(getattr(fgen.compute, module), name, value)
 
 
 def sentence() -> str:

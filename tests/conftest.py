@@ -48,7 +48,7 @@ def pytest_terminal_summary(terminalreporter):
 def bf16(monkeypatch):
     """Products are rounded to bfloat16 wherever ``auto`` is asked for, whatever the processor and the switch."""
     for module, name, value in arithmetic.replacements("bfloat16"):
-        monkeypatch.setattr(f"fgen.{module}.{name}", value)
+        monkeypatch.setattr(f"fgen.compute.{module}.{name}", value)
 
 
 @pytest.fixture

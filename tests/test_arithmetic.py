@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fgen import products
+from fgen.compute import matmul
 from tests import arithmetic
 from tests.conftest import THREADS
 from tests.tolerances import BFLOAT16
@@ -18,9 +18,10 @@ ROOT = Path(__file__).parents[1]
 ASK = """
 import sys
 assert "torch" not in sys.modules, "a command that needs none answers at once"
-import torch, fgen.models
-from fgen import machine
-print(machine.has_bf16(torch.device("cpu")), torch.get_num_threads())
+import torch, fgen.models.registry
+from fgen.compute import matmul
+from fgen.compute import device
+print(device.has_bf16(torch.device("cpu")), torch.get_num_threads())
 """
 
 
@@ -59,5 +60,5 @@ def test_what_stands_in_for_torchs_products_of_bfloat16_is_as_near_as_the_order_
     out = torch.empty(24, 24) if wide else None
     found = arithmetic.stand_in(left, right, out)
     assert found.dtype == (torch.float32 if wide else torch.bfloat16)
-    own = arithmetic.OWN.get("cpu_product", products.cpu_product)(left, right)
+    own = arithmetic.OWN.get("cpu_product", matmul.cpu_product)(left, right)
     torch.testing.assert_close(found.double(), own.double(), rtol=2 * BFLOAT16, atol=2 * BFLOAT16)

@@ -21,8 +21,8 @@ from experiments.bench.sizes import SIZES, random_world
 from experiments.bench.timing import Comparison, alternate
 from experiments.bench.training import begin, engine_loop
 from fgen.classifiers.softmax import SoftmaxConfig
+from fgen.compute.device import has_bf16
 from fgen.data import scaled_rows
-from fgen.machine import has_bf16
 from fgen.models import engine
 from fgen.models.draws import Draws
 from fgen.models.registry import MODELS

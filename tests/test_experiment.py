@@ -14,10 +14,11 @@ import pytest
 import torch
 
 import fgen
-from fgen import evaluation, generation, machine, protocol
+from fgen import evaluation, generation, protocol
 from fgen.classifiers import CLASSIFIERS
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.cli import main
+from fgen.compute import device
 from fgen.config import apply_overrides, dump_toml, read_toml
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
@@ -126,7 +127,7 @@ def test_result_json_holds_all_that_others_script_against(finished, world):
     assert result["dataset"]["fingerprint"] == data.fingerprint
     assert (result["dataset"]["n_seen"], result["dataset"]["n_unseen"]) == (12, 4)
     assert set(result["timing"]) == {"0", "1"}
-    assert {name: result[name] for name in ("threads", "blas_threads")} == machine.threads_in_use()
+    assert {name: result[name] for name in ("threads", "blas_threads")} == device.threads_in_use()
     assert all(seconds >= 0 for phases in result["timing"].values() for seconds in phases.values())
     assert result["version"] == fgen.__version__
     assert result["git_commit"] is None or re.fullmatch(r"[0-9a-f]{7,40}\+?", result["git_commit"])

@@ -7,18 +7,18 @@ import torch
 import fgen
 from fgen import generation
 from fgen.classifiers.softmax import SoftmaxClassifier
+from fgen.compute.device import matrix_precision
+from fgen.compute.matmul import Aside
 from fgen.data import scaled_rows
 from fgen.data.bank import FeatureBank
 from fgen.data.files import save_dataset
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
-from fgen.machine import matrix_precision
 from fgen.models import closed_form
 from fgen.models.captured import CapturedSteps
 from fgen.models.draws import StepInputs
 from fgen.models.engine import TrainConfig, run_updates, stepper, train_step
 from fgen.models.registry import MODELS, load_model, make_model
-from fgen.products import Aside
 from fgen.run_directory import RunDirectory
 from tests.conftest import TINY
 from tests.models.test_draws import assert_equal, begun, weights

@@ -15,7 +15,7 @@ ROOT = Path(fgen.__file__).parent
 
 # From the floor up; a room may import from its own floor and from those below.
 FLOORS = [
-    {"errors", "rng", "config", "machine", "products", "provenance", "io"},
+    {"errors", "rng", "config", "compute", "provenance", "io"},
     {"data", "encoders"},
     {"scores"},
     {"classifiers", "baselines"},

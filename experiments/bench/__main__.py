@@ -23,8 +23,8 @@ from experiments.bench import generation, head, memory, report, training, whole_
 from experiments.bench.machine import describe_machine
 from experiments.bench.sizes import SIZES, Size
 from experiments.bench.timing import Comparison
+from fgen.compute.device import choose_device
 from fgen.errors import InputError
-from fgen.machine import choose_device
 
 PARTS = "abcde"
 

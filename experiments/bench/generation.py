@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from experiments.bench.sizes import Size, World, random_world
 from experiments.bench.timing import Comparison, alternate, spread
 from experiments.bench.training import begin
+from fgen.compute.device import matrix_precision
 from fgen.generation import write_bank
-from fgen.machine import matrix_precision
 from fgen.models.base import FeatureGenerator
 from fgen.models.nets import SLOPE
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from experiments.bench.sizes import Size
+from fgen.compute.matmul import product, rounded
 from fgen.models.update import adam
-from fgen.products import product, rounded
 
 CRITIC_STEPS = 5
 
@@ -50,7 +50,7 @@ def bare_step(size: Size, device: torch.device) -> Callable[[], None]:
 
     Factors are rounded beforehand; no bias, activation, loss, or draw is counted. float32 products of few rows are
     done the other way round, as :mod:`fgen.models.closed_form` does them; on a GPU, results and factors of an odd
-    inner length lie by columns, see :func:`fgen.products.lie_for_products`, and one product is made after the other.
+    inner length lie by columns, see :func:`fgen.compute.matmul.lie_for_products`; products are made one by one.
     """
     products = products_of_step(size)
     factors = {torch.float32: {sizes: _factors(*sizes, device) for sizes in set(products)}}

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import fgen
-from fgen.machine import has_bf16
+from fgen.compute.device import has_bf16
 from fgen.provenance import git_commit
 
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")

@@ -20,7 +20,7 @@ from experiments.bench.limit import bare_step, bytes_of_step, copy_of
 from experiments.bench.published import all_twins
 from experiments.bench.sizes import Size, World, random_world
 from experiments.bench.timing import Comparison, alternate
-from fgen.machine import has_bf16, matrix_precision, step_settings
+from fgen.compute.device import has_bf16, matrix_precision, step_settings
 from fgen.models.base import FeatureGenerator
 from fgen.models.engine import TrainConfig, make_optimisers, stepper
 from fgen.models.registry import MODELS, make_model

@@ -16,6 +16,7 @@ from fgen.classifiers.cosine import CosineClassifier
 from fgen.classifiers.pseudo_labels import surest_rows
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.classifiers.storage import StoredHead
+from fgen.compute.device import choose_device, matrix_precision
 from fgen.data.dataset import ZSLDataset
 from fgen.data.rows import MappedRows, SelectedRows, StackedRows
 from fgen.data.scaled_rows import fits_memory
@@ -23,7 +24,6 @@ from fgen.data.splits import thinned
 from fgen.errors import InputError
 from fgen.io.reading import read_json, reading
 from fgen.io.steady import read_folder
-from fgen.machine import choose_device, matrix_precision
 from fgen.scores.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_class_accuracy
 from fgen.scores.calibration import predict_classes
 
@@ -129,7 +129,7 @@ def train_heads(
         pseudo_share: the transductive setting's second stage (LisGAN): each head is trained again with that share of
             the unlabelled rows it will be asked about, those it is surest of, under its own answers. ``gzsl`` chooses
             among the test rows of seen and unseen classes, ``zsl`` among those of unseen ones.
-        precision: of training's matrix products on a CPU, see :func:`fgen.machine.matrix_precision`; scores are
+        precision: of training's matrix products on a CPU, see :func:`fgen.compute.device.matrix_precision`; scores are
             float32's, and so is all of an accelerator, whose time a head's products don't take.
         device: where they are trained.
         start: heads of another penalty of the softmax head on the same rows, to start from.

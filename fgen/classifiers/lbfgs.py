@@ -16,9 +16,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fgen.classifiers.solvers import BLOCK_ROWS, CentredRows, cross_entropy_slope
+from fgen.compute.matmul import for_products, product
 from fgen.errors import InputError
 from fgen.io.atomic import reserve
-from fgen.products import for_products, product
 
 #: The end: no entry of the gradient is larger than this. 600 classes of 1,280 features take 15 to 30 steps.
 LBFGS_GRADIENT = 1e-5
@@ -48,9 +48,10 @@ def train_lbfgs(
     The steps are taken on ``W (x - m) + c`` with m about the rows' weighted mean: the same problem, as the biases
     ``b = c - W m`` bear no penalty, but one whose weights and biases don't pull at each other, which halves the steps.
 
-    Where this thread :func:`~fgen.machine.rounds_products`, centred features, directions and what their products give
-    are in bfloat16, and kept logits, weights and sums in float32. It takes as many steps as in float32, since the
-    rounding of a step's logits shrinks with the steps; the minimum is float32's to about three digits.
+    Where this thread :func:`~fgen.compute.device.rounds_products`, centred features, directions and the results of
+    their products are in bfloat16, and kept logits, weights and sums in float32. It takes as many steps as in
+    float32, since the rounding of a step's logits shrinks with the steps; the minimum is float32's to about three
+    digits.
 
     Args:
         rows: the features, centred with the same weights.

@@ -14,11 +14,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fgen import rng
+from fgen.compute.matmul import add_product, for_products, product
 from fgen.data.access import Features, read_rows
 from fgen.data.scaled_rows import CPU, ScaledRows, empty_if_small
 from fgen.data.scaling import CACHED_ROWS, FeatureScaler
 from fgen.errors import InputError
-from fgen.products import add_product, for_products, product
 
 #: Rows that stay on disk are asked for so many rows before their turn: a disk works best at many requests at once.
 ROWS_AHEAD = 512

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from fgen.compute.device import cpu_threads
 from fgen.data.checks import checked_names
 from fgen.errors import InputError, require, shortened
-from fgen.machine import cpu_threads
 
 log = logging.getLogger("fgen")
 

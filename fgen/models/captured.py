@@ -10,8 +10,8 @@ from collections.abc import Callable, Hashable
 import torch
 from torch import Tensor, nn
 
+from fgen.compute.matmul import own_stream
 from fgen.models.draws import Draws, StepInputs
-from fgen.products import own_stream
 
 
 class CapturedSteps:

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fgen.compute.matmul import Aside, product, rounded, rounded_dtype
 from fgen.models.nets import SLOPE, Critic
-from fgen.products import Aside, product, rounded, rounded_dtype
 
 #: As in :mod:`fgen.models.losses`: keeps the length's derivative finite where the gradient vanishes.
 TINY = 1e-12

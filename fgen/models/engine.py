@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from fgen.compute.device import MOST_THREADS, cpu_threads, kept_memory, matrix_precision, rounds_products, step_settings
 from fgen.errors import InputError, Interrupted, TrainingDiverged
-from fgen.machine import MOST_THREADS, cpu_threads, kept_memory, matrix_precision, rounds_products, step_settings
 from fgen.models.captured import CapturedSteps
 from fgen.models.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from fgen.models.draws import Draws
@@ -46,7 +46,7 @@ class TrainConfig:
             training, so that the same seed trains other weights there; where rows are streamed from disk it is the
             CPU's.
         threads: CPU threads, also of heads and banks, and of what is predicted; None leaves torch's choice, one for
-            each core. On cores that have other work 1 is faster, see :func:`fgen.machine.crowded`.
+            each core. On cores that have other work 1 is faster, see :func:`fgen.compute.device.crowded`.
         precision: of matrix products in training: ``"highest"`` is float32; ``"auto"`` takes bfloat16 products (on a
             GPU TF32 too) where the hardware is faster with them. So for the heads of a run, but a GPU's are float32.
         checkpoint_every: seconds between checkpoints; 0 writes one after every step.

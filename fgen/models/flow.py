@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fgen.compute.matmul import side_by_side
 from fgen.data.scaling import Kind
 from fgen.errors import InputError
 from fgen.models.base import FeatureGenerator
@@ -22,7 +23,6 @@ from fgen.models.model_config import ModelConfig
 from fgen.models.nets import Linear, Output
 from fgen.models.sampling import Batch, TrainingSet
 from fgen.models.update import Terms, Update
-from fgen.products import side_by_side
 
 #: Waves of the time's embedding: sines and cosines of 1 to so many half turns over the path.
 N_WAVES = 8

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fgen import rng
-from fgen.products import for_products, product, side_by_side
+from fgen.compute.matmul import for_products, product, side_by_side
 
 Output = Literal["relu", "sigmoid", "linear"]
 SLOPE = 0.2

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fgen.compute.matmul import for_products, product
 from fgen.data.scaling import Kind
 from fgen.errors import InputError
 from fgen.models.adversarial import AdversarialGenerator
@@ -18,7 +19,6 @@ from fgen.models.model_config import AdversarialConfig
 from fgen.models.nets import Critic, Linear, Output, activate
 from fgen.models.sampling import Batch, TrainingSet
 from fgen.models.semantic_prior import SemanticPrior
-from fgen.products import for_products, product
 
 
 @dataclass(frozen=True, kw_only=True)

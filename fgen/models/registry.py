@@ -9,12 +9,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from fgen.compute.device import choose_device
 from fgen.config import build
 from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError, did_you_mean
 from fgen.io.reading import read_json
 from fgen.io.steady import read_folder
-from fgen.machine import choose_device
 from fgen.models.base import FeatureGenerator
 from fgen.models.cadavae import CADAVAEConfig
 from fgen.models.cegzsl import CEGZSLConfig

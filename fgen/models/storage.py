@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from fgen.compute.matmul import lie_for_products
 from fgen.config import to_mapping
 from fgen.data.scaling import FeatureScaler
 from fgen.encoders.fusion import EmbeddingConfig, EmbeddingPreprocessor
 from fgen.errors import InputError
 from fgen.io.atomic import expect_only, replace_directory, write_json
 from fgen.models.model_config import ModelConfig
-from fgen.products import lie_for_products
 
 FORMAT = "fgen-model"
 VERSION = 1

@@ -1,6 +1,6 @@
 """Run by Python at the start of each process that a test starts: there, too, ``auto`` is what the tests' switch says.
 
-It waits until ``fgen.products`` is imported, for a command that needs no torch has to answer without it.
+It waits until ``fgen.compute.matmul`` is imported, for a command that needs no torch has to answer without it.
 """
 
 import importlib.util
@@ -13,7 +13,7 @@ class _Finder:
     """Has ``tests/arithmetic.py`` applied once the module is there."""
 
     def find_spec(self, name, path=None, target=None):
-        if name != "fgen.products":
+        if name != "fgen.compute.matmul":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -21,7 +21,7 @@ class _Finder:
 
         def then_apply(module):
             run(module)
-            sys.modules["fgen"].products = module
+            sys.modules["fgen.compute"].matmul = module
             _arithmetic().apply()
 
         spec.loader.exec_module = then_apply

@@ -12,9 +12,9 @@ from fgen.classifiers import lbfgs, solvers
 from fgen.classifiers.lbfgs import SLOPE_LEFT, Line, through_inverse_hessian, train_lbfgs
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.classifiers.solvers import CentredRows
+from fgen.compute.device import matrix_precision
 from fgen.data.scaling import FeatureScaler
 from fgen.errors import InputError, TrainingDiverged
-from fgen.machine import matrix_precision
 
 pytestmark = pytest.mark.numeric
 

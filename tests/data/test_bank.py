@@ -24,6 +24,7 @@ from hypothesis.extra import numpy as arrays
 
 from fgen import generation
 from fgen.cli import main
+from fgen.compute.device import cpu_threads
 from fgen.data import bank_writer
 from fgen.data.bank import FeatureBank
 from fgen.errors import InputError
@@ -31,7 +32,6 @@ from fgen.experiment import train_only
 from fgen.generation import generate_from_run, write_bank
 from fgen.io import atomic
 from fgen.io.atomic import reserve
-from fgen.machine import cpu_threads
 from fgen.models.registry import make_model
 from fgen.settings import ExperimentConfig
 from tests.conftest import TINY

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from fgen.compute.device import cpu_threads
 from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError, TrainingDiverged
-from fgen.machine import cpu_threads
 from fgen.models import engine
 from fgen.models.base import FeatureGenerator
 from fgen.models.draws import Draws

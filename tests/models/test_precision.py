@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional as F
 
 import fgen
-from fgen import machine, products
-from fgen.machine import kept_memory, matrix_precision
+from fgen.compute import device, matmul
+from fgen.compute.device import kept_memory, matrix_precision
 from fgen.models import losses
 from fgen.models.closed_form import critic_gradients
 from fgen.models.nets import Critic, Linear, initialise
@@ -95,7 +95,7 @@ def test_what_is_predicted_and_generated_does_not_depend_on_a_training_in_anothe
         return [array.tobytes() for array in (fitted.decision_function(features), generated, head.weight.numpy())]
 
     alone = outcome()
-    with trained_elsewhere(machine.step_settings("auto", CPU)):
+    with trained_elsewhere(device.step_settings("auto", CPU)):
         assert outcome() == alone
     assert outcome() == alone
 
@@ -124,7 +124,7 @@ def test_float32_is_kept_for_all_threads_where_a_user_has_set_torch_to_less(bf16
 
 def test_threads_that_ask_a_gpu_for_different_products_take_turns(monkeypatch):
     """TF32 is a setting of the process: who predicts waits for the step that is being launched."""
-    monkeypatch.setattr(machine, "has_bf16", lambda device: True)
+    monkeypatch.setattr(device, "has_bf16", lambda device: True)
     gpu, seen = torch.device("cuda"), []
 
     def predict():
@@ -176,15 +176,15 @@ def test_memory_is_given_back_after_training():
 def test_bfloat16_is_for_processors_that_are_faster_with_it(amx, avx512_bf16, intel, expected, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16, raising=False)
-    monkeypatch.setattr(machine, "_is_intel", lambda: intel)
-    own_has_bf16 = arithmetic.OWN.get("has_bf16", machine.has_bf16)
+    monkeypatch.setattr(device, "_is_intel", lambda: intel)
+    own_has_bf16 = arithmetic.OWN.get("has_bf16", device.has_bf16)
     assert own_has_bf16(torch.device("cpu")) is expected
 
 
 def test_a_processor_that_is_slower_with_bfloat16_rounds_nothing_where_torch_is_set_to_medium(monkeypatch):
-    monkeypatch.setattr(machine, "has_bf16", lambda device: False)
+    monkeypatch.setattr(device, "has_bf16", lambda device: False)
     torch.set_float32_matmul_precision("medium")
     try:
-        assert products.rounded_dtype(torch.float32) == torch.float32
+        assert matmul.rounded_dtype(torch.float32) == torch.float32
     finally:
         torch.set_float32_matmul_precision("highest")

@@ -207,7 +207,7 @@ def rounds_products() -> bool:
 def matrix_precision(precision: str, device: torch.device) -> Iterator[None]:
     """Set the precision of this thread's matrix products for a while.
 
-    On a CPU fgen rounds the factors itself (:mod:`fgen.products`) and torch's own products stay float32's, so that
+    On a CPU fgen rounds the factors itself (:mod:`fgen.compute.matmul`) and torch's own products stay float32's, so
     threads don't depend on each other. A GPU rounds by a setting of the whole process: there threads take turns.
     """
     before, rounds = _thread.rounds, precision == "auto" and has_bf16(device)

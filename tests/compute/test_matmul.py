@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from fgen import products
+from fgen.compute import matmul
+from fgen.compute.matmul import lie_for_products, side_by_side
 from fgen.data.toy import toy_world
 from fgen.models.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from fgen.models.engine import make_optimisers, train_step
 from fgen.models.registry import MODELS
-from fgen.products import lie_for_products, side_by_side
 from tests.models.test_draws import assert_equal, begun, weights
 
 pytestmark = pytest.mark.numeric
@@ -27,7 +27,7 @@ def wide(monkeypatch):
 
     def begun_there(*arguments):
         with monkeypatch.context() as patch:
-            patch.setattr(products, "WIDE", ("cpu",))
+            patch.setattr(matmul, "WIDE", ("cpu",))
             return begun(*arguments)
 
     return begun_there
@@ -43,7 +43,7 @@ def test_weights_that_lie_by_columns_learn_what_others_learn(name, odd, wide, tm
     (model, data, optimisers), (twin, _, others) = wide(name, odd), begun(name, odd)
     laid = layout(model)
     assert laid != layout(twin)
-    monkeypatch.setattr(products, "WIDE", ("cpu",))
+    monkeypatch.setattr(matmul, "WIDE", ("cpu",))
     for step in range(2):
         terms, expected = (train_step(m, data, o, 0, step) for m, o in ((model, optimisers), (twin, others)))
         for key, value in terms.items():
@@ -71,7 +71,7 @@ def test_weights_lie_by_columns_where_only_columns_are_read_well(width, height, 
     lie_for_products(layer)
     assert layer.weight.is_contiguous(), "a processor's stay as they are"
     assert side_by_side(*parts).is_contiguous()
-    monkeypatch.setattr(products, "WIDE", ("cpu",))
+    monkeypatch.setattr(matmul, "WIDE", ("cpu",))
     lie_for_products(layer)
     assert layer.weight.stride() == ((1, height) if by_columns else (width, 1))
     assert side_by_side(*parts).stride() == ((1, height) if by_columns else (width, 1))
@@ -82,7 +82,7 @@ def test_weights_lie_by_columns_where_only_columns_are_read_well(width, height, 
 
 def test_layers_are_given_rows_that_lie_as_their_weights_do(odd, wide, monkeypatch):
     model, _, _ = wide("fvaegan", odd)
-    monkeypatch.setattr(products, "WIDE", ("cpu",))
+    monkeypatch.setattr(matmul, "WIDE", ("cpu",))
     given = []
     for network in model.networks.values():
         network.hidden.register_forward_pre_hook(lambda layer, rows: given.append((layer.weight, rows[0])))

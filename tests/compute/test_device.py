@@ -7,9 +7,9 @@ import threading
 import pytest
 import torch
 
+from fgen.compute.device import MOST_THREADS, cpu_threads, threads_in_use
 from fgen.errors import InputError
 from fgen.experiment import train_only
-from fgen.machine import MOST_THREADS, cpu_threads, threads_in_use
 from fgen.models.engine import TrainConfig
 from fgen.settings import ExperimentConfig
 

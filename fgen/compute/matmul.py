@@ -7,7 +7,7 @@ import threading
 import torch
 from torch import Tensor, nn
 
-from fgen.machine import rounds_products
+from fgen.compute.device import rounds_products
 
 #: Whether this torch has matrix products whose results are wider than their factors.
 FLOAT_RESULTS = "dtype" in torch.ops.aten.mm.overloads()
@@ -16,7 +16,7 @@ WIDE = ("cuda",)
 
 
 def rounded_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Bfloat16 for float32 where this thread :func:`~fgen.machine.rounds_products`, else the same."""
+    """Bfloat16 for float32 where this thread :func:`~fgen.compute.device.rounds_products`, else the same."""
     return torch.bfloat16 if dtype == torch.float32 and rounds_products() else dtype
 
 

@@ -1,0 +1,1 @@
+"""Devices, threads, precision, and products of matrices."""
