@@ -280,9 +280,9 @@ def _features(arguments: argparse.Namespace) -> None:
 
 
 def _embed(arguments: argparse.Namespace) -> None:
-    from fgen.data.labels import odd_embeddings
     from fgen.data.tables import read_descriptions_csv, write_embeddings_csv
     from fgen.encoders.text import ENCODERS
+    from fgen.features.labels import odd_embeddings
     from fgen.io.atomic import expect_free
 
     if arguments.encoder not in ENCODERS:

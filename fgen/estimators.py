@@ -19,13 +19,13 @@ from fgen.classifiers.base import predict_calibrated
 from fgen.classifiers.heads import Heads
 from fgen.compute.device import cpu_threads
 from fgen.config import build
-from fgen.data.access import as_rows
-from fgen.data.checks import as_array
 from fgen.data.dataset import ZSLDataset
-from fgen.data.frames import check_columns, column_names, row_labels
-from fgen.data.labels import class_ids, counted_from_one, described_classes, names_of, odd_embeddings
 from fgen.errors import InputError, did_you_mean
 from fgen.estimator_storage import StoredFit, read_classifier, write_classifier
+from fgen.features.checks import as_array
+from fgen.features.frames import check_columns, column_names, row_labels
+from fgen.features.labels import class_ids, counted_from_one, described_classes, names_of, odd_embeddings
+from fgen.features.rows import as_rows
 from fgen.io.reading import reading
 from fgen.io.steady import current
 from fgen.models.engine import TrainConfig
@@ -109,7 +109,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         method: a key of ``fgen.MODELS``, the generators.
         model: settings of the method, for example ``{"epochs": 30}``.
         classifier: settings of the head; ``name`` is a key of ``fgen.CLASSIFIERS``, by default "softmax".
-        embedding_norm, embedding_scale: see :class:`fgen.encoders.fusion.EmbeddingConfig`.
+        embedding_norm, embedding_scale: see :class:`fgen.features.class_embeddings.EmbeddingConfig`.
         n_per_class: features generated for each unseen class.
         calibrate: choose the number of epochs and the handicap of the seen classes on a fifth of the seen classes,
             held out in a training of its own, which doubles the time. Without it a generator's head sees few rows as

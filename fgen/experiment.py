@@ -12,9 +12,9 @@ from typing import Any
 from fgen.baselines import BASELINES
 from fgen.compute.device import choose_device, cpu_threads, crowded, matrix_precision, threads_in_use
 from fgen.data.dataset import ZSLDataset
-from fgen.data.rows import SelectedRows
-from fgen.data.scaled_rows import CPU, IN_MEMORY
 from fgen.errors import InputError
+from fgen.features.rows import SelectedRows
+from fgen.features.scaled_rows import CPU, IN_MEMORY
 from fgen.io.atomic import write_json
 from fgen.models.base import FeatureGenerator
 from fgen.models.engine import time_step, training_bytes

@@ -19,10 +19,10 @@ from fgen.compute.device import cpu_threads, device_at_hand, kept_memory, thread
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import HDF5_SUFFIXES
-from fgen.data.labels import odd_embeddings
 from fgen.data.splits import by_class
 from fgen.data.tables import read_embeddings_csv
 from fgen.errors import InputError, did_you_mean
+from fgen.features.labels import odd_embeddings
 from fgen.models.base import MOST_ROWS, FeatureGenerator
 from fgen.models.registry import load_model
 from fgen.run_directory import RunDirectory

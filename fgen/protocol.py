@@ -26,9 +26,9 @@ from fgen.compute.device import cpu_threads
 from fgen.data.bank import FeatureBank
 from fgen.data.bank_writer import settle_bank
 from fgen.data.dataset import ZSLDataset
-from fgen.data.rows import SelectedRows
-from fgen.encoders.fusion import EmbeddingConfig, EmbeddingPreprocessor
 from fgen.errors import InputError
+from fgen.features.class_embeddings import EmbeddingConfig, EmbeddingPreprocessor
+from fgen.features.rows import SelectedRows
 from fgen.generation import write_bank
 from fgen.io.atomic import write_json
 from fgen.models.base import FeatureGenerator

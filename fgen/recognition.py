@@ -12,11 +12,11 @@ import numpy as np
 from fgen.classifiers.base import Head, predict_calibrated
 from fgen.classifiers.heads import load_head, represented
 from fgen.compute.device import cpu_threads
-from fgen.data.access import Features, as_rows
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.evaluation import compare_data, compare_models
+from fgen.features.rows import Features, as_rows
 from fgen.models.base import FeatureGenerator
 from fgen.models.registry import load_model
 from fgen.protocol import new_heads, synthetic_rows

@@ -13,8 +13,8 @@ from fgen.classifiers import CLASSIFIERS
 from fgen.config import apply_overrides, build, expect_plain, read_toml, refuse_unknown, to_mapping
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset
-from fgen.encoders.fusion import EmbeddingConfig, Norm
 from fgen.errors import InputError, did_you_mean
+from fgen.features.class_embeddings import EmbeddingConfig, Norm
 from fgen.models.base import MOST_ROWS
 from fgen.models.engine import TrainConfig
 from fgen.models.registry import MODELS
@@ -28,7 +28,7 @@ class DatasetConfig:
         name: ``"emoji"`` or ``"toy"``; or else
         path: a folder with a ``.mat`` pair, an ``.h5`` or an ``.npz`` file.
         embedding: one kind of class embedding, or several that stand side by side; None is the first.
-        embedding_norm, embedding_scale: see :class:`fgen.encoders.fusion.EmbeddingConfig`.
+        embedding_norm, embedding_scale: see :class:`fgen.features.class_embeddings.EmbeddingConfig`.
         split_seed: names the choice of validation classes where the data have none, and that of shots.
         shots: real rows of unseen classes to train on (any-shot learning), see :meth:`fgen.ZSLDataset.with_shots`.
         shot_classes: which of them: a share (``0.5``), a number, or names; None is all.

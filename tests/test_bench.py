@@ -22,7 +22,7 @@ from experiments.bench.timing import Comparison, alternate
 from experiments.bench.training import begin, engine_loop
 from fgen.classifiers.softmax import SoftmaxConfig
 from fgen.compute.device import has_bf16
-from fgen.data import scaled_rows
+from fgen.features import scaled_rows
 from fgen.models import engine
 from fgen.models.draws import Draws
 from fgen.models.registry import MODELS

@@ -25,9 +25,9 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset, save_dataset
 from fgen.data.splits import by_class
 from fgen.data.toy import toy_world
-from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
 from fgen.experiment import train_only
+from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.inspection import inspect
 from fgen.models.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from fgen.models.registry import MODELS, load_model

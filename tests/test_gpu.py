@@ -9,11 +9,11 @@ from fgen import generation
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.compute.device import matrix_precision
 from fgen.compute.matmul import Aside
-from fgen.data import scaled_rows
 from fgen.data.bank import FeatureBank
 from fgen.data.files import save_dataset
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
+from fgen.features import scaled_rows
 from fgen.models import closed_form
 from fgen.models.captured import CapturedSteps
 from fgen.models.draws import StepInputs

@@ -16,6 +16,7 @@ ROOT = Path(fgen.__file__).parent
 # From the floor up; a room may import from its own floor and from those below.
 FLOORS = [
     {"errors", "rng", "config", "compute", "provenance", "io"},
+    {"features"},
     {"data", "encoders"},
     {"scores"},
     {"classifiers", "baselines"},

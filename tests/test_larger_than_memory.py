@@ -13,11 +13,10 @@ import torch
 from fgen.classifiers import solvers
 from fgen.classifiers.heads import head_scorer, train_heads
 from fgen.classifiers.softmax import SoftmaxClassifier, SoftmaxConfig
-from fgen.data import dataset, scaled_rows
-from fgen.data.access import RowsView
-from fgen.data.rows import SelectedRows
-from fgen.data.scaling import FeatureScaler
 from fgen.data.toy import toy_world
+from fgen.features import scaled_rows
+from fgen.features.rows import RowsView, SelectedRows
+from fgen.features.scaling import FeatureScaler
 from fgen.models.base import FeatureGenerator
 from fgen.models.draws import Draws
 from fgen.models.engine import TrainConfig
@@ -33,8 +32,8 @@ CHILD = """
     import json, resource, sys
     import numpy as np, torch
     import fgen
-    from fgen.data import scaled_rows
-    from fgen.data.rows import SelectedRows
+    from fgen.features import scaled_rows
+    from fgen.features.rows import SelectedRows
     from fgen.models.registry import make_model
     from fgen.models.engine import TrainConfig, make_optimisers, train_step
 
@@ -112,7 +111,7 @@ def test_a_step_asks_for_exactly_the_rows_of_the_next(mapped, monkeypatch):
         def __getitem__(self, key):
             return np.asarray(features[key])
 
-        def expect(self, rows):
+        def prefetch(self, rows):
             asked.append(rows)
 
     scaler = FeatureScaler.fit("none", features)
@@ -164,7 +163,7 @@ def test_heads_in_a_space_of_their_own_never_hold_the_rows_whole(name, solver, m
     assert max(largest) == len(rows)
     largest.clear()
     monkeypatch.setattr(scaled_rows, "IN_MEMORY", 0)
-    monkeypatch.setattr(dataset, "BLOCK_BYTES", 50 * 4 * world.feature_dim)
+    monkeypatch.setattr("fgen.features.rows.BLOCK_BYTES", 50 * 4 * world.feature_dim)
     streamed_weight, streamed_scores = outcome()
     if solver == "adam":
         np.testing.assert_allclose(streamed_weight, weight, rtol=1e-4, atol=1e-5)
@@ -187,7 +186,7 @@ def test_a_head_is_the_same_and_each_row_is_asked_for_once_before_its_turn(mappe
             events.extend(("read", int(row)) for row in np.atleast_1d(key)) if isinstance(key, np.ndarray) else None
             return np.asarray(features[key])
 
-        def expect(self, rows):
+        def prefetch(self, rows):
             events.extend(("ask", int(row)) for row in rows)
 
     monkeypatch.setattr(scaled_rows, "IN_MEMORY", 0)

@@ -17,7 +17,7 @@ from fgen.baselines.ridge import ridge
 from fgen.classifiers.heads import head_precision
 from fgen.classifiers.softmax import SoftmaxClassifier, SoftmaxConfig
 from fgen.data.emoji import load_emoji
-from fgen.data.scaled_rows import CPU
+from fgen.features.scaled_rows import CPU
 from fgen.scores.accuracy import mean_accuracy, per_class_accuracy
 
 TEXTBOOK, LBFGS, LBFGS_EQUAL = "25 epochs of Adam", "fgen, lbfgs", "fgen, lbfgs, equal precision"

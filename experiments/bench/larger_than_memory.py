@@ -26,8 +26,8 @@ import fgen
 from experiments.bench.report import larger_than_memory
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.compute.device import matrix_precision, step_settings
-from fgen.data.rows import SelectedRows
-from fgen.data.scaling import FeatureScaler
+from fgen.features.rows import SelectedRows
+from fgen.features.scaling import FeatureScaler
 from fgen.io.atomic import write_json
 from fgen.models import sampling
 from fgen.models.base import FeatureGenerator

@@ -9,11 +9,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fgen.classifiers.base import checked_labels
-from fgen.data.access import Features, as_rows
-from fgen.data.checks import as_matrix
-from fgen.data.dataset import iter_blocks
-from fgen.data.frames import rows_by_name
 from fgen.errors import InputError
+from fgen.features.checks import as_matrix
+from fgen.features.frames import rows_by_name
+from fgen.features.rows import Features, as_rows, iter_blocks
 
 Self = TypeVar("Self", bound="EmbeddingBaseline")
 

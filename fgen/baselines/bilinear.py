@@ -16,9 +16,9 @@ from torch import Tensor
 
 from fgen import rng
 from fgen.baselines.base import EmbeddingBaseline, check_choice, choices, unit
-from fgen.data.access import Features, read_rows
-from fgen.data.scaling import FeatureScaler
 from fgen.errors import InputError, TrainingDiverged
+from fgen.features.rows import Features, read_rows
+from fgen.features.scaling import FeatureScaler
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,10 +12,9 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
 from fgen.baselines.base import EmbeddingBaseline, check_choice, choices
-from fgen.baselines.moments import Moments, moments
-from fgen.data.access import Features
-from fgen.data.dataset import iter_blocks
 from fgen.errors import InputError
+from fgen.features.rows import Features, iter_blocks
+from fgen.features.statistics import Moments, moments
 
 #: Rows whose logits are held at once.
 BLOCK_ROWS = 4096

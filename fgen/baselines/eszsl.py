@@ -9,8 +9,8 @@ import numpy as np
 import scipy.linalg
 
 from fgen.baselines.base import EmbeddingBaseline, check_choice, choices, unit
-from fgen.baselines.moments import Moments, moments
-from fgen.data.access import Features
+from fgen.features.rows import Features
+from fgen.features.statistics import Moments, moments
 
 
 @dataclass(frozen=True, kw_only=True)

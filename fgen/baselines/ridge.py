@@ -9,9 +9,9 @@ import numpy as np
 import scipy.linalg
 
 from fgen.baselines.base import EmbeddingBaseline, check_choice, choices, unit
-from fgen.data.access import Features
-from fgen.data.rows import class_means
 from fgen.errors import InputError
+from fgen.features.rows import Features
+from fgen.features.statistics import class_means
 
 Prototypes = Literal["predicted", "mean"]
 

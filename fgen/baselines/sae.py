@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from fgen.baselines.base import EmbeddingBaseline, check_choice, choices, unit
-from fgen.baselines.moments import moments
-from fgen.data.access import Features
+from fgen.features.rows import Features
+from fgen.features.statistics import moments
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from fgen.classifiers.softmax import SoftmaxClassifier
-from fgen.data.access import Features
+from fgen.features.rows import Features
 
 
 @dataclass(frozen=True, kw_only=True)

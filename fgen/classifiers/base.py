@@ -9,11 +9,11 @@ from typing import Any, ClassVar, Self, get_args
 import numpy as np
 
 from fgen.compute.device import matrix_precision
-from fgen.data.access import Features, as_rows
-from fgen.data.checks import as_numbers
-from fgen.data.scaled_rows import CPU
-from fgen.data.scaling import FeatureScaler, Kind
 from fgen.errors import InputError
+from fgen.features.checks import as_numbers
+from fgen.features.rows import Features, as_rows
+from fgen.features.scaled_rows import CPU
+from fgen.features.scaling import FeatureScaler, Kind
 from fgen.scores.calibration import predict_classes
 
 #: The score of a class that is no candidate: below any log-probability a row can have, yet finite, so that margins

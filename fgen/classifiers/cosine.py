@@ -13,9 +13,9 @@ from torch import Tensor
 from fgen.classifiers.base import HeadConfig, checked_labels, fitted_scaler, seen_mask
 from fgen.classifiers.storage import StoredHead, reading_head, require_shape
 from fgen.config import build, to_mapping
-from fgen.data.access import Features, as_rows
-from fgen.data.scaling import FeatureScaler, Kind
 from fgen.errors import InputError
+from fgen.features.rows import Features, as_rows
+from fgen.features.scaling import FeatureScaler, Kind
 from fgen.io.steady import read_folder
 
 

@@ -18,10 +18,10 @@ from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.classifiers.storage import StoredHead
 from fgen.compute.device import choose_device, matrix_precision
 from fgen.data.dataset import ZSLDataset
-from fgen.data.rows import MappedRows, SelectedRows, StackedRows
-from fgen.data.scaled_rows import fits_memory
 from fgen.data.splits import thinned
 from fgen.errors import InputError
+from fgen.features.rows import MappedRows, SelectedRows, StackedRows
+from fgen.features.scaled_rows import fits_memory
 from fgen.io.reading import read_json, reading
 from fgen.io.steady import read_folder
 from fgen.scores.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_class_accuracy

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fgen.classifiers.solvers import BLOCK_ROWS, CentredRows, cross_entropy_slope
+from fgen.classifiers.solvers import cross_entropy_slope
 from fgen.compute.matmul import for_products, product
 from fgen.errors import InputError
+from fgen.features.scaled_rows import BLOCK_ROWS, CentredRows
 from fgen.io.atomic import reserve
 
 #: The end: no entry of the gradient is larger than this. 600 classes of 1,280 features take 15 to 30 steps.

@@ -6,8 +6,8 @@ import numpy as np
 import scipy.special
 
 from fgen.classifiers.base import Head
-from fgen.data.access import Features
 from fgen.errors import InputError
+from fgen.features.rows import Features
 
 
 def surest_rows(head: Head, features: Features, share: float) -> tuple[np.ndarray, np.ndarray]:

@@ -10,8 +10,8 @@ import numpy as np
 from scipy.special import log_softmax
 
 from fgen.classifiers.base import Head, HeadConfig, checked_labels, fitted_scaler
-from fgen.data.access import Features, as_rows
 from fgen.errors import InputError, require
+from fgen.features.rows import Features, as_rows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,14 +12,14 @@ import torch
 from fgen.classifiers.base import HeadConfig, checked_labels, fitted_scaler, seen_mask
 from fgen.classifiers.lbfgs import train_lbfgs
 from fgen.classifiers.seen_bias import log_prior, row_weights
-from fgen.classifiers.solvers import AdamConfig, CentredRows, initial_parameters, train_adam
+from fgen.classifiers.solvers import AdamConfig, initial_parameters, train_adam
 from fgen.classifiers.storage import StoredHead, reading_head, require_shape
 from fgen.compute.device import choose_device, with_room
 from fgen.config import build, to_mapping
-from fgen.data.access import Features, as_rows
-from fgen.data.scaled_rows import ScaledRows, fits_memory
-from fgen.data.scaling import FeatureScaler
 from fgen.errors import InputError, TrainingDiverged
+from fgen.features.rows import Features, as_rows
+from fgen.features.scaled_rows import CentredRows, ScaledRows, fits_memory
+from fgen.features.scaling import FeatureScaler
 from fgen.io.steady import read_folder
 
 Solver = Literal["adam", "lbfgs"]

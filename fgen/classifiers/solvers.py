@@ -5,7 +5,6 @@ Features stay where they are and indices are shuffled; the gradient is written d
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,17 +14,11 @@ from tqdm import tqdm
 
 from fgen import rng
 from fgen.compute.matmul import add_product, for_products, product
-from fgen.data.access import Features, read_rows
-from fgen.data.scaled_rows import CPU, ScaledRows, empty_if_small
-from fgen.data.scaling import CACHED_ROWS, FeatureScaler
 from fgen.errors import InputError
+from fgen.features.scaled_rows import CPU, ScaledRows
 
 #: Rows that stay on disk are asked for so many rows before their turn: a disk works best at many requests at once.
 ROWS_AHEAD = 512
-#: Rows that are multiplied at once.
-BLOCK_ROWS = 8192
-#: So many rows, evenly spread, tell the mean that all are centred about.
-MEAN_ROWS = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +84,7 @@ def train_adam(
     for epoch in tqdm(range(config.epochs), desc="head", unit="epoch", disable=not progress):
         order = rng.stream(seed, "head batches", epoch).permutation(len(targets))
         for start in range(0, len(order), size):
-            rows.expect(order[start + ROWS_AHEAD if start else 0 : start + ROWS_AHEAD + size])
+            rows.prefetch(order[start + ROWS_AHEAD if start else 0 : start + ROWS_AHEAD + size])
             numbers = order[start : start + size]
             batch, n = torch.from_numpy(numbers).to(weight.device), len(numbers)
             x = rows.take(numbers, out=features[:n])
@@ -109,51 +102,3 @@ def cross_entropy_slope(logits: Tensor, targets: Tensor, row_weights: Tensor, ou
     torch.softmax(logits, dim=1, out=out)
     out.scatter_add_(1, targets.unsqueeze(1), out.new_full((len(targets), 1), -1.0))
     return out.mul_(row_weights)
-
-
-class CentredRows:
-    """Scaled rows minus a vector near their weighted mean, as products take them: kept where small, else read anew.
-
-    Args:
-        features: ``(N, D)`` raw.
-        scaler: their scaling.
-        row_weights: ``(N, 1)``, on the device where the rows are to lie.
-        dtype: of the scaled rows.
-
-    Attributes:
-        mean: ``(D,)`` what is taken from the scaled rows: the mean of some, since any point nearby does as well.
-
-    Raises:
-        InputError: a feature isn't finite.
-    """
-
-    def __init__(
-        self, features: Features, scaler: FeatureScaler, row_weights: Tensor, dtype: torch.dtype = torch.float32
-    ) -> None:
-        self._features, self._scaler, device = features, scaler, row_weights.device
-        some = np.unique(np.linspace(0, len(features) - 1, MEAN_ROWS).astype(np.int64))
-        with np.errstate(over="ignore", invalid="ignore"):  # what isn't finite is told by its row below
-            x = torch.from_numpy(scaler.apply(read_rows(features, some))).to(device, dtype)
-        weights = row_weights[some].to(dtype)
-        self.mean = (x * weights).sum(dim=0) / weights.sum()
-        self._centred = centred = empty_if_small(features.shape, device, for_products(self.mean).dtype)
-        if centred is None:
-            return
-        for start, x in self._scaled_blocks():
-            for i, part in enumerate(x.split(CACHED_ROWS)):
-                first = start + i * CACHED_ROWS
-                torch.sub(part, self.mean, out=centred[first : first + len(part)])
-
-    def blocks(self) -> Iterator[tuple[int, Tensor]]:
-        """Consecutive blocks of rows, each with the number of its first."""
-        if self._centred is not None:
-            parts = self._centred.split(BLOCK_ROWS)
-            yield from zip(range(0, len(self._centred), BLOCK_ROWS), parts, strict=True)
-            return
-        for first, scaled in self._scaled_blocks():
-            for i, x in enumerate(scaled.split(BLOCK_ROWS)):
-                yield first + i * BLOCK_ROWS, for_products(x - self.mean)
-
-    def _scaled_blocks(self) -> Iterator[tuple[int, Tensor]]:
-        for start, scaled in self._scaler.tensors(self._features, self.mean.device):
-            yield start, scaled.to(self.mean.dtype)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from fgen.classifiers.base import Head, checked_labels
 from fgen.config import build, to_mapping
-from fgen.data.scaling import FeatureScaler
 from fgen.errors import InputError
+from fgen.features.scaling import FeatureScaler
 from fgen.io.atomic import expect_only, replace_directory, write_json
 from fgen.io.reading import read_json, reading
 

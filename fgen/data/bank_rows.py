@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from fgen.data.access import Features, read_rows
+from fgen.features.rows import Features, read_rows
 
 
 class LabelledRows(Protocol):

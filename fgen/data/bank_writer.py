@@ -17,9 +17,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fgen.data.checks import as_matrix, as_numbers, checked_names
-from fgen.data.frames import rows_by_name
 from fgen.errors import InputError
+from fgen.features.checks import as_matrix, as_numbers, checked_names
+from fgen.features.frames import rows_by_name
 from fgen.io.atomic import claim, claimed, expect_free, flush
 from fgen.io.hdf5 import expect_short
 from fgen.io.hdf5_look import trust

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import h5py
 import numpy as np
 
-from fgen.data.access import Features, as_rows, expect_rows, read_rows
-from fgen.data.checks import as_array, as_matrix, as_text, checked_names, mended_text
-from fgen.data.frames import rows_by_name
-from fgen.data.labels import counted_from_one, ids_by_name, odd_embeddings
 from fgen.data.shots import ShotClasses, Shots, draw_shots
 from fgen.data.splits import Splits, complete_splits
 from fgen.errors import InputError, visible
+from fgen.features.checks import as_array, as_matrix, as_text, checked_names, mended_text
+from fgen.features.frames import rows_by_name
+from fgen.features.labels import counted_from_one, ids_by_name, odd_embeddings
+from fgen.features.rows import Features, as_rows, iter_blocks, read_rows, refuse_non_finite
 from fgen.io import hdf5
-
-#: Small enough for several copies of a block, as scaled rows or in float64, to go unnoticed.
-BLOCK_BYTES = 16 << 20
 
 
 class ZSLDataset:
@@ -295,21 +292,6 @@ class ZSLDataset:
         return copy
 
 
-def block_rows(dim: int) -> int:
-    """Return how many rows of ``dim`` columns a block of :func:`iter_blocks` has."""
-    return max(1, BLOCK_BYTES // max(1, 4 * dim))
-
-
-def iter_blocks(features: Features) -> Iterator[np.ndarray]:
-    """Consecutive blocks of rows of about 16 MB, as float32; the next is read ahead while one is worked on."""
-    n_rows, dim = features.shape
-    step = block_rows(dim)
-    for start in range(0, n_rows, step):
-        not_yet_expected = start + step if start else 0
-        expect_rows(features, np.arange(not_yet_expected, min(start + 2 * step, n_rows)))
-        yield np.asarray(features[start : start + step], dtype=np.float32)
-
-
 def _completed(labels: np.ndarray, given: Mapping[str, np.ndarray] | None, seed: int) -> tuple[Splits, tuple[str, ...]]:
     """See :func:`fgen.data.splits.complete_splits`; the rows can't be changed."""
     splits, repairs = complete_splits(labels, given, seed=seed)
@@ -388,20 +370,3 @@ def _checked_kinds(embedding: str | Sequence[str] | None, embeddings: Mapping[st
     if not kinds or len(set(kinds)) < len(kinds):
         raise InputError(f"embedding is {list(kinds)}", "one or more kinds, each once")
     return kinds
-
-
-@np.errstate(over="ignore", invalid="ignore")
-def refuse_non_finite(features: Features) -> None:
-    """Read features ``(N, D)`` once, and name the first that isn't finite."""
-    start = 0
-    for block in iter_blocks(features):
-        if not np.isfinite(block.sum(dtype=np.float64)):
-            bad = np.argwhere(~np.isfinite(block))
-            if bad.size:
-                row, column = bad[0]
-                raise InputError(
-                    f"features hold {block[row, column]} in row {start + row}, column {column}",
-                    "finite numbers, within float32's range",
-                    "Remove or mend such rows",
-                )
-        start += len(block)

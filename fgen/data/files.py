@@ -17,12 +17,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fgen.data.dataset import ZSLDataset, iter_blocks
+from fgen.data.dataset import ZSLDataset
 from fgen.data.emoji import load_emoji
 from fgen.data.splits import SPLIT_NAMES
 from fgen.data.toy import make_toy
 from fgen.data.xlsa17 import FEATURES_FILE, SPLITS_FILE, read_xlsa17, write_xlsa17
 from fgen.errors import InputError
+from fgen.features.rows import iter_blocks
 from fgen.io import hdf5, npz
 from fgen.io.atomic import expect_free, new_file, settle_files
 from fgen.io.hdf5_look import trust

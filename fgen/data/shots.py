@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from fgen import rng
-from fgen.data.checks import checked_names
 from fgen.data.splits import by_class
 from fgen.errors import InputError
+from fgen.features.checks import checked_names
 
 #: Which unseen classes get shots: a share of them, a number of them, names, or None for all.
 ShotClasses = int | float | str | Sequence[str] | None

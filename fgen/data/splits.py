@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from fgen import rng
-from fgen.data.checks import as_numbers
 from fgen.errors import InputError
+from fgen.features.checks import as_numbers
 
 SPLIT_NAMES = ("train", "val", "val_seen", "trainval", "test_seen", "test_unseen")
 VAL_CLASS_FRACTION = 0.2

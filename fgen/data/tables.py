@@ -11,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fgen.data.access import Features
-from fgen.data.checks import as_text
-from fgen.data.dataset import refuse_non_finite
 from fgen.errors import InputError, shortened
+from fgen.features.checks import as_text
+from fgen.features.rows import Features, refuse_non_finite
 from fgen.io import hdf5, npz
 from fgen.io.atomic import expect_free, new_file
 from fgen.io.reading import reading

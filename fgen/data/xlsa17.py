@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import scipy.io
 
-from fgen.data.access import Features
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
+from fgen.features.rows import Features
 from fgen.io.atomic import beside, expect_free, replace_files, settle_files
 from fgen.io.matlab import NUMBERS, TEXT_KINDS, MatVariable, open_mat
 from fgen.io.reading import reading

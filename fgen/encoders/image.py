@@ -24,10 +24,10 @@ from tqdm import tqdm
 
 from fgen import rng
 from fgen.compute.device import cpu_threads
-from fgen.data.checks import as_matrix, checked_names
 from fgen.data.dataset import ZSLDataset
 from fgen.data.splits import by_class, first_share
 from fgen.errors import InputError, did_you_mean, require
+from fgen.features.checks import as_matrix, checked_names
 from fgen.io.atomic import claim
 
 #: Height and width of what the network sees.

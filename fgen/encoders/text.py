@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from fgen.compute.device import cpu_threads
-from fgen.data.checks import checked_names
 from fgen.errors import InputError, require, shortened
+from fgen.features.checks import checked_names
 
 log = logging.getLogger("fgen")
 

@@ -15,14 +15,13 @@ from torch import Tensor
 
 from fgen import rng
 from fgen.compute.device import choose_device, cpu_threads, matrix_precision
-from fgen.data.access import Features, as_rows
-from fgen.data.checks import as_array, as_matrix, checked_names
-from fgen.data.dataset import iter_blocks
-from fgen.data.frames import named_by_index, rows_by_name
-from fgen.data.labels import ids_by_name
-from fgen.data.scaling import FeatureScaler
-from fgen.encoders.fusion import EmbeddingConfig, EmbeddingPreprocessor
 from fgen.errors import InputError
+from fgen.features.checks import as_array, as_matrix, checked_names
+from fgen.features.class_embeddings import EmbeddingConfig, EmbeddingPreprocessor
+from fgen.features.frames import named_by_index, rows_by_name
+from fgen.features.labels import ids_by_name
+from fgen.features.rows import Features, as_rows, iter_blocks
+from fgen.features.scaling import FeatureScaler
 from fgen.models.blocks import TILE, in_one, noise_blocks, rows_by_class
 from fgen.models.draws import Draws
 from fgen.models.engine import TrainConfig, train

@@ -202,7 +202,7 @@ def _refuse_divergence(state: TrainingState, terms: Mapping[str, Tensor], lr: fl
             remedy = f"Lower model.lr (now {lr:g}), or look for outliers in the features"
             if (largest := float(embeddings.abs().max())) > LARGE_EMBEDDING:
                 remedy = f"Class embeddings of up to {largest:.3g} are too large: set embedding_norm = 'l2', or give "
-                remedy += "make_model embedding=EmbeddingConfig(norm='l2') of fgen.encoders.fusion"
+                remedy += "make_model embedding=EmbeddingConfig(norm='l2') of fgen.features.class_embeddings"
             raise TrainingDiverged(
                 f"the term {name!r} is {value:.3g} at step {state.step:,}",
                 f"a finite number below {EXPLODED:.0g}",

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fgen.compute.matmul import side_by_side
-from fgen.data.scaling import Kind
 from fgen.errors import InputError
+from fgen.features.scaling import Kind
 from fgen.models.base import FeatureGenerator
 from fgen.models.draws import Draws
 from fgen.models.model_config import ModelConfig

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from fgen.data.scaling import Kind
-from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
+from fgen.features.class_embeddings import EmbeddingConfig
+from fgen.features.scaling import Kind
 from fgen.models.nets import Output
 
 #: Whole numbers of at least 1, wherever a config has them; so are all that end in ``_epochs`` or ``_dim``.

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from fgen.compute.matmul import for_products, product
-from fgen.data.scaling import Kind
 from fgen.errors import InputError
+from fgen.features.scaling import Kind
 from fgen.models.adversarial import AdversarialGenerator
 from fgen.models.blocks import TILE
 from fgen.models.draws import Draws

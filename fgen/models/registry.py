@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from fgen.compute.device import choose_device
 from fgen.config import build
-from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError, did_you_mean
+from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.io.reading import read_json
 from fgen.io.steady import read_folder
 from fgen.models.base import FeatureGenerator

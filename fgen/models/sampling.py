@@ -10,9 +10,9 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from fgen.data.access import Features
-from fgen.data.scaled_rows import ScaledRows
-from fgen.data.scaling import FeatureScaler
+from fgen.features.rows import Features
+from fgen.features.scaled_rows import ScaledRows
+from fgen.features.scaling import FeatureScaler
 from fgen.models.draws import Choice, Draws
 from fgen.models.souls import soul_prototypes
 
@@ -172,5 +172,5 @@ def _chosen_rows(rows: ScaledRows, draws: Draws, purpose: str, choose: Choice) -
         return rows.take(numbers), numbers
     chosen = choose(draws.stream(purpose))
     features = rows.take(chosen)
-    rows.expect(choose(draws.next_step().stream(purpose)))
+    rows.prefetch(choose(draws.next_step().stream(purpose)))
     return features, torch.from_numpy(chosen).to(features.device)

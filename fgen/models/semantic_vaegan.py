@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fgen.encoders.fusion import EmbeddingConfig
+from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.models import losses
 from fgen.models.draws import Draws
 from fgen.models.fvaegan import FVAEGAN, FVAEGANConfig

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from fgen.compute.matmul import lie_for_products
 from fgen.config import to_mapping
-from fgen.data.scaling import FeatureScaler
-from fgen.encoders.fusion import EmbeddingConfig, EmbeddingPreprocessor
 from fgen.errors import InputError
+from fgen.features.class_embeddings import EmbeddingConfig, EmbeddingPreprocessor
+from fgen.features.scaling import FeatureScaler
 from fgen.io.atomic import expect_only, replace_directory, write_json
 from fgen.models.model_config import ModelConfig
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from fgen.encoders.fusion import EmbeddingConfig
+from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.models.draws import Draws
 from fgen.models.nets import Generator, Linear, activate
 from fgen.models.sampling import TrainingSet

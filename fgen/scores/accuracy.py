@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fgen.data.checks import as_numbers
 from fgen.errors import InputError
+from fgen.features.checks import as_numbers
 from fgen.scores.calibration import Curve, ausuc, best_of_each_group, by_margin, curve_of, harmonic_mean
 from fgen.scores.inputs import checked_labels, checked_predictions
 

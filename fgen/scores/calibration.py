@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fgen.data.checks import as_numbers
 from fgen.errors import InputError
+from fgen.features.checks import as_numbers
 from fgen.scores.inputs import checked_groups, checked_labels
 
 

@@ -16,8 +16,8 @@ from scipy.linalg import svdvals
 from scipy.spatial.distance import cdist
 
 from fgen import rng
-from fgen.data.checks import as_numbers
 from fgen.errors import InputError
+from fgen.features.checks import as_numbers
 
 BLOCK_ROWS = 512
 NAN = float("nan")

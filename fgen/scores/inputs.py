@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fgen.data.checks import as_numbers
 from fgen.errors import InputError
+from fgen.features.checks import as_numbers
 
 #: A predicted id that names no class, and counts as wrong.
 ABSTAIN = -1

@@ -13,10 +13,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from fgen.data.checks import as_numbers
-from fgen.data.labels import names_of
 from fgen.data.splits import thinned
 from fgen.errors import InputError, require
+from fgen.features.checks import as_numbers
+from fgen.features.labels import names_of
 from fgen.io.atomic import atomic_file, expect_free
 from fgen.scores.calibration import Curve, best_gamma
 

@@ -5,7 +5,6 @@ import pytest
 
 from fgen.baselines import BASELINES
 from fgen.config import build, to_mapping
-from fgen.data import dataset
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
 
@@ -76,7 +75,7 @@ class Watched:
 def test_features_are_read_in_blocks_that_change_nothing(name, world, monkeypatch):
     data = world.dataset
     whole = fitted(name, data).scores(data.features)
-    monkeypatch.setattr(dataset, "BLOCK_BYTES", 4 * data.feature_dim * 64)
+    monkeypatch.setattr("fgen.features.rows.BLOCK_BYTES", 4 * data.feature_dim * 64)
     rows = data.splits["trainval"]
     watched = Watched(data.features[rows])
     model = BASELINES[name]().build().fit(watched, data.labels[rows], data.class_embeddings, seed=3)

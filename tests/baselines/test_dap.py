@@ -8,8 +8,8 @@ from scipy.special import expit
 
 from fgen.baselines import dap
 from fgen.baselines.dap import DapConfig, binarise, fit_logistic
-from fgen.baselines.moments import moments
 from fgen.errors import InputError
+from fgen.features.statistics import moments
 
 
 def task(seed=0):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fgen.baselines.eszsl import EszslConfig, eszsl
-from fgen.baselines.moments import moments
 from fgen.errors import InputError
+from fgen.features.statistics import moments
 
 
 def task(n_rows=80, dim=6, embedding_dim=4, n_classes=9, seed=0):

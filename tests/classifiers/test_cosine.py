@@ -8,7 +8,6 @@ from safetensors.torch import load_file, save_file
 
 from fgen.classifiers.base import NO_CANDIDATE
 from fgen.classifiers.cosine import CosineClassifier, CosineConfig
-from fgen.data import dataset
 from fgen.errors import InputError
 
 pytestmark = pytest.mark.numeric
@@ -85,7 +84,7 @@ def test_a_prototype_at_the_centre_and_very_long_rows_give_finite_scores():
 def test_files_in_blocks_train_the_same_head(monkeypatch, tmp_path):
     features, labels = blobs()
     expected = CosineClassifier().fit(features, labels)
-    monkeypatch.setattr(dataset, "BLOCK_BYTES", 7 * 24)
+    monkeypatch.setattr("fgen.features.rows.BLOCK_BYTES", 7 * 24)
     with h5py.File(tmp_path / "x.h5", "w") as file:
         stored = file.create_dataset("x", data=features)
         streamed = CosineClassifier().fit(stored, labels)

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fgen.classifiers import lbfgs, solvers
+from fgen.classifiers import lbfgs
 from fgen.classifiers.lbfgs import SLOPE_LEFT, Line, through_inverse_hessian, train_lbfgs
 from fgen.classifiers.softmax import SoftmaxClassifier
-from fgen.classifiers.solvers import CentredRows
 from fgen.compute.device import matrix_precision
-from fgen.data.scaling import FeatureScaler
 from fgen.errors import InputError, TrainingDiverged
+from fgen.features.scaled_rows import CentredRows
+from fgen.features.scaling import FeatureScaler
 
 pytestmark = pytest.mark.numeric
 
@@ -117,7 +117,7 @@ def test_the_minimum_is_the_same_whichever_rows_tell_what_all_are_centred_about(
     features, targets, row_weights = problem
     heads, centres = [], []
     for number in (2048, 7):
-        monkeypatch.setattr(solvers, "MEAN_ROWS", number)
+        monkeypatch.setattr("fgen.features.scaled_rows.MEAN_ROWS", number)
         rows = centred_rows(features, row_weights)
         centres.append(rows.mean)
         heads.append(train_lbfgs(rows, targets, row_weights, N_CLASSES, L2))

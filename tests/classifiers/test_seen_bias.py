@@ -8,9 +8,9 @@ import torch
 
 from fgen.classifiers.seen_bias import log_prior, row_weights
 from fgen.classifiers.softmax import SoftmaxClassifier, SoftmaxConfig, initial_parameters, train_adam
-from fgen.data.scaled_rows import ScaledRows
-from fgen.data.scaling import FeatureScaler
 from fgen.errors import InputError
+from fgen.features.scaled_rows import ScaledRows
+from fgen.features.scaling import FeatureScaler
 
 pytestmark = pytest.mark.numeric
 

@@ -12,15 +12,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fgen import rng
-from fgen.classifiers import lbfgs, solvers, storage
+from fgen.classifiers import lbfgs, storage
 from fgen.classifiers.base import NO_CANDIDATE
 from fgen.classifiers.heads import load_head
 from fgen.classifiers.lbfgs import train_lbfgs
 from fgen.classifiers.softmax import CentredRows, SoftmaxClassifier, SoftmaxConfig, initial_parameters, train_adam
-from fgen.data import dataset, scaled_rows
-from fgen.data.scaled_rows import ScaledRows
-from fgen.data.scaling import FeatureScaler
 from fgen.errors import InputError, TrainingDiverged
+from fgen.features import scaled_rows
+from fgen.features.scaled_rows import ScaledRows
+from fgen.features.scaling import FeatureScaler
 
 pytestmark = pytest.mark.numeric
 
@@ -123,12 +123,14 @@ def test_rows_too_many_for_memory_train_the_same_head(monkeypatch, tmp_path):
 def test_lbfgs_in_blocks_is_lbfgs_at_once(monkeypatch):
     features, labels = blobs()
     whole = SoftmaxClassifier(solver="lbfgs", l2=1e-2).fit(features, labels)
-    monkeypatch.setattr(solvers, "BLOCK_ROWS", 7)
+    monkeypatch.setattr("fgen.features.scaled_rows.BLOCK_ROWS", 7)
     monkeypatch.setattr(lbfgs, "BLOCK_ROWS", 7)
     blocks = SoftmaxClassifier(solver="lbfgs", l2=1e-2).fit(features, labels)
     np.testing.assert_allclose(blocks.weight, whole.weight, atol=1e-3)
     monkeypatch.setattr(scaled_rows, "IN_MEMORY", 0)
-    monkeypatch.setattr(dataset, "BLOCK_BYTES", 50 * 4 * features.shape[1])  # what is read at once is no whole blocks
+    monkeypatch.setattr(
+        "fgen.features.rows.BLOCK_BYTES", 50 * 4 * features.shape[1]
+    )  # what is read at once is no whole blocks
     streamed = SoftmaxClassifier(solver="lbfgs", l2=1e-2).fit(features, labels)
     np.testing.assert_allclose(streamed.weight, whole.weight, atol=1e-3)
 

@@ -10,10 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fgen.data.dataset import ZSLDataset, iter_blocks
+from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset, save_dataset
 from fgen.data.toy import make_toy
 from fgen.errors import InputError
+from fgen.features.rows import iter_blocks
 
 
 def small(**changes):
@@ -169,7 +170,7 @@ def test_one_seen_class_cannot_be_validated_on():
 @given(n_rows=st.integers(1, 40), step_bytes=st.integers(1, 200))
 def test_blocks_cover_every_row_once(n_rows, step_bytes):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fgen.data.dataset.BLOCK_BYTES", step_bytes)
+        patch.setattr("fgen.features.rows.BLOCK_BYTES", step_bytes)
         features = np.arange(n_rows * 3).reshape(n_rows, 3)
         assert np.array_equal(np.concatenate(list(iter_blocks(features))), features)
 

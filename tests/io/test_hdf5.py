@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from fgen import cli
-from fgen.data.access import read_rows
 from fgen.data.bank import FeatureBank
-from fgen.data.dataset import ZSLDataset, iter_blocks
+from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset, save_dataset
 from fgen.data.tables import read_features
 from fgen.data.toy import make_toy
 from fgen.errors import InputError
+from fgen.features.rows import iter_blocks, read_rows
 from fgen.io import hdf5, hdf5_look
 from fgen.io.matlab import open_mat
 

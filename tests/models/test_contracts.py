@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from fgen.compute.device import cpu_threads
-from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError, TrainingDiverged
+from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.models import engine
 from fgen.models.base import FeatureGenerator
 from fgen.models.draws import Draws

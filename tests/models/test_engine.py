@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError, Interrupted, TrainingDiverged
+from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.models import engine
 from fgen.models.engine import TrainConfig
 from fgen.models.registry import make_model

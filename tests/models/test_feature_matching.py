@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fgen.data.scaling import FeatureScaler
+from fgen.features.scaling import FeatureScaler
 from fgen.models import matching
 from fgen.models.feature_matching import FeatureMatching
 from fgen.models.registry import make_model

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from fgen.encoders.fusion import EmbeddingConfig
 from fgen.errors import InputError
+from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.models import losses
 from fgen.models.draws import Draws
 from fgen.models.registry import make_model

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fgen.data import dataset
-from fgen.data.scaling import FeatureScaler
+from fgen.features.scaling import FeatureScaler
 from fgen.models.draws import Draws
 from fgen.models.sampling import TrainingSet
 
@@ -18,7 +17,7 @@ CPU = torch.device("cpu")
 def data(world, monkeypatch):
     """The world's training rows, read in blocks of 50, with its test rows of unseen classes as the unlabelled ones."""
     features, labels = world.dataset.split("trainval")
-    monkeypatch.setattr(dataset, "BLOCK_BYTES", 50 * 4 * features.shape[1])
+    monkeypatch.setattr("fgen.features.rows.BLOCK_BYTES", 50 * 4 * features.shape[1])
     scaler, unlabelled = FeatureScaler.fit("minmax", features), world.dataset.split("test_unseen")[0]
     return TrainingSet(features, labels, world.dataset.class_embeddings, scaler, CPU, unlabelled=unlabelled)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fgen.encoders.fusion import EmbeddingConfig
+from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.models import losses
 from fgen.models.draws import Draws
 from fgen.models.engine import TrainConfig, make_optimisers, train_step

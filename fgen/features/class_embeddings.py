@@ -11,8 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from fgen.data.checks import IN_WORDS, as_matrix, as_numbers
 from fgen.errors import InputError
+from fgen.features.checks import IN_WORDS, as_matrix, as_numbers
 
 Norm = Literal["none", "l2", "standardise"]
 

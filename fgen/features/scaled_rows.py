@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from fgen.data.access import Features, expect_rows, read_rows
-from fgen.data.scaling import FeatureScaler
+from fgen.compute.matmul import for_products
+from fgen.features.rows import Features, prefetch_rows, read_rows
+from fgen.features.scaling import CACHED_ROWS, FeatureScaler
 
 #: A scaled copy is kept where it takes at most so many bytes.
 IN_MEMORY = 2 << 30
@@ -52,10 +55,10 @@ class ScaledRows:
         """Whether rows need no reading."""
         return self._scaled is not None
 
-    def expect(self, rows: np.ndarray) -> None:
+    def prefetch(self, rows: np.ndarray) -> None:
         """Have rows ``(n,)`` fetched in the background that will be taken soon."""
         if self._scaled is None:
-            expect_rows(self._features, rows)
+            prefetch_rows(self._features, rows)
 
     def take(self, rows: np.ndarray | Tensor, out: Tensor | None = None) -> Tensor:
         """Rows by number ``(n,)``, ``(n, D)``, written to ``out`` where that is given; a tensor of numbers is for rows
@@ -74,3 +77,59 @@ def empty_if_small(shape: tuple[int, int], device: torch.device, dtype: torch.dt
 def fits_memory(shape: tuple[int, int], dtype: torch.dtype) -> bool:
     """Whether a matrix of that shape takes at most :data:`IN_MEMORY` bytes."""
     return shape[0] * shape[1] * dtype.itemsize <= IN_MEMORY
+
+
+#: Rows that are multiplied at once.
+BLOCK_ROWS = 8192
+
+
+#: So many rows, evenly spread, tell the mean that all are centred about.
+MEAN_ROWS = 2048
+
+
+class CentredRows:
+    """Scaled rows minus a vector near their weighted mean, as products take them: kept where small, else read anew.
+
+    Args:
+        features: ``(N, D)`` raw.
+        scaler: their scaling.
+        row_weights: ``(N, 1)``, on the device where the rows are to lie.
+        dtype: of the scaled rows.
+
+    Attributes:
+        mean: ``(D,)`` what is taken from the scaled rows: the mean of some, since any point nearby does as well.
+
+    Raises:
+        InputError: a feature isn't finite.
+    """
+
+    def __init__(
+        self, features: Features, scaler: FeatureScaler, row_weights: Tensor, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self._features, self._scaler, device = features, scaler, row_weights.device
+        some = np.unique(np.linspace(0, len(features) - 1, MEAN_ROWS).astype(np.int64))
+        with np.errstate(over="ignore", invalid="ignore"):  # what isn't finite is told by its row below
+            x = torch.from_numpy(scaler.apply(read_rows(features, some))).to(device, dtype)
+        weights = row_weights[some].to(dtype)
+        self.mean = (x * weights).sum(dim=0) / weights.sum()
+        self._centred = centred = empty_if_small(features.shape, device, for_products(self.mean).dtype)
+        if centred is None:
+            return
+        for start, x in self._scaled_blocks():
+            for i, part in enumerate(x.split(CACHED_ROWS)):
+                first = start + i * CACHED_ROWS
+                torch.sub(part, self.mean, out=centred[first : first + len(part)])
+
+    def blocks(self) -> Iterator[tuple[int, Tensor]]:
+        """Consecutive blocks of rows, each with the number of its first."""
+        if self._centred is not None:
+            parts = self._centred.split(BLOCK_ROWS)
+            yield from zip(range(0, len(self._centred), BLOCK_ROWS), parts, strict=True)
+            return
+        for first, scaled in self._scaled_blocks():
+            for i, x in enumerate(scaled.split(BLOCK_ROWS)):
+                yield first + i * BLOCK_ROWS, for_products(x - self.mean)
+
+    def _scaled_blocks(self) -> Iterator[tuple[int, Tensor]]:
+        for start, scaled in self._scaler.tensors(self._features, self.mean.device):
+            yield start, scaled.to(self.mean.dtype)

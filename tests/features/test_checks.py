@@ -8,9 +8,9 @@ import pytest
 import scipy.sparse
 import torch
 
-from fgen.data.access import as_rows
-from fgen.data.checks import as_array, as_matrix, as_numbers, checked_names, mended_text
 from fgen.errors import InputError
+from fgen.features.checks import as_array, as_matrix, as_numbers, checked_names, mended_text
+from fgen.features.rows import as_rows
 
 X = np.arange(6, dtype=np.float32).reshape(3, 2)
 

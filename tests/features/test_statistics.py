@@ -3,11 +3,9 @@
 import numpy as np
 import pytest
 
-from fgen.baselines import moments as room
-from fgen.baselines.moments import moments
-from fgen.data import dataset
-from fgen.data.rows import class_means
 from fgen.errors import InputError
+from fgen.features import statistics as room
+from fgen.features.statistics import class_means, moments
 
 
 def rows(n=60, dim=5, offset=0.0, seed=0):
@@ -18,7 +16,7 @@ def rows(n=60, dim=5, offset=0.0, seed=0):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(dataset, "BLOCK_BYTES", 4 * 5 * 7)
+    monkeypatch.setattr("fgen.features.rows.BLOCK_BYTES", 4 * 5 * 7)
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e4])

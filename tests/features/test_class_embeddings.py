@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fgen.encoders.fusion import EmbeddingConfig, EmbeddingPreprocessor
+from fgen.features.class_embeddings import EmbeddingConfig, EmbeddingPreprocessor
 
 
 def test_each_kind_of_a_class_has_length_one_whatever_the_others_sizes():

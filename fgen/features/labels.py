@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from fgen.data.checks import IN_WORDS, as_array, as_matrix, as_numbers, as_text
-from fgen.data.frames import row_labels
 from fgen.errors import InputError, did_you_mean
+from fgen.features.checks import IN_WORDS, as_array, as_matrix, as_numbers, as_text
+from fgen.features.frames import row_labels
 
 #: How the text of a label reads where a table had none.
 MISSING = ("nan", "NaN", "None", "NaT", "<NA>")

@@ -6,10 +6,10 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse
 
-from fgen.data.access import Features
-from fgen.data.dataset import iter_blocks
-from fgen.data.rows import class_sums, refuse_non_finite
+from fgen.errors import InputError
+from fgen.features.rows import Features, iter_blocks
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ def _moments(features: Features, labels: np.ndarray) -> Moments:
             sums += class_sums(rows, positions[start : start + len(block)], len(classes))
             gram += rows.T @ rows
             start += len(block)
-    refuse_non_finite(sums, classes)
+    check_finite_by_class(sums, classes)
     counts = np.bincount(positions)
     mean = sums.sum(axis=0) / len(labels)
     variances, directions = np.linalg.eigh(gram / len(labels) - np.outer(mean, mean))
@@ -83,3 +83,32 @@ def _content(features: Features, labels: np.ndarray) -> bytes:
     for block in iter_blocks(features):
         digest.update(np.ascontiguousarray(block).data)
     return digest.digest()
+
+
+def class_means(features: Features, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The ids ``(S,)`` of the classes that have rows, and their mean features ``(S, D)`` float64, in one pass.
+
+    Raises:
+        InputError: a feature of a class isn't finite.
+    """
+    classes, positions = np.unique(labels, return_inverse=True)
+    sums, start = np.zeros((len(classes), features.shape[1])), 0
+    for block in iter_blocks(features):
+        sums += class_sums(block, positions[start : start + len(block)], len(classes))
+        start += len(block)
+    check_finite_by_class(sums, classes)
+    return classes, sums / np.bincount(positions)[:, None]
+
+
+def class_sums(rows: np.ndarray, positions: np.ndarray, n_classes: int) -> np.ndarray:
+    """``(n_classes, D)`` float64 sums of rows ``(n, D)`` by class."""
+    # A one-hot matrix times the rows adds in float64, in a third of the time of numpy.add.at.
+    one_hot = scipy.sparse.csr_array((np.ones(len(rows)), (positions, np.arange(len(rows)))), (n_classes, len(rows)))
+    return one_hot @ rows
+
+
+def check_finite_by_class(sums: np.ndarray, classes: np.ndarray) -> None:
+    """Name the class whose rows don't add up to finite numbers."""
+    finite = np.isfinite(sums).all(axis=1)
+    if not finite.all():
+        raise InputError(f"features of class {classes[~finite][0]} hold NaN or infinities", "finite numbers")

@@ -6,11 +6,10 @@ import h5py
 import numpy as np
 import pytest
 
-from fgen.data import access
-from fgen.data.access import as_rows, expect_rows, read_rows
-from fgen.data.dataset import ZSLDataset, iter_blocks
-from fgen.data.rows import SelectedRows, StackedRows
+from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
+from fgen.features import prefetch, rows
+from fgen.features.rows import SelectedRows, StackedRows, as_rows, iter_blocks, prefetch_rows, read_rows
 from fgen.io import hdf5
 
 RNG = np.random.default_rng(0)
@@ -40,32 +39,34 @@ def pages(mapping):
     """The pages that were asked for."""
     asked = getattr(mapping, "asked", [])
     assert all(option == mmap.MADV_WILLNEED for option, _, _ in asked)
-    assert all(length <= access.PIECE_BYTES for _, _, length in asked)
+    assert all(length <= prefetch.PIECE_BYTES for _, _, length in asked)
     return sorted(
-        {page for _, start, n in asked for page in range(start // access.PAGE, -(-(start + n) // access.PAGE))}
+        {page for _, start, n in asked for page in range(start // prefetch.PAGE, -(-(start + n) // prefetch.PAGE))}
     )
 
 
 def pages_of(rows):
     """The slow twin: the page of every byte of every row."""
     width = MATRIX.strides[0]
-    return sorted({byte // access.PAGE for row in rows for byte in range(1000 + row * width, 1000 + (row + 1) * width)})
+    return sorted(
+        {byte // prefetch.PAGE for row in rows for byte in range(1000 + row * width, 1000 + (row + 1) * width)}
+    )
 
 
 @pytest.mark.skipif(not hasattr(mmap, "MADV_WILLNEED"), reason="the system takes no advice")
 def test_exactly_the_pages_of_the_rows_are_asked_for_in_few_requests(mapped, monkeypatch):
     features, mapping = mapped
-    expect_rows(features, ROWS[:9])
+    prefetch_rows(features, ROWS[:9])
     assert pages(mapping) == pages_of(ROWS[:9])
     mapping.asked = []
-    expect_rows(features[10:], np.array([3]))
+    prefetch_rows(features[10:], np.array([3]))
     assert pages(mapping) == pages_of([13])
     mapping.asked = []
-    expect_rows(features, np.arange(500))
-    assert len(mapping.asked) == -(-MATRIX.nbytes // access.PIECE_BYTES)
+    prefetch_rows(features, np.arange(500))
+    assert len(mapping.asked) == -(-MATRIX.nbytes // prefetch.PIECE_BYTES)
     mapping.asked = []
-    expect_rows(features, ROWS[:0])
-    expect_rows(features.T, ROWS[:3])
+    prefetch_rows(features, ROWS[:0])
+    prefetch_rows(features.T, ROWS[:3])
     assert mapping.asked == []
 
 
@@ -73,9 +74,9 @@ def test_exactly_the_pages_of_the_rows_are_asked_for_in_few_requests(mapped, mon
 def test_views_pass_on_what_is_expected_and_blocks_are_asked_for_one_ahead(mapped, monkeypatch):
     features, mapping = mapped
     stacked = StackedRows([np.zeros((5, 300), np.float32), SelectedRows(features, np.arange(400, 500))])
-    expect_rows(stacked, np.array([2, 5, 104]))
+    prefetch_rows(stacked, np.array([2, 5, 104]))
     assert pages(mapping) == pages_of([400, 499])
-    monkeypatch.setattr("fgen.data.dataset.BLOCK_BYTES", 100 * MATRIX.strides[0])
+    monkeypatch.setattr("fgen.features.rows.BLOCK_BYTES", 100 * MATRIX.strides[0])
     blocks = iter_blocks(features)
     mapping.asked = []
     next(blocks)
@@ -87,7 +88,7 @@ def test_views_pass_on_what_is_expected_and_blocks_are_asked_for_one_ahead(mappe
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i2"])
 def test_rows_are_the_same_wherever_they_lie(tmp_path, monkeypatch, dtype):
-    monkeypatch.setattr(access, "COPY_BYTES", 10 * MATRIX.strides[0])
+    monkeypatch.setattr(rows, "COPY_BYTES", 10 * MATRIX.strides[0])
     matrix = (100 * MATRIX).astype(dtype)
     expected = np.stack([matrix[row] for row in ROWS]).astype(np.float32)
     np.save(tmp_path / "x.npy", matrix)
@@ -105,7 +106,7 @@ def test_rows_are_the_same_wherever_they_lie(tmp_path, monkeypatch, dtype):
             assert read_rows(place, ROWS[:0]).shape == (0, 300)
             view = StackedRows([SelectedRows(place, np.arange(100)), SelectedRows(place, np.arange(100, 500))])
             assert np.array_equal(read_rows(view, ROWS), expected)
-            expect_rows(view, ROWS)
+            prefetch_rows(view, ROWS)
         monkeypatch.setattr(hdf5, "MAX_SPAN_BYTES", 0)
         assert np.array_equal(read_rows(file["chunks"], ROWS), expected)
 

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fgen.data.checks import IN_COLUMNS, as_numbers
 from fgen.errors import InputError, did_you_mean
+from fgen.features.checks import IN_COLUMNS, as_numbers
 
 
 def column_names(table: Any) -> tuple[str, ...] | None:

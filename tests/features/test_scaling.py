@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import fgen
-from fgen.data import dataset
-from fgen.data.scaling import CACHED_ROWS, FeatureScaler
 from fgen.errors import InputError
+from fgen.features.scaling import CACHED_ROWS, FeatureScaler
 
 KINDS = ("minmax", "standard", "sqrt", "none")
 matrices = arrays(
@@ -24,7 +23,7 @@ matrices = arrays(
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of a few rows."""
-    monkeypatch.setattr(dataset, "BLOCK_BYTES", 4 * 5 * 3)
+    monkeypatch.setattr("fgen.features.rows.BLOCK_BYTES", 4 * 5 * 3)
 
 
 @pytest.mark.parametrize("kind", KINDS)

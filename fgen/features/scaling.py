@@ -10,10 +10,8 @@ from typing import Any, Literal, TypeVar, get_args
 import numpy as np
 import torch
 
-from fgen.data.access import Features, as_rows, read_rows
-from fgen.data.dataset import block_rows, iter_blocks
-from fgen.data.rows import SelectedRows
 from fgen.errors import InputError
+from fgen.features.rows import Features, SelectedRows, as_rows, block_rows, iter_blocks, read_rows
 
 #: ``"l2"`` is no kind: the lengths it divides by are lost, so generated features could not be brought back.
 Kind = Literal["minmax", "standard", "sqrt", "none"]

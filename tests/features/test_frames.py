@@ -7,8 +7,8 @@ import fgen
 from fgen import ZeroShotClassifier, ZSLDataset
 from fgen.baselines import BASELINES
 from fgen.data.bank import FeatureBank
-from fgen.data.frames import column_names, row_labels
 from fgen.errors import InputError
+from fgen.features.frames import column_names, row_labels
 
 NAMES = ["zebra", "yak", "ape", "cat", "dog", "elk"]
 ORDER = [4, 2, 0, 5, 1, 3]

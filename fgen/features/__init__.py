@@ -1,0 +1,1 @@
+"""Feature matrices, labels and class embeddings: checked, read, scaled and summarised."""

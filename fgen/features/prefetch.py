@@ -1,0 +1,46 @@
+"""Rows of a memory map that are asked for before they are needed, so that the disk works while the processor does."""
+
+from __future__ import annotations
+
+import mmap
+from typing import Any
+
+import numpy as np
+
+from fgen.errors import InputError
+
+PAGE = mmap.ALLOCATIONGRANULARITY
+
+
+#: Linux cuts a longer request to the disk's readahead window, which is 128 KiB unless someone raised it.
+PIECE_BYTES = 128 << 10
+
+
+def mapping_of(features: np.ndarray) -> mmap.mmap | None:
+    """The memory map that an array lies in; None where there is none, or where the system takes no advice."""
+    base: Any = features
+    while isinstance(base, np.ndarray | memoryview):
+        base = base.base if isinstance(base, np.ndarray) else base.obj
+    return base if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_WILLNEED") else None
+
+
+def check_not_cut(mapping: mmap.mmap, features: np.ndarray) -> None:
+    """Refuse to read a file that another program has cut; between this look and the reading it still may."""
+    offset = getattr(features, "offset", 0)
+    if mapping.size() < offset // PAGE * PAGE + len(mapping):
+        name = getattr(features, "filename", None) or "the file of the features"
+        raise InputError(f"{name} has become shorter while it was read", "a file that nothing changes")
+
+
+def prefetch_pages(mapping: mmap.mmap, features: np.ndarray, rows: np.ndarray) -> None:
+    width, stride = features.shape[1] * features.itemsize, features.strides[0]
+    if features.strides[1] != features.itemsize or stride < width:
+        return  # a row is no piece of the file
+    origin = features.ctypes.data - np.frombuffer(mapping, np.uint8, count=1).ctypes.data
+    ascending = rows if (rows[1:] > rows[:-1]).all() else np.unique(rows)  # which hashes them, a hundred times as slow
+    first = origin + ascending * stride
+    begin, end = first // PAGE * PAGE, first + width
+    apart = np.flatnonzero(begin[1:] > end[:-1]) + 1  # neighbours are asked for together
+    for start, stop in zip(begin[np.append(0, apart)].tolist(), end[np.append(apart - 1, -1)].tolist(), strict=True):
+        for piece in range(start, stop, PIECE_BYTES):
+            mapping.madvise(mmap.MADV_WILLNEED, piece, min(PIECE_BYTES, stop - piece))
