@@ -14,11 +14,11 @@ from fgen.data.files import save_dataset
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
 from fgen.features import scaled_rows
-from fgen.models import closed_form
 from fgen.models.captured import CapturedSteps
 from fgen.models.draws import StepInputs
 from fgen.models.engine import TrainConfig, run_updates, stepper, train_step
 from fgen.models.registry import MODELS, load_model, make_model
+from fgen.nn import critic_gradients
 from fgen.run_directory import RunDirectory
 from tests.conftest import TINY
 from tests.models.test_draws import assert_equal, begun, weights
@@ -54,7 +54,9 @@ def test_a_graph_of_lanes_does_what_its_step_does_in_turn(name, odd_world, monke
         for step in range(4):
             terms = captured(step)
             with monkeypatch.context() as patch:
-                patch.setattr(closed_form, "Aside", lambda device, dtype, lane=0: Aside(torch.device("cpu"), dtype))
+                patch.setattr(
+                    critic_gradients, "Aside", lambda device, dtype, lane=0: Aside(torch.device("cpu"), dtype)
+                )
                 expected = run_updates(twin, data, others, inputs.load(step))
             for key, value in terms.items():
                 torch.testing.assert_close(value, expected[key], rtol=1e-2, atol=1e-3)

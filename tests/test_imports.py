@@ -20,6 +20,7 @@ FLOORS = [
     {"data", "encoders"},
     {"scores"},
     {"classifiers", "baselines"},
+    {"nn"},
     {"models"},
     {"settings", "run_directory", "results"},
     {"generation"},

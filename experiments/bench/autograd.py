@@ -15,11 +15,11 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from fgen.models import losses
 from fgen.models.base import FeatureGenerator
 from fgen.models.draws import Draws
 from fgen.models.sampling import TrainingSet
 from fgen.models.update import Terms
+from fgen.nn import losses
 
 #: The function whose gradients are written down, and that a method calls by this name.
 WRITTEN_DOWN = "critic_gradients"
@@ -59,9 +59,15 @@ class AutogradLoop:
 @contextmanager
 def without_written_gradients() -> Iterator[None]:
     """Every method's critic takes the double backward for a while."""
-    modules = [m for name, m in sys.modules.items() if name.startswith("fgen.models") and hasattr(m, WRITTEN_DOWN)]
+    modules = [
+        m
+        for name, m in sys.modules.items()
+        if name.startswith(("fgen.models.", "fgen.nn.")) and hasattr(m, WRITTEN_DOWN)
+    ]
     if not modules:
-        raise LookupError(f"nothing in fgen.models is called {WRITTEN_DOWN}: the bench would compare fgen with itself")
+        raise LookupError(
+            f"nothing in fgen.models or fgen.nn is called {WRITTEN_DOWN}: the bench would compare fgen with itself"
+        )
     with ExitStack() as stack:
         for module in modules:
             stack.enter_context(mock.patch.object(module, WRITTEN_DOWN, gradients_by_autograd))
@@ -77,7 +83,7 @@ def gradients_by_autograd(
     gp_weight: float | Tensor,
     scale: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """The slow twin of :func:`fgen.models.closed_form.critic_gradients`."""
+    """The slow twin of :func:`fgen.nn.critic_gradients.critic_gradients`."""
     with torch.enable_grad():
         distance, penalty = losses.critic_terms(critic, real, fake, condition, alpha)
         (scale * distance + gp_weight * penalty).backward()

@@ -17,7 +17,7 @@ from experiments.bench.training import begin
 from fgen.compute.device import matrix_precision
 from fgen.generation import write_bank
 from fgen.models.base import FeatureGenerator
-from fgen.models.nets import SLOPE
+from fgen.nn.networks import SLOPE
 
 #: Rows of a bare product: large, so that its own overhead vanishes.
 TILE = 4096

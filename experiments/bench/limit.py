@@ -18,7 +18,7 @@ def products_of_step(size: Size) -> list[tuple[int, int, int, str]]:
     """The matrix products that a step of f-CLSWGAN can't do without: rows, inner length, columns, and how the right
     factor lies: ``"T"`` as a layer's weight does in its forward pass, ``"N"`` as it does on the way back.
 
-    They are those of :mod:`fgen.models.closed_form`, which are fewer than autograd's.
+    They are those of :mod:`fgen.nn.critic_gradients`, which are fewer than autograd's.
     """
     rows, dim, hidden, seen = size.batch_size, size.feature_dim, size.hidden_dim, size.n_seen
     condition, inputs = size.embedding_dim, size.noise_dim + size.embedding_dim
@@ -49,7 +49,7 @@ def bare_step(size: Size, device: torch.device) -> Callable[[], None]:
     """:func:`products_of_step` and Adam's passes on random numbers: about the least that a step can cost.
 
     Factors are rounded beforehand; no bias, activation, loss, or draw is counted. float32 products of few rows are
-    done the other way round, as :mod:`fgen.models.closed_form` does them; on a GPU, results and factors of an odd
+    done the other way round, as :mod:`fgen.nn.critic_gradients` does them; on a GPU, results and factors of an odd
     inner length lie by columns, see :func:`fgen.compute.matmul.lie_for_products`; products are made one by one.
     """
     products = products_of_step(size)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fgen.models import matching
-from fgen.models.comparator import Comparator
-from fgen.models.nets import SLOPE
+from fgen.nn import matching
+from fgen.nn.comparator import Comparator
+from fgen.nn.networks import SLOPE
 
 #: LisGAN generates so many features of every seen class for its term on class means.
 ROWS_PER_CLASS = 20

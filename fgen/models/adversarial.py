@@ -9,14 +9,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from fgen.models import losses
 from fgen.models.base import FeatureGenerator
-from fgen.models.closed_form import critic_gradients
 from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
-from fgen.models.nets import AdaptiveWeight, Critic, Generator
 from fgen.models.sampling import Batch, TrainingSet
 from fgen.models.update import Terms, Update
+from fgen.nn import losses
+from fgen.nn.critic_gradients import critic_gradients
+from fgen.nn.networks import AdaptiveWeight, Critic, Generator
 
 
 class AdversarialGenerator(FeatureGenerator):

@@ -27,10 +27,10 @@ from fgen.models.draws import Draws
 from fgen.models.engine import TrainConfig, train
 from fgen.models.feature_matching import FeatureMatching
 from fgen.models.model_config import ModelConfig
-from fgen.models.nets import initialise
 from fgen.models.sampling import TrainingSet
 from fgen.models.storage import StoredModel
 from fgen.models.update import Update, adam
+from fgen.nn.networks import initialise
 
 #: More of a class are taken for a slip of the pen.
 MOST_ROWS = 2**31
@@ -45,7 +45,7 @@ class FeatureGenerator(StoredModel):
         steps_per_epoch: of the training set; a step's epoch is ``draws.step // self.steps_per_epoch``.
         bank_space: where the bank lives that a run's heads train on: ``"raw"``, or a name where the method's heads
             train on what can't be had from raw features (CADA-VAE's latents).
-        xavier_gain: how the networks start, see :func:`fgen.models.nets.initialise`; None is the lineage's N(0, 0.02).
+        xavier_gain: how the networks start, see :func:`fgen.nn.networks.initialise`; None is the lineage's N(0, 0.02).
     """
 
     bank_space: ClassVar[str] = "raw"

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fgen.errors import InputError
-from fgen.models import losses
 from fgen.models.base import FeatureGenerator
 from fgen.models.draws import Draws
 from fgen.models.model_config import ModelConfig
-from fgen.models.nets import Linear, Output, end_with, reparametrise
 from fgen.models.sampling import Batch, TrainingSet
 from fgen.models.update import Terms, Update, adam
+from fgen.nn import losses
+from fgen.nn.networks import Linear, Output, end_with, reparametrise
 
 #: Keeps the square root's slope finite where two Gaussians coincide.
 TINY = 1e-12

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from fgen.errors import InputError
-from fgen.models import losses, matching
 from fgen.models.adversarial import AdversarialGenerator
-from fgen.models.comparator import Comparator
 from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
-from fgen.models.nets import Linear
 from fgen.models.sampling import Batch, TrainingSet
 from fgen.models.update import Terms, Update
+from fgen.nn import losses, matching
+from fgen.nn.comparator import Comparator
+from fgen.nn.networks import Linear
 
 
 @dataclass(frozen=True, kw_only=True)

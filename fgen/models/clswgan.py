@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from fgen.classifiers.softmax import SoftmaxClassifier
-from fgen.models import losses
 from fgen.models.adversarial import AdversarialGenerator
 from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
-from fgen.models.nets import Linear
 from fgen.models.sampling import Batch, TrainingSet
 from fgen.models.update import Terms
+from fgen.nn import losses
+from fgen.nn.networks import Linear
 
 
 @dataclass(frozen=True, kw_only=True)

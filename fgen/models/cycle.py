@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from fgen import rng
-from fgen.models import losses, matching
 from fgen.models.clswgan import CLSWGAN, CLSWGANConfig
 from fgen.models.draws import Draws
 from fgen.models.feature_matching import FeatureMatching
-from fgen.models.nets import Linear
 from fgen.models.sampling import Batch, TrainingSet
 from fgen.models.update import Terms, Update
+from fgen.nn import losses, matching
+from fgen.nn.networks import Linear
 
 
 @dataclass(frozen=True, kw_only=True)

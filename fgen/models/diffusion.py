@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from fgen.errors import InputError
-from fgen.models import losses
 from fgen.models.adversarial import AdversarialGenerator
-from fgen.models.closed_form import critic_gradients
 from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
-from fgen.models.nets import AdaptiveWeight, Critic, Encoder, Generator, Output, reparametrise
-from fgen.models.noising import Schedule
 from fgen.models.sampling import Batch, TrainingSet
 from fgen.models.update import Terms, Update
+from fgen.nn import losses
+from fgen.nn.critic_gradients import critic_gradients
+from fgen.nn.networks import AdaptiveWeight, Critic, Encoder, Generator, Output, reparametrise
+from fgen.nn.noise_schedule import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fgen.models import matching
 from fgen.models.model_config import ModelConfig
 from fgen.models.sampling import Batch, TrainingSet
 from fgen.models.update import Terms
+from fgen.nn import matching
 
 
 class FeatureMatching:

@@ -20,9 +20,9 @@ from fgen.features.scaling import Kind
 from fgen.models.base import FeatureGenerator
 from fgen.models.draws import Draws
 from fgen.models.model_config import ModelConfig
-from fgen.models.nets import Linear, Output
 from fgen.models.sampling import Batch, TrainingSet
 from fgen.models.update import Terms, Update
+from fgen.nn.networks import Linear, Output
 
 #: Waves of the time's embedding: sines and cosines of 1 to so many half turns over the path.
 N_WAVES = 8

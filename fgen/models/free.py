@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from fgen import rng
 from fgen.errors import InputError
-from fgen.models import losses
 from fgen.models.draws import Draws
-from fgen.models.nets import Linear, activate
 from fgen.models.sampling import Batch
 from fgen.models.semantic_vaegan import SemanticVAEGAN, SemanticVAEGANConfig, unit
 from fgen.models.update import Terms
+from fgen.nn import losses
+from fgen.nn.networks import Linear, activate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from fgen.features.class_embeddings import EmbeddingConfig
-from fgen.models import losses
 from fgen.models.adversarial import AdversarialGenerator
 from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
-from fgen.models.nets import Critic, Encoder, Output, reparametrise
 from fgen.models.sampling import Batch, TrainingSet
 from fgen.models.update import Terms, Update
+from fgen.nn import losses
+from fgen.nn.networks import Critic, Encoder, Output, reparametrise
 
 
 @dataclass(frozen=True, kw_only=True)

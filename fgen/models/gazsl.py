@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fgen.models import losses
 from fgen.models.adversarial import AdversarialGenerator
 from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
-from fgen.models.nets import Generator, Linear, Output
 from fgen.models.sampling import Batch
 from fgen.models.update import Terms, Update
+from fgen.nn import losses
+from fgen.nn.networks import Generator, Linear, Output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class GAZSL(AdversarialGenerator, config=GAZSLConfig):
 
     Critic: ``E[D(fake)] - E[D(real)] + gp_weight * penalty + critic_cls_weight * (L_cls(real) + L_cls(fake)) / 2``.
     Generator: ``-E[D(fake)] + cls_weight * L_cls(fake) + pivot_weight * L_pivot + decay_weight * |W|^2``, L_pivot
-    being :func:`fgen.models.matching.pivot`. The paper is silent on the first weights; Xavier's are the released
+    being :func:`fgen.nn.matching.pivot`. The paper is silent on the first weights; Xavier's are the released
     code's. LeakyReLU's slope is the lineage's 0.2; the released code leaves torch's default, 0.01, and has 4,086
     hidden units in place of the lineage's 4,096. The generator's step takes the last critic batch's classes, where
     the released code draws a batch of its own.

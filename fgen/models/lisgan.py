@@ -9,11 +9,11 @@ from typing import ClassVar
 from torch import Tensor
 
 from fgen.errors import InputError
-from fgen.models import matching
 from fgen.models.clswgan import CLSWGAN, CLSWGANConfig
 from fgen.models.draws import Draws
 from fgen.models.sampling import Batch, TrainingSet
 from fgen.models.update import Terms
+from fgen.nn import matching
 
 
 @dataclass(frozen=True, kw_only=True)

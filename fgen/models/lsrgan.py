@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from fgen.errors import InputError
-from fgen.models import losses, matching
 from fgen.models.clswgan import CLSWGAN, CLSWGANConfig
 from fgen.models.draws import Draws
-from fgen.models.nets import Linear
 from fgen.models.sampling import Batch, TrainingSet
 from fgen.models.update import Terms, Update
+from fgen.nn import losses, matching
+from fgen.nn.networks import Linear
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class LsrGAN(CLSWGAN, config=LsrGANConfig):
     Each step has f-CLSWGAN's critic updates; its generator update, plus the distance of generated class means to the
     real ones and the SR-loss of seen classes; and an update of generator and classifier on features generated for
     unseen classes, drawn evenly: their SR-loss and their class among seen and unseen ones, beside real seen rows so
-    that the classifier doesn't forget these. The SR-loss is :func:`fgen.models.matching.semantic_regularisation`.
+    that the classifier doesn't forget these. The SR-loss is :func:`fgen.nn.matching.semantic_regularisation`.
 
     Departures from the released code: there the SR-loss has no gradient, the unseen update adds to the gradient that
     the seen one left behind and waits for the second epoch, and the classification weight on AWA1 is halved after

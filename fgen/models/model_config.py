@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from fgen.errors import InputError
 from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.features.scaling import Kind
-from fgen.models.nets import Output
+from fgen.nn.networks import Output
 
 #: Whole numbers of at least 1, wherever a config has them; so are all that end in ``_epochs`` or ``_dim``.
 COUNTS = ("epochs", "steps", "batch_size", "critic_steps")
@@ -25,7 +25,7 @@ class ModelConfig:
         noise_dim: columns of noise; None means as many as the class embedding has.
         output: the generator's last activation, on features scaled by ``feature_scaling``.
         class_mean_weight, moment_weight, mmd_weight, coral_weight, soul_weight, soul_mean_weight, pivot_weight,
-        contrastive_weight, cycle_weight: feature matching, see :mod:`fgen.models.matching`; 0 switches a term off.
+        contrastive_weight, cycle_weight: feature matching, see :mod:`fgen.nn.matching`; 0 switches a term off.
         n_souls: prototypes per class for the soul terms.
         temperature: of the contrastive term.
     """

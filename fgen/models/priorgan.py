@@ -16,9 +16,9 @@ from fgen.models.adversarial import AdversarialGenerator
 from fgen.models.blocks import TILE
 from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
-from fgen.models.nets import Critic, Linear, Output, activate
 from fgen.models.sampling import Batch, TrainingSet
-from fgen.models.semantic_prior import SemanticPrior
+from fgen.nn.kernel_ridge import SemanticPrior
+from fgen.nn.networks import Critic, Linear, Output, activate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from fgen.features.rows import Features
 from fgen.features.scaled_rows import ScaledRows
 from fgen.features.scaling import FeatureScaler
 from fgen.models.draws import Choice, Draws
-from fgen.models.souls import soul_prototypes
+from fgen.nn.kmeans import soul_prototypes
 
 
 @dataclass(frozen=True)

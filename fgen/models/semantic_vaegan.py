@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fgen.features.class_embeddings import EmbeddingConfig
-from fgen.models import losses
 from fgen.models.draws import Draws
 from fgen.models.fvaegan import FVAEGAN, FVAEGANConfig
-from fgen.models.nets import AdaptiveWeight, Encoder, reparametrise
 from fgen.models.sampling import Batch
 from fgen.models.update import Terms, Update
+from fgen.nn import losses
+from fgen.nn.networks import AdaptiveWeight, Encoder, reparametrise
 
 
 def unit(vectors: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class SemanticVAEGAN(FVAEGAN):
 
     Taken from the released code, where the papers are silent: the encoder has a second hidden layer, twice as wide
     as the noise, and Adam's default beta1; the decoder moves before each critic update; the penalty's weight follows
-    the penalty (:class:`fgen.models.nets.AdaptiveWeight`, D1 only); critic and decoder see encoded noise.
+    the penalty (:class:`fgen.nn.networks.AdaptiveWeight`, D1 only); critic and decoder see encoded noise.
 
     The recipes take class embeddings of length 1. The decoder is held against embeddings of length 1 whatever length
     the generator gets them in, so that ``embedding_scale`` doesn't change what it has to learn.

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.models.draws import Draws
-from fgen.models.nets import Generator, Linear, activate
 from fgen.models.sampling import TrainingSet
 from fgen.models.semantic_vaegan import SemanticVAEGAN, SemanticVAEGANConfig, unit
 from fgen.models.update import Update
+from fgen.nn.networks import Generator, Linear, activate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from fgen.errors import InputError
-from fgen.models import losses
 from fgen.models.adversarial import AdversarialGenerator
 from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
-from fgen.models.nets import SLOPE, Critic, Linear
 from fgen.models.sampling import Batch, TrainingSet
 from fgen.models.update import Terms, Update
+from fgen.nn import losses
+from fgen.nn.networks import SLOPE, Critic, Linear
 
 #: A network's weights by name, each ``(T, ...)``: a copy for each task.
 Weights = dict[str, Tensor]
@@ -83,7 +83,7 @@ class ZSMLConfig(AdversarialConfig):
 class WassersteinLoss(nn.Module):
     """``E[D(fake)] - E[D(real)]`` and the gradient penalty as a module, so that a task's weights can be put into it.
 
-    The same as :func:`fgen.models.losses.critic_terms`, with the input gradient written down: the inner steps
+    The same as :func:`fgen.nn.losses.critic_terms`, with the input gradient written down: the inner steps
     differentiate once or twice more, and double backward below that would triple their cost.
     """
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from fgen.models import losses
 from fgen.models.draws import Draws
-from fgen.models.nets import initialise
 from fgen.models.registry import make_model
+from fgen.nn import losses
+from fgen.nn.networks import initialise
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.numeric

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from fgen.features.scaling import FeatureScaler
-from fgen.models import matching
 from fgen.models.feature_matching import FeatureMatching
 from fgen.models.registry import make_model
 from fgen.models.sampling import TrainingSet
+from fgen.nn import matching
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.numeric

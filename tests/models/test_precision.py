@@ -12,9 +12,9 @@ from torch.nn import functional as F
 import fgen
 from fgen.compute import device, matmul
 from fgen.compute.device import kept_memory, matrix_precision
-from fgen.models import losses
-from fgen.models.closed_form import critic_gradients
-from fgen.models.nets import Critic, Linear, initialise
+from fgen.nn import losses
+from fgen.nn.critic_gradients import critic_gradients
+from fgen.nn.networks import Critic, Linear, initialise
 from tests import arithmetic
 from tests.conftest import TINY
 

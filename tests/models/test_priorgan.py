@@ -6,7 +6,7 @@ import torch
 
 from fgen.models.draws import Draws
 from fgen.models.registry import make_model
-from fgen.models.semantic_prior import SemanticPrior
+from fgen.nn.kernel_ridge import SemanticPrior
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.numeric

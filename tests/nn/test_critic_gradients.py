@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from fgen.models import losses
-from fgen.models.closed_form import critic_gradients
-from fgen.models.nets import Critic
+from fgen.nn import losses
+from fgen.nn.critic_gradients import critic_gradients
+from fgen.nn.networks import Critic
 
 pytestmark = pytest.mark.numeric
 

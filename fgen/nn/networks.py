@@ -95,7 +95,7 @@ class Critic(nn.Module):
     """``[features; condition]`` to one score, one hidden layer.
 
     Its first layer is affine, so the pre-activation of an interpolate is the interpolation of the
-    pre-activations; :mod:`fgen.models.closed_form` uses that.
+    pre-activations; :mod:`fgen.nn.critic_gradients` uses that.
     """
 
     def __init__(self, feature_dim: int, embedding_dim: int, hidden_dim: int) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fgen.models.nets import AdaptiveWeight, Linear, initialise
+from fgen.nn.networks import AdaptiveWeight, Linear, initialise
 
 pytestmark = pytest.mark.numeric
 

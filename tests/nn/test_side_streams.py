@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fgen.models import closed_form
-from fgen.models.closed_form import critic_gradients
-from fgen.models.nets import Critic
+from fgen.nn.critic_gradients import critic_gradients
+from fgen.nn.networks import Critic
 
 pytestmark = pytest.mark.numeric
 
@@ -82,7 +81,7 @@ def watched(monkeypatch, gp_weight, forgotten=None):
     critic, lanes = Critic(8, 3, 16), Lanes(forgotten)
     rows = [torch.randn(4, width) for width in (8, 8, 3)]
     critic_gradients(critic, *rows, torch.rand(4, 1), gp_weight)  # makes what is made once
-    monkeypatch.setattr(closed_form, "Aside", lanes.aside)
+    monkeypatch.setattr("fgen.nn.critic_gradients.Aside", lanes.aside)
     with lanes:
         critic_gradients(critic, *rows, torch.rand(4, 1), gp_weight)
     return lanes

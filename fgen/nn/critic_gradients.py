@@ -1,4 +1,4 @@
-"""The gradients of a critic step, written down: the fast twin of :func:`fgen.models.losses.critic_terms`.
+"""The gradients of a critic step, written down: the fast twin of :func:`fgen.nn.losses.critic_terms`.
 
 A critic with one hidden layer has an affine pre-activation, so the interpolate's is the interpolation of the real
 and the fake one's and needs no product of its own; the class's part of it is shared by all three; LeakyReLU's second
@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fgen.compute.matmul import Aside, product, rounded, rounded_dtype
-from fgen.models.nets import SLOPE, Critic
+from fgen.nn.networks import SLOPE, Critic
 
-#: As in :mod:`fgen.models.losses`: keeps the length's derivative finite where the gradient vanishes.
+#: As in :mod:`fgen.nn.losses`: keeps the length's derivative finite where the gradient vanishes.
 TINY = 1e-12
 
 

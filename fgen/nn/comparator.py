@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from fgen.models.nets import SLOPE, Linear
+from fgen.nn.networks import SLOPE, Linear
 
 #: Pre-activations ``rows x classes x hidden`` that are made at a time: on a CPU 2 MiB, which stay in its cache from an
 #: operation to the next; elsewhere 128 MiB, since operations on little wait for each other.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fgen.models.nets import Output
+from fgen.nn.networks import Output
 
 
 def gradient_penalty(
@@ -38,7 +38,7 @@ def critic_terms(
 ) -> tuple[Tensor, Tensor]:
     """``E[D(fake)] - E[D(real)]`` and the gradient penalty of any critic, two scalars (Gulrajani et al. 2017, Eq. 3).
 
-    :func:`fgen.models.closed_form.critic_gradients` is the same for critics with one hidden layer, without a graph.
+    :func:`fgen.nn.critic_gradients.critic_gradients` is the same for critics with one hidden layer, without a graph.
     """
     distance = critic(fake, condition).mean() - critic(real, condition).mean()
     return distance, gradient_penalty(critic, real, fake, condition, alpha)

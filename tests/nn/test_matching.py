@@ -9,9 +9,9 @@ import torch
 from torch.nn import functional as F
 
 from fgen.errors import InputError
-from fgen.models import matching
-from fgen.models.nets import Generator, initialise
-from fgen.models.souls import soul_prototypes
+from fgen.nn import matching
+from fgen.nn.kmeans import soul_prototypes
+from fgen.nn.networks import Generator, initialise
 
 pytestmark = pytest.mark.numeric
 

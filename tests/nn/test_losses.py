@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from fgen.models import losses
-from fgen.models.nets import Critic, Generator, initialise
+from fgen.nn import losses
+from fgen.nn.networks import Critic, Generator, initialise
 
 pytestmark = pytest.mark.numeric
 

@@ -1,0 +1,1 @@
+"""Networks, losses and the formulas of the methods, as functions of tensors."""
