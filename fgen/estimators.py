@@ -28,10 +28,10 @@ from fgen.features.labels import class_ids, counted_from_one, described_classes,
 from fgen.features.rows import as_rows
 from fgen.io.reading import reading
 from fgen.io.steady import current
-from fgen.models.engine import TrainConfig
 from fgen.models.registry import MODELS
 from fgen.protocol import choose_epochs, chosen_model, embedding_config, fit, new_heads, representation, synthetic_rows
 from fgen.settings import ExperimentConfig
+from fgen.training.loop import TrainConfig
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin

@@ -17,7 +17,6 @@ from fgen.features.rows import SelectedRows
 from fgen.features.scaled_rows import CPU, IN_MEMORY
 from fgen.io.atomic import write_json
 from fgen.models.base import FeatureGenerator
-from fgen.models.engine import time_step, training_bytes
 from fgen.models.registry import MODELS
 from fgen.protocol import new_model, run_baseline, run_generator, selection_task, synthetic_counts, train_final
 from fgen.provenance import git_commit, version
@@ -25,6 +24,7 @@ from fgen.results import RunResult, SeedOutcome
 from fgen.run_directory import RunDirectory
 from fgen.scores.stats import summarise
 from fgen.settings import ExperimentConfig
+from fgen.training.loop import time_step, training_bytes
 
 log = logging.getLogger("fgen")
 

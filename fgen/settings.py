@@ -16,8 +16,8 @@ from fgen.data.files import load_dataset
 from fgen.errors import InputError, did_you_mean
 from fgen.features.class_embeddings import EmbeddingConfig, Norm
 from fgen.models.base import MOST_ROWS
-from fgen.models.engine import TrainConfig
 from fgen.models.registry import MODELS
+from fgen.training.loop import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)

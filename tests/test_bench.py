@@ -23,10 +23,10 @@ from experiments.bench.training import begin, engine_loop
 from fgen.classifiers.softmax import SoftmaxConfig
 from fgen.compute.device import has_bf16
 from fgen.features import scaled_rows
-from fgen.models import engine
-from fgen.models.draws import Draws
 from fgen.models.registry import MODELS
-from fgen.models.sampling import TrainingSet
+from fgen.training import loop
+from fgen.training.draws import Draws
+from fgen.training.training_set import TrainingSet
 
 ROOT = Path(__file__).parents[1]
 TINY = SIZES["tiny"]
@@ -69,7 +69,7 @@ class Replay:
 @pytest.fixture
 def in_double(monkeypatch):
     """A method's small networks and data in float64."""
-    monkeypatch.setattr(engine, "Draws", DoubleDraws)
+    monkeypatch.setattr(loop, "Draws", DoubleDraws)
     monkeypatch.setattr(autograd, "Draws", DoubleDraws)
 
     def build(name):
@@ -102,11 +102,11 @@ def by_the_textbook(model):
 def test_the_engine_and_the_textbook_loop_train_the_same_networks(in_double):
     model, data = in_double("clswgan")
     loop = by_the_textbook(model)
-    optimisers = engine.make_optimisers(model)
+    optimisers = loop.make_optimisers(model)
     start = [p.detach().clone() for p in model.networks["generator"].parameters()]
     for step in range(STEPS):
         slow = loop.step(Replay(data, step, TINY.noise_dim))
-        fast = engine.train_step(model, data, optimisers, 0, step)
+        fast = loop.train_step(model, data, optimisers, 0, step)
         for name, value in slow.items():
             assert float(fast[name]) == pytest.approx(float(value), rel=1e-7, abs=1e-12), (step, name)
     for network, role in ((loop.generator, "generator"), (loop.critic, "critic")):
@@ -121,11 +121,11 @@ def test_a_method_by_autograd_trains_the_same_networks(name, in_double):
     (model, data), (plain, plain_data) = in_double(name), in_double(name)
     # Passes batch by batch would draw other noise than one for all batches.
     stacked = type(plain).stacked_fakes
-    loop, optimisers = autograd.AutogradLoop(plain, plain_data), engine.make_optimisers(model)
+    textbook, optimisers = autograd.AutogradLoop(plain, plain_data), loop.make_optimisers(model)
     assert not plain.stacked_fakes
     plain.stacked_fakes = stacked
     for step in range(10):
-        slow, fast = loop.step(0, step), engine.train_step(model, data, optimisers, 0, step)
+        slow, fast = textbook.step(0, step), loop.train_step(model, data, optimisers, 0, step)
         for term in fast:
             assert float(fast[term]) == pytest.approx(float(slow[term]), rel=1e-7, abs=1e-12), (step, term)
     for key, value in plain.networks.state_dict().items():
@@ -148,7 +148,7 @@ def test_the_ordinary_form_uses_no_gradient_that_is_written_down(monkeypatch):
     model, data = begin("clswgan", TINY, random_world(TINY), torch.device("cpu"))
     autograd.AutogradLoop(model, data).step(0, 0)
     with pytest.raises(AssertionError, match="written down"):
-        engine.train_step(model, data, engine.make_optimisers(model), 0, 0)
+        loop.train_step(model, data, loop.make_optimisers(model), 0, 0)
 
 
 def test_the_published_loops_give_fgens_values_and_gradients():

@@ -29,13 +29,13 @@ from fgen.errors import InputError
 from fgen.experiment import train_only
 from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.inspection import inspect
-from fgen.models.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from fgen.models.registry import MODELS, load_model
 from fgen.results import SCORES, RunResult
 from fgen.run_directory import Clock, RunDirectory, SeedDirectory, read_predictions
 from fgen.scores.accuracy import gzsl_scores
 from fgen.scores.calibration import best_gamma
 from fgen.settings import ExperimentConfig
+from fgen.training.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from tests.conftest import TINY
 
 TEST_SPLITS = ("test_seen", "test_unseen")

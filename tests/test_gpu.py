@@ -14,12 +14,12 @@ from fgen.data.files import save_dataset
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
 from fgen.features import scaled_rows
-from fgen.models.captured import CapturedSteps
-from fgen.models.draws import StepInputs
-from fgen.models.engine import TrainConfig, run_updates, stepper, train_step
 from fgen.models.registry import MODELS, load_model, make_model
 from fgen.nn import critic_gradients
 from fgen.run_directory import RunDirectory
+from fgen.training.cuda_graph import CapturedSteps
+from fgen.training.draws import StepInputs
+from fgen.training.loop import TrainConfig, run_updates, stepper, train_step
 from tests.conftest import TINY
 from tests.models.test_draws import assert_equal, begun, weights
 

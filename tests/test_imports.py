@@ -21,6 +21,7 @@ FLOORS = [
     {"scores"},
     {"classifiers", "baselines"},
     {"nn"},
+    {"training"},
     {"models"},
     {"settings", "run_directory", "results"},
     {"generation"},

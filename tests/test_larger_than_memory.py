@@ -18,10 +18,10 @@ from fgen.features import scaled_rows
 from fgen.features.rows import RowsView, SelectedRows
 from fgen.features.scaling import FeatureScaler
 from fgen.models.base import FeatureGenerator
-from fgen.models.draws import Draws
-from fgen.models.engine import TrainConfig
 from fgen.models.registry import make_model
-from fgen.models.sampling import TrainingSet
+from fgen.training.draws import Draws
+from fgen.training.loop import TrainConfig
+from fgen.training.training_set import TrainingSet
 from tests.conftest import THREADS, TINY
 from tests.tolerances import of_a_minimum
 
@@ -35,7 +35,7 @@ CHILD = """
     from fgen.features import scaled_rows
     from fgen.features.rows import SelectedRows
     from fgen.models.registry import make_model
-    from fgen.models.engine import TrainConfig, make_optimisers, train_step
+    from fgen.training.loop import TrainConfig, make_optimisers, train_step
 
     def status(key):
         with open("/proc/self/status") as lines:

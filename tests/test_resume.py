@@ -19,8 +19,8 @@ import pytest
 
 from fgen.cli import main
 from fgen.config import dump_toml
-from fgen.models import engine
 from fgen.models.registry import make_model
+from fgen.training import loop
 from tests.conftest import THREADS, TINY
 
 pytestmark = pytest.mark.numeric
@@ -161,10 +161,10 @@ def test_a_run_killed_before_any_of_its_commits_goes_on_to_the_same_bytes(config
 #: Between commits: at the first step, in the middle of an epoch, in an evaluation, in the final training, in the bank,
 #: after everything.
 MOMENTS = [
-    Point("fgen.models.engine.train_step", 3),
-    Point("fgen.models.engine.train_step", 4, after=True),
+    Point("fgen.training.loop.train_step", 3),
+    Point("fgen.training.loop.train_step", 4, after=True),
     Point("fgen.protocol.synthetic_rows", 2),
-    Point("fgen.models.engine.train_step", 9),
+    Point("fgen.training.loop.train_step", 9),
     Point("fgen.data.bank_writer.BankWriter.write", 3, after=True),
     Point("fgen.experiment.describe", 1),
 ]
@@ -178,9 +178,9 @@ def test_a_run_killed_at_work_goes_on_to_the_same_bytes(config, unbroken, tmp_pa
 def test_a_run_killed_over_and_over_goes_on_to_the_same_bytes(config, unbroken, tmp_path):
     run, codes = tmp_path / "run", []
     points = [
-        Point("fgen.models.engine.train_step", 4),
-        Point("fgen.models.engine.train_step", 4),
-        Point("fgen.models.engine.train_step", 7, after=True),
+        Point("fgen.training.loop.train_step", 4),
+        Point("fgen.training.loop.train_step", 4),
+        Point("fgen.training.loop.train_step", 7, after=True),
         Point("fgen.data.bank_writer.BankWriter.write", 3),
         Point("fgen.data.bank_writer.BankWriter.write", 2),
         Point("fgen.protocol.write_predictions", 1),
@@ -204,7 +204,7 @@ def test_what_is_finished_is_not_done_again(config, tmp_path):
     before = model.stat().st_mtime_ns
     # Two steps are timed to announce how long it will take; the selection of the second seed has four.
     assert go_on("fgen.protocol.write_predictions", 2) == -signal.SIGKILL
-    assert go_on("fgen.models.engine.train_step", 3) == 0
+    assert go_on("fgen.training.loop.train_step", 3) == 0
     assert model.stat().st_mtime_ns == before
 
 
@@ -235,8 +235,8 @@ def test_training_alone_goes_on_to_the_same_models(config, tmp_path):
         return fgen("train", config, *options, output=tmp_path / "output", point=point)
 
     assert train("whole")[0] == 0
-    assert train("cut", point=Point("fgen.models.engine.train_step", 5))[0] == -signal.SIGKILL
-    code, text = train("cut", "--resume", point=Point("fgen.models.engine.train_step", 6, signal.SIGINT))
+    assert train("cut", point=Point("fgen.training.loop.train_step", 5))[0] == -signal.SIGKILL
+    code, text = train("cut", "--resume", point=Point("fgen.training.loop.train_step", 6, signal.SIGINT))
     assert code == 130, text
     assert train("cut", "--resume")[0] == 0
     assert same_models(tmp_path / "cut", tmp_path / "whole", seeds="01")
@@ -244,7 +244,7 @@ def test_training_alone_goes_on_to_the_same_models(config, tmp_path):
 
 def test_a_damaged_checkpoint_is_named_and_deleting_it_helps(config, unbroken, tmp_path):
     run = tmp_path / "run"
-    fgen("run", config, "--out", run, output=tmp_path / "output", point=Point("fgen.models.engine.train_step", 5))
+    fgen("run", config, "--out", run, output=tmp_path / "output", point=Point("fgen.training.loop.train_step", 5))
     checkpoint = run / "seeds" / "0" / "checkpoint" / "selection.safetensors"
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     code, text = fgen("run", config, "--out", run, "--resume", output=tmp_path / "output")
@@ -270,7 +270,7 @@ def resume_command(text):
 def test_a_signal_at_any_training_step_stops_with_a_checkpoint(config, unbroken, tmp_path, number, step):
     """Steps 1 and 2 are timed; 3 to 6 are the selection's, the others the final training's."""
     run = tmp_path / "a folder"
-    point = Point("fgen.models.engine.train_step", step, number)
+    point = Point("fgen.training.loop.train_step", step, number)
     code, text = fgen("run", config, "--out", run, output=tmp_path / "output", point=point)
     assert code == 128 + number, text
     phase, done = ("selection", step - 2) if step <= 6 else ("final", step - 6)
@@ -285,7 +285,7 @@ def test_a_signal_at_any_training_step_stops_with_a_checkpoint(config, unbroken,
 
 
 @pytest.mark.parametrize(
-    "function", ["fgen.models.engine.train_step", "fgen.protocol.fill_bank", "fgen.data.bank_writer.BankWriter.write"]
+    "function", ["fgen.training.loop.train_step", "fgen.protocol.fill_bank", "fgen.data.bank_writer.BankWriter.write"]
 )
 def test_ctrl_c_at_other_work_names_the_command_that_goes_on(config, unbroken, tmp_path, function):
     point = Point(function, 1, signal.SIGINT)
@@ -327,8 +327,8 @@ class TwoSignals:
 
 
 def test_without_a_checkpoint_ctrl_c_is_pythons_own(world, monkeypatch):
-    point = Point("fgen.models.engine.train_step", 2, signal.SIGINT)
-    monkeypatch.setattr(engine, "train_step", engine.train_step)  # so that it is put back
+    point = Point("fgen.training.loop.train_step", 2, signal.SIGINT)
+    monkeypatch.setattr(loop, "train_step", loop.train_step)  # so that it is put back
     point.arm()
     data, handler = world.dataset, signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
@@ -360,7 +360,7 @@ def test_a_full_disk_stops_a_run_with_one_message_and_it_goes_on(config, unbroke
 
 def test_a_folder_in_use_is_refused_unless_resumed_with_the_same_config(config, unbroken, tmp_path):
     run = tmp_path / "run"
-    point = Point("fgen.models.engine.train_step", 5)
+    point = Point("fgen.training.loop.train_step", 5)
     assert fgen("run", config, "--out", run, output=tmp_path / "output", point=point)[0] == -signal.SIGKILL
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 

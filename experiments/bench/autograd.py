@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from fgen.models.base import FeatureGenerator
-from fgen.models.draws import Draws
-from fgen.models.sampling import TrainingSet
-from fgen.models.update import Terms
 from fgen.nn import losses
+from fgen.training.draws import Draws
+from fgen.training.training_set import TrainingSet
+from fgen.training.update import Terms
 
 #: The function whose gradients are written down, and that a method calls by this name.
 WRITTEN_DOWN = "critic_gradients"

@@ -29,9 +29,9 @@ from fgen.compute.device import matrix_precision, step_settings
 from fgen.features.rows import SelectedRows
 from fgen.features.scaling import FeatureScaler
 from fgen.io.atomic import write_json
-from fgen.models import sampling
 from fgen.models.base import FeatureGenerator
-from fgen.models.engine import make_optimisers, train_step, training_bytes
+from fgen.training import training_set
+from fgen.training.loop import make_optimisers, train_step, training_bytes
 
 DIM, CLASSES, WIDTH = 2048, 200, 312
 BLOCK_ROWS = 4096
@@ -130,7 +130,7 @@ def measure(path: Path, n_rows: int, options: argparse.Namespace) -> dict[str, o
 def take_turns(
     model: FeatureGenerator,
     optimisers: dict[str, torch.optim.Optimizer],
-    parts: dict[str, sampling.TrainingSet],
+    parts: dict[str, training_set.TrainingSet],
     options: argparse.Namespace,
 ) -> dict[str, dict[str, list[float]]]:
     """What a step takes of the clock, the processor and the disk, for each part in turn."""
@@ -174,7 +174,7 @@ def build(options: argparse.Namespace) -> FeatureGenerator:
     return fgen.make_model("clswgan", hidden_dim=options.hidden_dim, batch_size=64, noise_dim=WIDTH)
 
 
-def in_memory_set(options: argparse.Namespace, embeddings: np.ndarray) -> sampling.TrainingSet:
+def in_memory_set(options: argparse.Namespace, embeddings: np.ndarray) -> training_set.TrainingSet:
     """Random rows in memory, with as many columns and classes."""
     rng = np.random.default_rng(1)
     features = rng.random((options.in_memory_rows, DIM), dtype=np.float32)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from experiments.bench.sizes import Size
 from fgen.compute.matmul import product, rounded
-from fgen.models.update import adam
+from fgen.training.update import adam
 
 CRITIC_STEPS = 5
 

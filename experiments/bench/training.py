@@ -22,9 +22,9 @@ from experiments.bench.sizes import Size, World, random_world
 from experiments.bench.timing import Comparison, alternate
 from fgen.compute.device import has_bf16, matrix_precision, step_settings
 from fgen.models.base import FeatureGenerator
-from fgen.models.engine import TrainConfig, make_optimisers, stepper
 from fgen.models.registry import MODELS, make_model
-from fgen.models.sampling import TrainingSet
+from fgen.training.loop import TrainConfig, make_optimisers, stepper
+from fgen.training.training_set import TrainingSet
 
 TEXTBOOK, EQUAL, AUTO = "textbook", "fgen, equal precision", "fgen, auto"
 TEXTBOOK_AUTO = "textbook, auto"
@@ -142,7 +142,7 @@ def textbook_loop(size: Size, world: World, device: torch.device) -> Callable[[]
 
 
 def settings(device: torch.device) -> dict[str, Callable[[], AbstractContextManager[None]]]:
-    """What each arm runs under: fgen's as :func:`fgen.models.engine.train` sets it up, the textbook's as torch is."""
+    """What each arm runs under: fgen's as :func:`fgen.training.loop.train` sets it up, the textbook's as torch is."""
     exact = partial(step_settings, "highest", device)
     auto = partial(step_settings, "auto", device)
     return {

@@ -244,7 +244,7 @@ def _gpu_products(rounds: bool) -> Iterator[None]:
 
 @contextmanager
 def step_settings(precision: str, device: torch.device) -> Iterator[None]:
-    """What :func:`fgen.models.engine.train` has its steps run under, for those who run steps by themselves."""
+    """What :func:`fgen.training.loop.train` has its steps run under, for those who run steps by themselves."""
     with kept_memory(), matrix_precision(precision, device):
         yield
 

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from fgen.models.base import FeatureGenerator
-from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
-from fgen.models.sampling import Batch, TrainingSet
-from fgen.models.update import Terms, Update
 from fgen.nn import losses
 from fgen.nn.critic_gradients import critic_gradients
 from fgen.nn.networks import AdaptiveWeight, Critic, Generator
+from fgen.training.draws import Draws
+from fgen.training.training_set import Batch, TrainingSet
+from fgen.training.update import Terms, Update
 
 
 class AdversarialGenerator(FeatureGenerator):

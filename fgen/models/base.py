@@ -23,14 +23,14 @@ from fgen.features.labels import ids_by_name
 from fgen.features.rows import Features, as_rows, iter_blocks
 from fgen.features.scaling import FeatureScaler
 from fgen.models.blocks import TILE, in_one, noise_blocks, rows_by_class
-from fgen.models.draws import Draws
-from fgen.models.engine import TrainConfig, train
 from fgen.models.feature_matching import FeatureMatching
 from fgen.models.model_config import ModelConfig
-from fgen.models.sampling import TrainingSet
 from fgen.models.storage import StoredModel
-from fgen.models.update import Update, adam
 from fgen.nn.networks import initialise
+from fgen.training.draws import Draws
+from fgen.training.loop import TrainConfig, train
+from fgen.training.training_set import TrainingSet
+from fgen.training.update import Update, adam
 
 #: More of a class are taken for a slip of the pen.
 MOST_ROWS = 2**31

@@ -14,12 +14,12 @@ from torch.nn import functional as F
 
 from fgen.errors import InputError
 from fgen.models.base import FeatureGenerator
-from fgen.models.draws import Draws
 from fgen.models.model_config import ModelConfig
-from fgen.models.sampling import Batch, TrainingSet
-from fgen.models.update import Terms, Update, adam
 from fgen.nn import losses
 from fgen.nn.networks import Linear, Output, end_with, reparametrise
+from fgen.training.draws import Draws
+from fgen.training.training_set import Batch, TrainingSet
+from fgen.training.update import Terms, Update, adam
 
 #: Keeps the square root's slope finite where two Gaussians coincide.
 TINY = 1e-12

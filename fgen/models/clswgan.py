@@ -11,12 +11,12 @@ from torch import nn
 
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.models.adversarial import AdversarialGenerator
-from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
-from fgen.models.sampling import Batch, TrainingSet
-from fgen.models.update import Terms
 from fgen.nn import losses
 from fgen.nn.networks import Linear
+from fgen.training.draws import Draws
+from fgen.training.training_set import Batch, TrainingSet
+from fgen.training.update import Terms
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from fgen.models.model_config import ModelConfig
-from fgen.models.sampling import Batch, TrainingSet
-from fgen.models.update import Terms
 from fgen.nn import matching
+from fgen.training.training_set import Batch, TrainingSet
+from fgen.training.update import Terms
 
 
 class FeatureMatching:

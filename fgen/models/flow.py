@@ -18,11 +18,11 @@ from fgen.compute.matmul import side_by_side
 from fgen.errors import InputError
 from fgen.features.scaling import Kind
 from fgen.models.base import FeatureGenerator
-from fgen.models.draws import Draws
 from fgen.models.model_config import ModelConfig
-from fgen.models.sampling import Batch, TrainingSet
-from fgen.models.update import Terms, Update
 from fgen.nn.networks import Linear, Output
+from fgen.training.draws import Draws
+from fgen.training.training_set import Batch, TrainingSet
+from fgen.training.update import Terms, Update
 
 #: Waves of the time's embedding: sines and cosines of 1 to so many half turns over the path.
 N_WAVES = 8

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from fgen import rng
 from fgen.errors import InputError
-from fgen.models.draws import Draws
-from fgen.models.sampling import Batch
 from fgen.models.semantic_vaegan import SemanticVAEGAN, SemanticVAEGANConfig, unit
-from fgen.models.update import Terms
 from fgen.nn import losses
 from fgen.nn.networks import Linear, activate
+from fgen.training.draws import Draws
+from fgen.training.training_set import Batch
+from fgen.training.update import Terms
 
 
 @dataclass(frozen=True, kw_only=True)

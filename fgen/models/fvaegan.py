@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.models.adversarial import AdversarialGenerator
-from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
-from fgen.models.sampling import Batch, TrainingSet
-from fgen.models.update import Terms, Update
 from fgen.nn import losses
 from fgen.nn.networks import Critic, Encoder, Output, reparametrise
+from fgen.training.draws import Draws
+from fgen.training.training_set import Batch, TrainingSet
+from fgen.training.update import Terms, Update
 
 
 @dataclass(frozen=True, kw_only=True)

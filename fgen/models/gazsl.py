@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fgen.models.adversarial import AdversarialGenerator
-from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
-from fgen.models.sampling import Batch
-from fgen.models.update import Terms, Update
 from fgen.nn import losses
 from fgen.nn.networks import Generator, Linear, Output
+from fgen.training.draws import Draws
+from fgen.training.training_set import Batch
+from fgen.training.update import Terms, Update
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from fgen.errors import InputError
 from fgen.models.clswgan import CLSWGAN, CLSWGANConfig
-from fgen.models.draws import Draws
-from fgen.models.sampling import Batch, TrainingSet
-from fgen.models.update import Terms
 from fgen.nn import matching
+from fgen.training.draws import Draws
+from fgen.training.training_set import Batch, TrainingSet
+from fgen.training.update import Terms
 
 
 @dataclass(frozen=True, kw_only=True)

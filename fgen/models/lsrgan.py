@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from fgen.errors import InputError
 from fgen.models.clswgan import CLSWGAN, CLSWGANConfig
-from fgen.models.draws import Draws
-from fgen.models.sampling import Batch, TrainingSet
-from fgen.models.update import Terms, Update
 from fgen.nn import losses, matching
 from fgen.nn.networks import Linear
+from fgen.training.draws import Draws
+from fgen.training.training_set import Batch, TrainingSet
+from fgen.training.update import Terms, Update
 
 
 @dataclass(frozen=True, kw_only=True)

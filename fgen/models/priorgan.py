@@ -14,11 +14,11 @@ from fgen.errors import InputError
 from fgen.features.scaling import Kind
 from fgen.models.adversarial import AdversarialGenerator
 from fgen.models.blocks import TILE
-from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
-from fgen.models.sampling import Batch, TrainingSet
 from fgen.nn.kernel_ridge import SemanticPrior
 from fgen.nn.networks import Critic, Linear, Output, activate
+from fgen.training.draws import Draws
+from fgen.training.training_set import Batch, TrainingSet
 
 
 @dataclass(frozen=True, kw_only=True)

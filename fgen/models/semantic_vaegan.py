@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fgen.features.class_embeddings import EmbeddingConfig
-from fgen.models.draws import Draws
 from fgen.models.fvaegan import FVAEGAN, FVAEGANConfig
-from fgen.models.sampling import Batch
-from fgen.models.update import Terms, Update
 from fgen.nn import losses
 from fgen.nn.networks import AdaptiveWeight, Encoder, reparametrise
+from fgen.training.draws import Draws
+from fgen.training.training_set import Batch
+from fgen.training.update import Terms, Update
 
 
 def unit(vectors: Tensor) -> Tensor:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from fgen.features.class_embeddings import EmbeddingConfig
-from fgen.models.draws import Draws
-from fgen.models.sampling import TrainingSet
 from fgen.models.semantic_vaegan import SemanticVAEGAN, SemanticVAEGANConfig, unit
-from fgen.models.update import Update
 from fgen.nn.networks import Generator, Linear, activate
+from fgen.training.draws import Draws
+from fgen.training.training_set import TrainingSet
+from fgen.training.update import Update
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,12 +14,12 @@ from torch.func import functional_call, vmap
 
 from fgen.errors import InputError
 from fgen.models.adversarial import AdversarialGenerator
-from fgen.models.draws import Draws
 from fgen.models.model_config import AdversarialConfig
-from fgen.models.sampling import Batch, TrainingSet
-from fgen.models.update import Terms, Update
 from fgen.nn import losses
 from fgen.nn.networks import SLOPE, Critic, Linear
+from fgen.training.draws import Draws
+from fgen.training.training_set import Batch, TrainingSet
+from fgen.training.update import Terms, Update
 
 #: A network's weights by name, each ``(T, ...)``: a copy for each task.
 Weights = dict[str, Tensor]

@@ -10,8 +10,8 @@ import torch
 from fgen.compute.device import MOST_THREADS, cpu_threads, threads_in_use
 from fgen.errors import InputError
 from fgen.experiment import train_only
-from fgen.models.engine import TrainConfig
 from fgen.settings import ExperimentConfig
+from fgen.training.loop import TrainConfig
 
 ONE_MORE = torch.get_num_threads() + 1
 

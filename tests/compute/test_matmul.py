@@ -7,9 +7,9 @@ from torch import nn
 from fgen.compute import matmul
 from fgen.compute.matmul import lie_for_products, side_by_side
 from fgen.data.toy import toy_world
-from fgen.models.checkpoint import TrainingState, read_checkpoint, write_checkpoint
-from fgen.models.engine import make_optimisers, train_step
 from fgen.models.registry import MODELS
+from fgen.training.checkpoint import TrainingState, read_checkpoint, write_checkpoint
+from fgen.training.loop import make_optimisers, train_step
 from tests.models.test_draws import assert_equal, begun, weights
 
 pytestmark = pytest.mark.numeric

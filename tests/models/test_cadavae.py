@@ -8,8 +8,8 @@ import torch
 
 from fgen.errors import InputError
 from fgen.models.cadavae import gaussian_distance
-from fgen.models.draws import Draws
 from fgen.models.registry import make_model
+from fgen.training.draws import Draws
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.numeric

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from fgen.errors import InputError
-from fgen.models.draws import Draws
 from fgen.models.registry import make_model
 from fgen.nn import comparator as comparator_room
 from fgen.nn.comparator import Comparator
+from fgen.training.draws import Draws
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.numeric

@@ -10,12 +10,12 @@ import torch
 from fgen.compute.device import cpu_threads
 from fgen.errors import InputError, TrainingDiverged
 from fgen.features.class_embeddings import EmbeddingConfig
-from fgen.models import engine
 from fgen.models.base import FeatureGenerator
-from fgen.models.draws import Draws
-from fgen.models.engine import TrainConfig, make_optimisers, train_step
 from fgen.models.feature_matching import FeatureMatching
 from fgen.models.registry import MODELS, load_model, make_model
+from fgen.training import loop
+from fgen.training.draws import Draws
+from fgen.training.loop import TrainConfig, make_optimisers, train_step
 from tests.conftest import THREADS, TINY
 
 METHODS = sorted(MODELS)
@@ -378,7 +378,7 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(name, world, tmp_path, mon
 
     unbroken = train()
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "train_step", stop_after_three)
+        patch.setattr(loop, "train_step", stop_after_three)
         with pytest.raises(KeyboardInterrupt):
             train(checkpoint)
     resumed = train(checkpoint)
@@ -390,8 +390,8 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(name, world, tmp_path, mon
 
 @pytest.mark.numeric
 def test_training_runs_on_as_many_threads_as_it_is_told(world, monkeypatch):
-    found, step = [], engine.train_step
-    monkeypatch.setattr(engine, "train_step", lambda *key: (found.append(torch.get_num_threads()), step(*key))[1])
+    found, step = [], loop.train_step
+    monkeypatch.setattr(loop, "train_step", lambda *key: (found.append(torch.get_num_threads()), step(*key))[1])
     features, labels = world.dataset.split("trainval")
     model = make_model("clswgan", **(TINY | {"steps": 1, "cls_epochs": 1}))
     model.fit(features, labels, world.dataset.class_embeddings, seed=0, train_config=TrainConfig(threads=2))

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from fgen.models.draws import Draws
 from fgen.models.registry import make_model
 from fgen.nn import losses
 from fgen.nn.networks import initialise
+from fgen.training.draws import Draws
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.numeric

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from fgen.errors import InputError
-from fgen.models.draws import Draws
 from fgen.models.registry import make_model
 from fgen.nn import losses
 from fgen.nn.networks import reparametrise
 from fgen.nn.noise_schedule import Schedule
+from fgen.training.draws import Draws
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.numeric

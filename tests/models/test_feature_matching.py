@@ -7,8 +7,8 @@ import torch
 from fgen.features.scaling import FeatureScaler
 from fgen.models.feature_matching import FeatureMatching
 from fgen.models.registry import make_model
-from fgen.models.sampling import TrainingSet
 from fgen.nn import matching
+from fgen.training.training_set import TrainingSet
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.numeric

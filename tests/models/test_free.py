@@ -6,9 +6,9 @@ import torch
 
 from fgen.errors import InputError
 from fgen.features.class_embeddings import EmbeddingConfig
-from fgen.models.draws import Draws
 from fgen.models.registry import make_model
 from fgen.nn import losses
+from fgen.training.draws import Draws
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.numeric

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fgen.models.draws import Draws
 from fgen.models.registry import make_model
+from fgen.training.draws import Draws
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.numeric

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from fgen.errors import InputError
-from fgen.models.draws import Draws
-from fgen.models.engine import make_optimisers, train_step
 from fgen.models.registry import make_model
+from fgen.training.draws import Draws
+from fgen.training.loop import make_optimisers, train_step
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.numeric

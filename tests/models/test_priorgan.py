@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from fgen.models.draws import Draws
 from fgen.models.registry import make_model
 from fgen.nn.kernel_ridge import SemanticPrior
+from fgen.training.draws import Draws
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.numeric

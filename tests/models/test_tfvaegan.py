@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from fgen.features.class_embeddings import EmbeddingConfig
-from fgen.models.draws import Draws
-from fgen.models.engine import TrainConfig, make_optimisers, train_step
 from fgen.models.registry import make_model
 from fgen.nn import losses
 from fgen.nn.networks import activate
+from fgen.training.draws import Draws
+from fgen.training.loop import TrainConfig, make_optimisers, train_step
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.numeric

@@ -6,10 +6,10 @@ import torch
 from torch.func import functional_call
 
 from fgen.errors import InputError
-from fgen.models.draws import Draws
 from fgen.models.registry import make_model
 from fgen.models.zsml import WassersteinLoss
 from fgen.nn import losses
+from fgen.training.draws import Draws
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.numeric

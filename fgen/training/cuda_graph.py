@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fgen.compute.matmul import own_stream
-from fgen.models.draws import Draws, StepInputs
+from fgen.training.draws import Draws, StepInputs
 
 
 class CapturedSteps:

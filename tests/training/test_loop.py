@@ -9,22 +9,22 @@ import torch
 
 from fgen.errors import InputError, Interrupted, TrainingDiverged
 from fgen.features.class_embeddings import EmbeddingConfig
-from fgen.models import engine
-from fgen.models.engine import TrainConfig
 from fgen.models.registry import make_model
+from fgen.training import loop
+from fgen.training.loop import TrainConfig
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.numeric
 
 
 def test_every_step_is_taken_at_the_rate_of_its_role_and_epoch(world, monkeypatch):
-    rates, step = [], engine.train_step
+    rates, step = [], loop.train_step
 
     def recorded(model, data, optimisers, *key):
         rates.append({role: optimiser.param_groups[0]["lr"] for role, optimiser in optimisers.items()})
         return step(model, data, optimisers, *key)
 
-    monkeypatch.setattr(engine, "train_step", recorded)
+    monkeypatch.setattr(loop, "train_step", recorded)
     settings = {"lr": 1e-3, "critic_lr": 1e-2, "lr_decay": 0.5, "lr_decay_epochs": 1, "critic_steps": 1}
     model = make_model("cegzsl", **(TINY | settings))
     features, labels = world.dataset.split("trainval")
@@ -40,7 +40,7 @@ def test_every_step_is_taken_at_the_rate_of_its_role_and_epoch(world, monkeypatc
 def test_a_signal_leaves_a_checkpoint_of_its_step_however_long_until_the_next_is_due(
     world, tmp_path, monkeypatch, number
 ):
-    data, step, config = world.dataset, engine.train_step, TrainConfig(checkpoint_every=1e9)
+    data, step, config = world.dataset, loop.train_step, TrainConfig(checkpoint_every=1e9)
 
     def fitted(path):
         model = make_model("clswgan", **(TINY | {"steps": 5, "cls_epochs": 1}))
@@ -53,12 +53,12 @@ def test_a_signal_leaves_a_checkpoint_of_its_step_however_long_until_the_next_is
         return step(*key)
 
     unbroken = fitted(tmp_path / "unbroken")
-    monkeypatch.setattr(engine, "train_step", signalled)
+    monkeypatch.setattr(loop, "train_step", signalled)
     with pytest.raises(Interrupted) as stopped:
         fitted(tmp_path / "broken")
     assert stopped.value.signal_number == number
     begun = []
-    monkeypatch.setattr(engine, "train_step", lambda *key: (begun.append(key[-1]), step(*key))[1])
+    monkeypatch.setattr(loop, "train_step", lambda *key: (begun.append(key[-1]), step(*key))[1])
     resumed = fitted(tmp_path / "broken")
     assert begun == [3, 4]
     for key, value in unbroken.networks.state_dict().items():
@@ -67,8 +67,8 @@ def test_a_signal_leaves_a_checkpoint_of_its_step_however_long_until_the_next_is
 
 def test_a_hangup_that_the_program_was_told_to_ignore_stays_ignored(world, tmp_path, monkeypatch):
     """As under ``nohup``, whose point it is."""
-    before, step = signal.signal(signal.SIGHUP, signal.SIG_IGN), engine.train_step
-    monkeypatch.setattr(engine, "train_step", lambda *key: (os.kill(os.getpid(), signal.SIGHUP), step(*key))[1])
+    before, step = signal.signal(signal.SIGHUP, signal.SIG_IGN), loop.train_step
+    monkeypatch.setattr(loop, "train_step", lambda *key: (os.kill(os.getpid(), signal.SIGHUP), step(*key))[1])
     try:
         model = make_model("clswgan", **(TINY | {"steps": 2, "cls_epochs": 1}))
         features, labels = world.dataset.split("trainval")
@@ -82,7 +82,7 @@ def test_a_hangup_that_the_program_was_told_to_ignore_stays_ignored(world, tmp_p
 def test_a_training_that_was_stopped_in_its_first_epoch_has_the_columns_of_an_unbroken_one(
     world, tmp_path, monkeypatch
 ):
-    data, step, config = world.dataset, engine.train_step, TrainConfig(checkpoint_every=0.0)
+    data, step, config = world.dataset, loop.train_step, TrainConfig(checkpoint_every=0.0)
 
     def fitted(path):
         model = make_model("clswgan", **(TINY | {"epochs": 1, "cls_epochs": 1, "mmd_weight": 1.0}))
@@ -96,7 +96,7 @@ def test_a_training_that_was_stopped_in_its_first_epoch_has_the_columns_of_an_un
 
     unbroken = fitted(tmp_path / "unbroken")
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "train_step", stopped)
+        patch.setattr(loop, "train_step", stopped)
         with pytest.raises(KeyboardInterrupt):
             fitted(tmp_path / "broken")
     resumed = fitted(tmp_path / "broken")
@@ -166,7 +166,7 @@ def test_names_as_bytes_are_text_and_labels_may_be_names(world, tmp_path):
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_trained(world, monkeypatch, changes, words):
-    monkeypatch.setattr(engine, "train_step", lambda *_: pytest.fail("it is told before the training"))
+    monkeypatch.setattr(loop, "train_step", lambda *_: pytest.fail("it is told before the training"))
     with pytest.raises(InputError, match=words):
         trained(world, **changes)
 

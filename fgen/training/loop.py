@@ -22,11 +22,11 @@ from tqdm import tqdm
 
 from fgen.compute.device import MOST_THREADS, cpu_threads, kept_memory, matrix_precision, rounds_products, step_settings
 from fgen.errors import InputError, Interrupted, TrainingDiverged
-from fgen.models.captured import CapturedSteps
-from fgen.models.checkpoint import TrainingState, read_checkpoint, write_checkpoint
-from fgen.models.draws import Draws
-from fgen.models.sampling import TrainingSet
-from fgen.models.update import Terms, Trainable, Update
+from fgen.training.checkpoint import TrainingState, read_checkpoint, write_checkpoint
+from fgen.training.cuda_graph import CapturedSteps
+from fgen.training.draws import Draws
+from fgen.training.training_set import TrainingSet
+from fgen.training.update import Terms, Trainable, Update
 
 #: Terms are looked at for NaN and explosion once in so many steps, and at each epoch's end; on an accelerator, which
 #: would have to be waited for, only there.

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from fgen.features.scaling import FeatureScaler
-from fgen.models.draws import Draws
-from fgen.models.sampling import TrainingSet
+from fgen.training.draws import Draws
+from fgen.training.training_set import TrainingSet
 
 pytestmark = pytest.mark.numeric
 

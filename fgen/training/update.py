@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from fgen.models.draws import Draws
-from fgen.models.sampling import TrainingSet
+from fgen.training.draws import Draws
+from fgen.training.training_set import TrainingSet
 
 Terms = dict[str, Tensor]
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fgen.models.draws import Draws, StepInputs
-from fgen.models.engine import make_optimisers, run_updates, train_step
 from fgen.models.registry import MODELS, make_model
+from fgen.training.draws import Draws, StepInputs
+from fgen.training.loop import make_optimisers, run_updates, train_step
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.numeric

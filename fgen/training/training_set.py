@@ -13,8 +13,8 @@ from torch import Tensor
 from fgen.features.rows import Features
 from fgen.features.scaled_rows import ScaledRows
 from fgen.features.scaling import FeatureScaler
-from fgen.models.draws import Choice, Draws
 from fgen.nn.kmeans import soul_prototypes
+from fgen.training.draws import Choice, Draws
 
 
 @dataclass(frozen=True)
