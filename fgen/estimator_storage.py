@@ -17,7 +17,7 @@ from fgen.errors import InputError
 from fgen.io.atomic import expect_only, replace_directory, write_json
 from fgen.io.reading import nearest_sibling, read_json, reading
 from fgen.io.steady import read_folder
-from fgen.models.base import FeatureGenerator
+from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import load_model
 
 FORMAT = "fgen-zero-shot-classifier"

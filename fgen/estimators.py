@@ -129,7 +129,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         seen_, unseen_: labels with and without training rows.
         n_features_in_: D, the columns of the features.
         feature_names_in_: ``(D,)`` names of the columns, where ``fit`` had a table whose column names are all text.
-        generator_: the trained model, see :meth:`fgen.models.base.FeatureGenerator.generate`.
+        generator_: the trained model, see :meth:`fgen.models.base.generator.FeatureGenerator.generate`.
         gamma_: what is subtracted from the seen classes' log-probabilities.
     """
 

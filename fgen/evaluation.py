@@ -16,7 +16,7 @@ from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.data.provenance import difference, noted_data, run_section
 from fgen.errors import InputError
-from fgen.models.base import FeatureGenerator
+from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import load_model
 from fgen.run_directory import RunDirectory, SeedDirectory
 from fgen.scores.accuracy import GZSLScores

@@ -16,7 +16,7 @@ from fgen.errors import InputError
 from fgen.features.rows import SelectedRows
 from fgen.features.scaled_rows import CPU, IN_MEMORY
 from fgen.io.atomic import write_json
-from fgen.models.base import FeatureGenerator
+from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import MODELS
 from fgen.protocol import new_model, run_baseline, run_generator, selection_task, synthetic_counts, train_final
 from fgen.provenance import git_commit, version

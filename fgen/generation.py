@@ -23,7 +23,7 @@ from fgen.data.splits import by_class
 from fgen.data.tables import read_embeddings_csv
 from fgen.errors import InputError, did_you_mean
 from fgen.features.labels import odd_embeddings
-from fgen.models.base import MOST_ROWS, FeatureGenerator
+from fgen.models.base.generator import MOST_ROWS, FeatureGenerator
 from fgen.models.registry import load_model
 from fgen.run_directory import RunDirectory
 from fgen.settings import ExperimentConfig

@@ -31,8 +31,8 @@ from fgen.features.class_embeddings import EmbeddingConfig, EmbeddingPreprocesso
 from fgen.features.rows import SelectedRows
 from fgen.generation import write_bank
 from fgen.io.atomic import write_json
-from fgen.models.base import FeatureGenerator
-from fgen.models.blocks import in_one
+from fgen.models.base.fixed_batches import in_one
+from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import load_model
 from fgen.results import SeedOutcome
 from fgen.run_directory import Clock, SeedDirectory, write_metrics, write_predictions

@@ -17,7 +17,7 @@ from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.evaluation import compare_data, compare_models
 from fgen.features.rows import Features, as_rows
-from fgen.models.base import FeatureGenerator
+from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import load_model
 from fgen.protocol import new_heads, synthetic_rows
 from fgen.run_directory import RunDirectory, SeedDirectory

@@ -101,18 +101,18 @@ def by_the_textbook(model):
 
 def test_the_engine_and_the_textbook_loop_train_the_same_networks(in_double):
     model, data = in_double("clswgan")
-    loop = by_the_textbook(model)
+    slow_loop = by_the_textbook(model)
     optimisers = loop.make_optimisers(model)
     start = [p.detach().clone() for p in model.networks["generator"].parameters()]
     for step in range(STEPS):
-        slow = loop.step(Replay(data, step, TINY.noise_dim))
+        slow = slow_loop.step(Replay(data, step, TINY.noise_dim))
         fast = loop.train_step(model, data, optimisers, 0, step)
         for name, value in slow.items():
             assert float(fast[name]) == pytest.approx(float(value), rel=1e-7, abs=1e-12), (step, name)
-    for network, role in ((loop.generator, "generator"), (loop.critic, "critic")):
+    for network, role in ((slow_loop.generator, "generator"), (slow_loop.critic, "critic")):
         for slow, fast in zip(network.parameters(), model.networks[role].parameters(), strict=True):
             torch.testing.assert_close(fast, slow, rtol=1e-7, atol=1e-9)
-    moved = [float((a - b).detach().abs().max()) for a, b in zip(start, loop.generator.parameters(), strict=True)]
+    moved = [float((a - b).detach().abs().max()) for a, b in zip(start, slow_loop.generator.parameters(), strict=True)]
     assert min(moved) > 10 * 1e-4  # 50 steps of Adam: agreement of networks that stood still would mean little
 
 
@@ -144,7 +144,7 @@ def test_the_ordinary_form_uses_no_gradient_that_is_written_down(monkeypatch):
     def refuse(*arguments, **settings):
         raise AssertionError("a gradient was written down")
 
-    monkeypatch.setattr("fgen.models.adversarial.critic_gradients", refuse)
+    monkeypatch.setattr("fgen.models.base.adversarial.critic_gradients", refuse)
     model, data = begin("clswgan", TINY, random_world(TINY), torch.device("cpu"))
     autograd.AutogradLoop(model, data).step(0, 0)
     with pytest.raises(AssertionError, match="written down"):

@@ -17,7 +17,7 @@ from fgen.data.toy import toy_world
 from fgen.features import scaled_rows
 from fgen.features.rows import RowsView, SelectedRows
 from fgen.features.scaling import FeatureScaler
-from fgen.models.base import FeatureGenerator
+from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import make_model
 from fgen.training.draws import Draws
 from fgen.training.loop import TrainConfig

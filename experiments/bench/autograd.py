@@ -15,7 +15,7 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from fgen.models.base import FeatureGenerator
+from fgen.models.base.generator import FeatureGenerator
 from fgen.nn import losses
 from fgen.training.draws import Draws
 from fgen.training.training_set import TrainingSet

@@ -16,7 +16,7 @@ from experiments.bench.timing import Comparison, alternate, spread
 from experiments.bench.training import begin
 from fgen.compute.device import matrix_precision
 from fgen.generation import write_bank
-from fgen.models.base import FeatureGenerator
+from fgen.models.base.generator import FeatureGenerator
 from fgen.nn.networks import SLOPE
 
 #: Rows of a bare product: large, so that its own overhead vanishes.

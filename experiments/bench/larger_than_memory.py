@@ -29,7 +29,7 @@ from fgen.compute.device import matrix_precision, step_settings
 from fgen.features.rows import SelectedRows
 from fgen.features.scaling import FeatureScaler
 from fgen.io.atomic import write_json
-from fgen.models.base import FeatureGenerator
+from fgen.models.base.generator import FeatureGenerator
 from fgen.training import training_set
 from fgen.training.loop import make_optimisers, train_step, training_bytes
 

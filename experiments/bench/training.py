@@ -21,7 +21,7 @@ from experiments.bench.published import all_twins
 from experiments.bench.sizes import Size, World, random_world
 from experiments.bench.timing import Comparison, alternate
 from fgen.compute.device import has_bf16, matrix_precision, step_settings
-from fgen.models.base import FeatureGenerator
+from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import MODELS, make_model
 from fgen.training.loop import TrainConfig, make_optimisers, stepper
 from fgen.training.training_set import TrainingSet

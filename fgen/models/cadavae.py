@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fgen.errors import InputError
-from fgen.models.base import FeatureGenerator
-from fgen.models.model_config import ModelConfig
+from fgen.models.base.config import ModelConfig
+from fgen.models.base.generator import FeatureGenerator
 from fgen.nn import losses
 from fgen.nn.networks import Linear, Output, end_with, reparametrise
 from fgen.training.draws import Draws

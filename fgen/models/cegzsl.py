@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from fgen.errors import InputError
-from fgen.models.adversarial import AdversarialGenerator
-from fgen.models.model_config import AdversarialConfig
+from fgen.models.base.adversarial import AdversarialGenerator
+from fgen.models.base.config import AdversarialConfig
 from fgen.nn import losses, matching
 from fgen.nn.comparator import Comparator
 from fgen.nn.networks import Linear

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from fgen.classifiers.softmax import SoftmaxClassifier
-from fgen.models.adversarial import AdversarialGenerator
-from fgen.models.model_config import AdversarialConfig
+from fgen.models.base.adversarial import AdversarialGenerator
+from fgen.models.base.config import AdversarialConfig
 from fgen.nn import losses
 from fgen.nn.networks import Linear
 from fgen.training.draws import Draws

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from fgen import rng
+from fgen.models.base.feature_matching import FeatureMatching
 from fgen.models.clswgan import CLSWGAN, CLSWGANConfig
-from fgen.models.feature_matching import FeatureMatching
 from fgen.nn import losses, matching
 from fgen.nn.networks import Linear
 from fgen.training.draws import Draws

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from fgen.errors import InputError
-from fgen.models.adversarial import AdversarialGenerator
-from fgen.models.model_config import AdversarialConfig
+from fgen.models.base.adversarial import AdversarialGenerator
+from fgen.models.base.config import AdversarialConfig
 from fgen.nn import losses
 from fgen.nn.critic_gradients import critic_gradients
 from fgen.nn.networks import AdaptiveWeight, Critic, Encoder, Generator, Output, reparametrise

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from fgen.compute.matmul import side_by_side
 from fgen.errors import InputError
 from fgen.features.scaling import Kind
-from fgen.models.base import FeatureGenerator
-from fgen.models.model_config import ModelConfig
+from fgen.models.base.config import ModelConfig
+from fgen.models.base.generator import FeatureGenerator
 from fgen.nn.networks import Linear, Output
 from fgen.training.draws import Draws
 from fgen.training.training_set import Batch, TrainingSet

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from fgen.features.class_embeddings import EmbeddingConfig
-from fgen.models.adversarial import AdversarialGenerator
-from fgen.models.model_config import AdversarialConfig
+from fgen.models.base.adversarial import AdversarialGenerator
+from fgen.models.base.config import AdversarialConfig
 from fgen.nn import losses
 from fgen.nn.networks import Critic, Encoder, Output, reparametrise
 from fgen.training.draws import Draws

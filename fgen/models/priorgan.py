@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from fgen.compute.matmul import for_products, product
 from fgen.errors import InputError
 from fgen.features.scaling import Kind
-from fgen.models.adversarial import AdversarialGenerator
-from fgen.models.blocks import TILE
-from fgen.models.model_config import AdversarialConfig
+from fgen.models.base.adversarial import AdversarialGenerator
+from fgen.models.base.config import AdversarialConfig
+from fgen.models.base.fixed_batches import TILE
 from fgen.nn.kernel_ridge import SemanticPrior
 from fgen.nn.networks import Critic, Linear, Output, activate
 from fgen.training.draws import Draws

@@ -15,7 +15,9 @@ from fgen.errors import InputError, did_you_mean
 from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.io.reading import read_json
 from fgen.io.steady import read_folder
-from fgen.models.base import FeatureGenerator
+from fgen.models.base.config import ModelConfig
+from fgen.models.base.generator import FeatureGenerator
+from fgen.models.base.storage import FORMAT, VERSION
 from fgen.models.cadavae import CADAVAEConfig
 from fgen.models.cegzsl import CEGZSLConfig
 from fgen.models.clswgan import CLSWGANConfig
@@ -27,9 +29,7 @@ from fgen.models.fvaegan import FVAEGANConfig
 from fgen.models.gazsl import GAZSLConfig
 from fgen.models.lisgan import LisGANConfig
 from fgen.models.lsrgan import LsrGANConfig
-from fgen.models.model_config import ModelConfig
 from fgen.models.priorgan import PriorGANConfig
-from fgen.models.storage import FORMAT, VERSION
 from fgen.models.tfvaegan import TFVAEGANConfig
 from fgen.models.zsml import ZSMLConfig
 

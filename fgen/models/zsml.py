@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from fgen.errors import InputError
-from fgen.models.adversarial import AdversarialGenerator
-from fgen.models.model_config import AdversarialConfig
+from fgen.models.base.adversarial import AdversarialGenerator
+from fgen.models.base.config import AdversarialConfig
 from fgen.nn import losses
 from fgen.nn.networks import SLOPE, Critic, Linear
 from fgen.training.draws import Draws

@@ -42,7 +42,7 @@ class TrainSettings(Protocol):
 
 
 class Trainable(Protocol):
-    """What the loop asks of a method, see :class:`~fgen.models.base.FeatureGenerator`."""
+    """What the loop asks of a method, see :class:`~fgen.models.base.generator.FeatureGenerator`."""
 
     networks: nn.ModuleDict
     steps_per_epoch: int

@@ -10,8 +10,8 @@ import torch
 from fgen.compute.device import cpu_threads
 from fgen.errors import InputError, TrainingDiverged
 from fgen.features.class_embeddings import EmbeddingConfig
-from fgen.models.base import FeatureGenerator
-from fgen.models.feature_matching import FeatureMatching
+from fgen.models.base.feature_matching import FeatureMatching
+from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import MODELS, load_model, make_model
 from fgen.training import loop
 from fgen.training.draws import Draws

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fgen.features.scaling import FeatureScaler
-from fgen.models.feature_matching import FeatureMatching
+from fgen.models.base.feature_matching import FeatureMatching
 from fgen.models.registry import make_model
 from fgen.nn import matching
 from fgen.training.training_set import TrainingSet

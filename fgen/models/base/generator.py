@@ -22,10 +22,10 @@ from fgen.features.frames import named_by_index, rows_by_name
 from fgen.features.labels import ids_by_name
 from fgen.features.rows import Features, as_rows, iter_blocks
 from fgen.features.scaling import FeatureScaler
-from fgen.models.blocks import TILE, in_one, noise_blocks, rows_by_class
-from fgen.models.feature_matching import FeatureMatching
-from fgen.models.model_config import ModelConfig
-from fgen.models.storage import StoredModel
+from fgen.models.base.config import ModelConfig
+from fgen.models.base.feature_matching import FeatureMatching
+from fgen.models.base.fixed_batches import TILE, in_one, noise_blocks, rows_by_class
+from fgen.models.base.storage import StoredModel
 from fgen.nn.networks import initialise
 from fgen.training.draws import Draws
 from fgen.training.loop import TrainConfig, train

@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from fgen.models.base import FeatureGenerator
-from fgen.models.model_config import AdversarialConfig
+from fgen.models.base.config import AdversarialConfig
+from fgen.models.base.generator import FeatureGenerator
 from fgen.nn import losses
 from fgen.nn.critic_gradients import critic_gradients
 from fgen.nn.networks import AdaptiveWeight, Critic, Generator

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgen import rng
-from fgen.models.blocks import ALIGNED, BLOCK, TILE, noise_blocks, rows_by_class
+from fgen.models.base.fixed_batches import ALIGNED, BLOCK, TILE, noise_blocks, rows_by_class
 
 pytestmark = pytest.mark.numeric
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fgen.models.model_config import ModelConfig
+from fgen.models.base.config import ModelConfig
 from fgen.nn import matching
 from fgen.training.training_set import Batch, TrainingSet
 from fgen.training.update import Terms

@@ -110,7 +110,7 @@ class ModelConfig:
         return -(-n_rows // self.batch_size)
 
     def build(self, embedding: EmbeddingConfig | None = None) -> Any:
-        """Return an untrained :class:`~fgen.models.base.FeatureGenerator` of the method."""
+        """Return an untrained :class:`~fgen.models.base.generator.FeatureGenerator` of the method."""
         return self.generator(self, embedding)
 
 

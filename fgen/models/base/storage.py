@@ -18,7 +18,7 @@ from fgen.errors import InputError
 from fgen.features.class_embeddings import EmbeddingConfig, EmbeddingPreprocessor
 from fgen.features.scaling import FeatureScaler
 from fgen.io.atomic import expect_only, replace_directory, write_json
-from fgen.models.model_config import ModelConfig
+from fgen.models.base.config import ModelConfig
 
 FORMAT = "fgen-model"
 VERSION = 1
