@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fgen.baselines import BASELINES as BASELINES
-    from fgen.classifiers import CLASSIFIERS as CLASSIFIERS
+    from fgen.classifiers.registry import CLASSIFIERS as CLASSIFIERS
     from fgen.classifiers.softmax import SoftmaxClassifier as SoftmaxClassifier
     from fgen.data.bank import FeatureBank as FeatureBank
     from fgen.data.dataset import ZSLDataset as ZSLDataset
@@ -30,7 +30,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "BASELINES": "fgen.baselines",
-    "CLASSIFIERS": "fgen.classifiers",
+    "CLASSIFIERS": "fgen.classifiers.registry",
     "ExperimentConfig": "fgen.settings",
     "FeatureBank": "fgen.data.bank",
     "InputError": "fgen.errors",

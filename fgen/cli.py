@@ -298,7 +298,7 @@ def _embed(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from fgen.classifiers import CLASSIFIERS
+    from fgen.classifiers.registry import CLASSIFIERS
     from fgen.config import apply_overrides
     from fgen.data.files import load_dataset
     from fgen.evaluation import evaluate_bank, head_settings, split_seed_of

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fgen.classifiers.heads import load_head
+from fgen.classifiers.registry import load_head
 from fgen.classifiers.storage import StoredHead
 from fgen.compute.device import choose_device
 from fgen.errors import InputError

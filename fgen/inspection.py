@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fgen.classifiers.heads import load_head
+from fgen.classifiers.registry import load_head
 from fgen.config import read_toml
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from fgen.classifiers.base import Head, predict_calibrated
-from fgen.classifiers.heads import load_head, represented
+from fgen.classifiers.heads import represented
+from fgen.classifiers.registry import load_head
 from fgen.compute.device import cpu_threads
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset

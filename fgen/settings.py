@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fgen.baselines import BASELINES
-from fgen.classifiers import CLASSIFIERS
+from fgen.classifiers.registry import CLASSIFIERS
 from fgen.config import apply_overrides, build, expect_plain, read_toml, refuse_unknown, to_mapping
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset

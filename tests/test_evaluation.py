@@ -10,7 +10,7 @@ import torch
 
 import fgen
 from fgen import evaluation
-from fgen.classifiers import CLASSIFIERS
+from fgen.classifiers.registry import CLASSIFIERS
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError

@@ -15,7 +15,7 @@ import torch
 
 import fgen
 from fgen import evaluation, generation, protocol
-from fgen.classifiers import CLASSIFIERS
+from fgen.classifiers.registry import CLASSIFIERS
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.cli import main
 from fgen.compute import device

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from fgen.classifiers import solvers
+from fgen.classifiers import adam
 from fgen.classifiers.heads import head_scorer, train_heads
 from fgen.classifiers.softmax import SoftmaxClassifier, SoftmaxConfig
 from fgen.data.toy import toy_world
@@ -190,7 +190,7 @@ def test_a_head_is_the_same_and_each_row_is_asked_for_once_before_its_turn(mappe
             events.extend(("ask", int(row)) for row in rows)
 
     monkeypatch.setattr(scaled_rows, "IN_MEMORY", 0)
-    monkeypatch.setattr(solvers, "ROWS_AHEAD", 50)
+    monkeypatch.setattr(adam, "ROWS_AHEAD", 50)
     head = SoftmaxClassifier(epochs=3, batch_size=32).fit(Recorder(), labels)
     assert head.weight.numpy().tobytes() == expected.weight.numpy().tobytes()
     reads = [index for index, (what, _) in enumerate(events) if what == "read"]

@@ -12,18 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from fgen.classifiers.cosine import CosineClassifier
 from fgen.classifiers.pseudo_labels import surest_rows
-from fgen.classifiers.softmax import SoftmaxClassifier
+from fgen.classifiers.registry import load_head
 from fgen.classifiers.storage import StoredHead
 from fgen.compute.device import choose_device, matrix_precision
 from fgen.data.dataset import ZSLDataset
 from fgen.data.splits import thinned
-from fgen.errors import InputError
 from fgen.features.rows import MappedRows, SelectedRows, StackedRows
 from fgen.features.scaled_rows import fits_memory
-from fgen.io.reading import read_json, reading
-from fgen.io.steady import read_folder
 from fgen.scores.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_class_accuracy
 from fgen.scores.calibration import predict_classes
 
@@ -56,27 +52,6 @@ class Heads:
     def load(cls, gzsl: Path, zsl: Path) -> Heads:
         """Read what :meth:`save` wrote."""
         return cls(load_head(gzsl), load_head(zsl) if zsl.exists() else None)
-
-
-SavedHead = SoftmaxClassifier | CosineClassifier
-
-
-def load_head(path: str | Path) -> SavedHead:
-    """Read a saved head, whichever kind it is.
-
-    Raises:
-        InputError: no such folder, files that are damaged, or a format this fgen doesn't know.
-    """
-    return read_folder(Path(path), _load_head)
-
-
-def _load_head(path: Path) -> SavedHead:
-    kinds: dict[str, Any] = {kind.format: kind for kind in (SoftmaxClassifier, CosineClassifier)}
-    with reading(path / "head.json", "head"):
-        form = read_json(path / "head.json")["format"]
-        if form not in kinds:
-            raise InputError(f"the format is {form!r}", f"one of {', '.join(kinds)}")
-    return kinds[form].load(path)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fgen.classifiers.solvers import cross_entropy_slope
+from fgen.classifiers.adam import cross_entropy_slope
 from fgen.compute.matmul import for_products, product
 from fgen.errors import InputError
 from fgen.features.scaled_rows import BLOCK_ROWS, CentredRows

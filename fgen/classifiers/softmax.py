@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 import torch
 
+from fgen.classifiers.adam import AdamConfig, initial_parameters, train_adam
 from fgen.classifiers.base import HeadConfig, checked_labels, fitted_scaler, seen_mask
 from fgen.classifiers.lbfgs import train_lbfgs
 from fgen.classifiers.seen_bias import log_prior, row_weights
-from fgen.classifiers.solvers import AdamConfig, initial_parameters, train_adam
 from fgen.classifiers.storage import StoredHead, reading_head, require_shape
 from fgen.compute.device import choose_device, with_room
 from fgen.config import build, to_mapping
@@ -31,7 +31,7 @@ class SoftmaxConfig(AdamConfig, HeadConfig):
     """Settings of the softmax head; defaults are the field's recipe (Xian et al. 2018, released code).
 
     Attributes:
-        solver: ``"adam"`` is the recipe, with the settings of :class:`~fgen.classifiers.solvers.AdamConfig`;
+        solver: ``"adam"`` is the recipe, with the settings of :class:`~fgen.classifiers.adam.AdamConfig`;
             ``"lbfgs"`` goes to the minimum of the mean cross-entropy plus ``l2 / 2 |W|^2``, which is convex: no seed,
             no epochs, no learning rate.
         l2: the penalty of lbfgs; it leaves the biases alone. Of several, a run chooses one on its validation classes,

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from fgen.classifiers import CLASSIFIERS
 from fgen.classifiers.base import Head
 from fgen.classifiers.heads import train_heads
 from fgen.classifiers.pseudo_labels import surest_rows
+from fgen.classifiers.registry import CLASSIFIERS
 from fgen.errors import InputError
 
 pytestmark = pytest.mark.numeric

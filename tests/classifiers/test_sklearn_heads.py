@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from fgen.classifiers import CLASSIFIERS
 from fgen.classifiers.base import NO_CANDIDATE
+from fgen.classifiers.registry import CLASSIFIERS
 from fgen.errors import InputError, MissingExtra
 
 CLASSES = np.array([3, 7, 8, 20])
@@ -113,7 +113,7 @@ def test_without_scikit_learn_the_line_that_installs_it_is_shown(name, monkeypat
 
 
 def test_naming_the_heads_imports_no_scikit_learn():
-    code = "import sys; from fgen.classifiers import CLASSIFIERS; [c() for c in CLASSIFIERS.values()]; "
+    code = "import sys; from fgen.classifiers.registry import CLASSIFIERS; [c() for c in CLASSIFIERS.values()]; "
     code += "assert 'sklearn' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 

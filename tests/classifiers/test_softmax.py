@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from fgen import rng
 from fgen.classifiers import lbfgs, storage
 from fgen.classifiers.base import NO_CANDIDATE
-from fgen.classifiers.heads import load_head
 from fgen.classifiers.lbfgs import train_lbfgs
+from fgen.classifiers.registry import load_head
 from fgen.classifiers.softmax import CentredRows, SoftmaxClassifier, SoftmaxConfig, initial_parameters, train_adam
 from fgen.errors import InputError, TrainingDiverged
 from fgen.features import scaled_rows
