@@ -28,8 +28,8 @@ from tqdm import tqdm
 import fgen
 from fgen.data.emoji import emoji_card
 from fgen.errors import InputError, Interrupted
+from fgen.experiment.results import format_gap, format_score, format_table
 from fgen.report import write_report
-from fgen.results import format_gap, format_score, format_table
 from fgen.scores.accuracy import GZSLScores
 from fgen.scores.stats import paired_interval, summarise
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import fgen
-from fgen.results import format_table
+from fgen.experiment.results import format_table
 from fgen.scores.calibration import harmonic_mean
 
 HERE = Path(__file__).resolve().parent

@@ -18,24 +18,24 @@ if TYPE_CHECKING:
     from fgen.data.files import save_dataset as save_dataset
     from fgen.errors import InputError as InputError
     from fgen.estimators import ZeroShotClassifier as ZeroShotClassifier
-    from fgen.experiment import run as run
+    from fgen.experiment.config import ExperimentConfig as ExperimentConfig
+    from fgen.experiment.results import RunResult as RunResult
+    from fgen.experiment.runner import run as run
     from fgen.models.registry import MODELS as MODELS
     from fgen.models.registry import load_model as load_model
     from fgen.models.registry import make_model as make_model
-    from fgen.results import RunResult as RunResult
     from fgen.scores.accuracy import gzsl_scores as gzsl_scores
-    from fgen.settings import ExperimentConfig as ExperimentConfig
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "BASELINES": "fgen.baselines",
     "CLASSIFIERS": "fgen.classifiers.registry",
-    "ExperimentConfig": "fgen.settings",
+    "ExperimentConfig": "fgen.experiment.config",
     "FeatureBank": "fgen.data.bank",
     "InputError": "fgen.errors",
     "MODELS": "fgen.models.registry",
-    "RunResult": "fgen.results",
+    "RunResult": "fgen.experiment.results",
     "SoftmaxClassifier": "fgen.classifiers.softmax",
     "ZSLDataset": "fgen.data.dataset",
     "ZeroShotClassifier": "fgen.estimators",
@@ -43,7 +43,7 @@ _HOMES = {
     "load_dataset": "fgen.data.files",
     "load_model": "fgen.models.registry",
     "make_model": "fgen.models.registry",
-    "run": "fgen.experiment",
+    "run": "fgen.experiment.runner",
     "save_dataset": "fgen.data.files",
 }
 

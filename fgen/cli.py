@@ -226,8 +226,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from fgen.experiment import run
-    from fgen.settings import ExperimentConfig
+    from fgen.experiment.config import ExperimentConfig
+    from fgen.experiment.runner import run
 
     config = ExperimentConfig.from_file(arguments.config, arguments.overrides)
     folder = Path(arguments.config).parent
@@ -238,8 +238,8 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from fgen.experiment import train_only
-    from fgen.settings import ExperimentConfig
+    from fgen.experiment.config import ExperimentConfig
+    from fgen.experiment.runner import train_only
 
     config = ExperimentConfig.from_file(arguments.config, arguments.overrides)
     models = train_only(config, out=arguments.out, resume=arguments.resume, progress=sys.stderr.isatty())
@@ -247,7 +247,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _generate(arguments: argparse.Namespace) -> None:
-    from fgen.generation import generate_from_run
+    from fgen.experiment.generation import generate_from_run
 
     generate_from_run(
         arguments.run,
@@ -301,9 +301,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from fgen.classifiers.registry import CLASSIFIERS
     from fgen.config import apply_overrides
     from fgen.data.files import load_dataset
-    from fgen.evaluation import evaluate_bank, head_settings, split_seed_of
-    from fgen.results import SCORES, format_score, format_table
-    from fgen.settings import classifier_config
+    from fgen.experiment.config import classifier_config
+    from fgen.experiment.evaluation import evaluate_bank, head_settings, split_seed_of
+    from fgen.experiment.results import SCORES, format_score, format_table
 
     if arguments.classifier not in CLASSIFIERS:
         raise InputError(f"--classifier is {arguments.classifier!r}", f"one of {', '.join(CLASSIFIERS)}")

@@ -16,12 +16,15 @@ import numpy as np
 
 from fgen.baselines import BASELINES
 from fgen.classifiers.base import predict_calibrated
-from fgen.classifiers.heads import Heads
 from fgen.compute.device import cpu_threads
 from fgen.config import build
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError, did_you_mean
 from fgen.estimator_storage import StoredFit, read_classifier, write_classifier
+from fgen.experiment.config import ExperimentConfig
+from fgen.experiment.heads import Heads
+from fgen.experiment.protocol import choose_epochs, chosen_model
+from fgen.experiment.steps import embedding_config, fit, new_heads, representation, synthetic_rows
 from fgen.features.checks import as_array
 from fgen.features.frames import check_columns, column_names, row_labels
 from fgen.features.labels import class_ids, counted_from_one, described_classes, names_of, odd_embeddings
@@ -29,8 +32,6 @@ from fgen.features.rows import as_rows
 from fgen.io.reading import reading
 from fgen.io.steady import current
 from fgen.models.registry import MODELS
-from fgen.protocol import choose_epochs, chosen_model, embedding_config, fit, new_heads, representation, synthetic_rows
-from fgen.settings import ExperimentConfig
 from fgen.training.loop import TrainConfig
 
 try:

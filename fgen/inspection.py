@@ -14,11 +14,11 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset
 from fgen.errors import InputError
 from fgen.estimator_storage import read_classifier
+from fgen.experiment.config import ExperimentConfig
+from fgen.experiment.directory import RunDirectory
+from fgen.experiment.results import SCORES, RunResult, format_score
 from fgen.io.steady import current
 from fgen.models.registry import load_model
-from fgen.results import SCORES, RunResult, format_score
-from fgen.run_directory import RunDirectory
-from fgen.settings import ExperimentConfig
 
 
 def inspect(source: str) -> dict[str, Any]:

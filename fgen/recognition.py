@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 
 from fgen.classifiers.base import Head, predict_calibrated
-from fgen.classifiers.heads import represented
 from fgen.classifiers.registry import load_head
 from fgen.compute.device import cpu_threads
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
-from fgen.evaluation import compare_data, compare_models
+from fgen.experiment.config import ExperimentConfig
+from fgen.experiment.directory import RunDirectory, SeedDirectory
+from fgen.experiment.evaluation import compare_data, compare_models
+from fgen.experiment.heads import represented
+from fgen.experiment.steps import new_heads, synthetic_rows
 from fgen.features.rows import Features, as_rows
 from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import load_model
-from fgen.protocol import new_heads, synthetic_rows
-from fgen.run_directory import RunDirectory, SeedDirectory
-from fgen.settings import ExperimentConfig
 
 log = logging.getLogger("fgen")
 
@@ -52,10 +52,11 @@ class Recogniser:
         chooses by validation, so with a gamma of 0.
 
         Args:
-            banks: of classes that the run doesn't know, as :func:`fgen.generation.generate_from_run` makes them from
-                new embeddings. A head like the run's is then trained over all classes, on what the run's was and on
-                these banks' rows, of each class at most as many as the run's ``bank.n_per_class``, for classes with
-                more would be answered in place of the others; it gets the run's gamma.
+            banks: of classes that the run doesn't know, as
+                :func:`fgen.experiment.generation.generate_from_run` makes them from new embeddings. A head like the
+                run's is then trained over all classes, on what the run's was and on these banks' rows, of each class
+                at most as many as the run's ``bank.n_per_class``, for classes with more would be answered in place of
+                the others; it gets the run's gamma.
             width: the columns of the features to be answered, where they are known: a head that takes a while isn't
                 trained for others than the model's.
 

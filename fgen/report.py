@@ -17,23 +17,23 @@ import numpy as np
 from tqdm import tqdm
 
 from fgen.baselines import BASELINES
-from fgen.classifiers.heads import Predictions
 from fgen.config import dump_toml
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.data.splits import by_class, thinned
 from fgen.errors import InputError, require
+from fgen.experiment.config import ExperimentConfig
+from fgen.experiment.directory import RunDirectory, SeedDirectory
+from fgen.experiment.records import Predictions, read_predictions
+from fgen.experiment.results import SCORES, RunResult, format_gap, format_score
 from fgen.io.atomic import expect_free, new_file
 from fgen.io.reading import reading
 from fgen.models.registry import load_model
-from fgen.results import SCORES, RunResult, format_gap, format_score
-from fgen.run_directory import RunDirectory, SeedDirectory, read_predictions
 from fgen.scores.accuracy import GZSLScores
 from fgen.scores.fidelity import compare_features
 from fgen.scores.page import HEAD, folded, heading, note, page, picture, table
 from fgen.scores.plots import plot_calibration, plot_features, plot_scores, plot_training
 from fgen.scores.stats import paired_interval
-from fgen.settings import ExperimentConfig
 
 #: Of so many unseen classes or fewer all are listed, else the best and the worst.
 LISTED = 30

@@ -21,7 +21,7 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset, save_dataset
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
-from fgen.generation import choose_classes
+from fgen.experiment.generation import choose_classes
 from fgen.models.registry import load_model
 from fgen.scores.calibration import harmonic_mean
 
@@ -697,7 +697,7 @@ def test_too_little_memory_is_told_in_one_message(shell, config, tmp_path, monke
     def fails(*arguments, **options):
         raise error
 
-    monkeypatch.setattr("fgen.experiment.run", fails)
+    monkeypatch.setattr("fgen.experiment.runner.run", fails)
     message = shell.refuses("run", config, "--out", tmp_path / "run")
     assert "not enough memory" in message
     assert "6 GB" in message
@@ -707,7 +707,7 @@ def test_an_error_of_our_own_keeps_its_traceback(config, tmp_path, monkeypatch):
     def fails(*arguments, **options):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("fgen.experiment.run", fails)
+    monkeypatch.setattr("fgen.experiment.runner.run", fails)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["run", str(config), "--out", str(tmp_path / "run")])
 

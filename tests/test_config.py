@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fgen.config import apply_overrides, build, dump_toml, read_toml, sha256, to_mapping
 from fgen.errors import InputError
-from fgen.settings import ExperimentConfig
+from fgen.experiment.config import ExperimentConfig
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import torch
 from tests.models.test_draws import assert_equal, begun, weights
 
 import fgen
-from fgen import generation
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.compute.device import matrix_precision
 from fgen.compute.matmul import Aside
@@ -14,10 +13,11 @@ from fgen.data.bank import FeatureBank
 from fgen.data.files import save_dataset
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
+from fgen.experiment import generation
+from fgen.experiment.directory import RunDirectory
 from fgen.features import scaled_rows
 from fgen.models.registry import MODELS, load_model, make_model
 from fgen.nn import critic_gradients
-from fgen.run_directory import RunDirectory
 from fgen.training.cuda_graph import CapturedSteps
 from fgen.training.draws import StepInputs
 from fgen.training.loop import TrainConfig, run_updates, stepper, train_step

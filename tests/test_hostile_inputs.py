@@ -32,7 +32,13 @@ from tests.fuzz.readings import compared
 from tests.fuzz.text_files import change_csv, change_json, change_toml
 
 # What commands import when they need it: here once, and not in the process of each case.
-for module in ("fgen.experiment", "fgen.inspection", "fgen.report", "torch._dynamo", "matplotlib.backends.backend_agg"):
+for module in (
+    "fgen.experiment.runner",
+    "fgen.inspection",
+    "fgen.report",
+    "torch._dynamo",
+    "matplotlib.backends.backend_agg",
+):
     with suppress(ImportError):
         importlib.import_module(module)
 

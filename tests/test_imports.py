@@ -15,7 +15,7 @@ ROOT = Path(fgen.__file__).parent
 
 # From the floor up; a room may import from its own floor and from those below.
 FLOORS = [
-    {"errors", "rng", "config", "compute", "provenance", "io"},
+    {"errors", "rng", "config", "compute", "io"},
     {"features"},
     {"data", "encoders"},
     {"scores"},
@@ -23,11 +23,8 @@ FLOORS = [
     {"nn"},
     {"training"},
     {"models"},
-    {"settings", "run_directory", "results"},
-    {"generation"},
-    {"protocol", "evaluation", "recognition"},
     {"experiment"},
-    {"estimator_storage"},
+    {"recognition", "estimator_storage"},
     {"estimators", "inspection", "report"},
     {"cli", "__main__"},
 ]

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from fgen.classifiers import adam
-from fgen.classifiers.heads import head_scorer, train_heads
 from fgen.classifiers.softmax import SoftmaxClassifier, SoftmaxConfig
 from fgen.data.toy import toy_world
+from fgen.experiment.heads import head_scorer, train_heads
 from fgen.features import scaled_rows
 from fgen.features.rows import RowsView, SelectedRows
 from fgen.features.scaling import FeatureScaler

@@ -15,11 +15,11 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.files import save_dataset
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
-from fgen.experiment import train_only
-from fgen.generation import generate_from_run
+from fgen.experiment.config import ExperimentConfig
+from fgen.experiment.directory import RunDirectory
+from fgen.experiment.generation import generate_from_run
+from fgen.experiment.runner import train_only
 from fgen.recognition import Recogniser
-from fgen.run_directory import RunDirectory
-from fgen.settings import ExperimentConfig
 from tests.test_estimators import MODEL
 
 pytestmark = pytest.mark.numeric

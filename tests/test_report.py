@@ -14,10 +14,11 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.files import save_dataset
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
+from fgen.experiment.directory import RunDirectory
+from fgen.experiment.records import read_predictions
+from fgen.experiment.results import format_gap
 from fgen.inspection import inspect
 from fgen.report import _names, _some_of_each, write_report
-from fgen.results import format_gap
-from fgen.run_directory import RunDirectory, read_predictions
 from fgen.scores.stats import paired_interval
 from tests.conftest import TINY
 

@@ -15,7 +15,7 @@ from experiments.bench.sizes import Size, World, random_world
 from experiments.bench.timing import Comparison, alternate, spread
 from experiments.bench.training import begin
 from fgen.compute.device import matrix_precision
-from fgen.generation import write_bank
+from fgen.experiment.banks import write_bank
 from fgen.models.base.generator import FeatureGenerator
 from fgen.nn.networks import SLOPE
 
@@ -33,7 +33,7 @@ def measure_generation(
 ) -> Iterator[Comparison]:
     """Seconds for the same number of features by each arm, and the share of the smaller limit that is reached.
 
-    Products are in float32, as :func:`fgen.generation.write_bank` has them.
+    Products are in float32, as :func:`fgen.experiment.banks.write_bank` has them.
     """
     for size, n_per_class in _banks(sizes, features):
         world = random_world(size)

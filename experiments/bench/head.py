@@ -14,9 +14,9 @@ from experiments.bench import textbook
 from experiments.bench.sizes import Size, random_world
 from experiments.bench.timing import Comparison, alternate
 from fgen.baselines.ridge import ridge
-from fgen.classifiers.heads import head_precision
 from fgen.classifiers.softmax import SoftmaxClassifier, SoftmaxConfig
 from fgen.data.emoji import load_emoji
+from fgen.experiment.heads import head_precision
 from fgen.features.scaled_rows import CPU
 from fgen.scores.accuracy import mean_accuracy, per_class_accuracy
 

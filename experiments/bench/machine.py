@@ -12,7 +12,7 @@ import torch
 
 import fgen
 from fgen.compute.device import has_bf16
-from fgen.provenance import git_commit
+from fgen.experiment.provenance import git_commit
 
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 

@@ -17,8 +17,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from fgen.data.bank_origins import run_section
 from fgen.data.bank_writer import FORMAT, VERSION, BankWriter, bank_writer, checked_plan
-from fgen.data.provenance import run_section
 from fgen.errors import InputError
 from fgen.features.rows import read_rows
 from fgen.io import hdf5

@@ -67,7 +67,7 @@ class LisGAN(CLSWGAN, config=LisGANConfig):
 
     The generator never sees an unlabelled row. The paper's second stage trains the classifier on some of the test rows
     too, under the classes that a first classifier gives them (section 3.4); the paper's numbers come from both stages.
-    It is transductive, off by default, and part of a run's heads: :func:`fgen.classifiers.heads.train_heads`.
+    It is transductive, off by default, and part of a run's heads: :func:`fgen.experiment.heads.train_heads`.
     Departures from the released code there: the second head starts anew in place of training on, and answers all rows,
     where that code keeps the first one's answers to the rows it chose; and what "surest" means, see
     :func:`fgen.classifiers.pseudo_labels.surest_rows`.

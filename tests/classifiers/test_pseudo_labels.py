@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from fgen.classifiers.base import Head
-from fgen.classifiers.heads import train_heads
 from fgen.classifiers.pseudo_labels import surest_rows
 from fgen.classifiers.registry import CLASSIFIERS
 from fgen.errors import InputError
+from fgen.experiment.heads import train_heads
 
 pytestmark = pytest.mark.numeric
 

@@ -9,8 +9,8 @@ import torch
 
 from fgen.compute.device import MOST_THREADS, cpu_threads, threads_in_use
 from fgen.errors import InputError
-from fgen.experiment import train_only
-from fgen.settings import ExperimentConfig
+from fgen.experiment.config import ExperimentConfig
+from fgen.experiment.runner import train_only
 from fgen.training.loop import TrainConfig
 
 ONE_MORE = torch.get_num_threads() + 1

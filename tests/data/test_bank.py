@@ -22,23 +22,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from fgen import generation
 from fgen.cli import main
 from fgen.compute.device import cpu_threads
 from fgen.data import bank_writer
 from fgen.data.bank import FeatureBank
 from fgen.errors import InputError
-from fgen.experiment import train_only
-from fgen.generation import generate_from_run, write_bank
+from fgen.experiment import banks
+from fgen.experiment.banks import write_bank
+from fgen.experiment.config import ExperimentConfig
+from fgen.experiment.generation import generate_from_run
+from fgen.experiment.runner import train_only
 from fgen.io import atomic
 from fgen.io.atomic import reserve
 from fgen.models.registry import make_model
-from fgen.settings import ExperimentConfig
 from tests.conftest import TINY
 
 COUNTS = [3, 0, 4, 1]
 DIM = 5
-behind = generation._behind
+behind = banks._background_writer
 NAMES = ["ant", "bée", "cat, wild", "dog"]
 DATASETS = {"features", "labels", "class_ptr", "synthetic", "class_names", "class_embeddings", "seen", "config"}
 
@@ -828,7 +829,7 @@ def generated(path, model, data, classes, n_per_class, **rest):
 def written(request, monkeypatch):
     """By whom a bank is written: with a GPU, by a thread that is one class behind."""
     if request.param != "cpu":
-        monkeypatch.setattr(generation, "_behind", lambda device: behind(torch.device("cuda")))
+        monkeypatch.setattr(banks, "_background_writer", lambda device: behind(torch.device("cuda")))
 
 
 def test_a_class_gets_the_same_features_in_every_bank(world, model, tmp_path):
@@ -941,7 +942,7 @@ def test_however_often_one_interrupts_a_job_is_done_before_its_file_is_closed():
 def test_rows_that_a_thread_can_not_write_are_told_of_and_others_are_kept(world, model, path, monkeypatch, broken):
     data, original = world.dataset, type(model).iter_generate
     whole = generated(path.with_name("whole.h5"), model, data, data.unseen, 9)
-    monkeypatch.setattr(generation, "_behind", lambda device: behind(torch.device("cuda")))
+    monkeypatch.setattr(banks, "_background_writer", lambda device: behind(torch.device("cuda")))
 
     def blocks(*rest, **more):
         for k, block in enumerate(original(*rest, **more)):

@@ -11,8 +11,8 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.files import save_dataset
 from fgen.data.toy import make_toy, toy_world
 from fgen.errors import InputError
+from fgen.experiment.config import DatasetConfig, ExperimentConfig
 from fgen.models.registry import MODELS
-from fgen.settings import DatasetConfig, ExperimentConfig
 from tests.conftest import THREADS, TINY
 
 

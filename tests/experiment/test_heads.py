@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from fgen import load_dataset
-from fgen.classifiers.heads import Heads, head_scorer, train_heads
 from fgen.classifiers.registry import CLASSIFIERS, load_head
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.errors import InputError
+from fgen.experiment.heads import Heads, head_scorer, train_heads
 
 pytestmark = pytest.mark.numeric
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import fgen
-from fgen import evaluation
 from fgen.classifiers.registry import CLASSIFIERS
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
-from fgen.generation import generate_from_run
-from fgen.run_directory import RunDirectory
+from fgen.experiment import evaluation
+from fgen.experiment.directory import RunDirectory
+from fgen.experiment.generation import generate_from_run
 
 pytestmark = pytest.mark.numeric
 

@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from fgen.classifiers.heads import head_scorer, train_heads, warn_of_a_poor_fit
 from fgen.compute.device import MOST_THREADS, cpu_threads
 from fgen.data.bank import FeatureBank
+from fgen.data.bank_origins import difference, noted_data, run_section
 from fgen.data.dataset import ZSLDataset
-from fgen.data.provenance import difference, noted_data, run_section
 from fgen.errors import InputError
+from fgen.experiment.config import ExperimentConfig
+from fgen.experiment.directory import RunDirectory, SeedDirectory
+from fgen.experiment.heads import head_scorer, train_heads, warn_of_a_poor_fit
 from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import load_model
-from fgen.run_directory import RunDirectory, SeedDirectory
 from fgen.scores.accuracy import GZSLScores
-from fgen.settings import ExperimentConfig
 
 log = logging.getLogger("fgen")
 

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from fgen.classifiers.heads import Predictions
 from fgen.config import dump_toml, read_toml
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
+from fgen.experiment.config import ExperimentConfig
 from fgen.io.atomic import atomic_file, beside, working_in, write_json
-from fgen.io.npz import Archive
 from fgen.io.reading import read_json, reading
-from fgen.scores.accuracy import GZSLScores, gzsl_scores, mean_accuracy
-from fgen.scores.calibration import Curve, ausuc
-from fgen.settings import ExperimentConfig
 
 log = logging.getLogger("fgen")
 
@@ -244,66 +236,6 @@ class Clock:
         self.seconds[phase] = round(self.seconds.get(phase, 0.0) + now - self._last, 3)
         self._last = now
         write_json(self._path, self.seconds)
-
-
-def write_metrics(path: Path, phases: Mapping[str, Sequence[dict[str, Any]]]) -> None:
-    """``metrics.csv``: a row for each epoch of each phase (the selection, the final training)."""
-    history = [{"phase": phase} | row for phase, rows in phases.items() for row in rows]
-    columns = list(dict.fromkeys(key for row in history for key in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    with atomic_file(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
-
-
-def write_predictions(path: Path, predictions: Predictions, scores: GZSLScores) -> None:
-    """``predictions.npz``: what was predicted for each test row, the accuracy of each class, the calibration curve."""
-    assert scores.per_class_T1 is not None  # the protocol always has scores of the unseen classes alone
-    assert scores.curve is not None
-    with atomic_file(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(
-            file,
-            rows=predictions.rows,
-            labels=predictions.labels,
-            gzsl=predictions.gzsl,
-            zsl=predictions.zsl,
-            gamma=np.float64(scores.gamma),
-            seen=scores.seen,
-            unseen=scores.unseen,
-            per_class_T1=scores.per_class_T1,
-            per_class_U=scores.per_class_U,
-            per_class_S=scores.per_class_S,
-            curve_breakpoints=scores.curve.breakpoints,
-            curve_seen=scores.curve.seen,
-            curve_unseen=scores.curve.unseen,
-        )
-
-
-def read_predictions(path: Path) -> tuple[Predictions, GZSLScores]:
-    """What :func:`write_predictions` wrote; an earlier fgen left no curve, and so no AUSUC.
-
-    Raises:
-        InputError: no such file, or a damaged one.
-    """
-    with reading(path, "predictions", "Remove it and go on with fgen run --resume"), Archive(path) as kept:
-        predictions = Predictions(*(kept[name] for name in ("rows", "labels", "gzsl", "zsl")))
-        curve = None
-        if "curve_breakpoints" in kept:
-            curve = Curve(*(kept[f"curve_{name}"] for name in ("breakpoints", "seen", "unseen")))
-        sizes = {len(part) for part in (predictions.rows, predictions.labels, predictions.zsl)}
-        if len(sizes) > 1:
-            raise InputError("its parts are of different lengths", "as many predictions as rows and labels")
-        scores = gzsl_scores(predictions.labels, predictions.gzsl, seen=kept["seen"], unseen=kept["unseen"])
-        return predictions, replace(
-            scores,
-            T1=mean_accuracy(kept["per_class_T1"]),
-            AUSUC=None if curve is None else ausuc(curve),
-            gamma=float(kept["gamma"]),
-            per_class_T1=kept["per_class_T1"],
-            curve=curve,
-        )
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import time
 
-from fgen.run_directory import Clock
+from fgen.experiment.directory import Clock
 
 
 def test_seconds_of_a_phase_add_up_over_all_calls_that_a_run_took(tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ def version() -> str:
 
 def git_commit() -> str | None:
     """The commit of fgen's own checkout, with ``+`` for local changes; None where it was installed."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parents[1]
     if not (here.parent / ".git").exists():
         return None
     try:

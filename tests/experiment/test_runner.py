@@ -14,7 +14,6 @@ import pytest
 import torch
 
 import fgen
-from fgen import evaluation, generation, protocol
 from fgen.classifiers.registry import CLASSIFIERS
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.cli import main
@@ -26,15 +25,17 @@ from fgen.data.files import load_dataset, save_dataset
 from fgen.data.splits import by_class
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
-from fgen.experiment import train_only
+from fgen.experiment import evaluation, generation, protocol, steps
+from fgen.experiment.config import ExperimentConfig
+from fgen.experiment.directory import Clock, RunDirectory, SeedDirectory
+from fgen.experiment.records import read_predictions
+from fgen.experiment.results import SCORES, RunResult
+from fgen.experiment.runner import train_only
 from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.inspection import inspect
 from fgen.models.registry import MODELS, load_model
-from fgen.results import SCORES, RunResult
-from fgen.run_directory import Clock, RunDirectory, SeedDirectory, read_predictions
 from fgen.scores.accuracy import gzsl_scores
 from fgen.scores.calibration import best_gamma
-from fgen.settings import ExperimentConfig
 from fgen.training.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from tests.conftest import TINY
 
@@ -385,7 +386,7 @@ def test_a_bank_holds_as_many_synthetic_rows_of_seen_classes_as_wanted_in_the_ty
 @pytest.mark.numeric
 @pytest.mark.parametrize("real", [True, False])
 def test_heads_of_the_selection_learn_from_the_same_kinds_of_rows_as_the_runs(path, tmp_path, monkeypatch, real):
-    asked, train = [], protocol.train_heads
+    asked, train = [], steps.train_heads
 
     def recorded(config, task, synthetic, labels, **options):
         counts = np.bincount(labels, minlength=task.n_classes)
@@ -394,7 +395,7 @@ def test_heads_of_the_selection_learn_from_the_same_kinds_of_rows_as_the_runs(pa
         assert not np.delete(counts, candidates).any(), "classes that are unseen in the test are no candidates before"
         return train(config, task, synthetic, labels, **options)
 
-    monkeypatch.setattr(protocol, "train_heads", recorded)
+    monkeypatch.setattr(steps, "train_heads", recorded)
     section = {"n_per_class": 6, "n_per_seen_class": 2, "real": real}
     run = fgen.run(settings(path, bank=section, protocol={"evaluations": 1}), out=tmp_path / "run")
     assert asked == [({2}, {6}, real)] * 2
@@ -544,13 +545,13 @@ def test_gamma_is_that_of_the_chosen_epoch(path, monkeypatch):
 @pytest.mark.numeric
 @pytest.mark.parametrize("setting", ["zsl", "gzsl"])
 def test_heads_of_the_selection_and_of_the_run_are_trained_as_the_config_says(path, tmp_path, monkeypatch, setting):
-    asked, train = [], protocol.train_heads
+    asked, train = [], steps.train_heads
 
     def recorded(*arguments, **options):
         asked.append((options["with_zsl"], options["precision"]))
         return train(*arguments, **options)
 
-    monkeypatch.setattr(protocol, "train_heads", recorded)
+    monkeypatch.setattr(steps, "train_heads", recorded)
     changes = {"train": {"precision": "highest"}, "protocol": {"setting": setting, "evaluations": 1}}
     fgen.run(settings(path, **changes), out=tmp_path / "run")
     assert asked == [(setting == "zsl", "highest"), (True, "highest")]

@@ -18,6 +18,7 @@ from fgen.classifiers.storage import StoredHead
 from fgen.compute.device import choose_device, matrix_precision
 from fgen.data.dataset import ZSLDataset
 from fgen.data.splits import thinned
+from fgen.experiment.records import Predictions
 from fgen.features.rows import MappedRows, SelectedRows, StackedRows
 from fgen.features.scaled_rows import fits_memory
 from fgen.scores.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_class_accuracy
@@ -52,22 +53,6 @@ class Heads:
     def load(cls, gzsl: Path, zsl: Path) -> Heads:
         """Read what :meth:`save` wrote."""
         return cls(load_head(gzsl), load_head(zsl) if zsl.exists() else None)
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What was predicted for the test rows, kept for later questions.
-
-    Attributes:
-        rows, labels: ``(N,)`` row numbers and class ids of ``test_seen`` and ``test_unseen``.
-        gzsl: ``(N,)`` predicted class ids among seen and unseen classes, after calibration.
-        zsl: ``(N,)`` predicted class ids among the unseen classes; -1 for rows of seen classes.
-    """
-
-    rows: np.ndarray
-    labels: np.ndarray
-    gzsl: np.ndarray
-    zsl: np.ndarray
 
 
 #: From gamma to what comes of it.

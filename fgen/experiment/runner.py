@@ -13,17 +13,18 @@ from fgen.baselines import BASELINES
 from fgen.compute.device import choose_device, cpu_threads, crowded, matrix_precision, threads_in_use
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
+from fgen.experiment.config import ExperimentConfig
+from fgen.experiment.directory import RunDirectory
+from fgen.experiment.protocol import run_baseline, run_generator, selection_task, train_final
+from fgen.experiment.provenance import git_commit, version
+from fgen.experiment.results import RunResult, SeedOutcome
+from fgen.experiment.steps import new_model, synthetic_counts
 from fgen.features.rows import SelectedRows
 from fgen.features.scaled_rows import CPU, IN_MEMORY
 from fgen.io.atomic import write_json
 from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import MODELS
-from fgen.protocol import new_model, run_baseline, run_generator, selection_task, synthetic_counts, train_final
-from fgen.provenance import git_commit, version
-from fgen.results import RunResult, SeedOutcome
-from fgen.run_directory import RunDirectory
 from fgen.scores.stats import summarise
-from fgen.settings import ExperimentConfig
 from fgen.training.loop import time_step, training_bytes
 
 log = logging.getLogger("fgen")

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from fgen.errors import InputError, visible
+from fgen.experiment.directory import RunDirectory
+from fgen.experiment.records import read_predictions
 from fgen.io.reading import read_json, reading
-from fgen.run_directory import RunDirectory, read_predictions
 from fgen.scores.accuracy import GZSLScores
 from fgen.scores.stats import SCORES as SCORES
 

@@ -26,7 +26,7 @@ from tests.conftest import THREADS, TINY
 pytestmark = pytest.mark.numeric
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["fgen.cli", "fgen.experiment", "pytest", "torch._dynamo"])
+PROCESSES.set_forkserver_preload(["fgen.cli", "fgen.experiment.runner", "pytest", "torch._dynamo"])
 SECONDS = 60
 
 #: Two epochs of two steps, a checkpoint after each.
@@ -163,10 +163,10 @@ def test_a_run_killed_before_any_of_its_commits_goes_on_to_the_same_bytes(config
 MOMENTS = [
     Point("fgen.training.loop.train_step", 3),
     Point("fgen.training.loop.train_step", 4, after=True),
-    Point("fgen.protocol.synthetic_rows", 2),
+    Point("fgen.experiment.protocol.synthetic_rows", 2),
     Point("fgen.training.loop.train_step", 9),
     Point("fgen.data.bank_writer.BankWriter.write", 3, after=True),
-    Point("fgen.experiment.describe", 1),
+    Point("fgen.experiment.runner.describe", 1),
 ]
 
 
@@ -183,7 +183,7 @@ def test_a_run_killed_over_and_over_goes_on_to_the_same_bytes(config, unbroken, 
         Point("fgen.training.loop.train_step", 7, after=True),
         Point("fgen.data.bank_writer.BankWriter.write", 3),
         Point("fgen.data.bank_writer.BankWriter.write", 2),
-        Point("fgen.protocol.write_predictions", 1),
+        Point("fgen.experiment.protocol.write_predictions", 1),
     ]
     for point in points:
         codes.append(fgen("run", config, "--out", run, "--resume", output=tmp_path / "output", point=point)[0])
@@ -203,7 +203,7 @@ def test_what_is_finished_is_not_done_again(config, tmp_path):
     model = run / "seeds" / "0" / "model" / "model.safetensors"
     before = model.stat().st_mtime_ns
     # Two steps are timed to announce how long it will take; the selection of the second seed has four.
-    assert go_on("fgen.protocol.write_predictions", 2) == -signal.SIGKILL
+    assert go_on("fgen.experiment.protocol.write_predictions", 2) == -signal.SIGKILL
     assert go_on("fgen.training.loop.train_step", 3) == 0
     assert model.stat().st_mtime_ns == before
 
@@ -285,7 +285,8 @@ def test_a_signal_at_any_training_step_stops_with_a_checkpoint(config, unbroken,
 
 
 @pytest.mark.parametrize(
-    "function", ["fgen.training.loop.train_step", "fgen.protocol.fill_bank", "fgen.data.bank_writer.BankWriter.write"]
+    "function",
+    ["fgen.training.loop.train_step", "fgen.experiment.steps.fill_bank", "fgen.data.bank_writer.BankWriter.write"],
 )
 def test_ctrl_c_at_other_work_names_the_command_that_goes_on(config, unbroken, tmp_path, function):
     point = Point(function, 1, signal.SIGINT)
@@ -299,7 +300,7 @@ def test_ctrl_c_at_other_work_names_the_command_that_goes_on(config, unbroken, t
 
 def test_a_second_signal_is_obeyed_at_once(config, unbroken, tmp_path):
     """A step that hangs: the first Ctrl-C waits for it, the second doesn't."""
-    point = Point("fgen.protocol.train_heads", 1, signal.SIGINT)  # within training, at an epoch's end
+    point = Point("fgen.experiment.steps.train_heads", 1, signal.SIGINT)  # within training, at an epoch's end
     run = tmp_path / "run"
     code, text = fgen("run", config, "--out", run, output=tmp_path / "output", point=TwoSignals(point))
     assert code == 130

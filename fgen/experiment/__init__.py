@@ -1,0 +1,1 @@
+"""An experiment: its settings, its protocol, and what it writes."""

@@ -1,0 +1,95 @@
+"""What a run's folder keeps of its seeds: metrics and predictions."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fgen.errors import InputError
+from fgen.io.atomic import atomic_file
+from fgen.io.npz import Archive
+from fgen.io.reading import reading
+from fgen.scores.accuracy import GZSLScores, gzsl_scores, mean_accuracy
+from fgen.scores.calibration import Curve, ausuc
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What was predicted for the test rows, kept for later questions.
+
+    Attributes:
+        rows, labels: ``(N,)`` row numbers and class ids of ``test_seen`` and ``test_unseen``.
+        gzsl: ``(N,)`` predicted class ids among seen and unseen classes, after calibration.
+        zsl: ``(N,)`` predicted class ids among the unseen classes; -1 for rows of seen classes.
+    """
+
+    rows: np.ndarray
+    labels: np.ndarray
+    gzsl: np.ndarray
+    zsl: np.ndarray
+
+
+def write_metrics(path: Path, phases: Mapping[str, Sequence[dict[str, Any]]]) -> None:
+    """``metrics.csv``: a row for each epoch of each phase (the selection, the final training)."""
+    history = [{"phase": phase} | row for phase, rows in phases.items() for row in rows]
+    columns = list(dict.fromkeys(key for row in history for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    with atomic_file(path) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
+
+
+def write_predictions(path: Path, predictions: Predictions, scores: GZSLScores) -> None:
+    """``predictions.npz``: what was predicted for each test row, the accuracy of each class, the calibration curve."""
+    assert scores.per_class_T1 is not None  # the protocol always has scores of the unseen classes alone
+    assert scores.curve is not None
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file,
+            rows=predictions.rows,
+            labels=predictions.labels,
+            gzsl=predictions.gzsl,
+            zsl=predictions.zsl,
+            gamma=np.float64(scores.gamma),
+            seen=scores.seen,
+            unseen=scores.unseen,
+            per_class_T1=scores.per_class_T1,
+            per_class_U=scores.per_class_U,
+            per_class_S=scores.per_class_S,
+            curve_breakpoints=scores.curve.breakpoints,
+            curve_seen=scores.curve.seen,
+            curve_unseen=scores.curve.unseen,
+        )
+
+
+def read_predictions(path: Path) -> tuple[Predictions, GZSLScores]:
+    """What :func:`write_predictions` wrote; an earlier fgen left no curve, and so no AUSUC.
+
+    Raises:
+        InputError: no such file, or a damaged one.
+    """
+    with reading(path, "predictions", "Remove it and go on with fgen run --resume"), Archive(path) as kept:
+        predictions = Predictions(*(kept[name] for name in ("rows", "labels", "gzsl", "zsl")))
+        curve = None
+        if "curve_breakpoints" in kept:
+            curve = Curve(*(kept[f"curve_{name}"] for name in ("breakpoints", "seen", "unseen")))
+        sizes = {len(part) for part in (predictions.rows, predictions.labels, predictions.zsl)}
+        if len(sizes) > 1:
+            raise InputError("its parts are of different lengths", "as many predictions as rows and labels")
+        scores = gzsl_scores(predictions.labels, predictions.gzsl, seen=kept["seen"], unseen=kept["unseen"])
+        return predictions, replace(
+            scores,
+            T1=mean_accuracy(kept["per_class_T1"]),
+            AUSUC=None if curve is None else ausuc(curve),
+            gamma=float(kept["gamma"]),
+            per_class_T1=kept["per_class_T1"],
+            curve=curve,
+        )
