@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fgen.data.files import load_dataset as load_dataset
     from fgen.data.files import save_dataset as save_dataset
     from fgen.errors import InputError as InputError
-    from fgen.estimators import ZeroShotClassifier as ZeroShotClassifier
+    from fgen.estimators.zero_shot_classifier import ZeroShotClassifier as ZeroShotClassifier
     from fgen.experiment.config import ExperimentConfig as ExperimentConfig
     from fgen.experiment.results import RunResult as RunResult
     from fgen.experiment.runner import run as run
@@ -38,7 +38,7 @@ _HOMES = {
     "RunResult": "fgen.experiment.results",
     "SoftmaxClassifier": "fgen.classifiers.softmax",
     "ZSLDataset": "fgen.data.dataset",
-    "ZeroShotClassifier": "fgen.estimators",
+    "ZeroShotClassifier": "fgen.estimators.zero_shot_classifier",
     "gzsl_scores": "fgen.scores.accuracy",
     "load_dataset": "fgen.data.files",
     "load_model": "fgen.models.registry",

@@ -329,7 +329,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 def _predict(arguments: argparse.Namespace) -> None:
     from fgen.data.tables import expect_predictions, read_features, write_predictions_csv
-    from fgen.recognition import Recogniser
+    from fgen.inference.from_run import Recogniser
 
     expect_predictions(Path(arguments.out))
     features, _ = read_features(arguments.features)

@@ -13,10 +13,10 @@ from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset
 from fgen.errors import InputError
-from fgen.estimator_storage import read_classifier
 from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import RunDirectory
 from fgen.experiment.results import SCORES, RunResult, format_score
+from fgen.inference.storage import read_classifier
 from fgen.io.steady import current
 from fgen.models.registry import load_model
 

@@ -412,7 +412,7 @@ def test_a_run_does_not_go_on_from_the_models_of_train_nor_with_other_data(shell
 
 def test_predict_looks_at_its_files_before_it_trains_a_head(shell, config, toy, tmp_path, monkeypatch):
     assert shell("train", config, "--out", tmp_path / "own", "--set", "protocol.seeds=[0]") == 0
-    monkeypatch.setattr("fgen.recognition.new_heads", lambda *a, **k: pytest.fail("a head was trained"))
+    monkeypatch.setattr("fgen.inference.from_run.new_heads", lambda *a, **k: pytest.fail("a head was trained"))
     np.save(tmp_path / "x.npy", toy.features)
     np.save(tmp_path / "narrow.npy", toy.features[:, :5])
     np.save(tmp_path / "nan.npy", np.full_like(toy.features, np.nan))

@@ -180,7 +180,7 @@ RUN = {
 def make_runs(folder):
     """A run folder, one that is trained to the half, and a saved classifier."""
     from fgen.config import dump_toml
-    from fgen.estimators import ZeroShotClassifier
+    from fgen.estimators.zero_shot_classifier import ZeroShotClassifier
 
     (folder / "run.toml").write_text(dump_toml(RUN))
     assert cli.main(["run", str(folder / "run.toml"), "--out", str(folder / "run")]) == 0

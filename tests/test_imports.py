@@ -24,7 +24,7 @@ FLOORS = [
     {"training"},
     {"models"},
     {"experiment"},
-    {"recognition", "estimator_storage"},
+    {"inference"},
     {"estimators", "inspection", "report"},
     {"cli", "__main__"},
 ]

@@ -17,9 +17,11 @@ import scipy.sparse
 import torch
 from safetensors.torch import load_file, save
 
-from fgen import ZeroShotClassifier, estimator_storage, estimators
+from fgen import ZeroShotClassifier
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
+from fgen.estimators import zero_shot_classifier
+from fgen.inference import storage
 from fgen.inspection import inspect
 from fgen.models.registry import load_model
 
@@ -298,7 +300,7 @@ def another(data, fitted):
 
 
 def test_one_that_is_replaced_while_it_is_read_is_the_old_or_the_new_one(fitted, another, tmp_path, monkeypatch):
-    path, load_head = tmp_path / "it", estimator_storage.load_head
+    path, load_head = tmp_path / "it", storage.load_head
     fitted.save(path)
 
     def late(folder):
@@ -306,7 +308,7 @@ def test_one_that_is_replaced_while_it_is_read_is_the_old_or_the_new_one(fitted,
         another.save(path)
         return load_head(folder)
 
-    monkeypatch.setattr(estimator_storage, "load_head", late)
+    monkeypatch.setattr(storage, "load_head", late)
     ZeroShotClassifier.load(path).save(tmp_path / "read")
     another.save(tmp_path / "another")
     assert trees(tmp_path / "read") == trees(tmp_path / "another")
@@ -476,7 +478,7 @@ def test_parts_of_two_classifiers_do_not_go_together(data, saved, tmp_path, part
 
 
 def test_a_limit_in_steps_holds_after_a_choice_too(data, monkeypatch):
-    monkeypatch.setattr(estimators, "choose_epochs", lambda *_, **__: {"epochs": 2, "gamma": 0.0})
+    monkeypatch.setattr(zero_shot_classifier, "choose_epochs", lambda *_, **__: {"epochs": 2, "gamma": 0.0})
     X, y = data.split("trainval")
     limited = QUICK | {"model": MODEL | {"epochs": 9, "steps": 7, "batch_size": 64}}
     model = ZeroShotClassifier(class_embeddings=data.class_embeddings, **limited).fit(X, y).generator_
@@ -534,7 +536,7 @@ def test_the_handicap_of_seen_classes_is_in_the_decisions(data, fitted):
 
 @pytest.mark.numeric
 def test_what_was_chosen_on_held_out_classes_is_what_is_trained(data, monkeypatch):
-    monkeypatch.setattr(estimators, "choose_epochs", lambda *_, **__: {"epochs": 1, "gamma": 0.25})
+    monkeypatch.setattr(zero_shot_classifier, "choose_epochs", lambda *_, **__: {"epochs": 1, "gamma": 0.25})
     X, y = data.split("trainval")
     model = ZeroShotClassifier(data.class_embeddings, **QUICK).fit(X, y)
     assert (len(model.generator_.history), model.gamma_) == (1, 0.25)
@@ -547,7 +549,7 @@ def test_of_several_penalties_one_is_chosen_on_held_out_classes(data, monkeypatc
     model = ZeroShotClassifier(data.class_embeddings, **settings).fit(X, y)
     assert model.heads_.gzsl.config.l2 == 1e-3
     model.set_params(calibrate=False)
-    monkeypatch.setattr(estimators, "fit", lambda *_: pytest.fail("it is told before anything is trained"))
+    monkeypatch.setattr(zero_shot_classifier, "fit", lambda *_: pytest.fail("it is told before anything is trained"))
     with pytest.raises(InputError, match=r"l2 holds several penalties, .*; expected one of them, or calibrate=True"):
         model.fit(X, y)
 
@@ -987,7 +989,7 @@ torch.set_num_threads(1)
 from fgen import ZeroShotClassifier
 from fgen.data.toy import make_toy
 from fgen.errors import InputError
-assert ZeroShotClassifier.__mro__[1].__module__ == "fgen.estimators"
+assert ZeroShotClassifier.__mro__[1].__module__ == "fgen.estimators.zero_shot_classifier"
 data = make_toy(n_seen=6, n_unseen=2, rows_per_class=20)
 X, y = data.split("trainval")
 model = ZeroShotClassifier(data.class_embeddings, model={"hidden_dim": 8}, n_per_class=10)

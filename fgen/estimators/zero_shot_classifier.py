@@ -20,7 +20,6 @@ from fgen.compute.device import cpu_threads
 from fgen.config import build
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError, did_you_mean
-from fgen.estimator_storage import StoredFit, read_classifier, write_classifier
 from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.heads import Heads
 from fgen.experiment.protocol import choose_epochs, chosen_model
@@ -29,6 +28,7 @@ from fgen.features.checks import as_array
 from fgen.features.frames import check_columns, column_names, row_labels
 from fgen.features.labels import class_ids, counted_from_one, described_classes, names_of, odd_embeddings
 from fgen.features.rows import as_rows
+from fgen.inference.storage import StoredFit, read_classifier, write_classifier
 from fgen.io.reading import reading
 from fgen.io.steady import current
 from fgen.models.registry import MODELS

@@ -19,7 +19,7 @@ from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import RunDirectory
 from fgen.experiment.generation import generate_from_run
 from fgen.experiment.runner import train_only
-from fgen.recognition import Recogniser
+from fgen.inference.from_run import Recogniser
 from tests.test_estimators import MODEL
 
 pytestmark = pytest.mark.numeric
