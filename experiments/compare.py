@@ -29,9 +29,9 @@ import fgen
 from fgen.data.emoji import emoji_card
 from fgen.errors import InputError, Interrupted
 from fgen.experiment.results import format_gap, format_score, format_table
-from fgen.report import write_report
-from fgen.scores.accuracy import GZSLScores
-from fgen.scores.stats import paired_interval, summarise
+from fgen.metrics.accuracy import GZSLScores
+from fgen.metrics.stats import paired_interval, summarise
+from fgen.reports.run_report import write_report
 
 HERE = Path(__file__).resolve().parent
 RIDGE = "fgen2026_ridge_emoji"
@@ -260,7 +260,7 @@ def report(dataset: fgen.ZSLDataset, found: dict, reference: str, arguments: arg
 
 def draw(dataset: fgen.ZSLDataset, bank_path: Path, path: Path, n_classes: int = 8) -> Path | None:
     """A picture of a bank of raw features beside real ones; None of a bank that lives elsewhere."""
-    from fgen.scores.plots import plot_features
+    from fgen.reports.plots import plot_features
 
     classes = dataset.unseen[:: max(1, len(dataset.unseen) // n_classes)][:n_classes]
     rows = dataset.splits["test_unseen"]

@@ -15,7 +15,7 @@ from typing import Any
 
 import fgen
 from fgen.experiment.results import format_table
-from fgen.scores.calibration import harmonic_mean
+from fgen.metrics.calibration import harmonic_mean
 
 HERE = Path(__file__).resolve().parent
 SCORES = ("T1", "U", "S", "H")

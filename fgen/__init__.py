@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from fgen.experiment.config import ExperimentConfig as ExperimentConfig
     from fgen.experiment.results import RunResult as RunResult
     from fgen.experiment.runner import run as run
+    from fgen.metrics.accuracy import gzsl_scores as gzsl_scores
     from fgen.models.registry import MODELS as MODELS
     from fgen.models.registry import load_model as load_model
     from fgen.models.registry import make_model as make_model
-    from fgen.scores.accuracy import gzsl_scores as gzsl_scores
 
 __version__ = "0.1.0"
 
@@ -39,7 +39,7 @@ _HOMES = {
     "SoftmaxClassifier": "fgen.classifiers.softmax",
     "ZSLDataset": "fgen.data.dataset",
     "ZeroShotClassifier": "fgen.estimators.zero_shot_classifier",
-    "gzsl_scores": "fgen.scores.accuracy",
+    "gzsl_scores": "fgen.metrics.accuracy",
     "load_dataset": "fgen.data.files",
     "load_model": "fgen.models.registry",
     "make_model": "fgen.models.registry",

@@ -341,14 +341,14 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from fgen.report import write_report
+    from fgen.reports.run_report import write_report
 
     write_report(arguments.runs, arguments.out, progress=sys.stderr.isatty())
     _say(f"report: {arguments.out}")
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
-    from fgen.inspection import inspect
+    from fgen.reports.inspection import inspect
 
     facts = inspect(arguments.path)
     _say(json.dumps(facts, indent=2) if arguments.json else "\n".join(f"{k}: {v}" for k, v in facts.items()))

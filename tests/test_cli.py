@@ -22,8 +22,8 @@ from fgen.data.files import load_dataset, save_dataset
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
 from fgen.experiment.generation import choose_classes
+from fgen.metrics.calibration import harmonic_mean
 from fgen.models.registry import load_model
-from fgen.scores.calibration import harmonic_mean
 
 CONFIG = """
 [dataset]

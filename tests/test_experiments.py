@@ -13,8 +13,8 @@ from fgen.config import read_toml
 from fgen.data.files import save_dataset
 from fgen.errors import InputError
 from fgen.experiment.config import ExperimentConfig
+from fgen.metrics.calibration import harmonic_mean
 from fgen.models.registry import MODELS
-from fgen.scores.calibration import harmonic_mean
 
 FOLDER = Path(fgen.__file__).parent.parent / "experiments"
 FILES = sorted(FOLDER.glob("*.toml"))

@@ -34,8 +34,8 @@ from tests.fuzz.text_files import change_csv, change_json, change_toml
 # What commands import when they need it: here once, and not in the process of each case.
 for module in (
     "fgen.experiment.runner",
-    "fgen.inspection",
-    "fgen.report",
+    "fgen.reports.inspection",
+    "fgen.reports.run_report",
     "torch._dynamo",
     "matplotlib.backends.backend_agg",
 ):

@@ -18,14 +18,14 @@ FLOORS = [
     {"errors", "rng", "config", "compute", "io"},
     {"features"},
     {"data", "encoders"},
-    {"scores"},
+    {"metrics"},
     {"classifiers", "baselines"},
     {"nn"},
     {"training"},
     {"models"},
     {"experiment"},
     {"inference"},
-    {"estimators", "inspection", "report"},
+    {"estimators", "reports"},
     {"cli", "__main__"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}

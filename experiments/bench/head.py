@@ -18,7 +18,7 @@ from fgen.classifiers.softmax import SoftmaxClassifier, SoftmaxConfig
 from fgen.data.emoji import load_emoji
 from fgen.experiment.heads import head_precision
 from fgen.features.scaled_rows import CPU
-from fgen.scores.accuracy import mean_accuracy, per_class_accuracy
+from fgen.metrics.accuracy import mean_accuracy, per_class_accuracy
 
 TEXTBOOK, LBFGS, LBFGS_EQUAL = "25 epochs of Adam", "fgen, lbfgs", "fgen, lbfgs, equal precision"
 PENALTIES = (1e-3, 1e-4, 1e-5)

@@ -29,7 +29,7 @@ from fgen.data.files import load_dataset
 from fgen.encoders.image import SIZE, ImageEncoder
 from fgen.encoders.text import encode_sentences, encode_words
 from fgen.errors import InputError, require
-from fgen.scores.accuracy import mean_accuracy, per_class_accuracy
+from fgen.metrics.accuracy import mean_accuracy, per_class_accuracy
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parent.parent / "build" / "emoji"

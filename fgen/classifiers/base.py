@@ -14,7 +14,7 @@ from fgen.features.checks import as_numbers
 from fgen.features.rows import Features, as_rows
 from fgen.features.scaled_rows import CPU
 from fgen.features.scaling import FeatureScaler, Kind
-from fgen.scores.calibration import predict_classes
+from fgen.metrics.calibration import predict_classes
 
 #: The score of a class that is no candidate: below any log-probability a row can have, yet finite, so that margins
 #: between scores (calibrated stacking, AUSUC) are numbers where -inf - -inf would be NaN.

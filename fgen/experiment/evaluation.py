@@ -18,9 +18,9 @@ from fgen.errors import InputError
 from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import RunDirectory, SeedDirectory
 from fgen.experiment.heads import head_scorer, train_heads, warn_of_a_poor_fit
+from fgen.metrics.accuracy import GZSLScores
 from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import load_model
-from fgen.scores.accuracy import GZSLScores
 
 log = logging.getLogger("fgen")
 

@@ -21,8 +21,8 @@ from fgen.data.splits import thinned
 from fgen.experiment.records import Predictions
 from fgen.features.rows import MappedRows, SelectedRows, StackedRows
 from fgen.features.scaled_rows import fits_memory
-from fgen.scores.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_class_accuracy
-from fgen.scores.calibration import predict_classes
+from fgen.metrics.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_class_accuracy
+from fgen.metrics.calibration import predict_classes
 
 Represent = Callable[[np.ndarray], np.ndarray]
 #: Training rows that a head is asked about at most, to see whether it learned them.

@@ -27,10 +27,10 @@ from fgen.experiment.steps import embedding_config, fill_bank, fit, new_heads, n
 from fgen.features.class_embeddings import EmbeddingPreprocessor
 from fgen.features.rows import SelectedRows
 from fgen.io.atomic import write_json
+from fgen.metrics.accuracy import GZSLScores
+from fgen.metrics.calibration import best_gamma
 from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import load_model
-from fgen.scores.accuracy import GZSLScores
-from fgen.scores.calibration import best_gamma
 
 
 def selection_task(config: ExperimentConfig, dataset: ZSLDataset) -> ZSLDataset:

@@ -15,8 +15,8 @@ from fgen.errors import InputError
 from fgen.io.atomic import atomic_file
 from fgen.io.npz import Archive
 from fgen.io.reading import reading
-from fgen.scores.accuracy import GZSLScores, gzsl_scores, mean_accuracy
-from fgen.scores.calibration import Curve, ausuc
+from fgen.metrics.accuracy import GZSLScores, gzsl_scores, mean_accuracy
+from fgen.metrics.calibration import Curve, ausuc
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from fgen.errors import InputError, visible
 from fgen.experiment.directory import RunDirectory
 from fgen.experiment.records import read_predictions
 from fgen.io.reading import read_json, reading
-from fgen.scores.accuracy import GZSLScores
-from fgen.scores.stats import SCORES as SCORES
+from fgen.metrics.accuracy import GZSLScores
+from fgen.metrics.stats import SCORES as SCORES
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class RunResult:
 
     @property
     def per_seed(self) -> list[GZSLScores]:
-        """The scores of each seed, as :func:`fgen.scores.paired_interval` compares them with another run's."""
+        """The scores of each seed, as :func:`fgen.metrics.paired_interval` compares them with another run's."""
         if self.out is None or self.outcomes:
             return [outcome.scores for outcome in self.outcomes]
         folder = RunDirectory.open(self.out)

@@ -22,9 +22,9 @@ from fgen.experiment.steps import new_model, synthetic_counts
 from fgen.features.rows import SelectedRows
 from fgen.features.scaled_rows import CPU, IN_MEMORY
 from fgen.io.atomic import write_json
+from fgen.metrics.stats import summarise
 from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import MODELS
-from fgen.scores.stats import summarise
 from fgen.training.loop import time_step, training_bytes
 
 log = logging.getLogger("fgen")

@@ -6,7 +6,7 @@ import pytest
 from fgen.baselines.ridge import RidgeConfig
 from fgen.data.emoji import emoji_card
 from fgen.data.files import load_dataset
-from fgen.scores.accuracy import mean_accuracy, per_class_accuracy
+from fgen.metrics.accuracy import mean_accuracy, per_class_accuracy
 
 KINDS = ("attributes", "sentence", "word")
 

@@ -22,8 +22,8 @@ from fgen.data.toy import toy_world
 from fgen.errors import InputError
 from fgen.estimators import zero_shot_classifier
 from fgen.inference import storage
-from fgen.inspection import inspect
 from fgen.models.registry import load_model
+from fgen.reports.inspection import inspect
 
 MODEL = {
     "epochs": 60,

@@ -32,10 +32,10 @@ from fgen.experiment.records import read_predictions
 from fgen.experiment.results import SCORES, RunResult
 from fgen.experiment.runner import train_only
 from fgen.features.class_embeddings import EmbeddingConfig
-from fgen.inspection import inspect
+from fgen.metrics.accuracy import gzsl_scores
+from fgen.metrics.calibration import best_gamma
 from fgen.models.registry import MODELS, load_model
-from fgen.scores.accuracy import gzsl_scores
-from fgen.scores.calibration import best_gamma
+from fgen.reports.inspection import inspect
 from fgen.training.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from tests.conftest import TINY
 

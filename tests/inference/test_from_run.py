@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from tests.test_estimators import MODEL
 
 import fgen
 from fgen.cli import main
@@ -20,7 +21,6 @@ from fgen.experiment.directory import RunDirectory
 from fgen.experiment.generation import generate_from_run
 from fgen.experiment.runner import train_only
 from fgen.inference.from_run import Recogniser
-from tests.test_estimators import MODEL
 
 pytestmark = pytest.mark.numeric
 

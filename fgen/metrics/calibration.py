@@ -13,7 +13,7 @@ import numpy as np
 
 from fgen.errors import InputError
 from fgen.features.checks import as_numbers
-from fgen.scores.inputs import checked_groups, checked_labels
+from fgen.metrics.inputs import checked_groups, checked_labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ def harmonic_mean(u: Any, s: Any) -> Any:
 
 
 def predict_classes(scores: Any, *, seen: Any, unseen: Any, gamma: float = 0.0) -> np.ndarray:
-    """``(N,)`` class ids by the rule of :func:`fgen.scores.accuracy.gzsl_scores`, from ``(N, C)`` scores."""
+    """``(N,)`` class ids by the rule of :func:`fgen.metrics.accuracy.gzsl_scores`, from ``(N, C)`` scores."""
     seen, unseen = checked_groups(seen, unseen)
     scores = as_numbers("scores", scores)
     return by_margin(*best_of_each_group(scores, scores.shape[0] if scores.ndim else 0, seen, unseen), gamma)
@@ -73,7 +73,7 @@ def by_margin(best_seen: np.ndarray, best_unseen: np.ndarray, margin: np.ndarray
 def calibration_curve(labels: Any, scores: Any, seen: Any, unseen: Any) -> Curve:
     """Seen and unseen accuracy for every gamma, exactly, in O(N log N) after the maxima.
 
-    Args and errors as in :func:`fgen.scores.accuracy.gzsl_scores`, which predicts by the same rule: seen where
+    Args and errors as in :func:`fgen.metrics.accuracy.gzsl_scores`, which predicts by the same rule: seen where
     ``best seen score - best unseen score >= gamma``.
     """
     labels, seen, unseen = checked_labels(labels, seen, unseen)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fgen.errors import InputError, MissingExtra
-from fgen.scores.calibration import calibration_curve
-from fgen.scores.plots import _principal_plane, plot_calibration, plot_features, plot_training
+from fgen.metrics.calibration import calibration_curve
+from fgen.reports.plots import _principal_plane, plot_calibration, plot_features, plot_training
 
 pytest.importorskip("matplotlib")
 
@@ -43,13 +43,13 @@ def curve(key=0):
 
 
 def test_importing_the_scores_loads_neither_matplotlib_nor_scikit_learn():
-    code = "import sys, fgen.scores; sys.exit(any(m in sys.modules for m in ('matplotlib', 'sklearn', 'torch')))"
+    code = "import sys, fgen.metrics; sys.exit(any(m in sys.modules for m in ('matplotlib', 'sklearn', 'torch')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_drawing_leaves_pyplot_and_its_backend_alone(tmp_path):
     code = (
-        "import sys; from fgen.scores import plot_training; "
+        "import sys; from fgen.reports.plots import plot_training; "
         f"plot_training({str(tmp_path / 'a.png')!r}, [{{'loss': 1}}, {{'loss': 2}}]); "
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
@@ -57,7 +57,7 @@ def test_drawing_leaves_pyplot_and_its_backend_alone(tmp_path):
 
 
 def test_all_eight_classes_are_drawn_in_colours_of_their_own(tmp_path):
-    from fgen.scores.plots import PALETTE
+    from fgen.reports.plots import PALETTE
 
     path = tmp_path / "features.png"
     plot_features(path, *features(), *features(), class_names=[f"class {i}" for i in range(8)], title="A title")
@@ -90,7 +90,7 @@ def test_the_plane_holds_the_directions_of_most_variance():
 
 
 def test_calibration_draws_every_curve(tmp_path):
-    from fgen.scores.plots import PALETTE
+    from fgen.reports.plots import PALETTE
 
     plot_calibration(tmp_path / "a.png", [curve(0), curve(1)], ["one", "two"])
     assert all(has_colour(picture(tmp_path / "a.png"), colour) for colour in PALETTE[:2])
@@ -99,7 +99,7 @@ def test_calibration_draws_every_curve(tmp_path):
 
 
 def test_training_is_drawn_by_phase_from_the_strings_of_a_csv(tmp_path):
-    from fgen.scores.plots import PALETTE
+    from fgen.reports.plots import PALETTE
 
     rows = [{"phase": phase, "epoch": str(e), "loss": f"{e / 7}", "val_H": ""} for phase in "ab" for e in range(9)]
     plot_training(tmp_path / "a.png", rows)

@@ -14,8 +14,8 @@ import numpy as np
 
 from fgen import rng
 from fgen.errors import InputError
-from fgen.scores.accuracy import GZSLScores
-from fgen.scores.calibration import harmonic_mean
+from fgen.metrics.accuracy import GZSLScores
+from fgen.metrics.calibration import harmonic_mean
 
 SCORES = ("T1", "U", "S", "H", "AUSUC")
 N_RESAMPLES = 2000

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from fgen.errors import InputError
-from fgen.scores.accuracy import GZSLScores, gzsl_scores
-from fgen.scores.calibration import harmonic_mean
-from fgen.scores.stats import _draw, _interval, _resample, paired_interval, summarise
+from fgen.metrics.accuracy import GZSLScores, gzsl_scores
+from fgen.metrics.calibration import harmonic_mean
+from fgen.metrics.stats import _draw, _interval, _resample, paired_interval, summarise
 
 
 def make(u, s, *, area: float | None = None, seen_offset: int = 100) -> GZSLScores:

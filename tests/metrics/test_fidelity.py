@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 
 from fgen.errors import InputError
-from fgen.scores.fidelity import compare_features, frechet_distance, neighbour_scores
+from fgen.metrics.fidelity import compare_features, frechet_distance, neighbour_scores
 
 
 def slow_frechet(a, b):
@@ -88,7 +88,7 @@ def test_blocks_do_not_change_the_scores(monkeypatch):
     stream = np.random.default_rng(0)
     a, b = stream.normal(size=(50, 4)), stream.normal(size=(40, 4))
     whole = neighbour_scores(a, b)
-    monkeypatch.setattr("fgen.scores.fidelity.BLOCK_ROWS", 7)
+    monkeypatch.setattr("fgen.metrics.fidelity.BLOCK_ROWS", 7)
     assert neighbour_scores(a, b) == whole
 
 

@@ -18,7 +18,7 @@ from fgen.errors import InputError, require
 from fgen.features.checks import as_numbers
 from fgen.features.labels import names_of
 from fgen.io.atomic import atomic_file, expect_free
-from fgen.scores.calibration import Curve, best_gamma
+from fgen.metrics.calibration import Curve, best_gamma
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -126,7 +126,7 @@ def plot_scores(
     Args:
         target: where the PNG goes, a path or an open file.
         names: a name for each run.
-        scores: of each run, as :func:`fgen.scores.stats.summarise` gives them, fractions.
+        scores: of each run, as :func:`fgen.metrics.stats.summarise` gives them, fractions.
         shown: names of the scores to draw. A score without a mean is left out, an interval that is None too.
 
     Raises:

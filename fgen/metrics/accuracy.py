@@ -13,8 +13,8 @@ import numpy as np
 
 from fgen.errors import InputError
 from fgen.features.checks import as_numbers
-from fgen.scores.calibration import Curve, ausuc, best_of_each_group, by_margin, curve_of, harmonic_mean
-from fgen.scores.inputs import checked_labels, checked_predictions
+from fgen.metrics.calibration import Curve, ausuc, best_of_each_group, by_margin, curve_of, harmonic_mean
+from fgen.metrics.inputs import checked_labels, checked_predictions
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +104,7 @@ def gzsl_scores(labels: Any, predictions_or_scores: Any, *, seen: Any, unseen: A
             scores of all class ids, the larger the likelier; columns of other classes are ignored.
         seen, unseen: class ids, not masks, without a class in common.
         gamma: subtracted from the seen classes' scores (calibrated stacking, Chao et al. 2016). It has to be chosen
-            on validation classes, see :func:`fgen.scores.calibration.best_gamma`.
+            on validation classes, see :func:`fgen.metrics.calibration.best_gamma`.
 
     Returns:
         Scores as fractions. T1 and AUSUC need class scores and are None for predicted ids. Classes without a row are

@@ -28,12 +28,12 @@ from fgen.experiment.records import Predictions, read_predictions
 from fgen.experiment.results import SCORES, RunResult, format_gap, format_score
 from fgen.io.atomic import expect_free, new_file
 from fgen.io.reading import reading
+from fgen.metrics.accuracy import GZSLScores
+from fgen.metrics.fidelity import compare_features
+from fgen.metrics.stats import paired_interval
 from fgen.models.registry import load_model
-from fgen.scores.accuracy import GZSLScores
-from fgen.scores.fidelity import compare_features
-from fgen.scores.page import HEAD, folded, heading, note, page, picture, table
-from fgen.scores.plots import plot_calibration, plot_features, plot_scores, plot_training
-from fgen.scores.stats import paired_interval
+from fgen.reports.html_page import HEAD, folded, heading, note, page, picture, table
+from fgen.reports.plots import plot_calibration, plot_features, plot_scores, plot_training
 
 #: Of so many unseen classes or fewer all are listed, else the best and the worst.
 LISTED = 30

@@ -17,9 +17,9 @@ from fgen.errors import InputError
 from fgen.experiment.directory import RunDirectory
 from fgen.experiment.records import read_predictions
 from fgen.experiment.results import format_gap
-from fgen.inspection import inspect
-from fgen.report import _names, _some_of_each, write_report
-from fgen.scores.stats import paired_interval
+from fgen.metrics.stats import paired_interval
+from fgen.reports.inspection import inspect
+from fgen.reports.run_report import _names, _some_of_each, write_report
 from tests.conftest import TINY
 
 pytest.importorskip("matplotlib")
