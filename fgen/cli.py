@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TextIO
 
 from fgen.errors import InputError, Interrupted, visible
+from fgen.experiment.provenance import version
 
 #: What torch says, on a CPU and on a GPU.
 NO_MEMORY = re.compile("can't allocate memory|out of memory")
@@ -127,10 +128,9 @@ def _resume_command(argv: Sequence[str]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    import fgen
-
+    
     parser = argparse.ArgumentParser(prog="fgen", description="Training data for classes nobody has pictures of.")
-    parser.add_argument("--version", action="version", version=f"fgen {fgen.__version__}")
+    parser.add_argument("--version", action="version", version=f"fgen {version()}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     for name, function, text in (

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tests.models.test_draws import assert_equal, begun, weights
+from tests.training.test_draws import assert_equal, begun, weights
 
 import fgen
 from fgen.classifiers.softmax import SoftmaxClassifier

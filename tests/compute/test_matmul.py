@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.models.test_draws import assert_equal, begun, weights
+from tests.training.test_draws import assert_equal, begun, weights
 from torch import nn
 
 from fgen.compute import matmul

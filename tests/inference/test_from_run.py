@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from tests.test_estimators import MODEL
+from tests.estimators.test_zero_shot_classifier import MODEL
 
 import fgen
 from fgen.cli import main
