@@ -128,7 +128,6 @@ def _resume_command(argv: Sequence[str]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    
     parser = argparse.ArgumentParser(prog="fgen", description="Training data for classes nobody has pictures of.")
     parser.add_argument("--version", action="version", version=f"fgen {version()}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from tests.training.test_draws import assert_equal, begun, weights
 
 import fgen
 from fgen.classifiers.softmax import SoftmaxClassifier
@@ -22,6 +21,7 @@ from fgen.training.cuda_graph import CapturedSteps
 from fgen.training.draws import StepInputs
 from fgen.training.loop import TrainConfig, run_updates, stepper, train_step
 from tests.conftest import TINY
+from tests.training.test_draws import assert_equal, begun, weights
 
 METHODS = sorted(MODELS)
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: make test-gpu")

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tests.training.test_draws import assert_equal, begun, weights
 from torch import nn
 
 from fgen.compute import matmul
@@ -11,6 +10,7 @@ from fgen.data.toy import toy_world
 from fgen.models.registry import MODELS
 from fgen.training.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from fgen.training.loop import make_optimisers, train_step
+from tests.training.test_draws import assert_equal, begun, weights
 
 pytestmark = pytest.mark.numeric
 

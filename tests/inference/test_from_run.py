@@ -7,7 +7,6 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from tests.estimators.test_zero_shot_classifier import MODEL
 
 import fgen
 from fgen.cli import main
@@ -21,6 +20,7 @@ from fgen.experiment.directory import RunDirectory
 from fgen.experiment.generation import generate_from_run
 from fgen.experiment.runner import train_only
 from fgen.inference.from_run import Recogniser
+from tests.estimators.test_zero_shot_classifier import MODEL
 
 pytestmark = pytest.mark.numeric
 
