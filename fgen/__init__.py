@@ -1,6 +1,7 @@
 """fgen makes training data for classes nobody has pictures of: generative zero-shot learning.
 
-The public names below are loaded on first use, so that ``import fgen`` is quick and pulls in no optional library.
+Only the names in ``fgen.__all__`` are public: every other module path may change with any release. They are loaded on
+first use, so that ``import fgen`` is quick and imports no optional library.
 """
 
 from __future__ import annotations
