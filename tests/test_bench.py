@@ -9,10 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.bench import autograd, larger_than_memory, names, report, textbook
+from experiments.bench import (
+    autograd,
+    checkout_files,
+    checkout_work,
+    checkouts,
+    larger_than_memory,
+    report,
+    textbook,
+)
 from experiments.bench.__main__ import main
 from experiments.bench.head import emoji_task, fit, random_task, textbook_head
 from experiments.bench.limit import products_of_step
@@ -288,12 +297,47 @@ def test_training_and_a_head_on_a_file_are_measured(tmp_path, monkeypatch, capsy
     assert [path.name for path in tmp_path.iterdir()] == ["large.json"]
 
 
-def test_names_are_measured_in_both_checkouts_in_turn(capsys, tmp_path):
-    sizes = ("--rounds", "1", "--sizes", "10", "20", "--work", "merge")
-    names.main(["--base", str(names.HERE), *sizes, "--json", str(tmp_path / "n.json")])
-    rows = json.loads((tmp_path / "n.json").read_text())
-    assert {(row["work"], row["classes"], row["checkout"]) for row in rows} == {
-        ("merge", n, checkout) for n in (10, 20) for checkout in ("base", "here")
-    }
-    assert all(row["median"] > 0 for row in rows)
-    assert "merge, 20 classes: base " in capsys.readouterr().out
+def test_two_checkouts_are_measured_in_turn_and_what_they_write_is_compared(capsys, tmp_path):
+    words = ["--base", str(ROOT), "--quick", "--rounds", "1", "--only", "names,bytes"]
+    assert checkouts.main([*words, "--json", str(tmp_path / "c.json")]) == 0
+    result = json.loads((tmp_path / "c.json").read_text())
+    figures = {row["unit"]: row["arms"] for row in result["rows"]}
+    for work in ("rows", "merge"):
+        for n in (10, 20):
+            assert all(arm["median"] > 0 for arm in figures[f"{work}, {n} classes, CPU s"].values())
+    told = [checkout_files.told(found) for found in result["bytes"]]
+    others = [line for line in told if not line.endswith(": equal bytes")]
+    assert others == ["run/result.json: equal values, other bytes"]  # its times are others
+    expected = {f"run/seeds/0/{file}" for file in ("bank.h5", "predictions.npz", "checkpoint/selection.safetensors")}
+    assert {found["file"] for found in result["bytes"]} >= expected | {"models/clswgan/model.safetensors"}
+    assert "names, merge, 20 classes, CPU s: base " in (printed := capsys.readouterr().out)
+    assert "\n".join(told) in printed
+
+
+def test_of_files_with_other_bytes_it_is_told_which_values_differ(tmp_path):
+    for name, more in (("base", {"old": 1}), ("here", {"new": {"a": 1}})):
+        (tmp_path / name).mkdir()
+        np.savez(tmp_path / name / "a.npz", same=np.arange(3), other=np.zeros(2) if more == {"old": 1} else np.ones(2))
+        (tmp_path / name / "b.json").write_text(json.dumps({"version": name, "same": {"x": [1]}} | more))
+        save_file({"x": np.arange(3)}, tmp_path / name / "c.safetensors", metadata={"k": json.dumps({"by": name})})
+    (tmp_path / "base" / "d.csv").write_text("1")
+    found = checkout_files.compare_results(tmp_path / "base", tmp_path / "here")
+    assert [checkout_files.told(one) for one in found] == [
+        "a.npz: DIFFERS in other",
+        "b.json: MISSING here: old; new here: new.a",
+        "c.safetensors: DIFFERS in metadata.k.by",
+        "d.csv: MISSING here: the file",
+    ]
+
+
+def test_what_an_object_keeps_alive_is_counted_once():
+    rows, weights = np.zeros((10, 25), dtype=np.float32), torch.zeros(50, requires_grad=True)
+    weights.sum().backward()
+    closure = {"view of the rows": rows[:2], "function": lambda: rows, "tensor": torch.from_numpy(rows)}
+    assert checkout_work.held_bytes([closure, weights, weights.detach()]) == 4 * (250 + 2 * 50)
+
+
+def test_work_is_refused_that_would_measure_another_fgen(tmp_path):
+    plan = checkout_work.Plan(str(tmp_path), threads=1)
+    with pytest.raises(RuntimeError, match="names failed with fgen of"):
+        checkouts.run_child(tmp_path, "names", tmp_path, plan)

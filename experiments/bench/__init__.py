@@ -1,1 +1,4 @@
-"""How fast fgen is, beside clean textbook code and the machine's own limits: ``make bench``."""
+"""How fast fgen is, beside clean textbook code and the machine's own limits: ``make bench``.
+
+Beside another checkout of fgen: :mod:`experiments.bench.checkouts`.
+"""

@@ -21,7 +21,7 @@ class Comparison:
     """One row of the report.
 
     Attributes:
-        part: what was measured: training, methods, losses, head, generation, memory or run.
+        part: what was measured: training, methods, losses, head, generation, memory, run or checkouts.
         case: the size, method or term.
         device: ``cpu`` or ``cuda``.
         unit: of ``samples``.
