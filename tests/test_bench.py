@@ -297,6 +297,7 @@ def test_training_and_a_head_on_a_file_are_measured(tmp_path, monkeypatch, capsy
     assert [path.name for path in tmp_path.iterdir()] == ["large.json"]
 
 
+@pytest.mark.slow
 def test_two_checkouts_are_measured_in_turn_and_what_they_write_is_compared(capsys, tmp_path):
     words = ["--base", str(ROOT), "--quick", "--rounds", "1", "--only", "names,bytes"]
     assert checkouts.main([*words, "--json", str(tmp_path / "c.json")]) == 0
@@ -335,6 +336,13 @@ def test_what_an_object_keeps_alive_is_counted_once():
     weights.sum().backward()
     closure = {"view of the rows": rows[:2], "function": lambda: rows, "tensor": torch.from_numpy(rows)}
     assert checkout_work.held_bytes([closure, weights, weights.detach()]) == 4 * (250 + 2 * 50)
+
+
+@pytest.mark.parametrize("wrong", [["--only", "names,byte"], ["--rounds", "0"]])
+def test_an_unknown_subject_or_no_round_is_refused(wrong, capsys):
+    with pytest.raises(SystemExit):
+        checkouts.main(["--base", str(ROOT), *wrong])
+    assert wrong[0] in capsys.readouterr().err
 
 
 def test_work_is_refused_that_would_measure_another_fgen(tmp_path):

@@ -48,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="also write all figures to this file, after each round")
     options = parser.parse_args(argv)
     subjects = options.only.split(",")
+    if options.rounds < 1:
+        parser.error(f"--rounds is {options.rounds}; at least 1")
     if unknown := set(subjects) - set(SUBJECTS):
         parser.error(f"--only has {', '.join(sorted(unknown))}; subjects are {', '.join(SUBJECTS)}")
     checkouts = {"base": options.base.resolve(), "here": HERE}
