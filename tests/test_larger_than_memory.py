@@ -25,7 +25,7 @@ from fgen.training.training_set import TrainingSet
 from tests.conftest import THREADS, TINY
 from tests.tolerances import of_a_minimum
 
-pytestmark = pytest.mark.numeric
+numeric = pytest.mark.numeric
 
 #: A child process: it opens the file, then may allocate so much more, and does all that a run does with the rows.
 CHILD = """
@@ -89,6 +89,7 @@ def mapped(tmp_path):
     return np.load(tmp_path / "x.npy", mmap_mode="r"), labels
 
 
+@numeric
 @pytest.mark.parametrize("scaling", ["minmax", "standard"])
 def test_training_from_disk_gives_the_same_bytes_as_from_memory(mapped, monkeypatch, tmp_path, scaling):
     features, labels = mapped
@@ -100,6 +101,7 @@ def test_training_from_disk_gives_the_same_bytes_as_from_memory(mapped, monkeypa
             assert weights(fit(place, labels, monkeypatch, 0, **settings)) == expected
 
 
+@numeric
 def test_a_step_asks_for_exactly_the_rows_of_the_next(mapped, monkeypatch):
     """Whatever was asked for, a step's rows are drawn anew over all rows and depend on its number alone."""
     features, labels = mapped
@@ -135,6 +137,7 @@ def test_a_step_asks_for_exactly_the_rows_of_the_next(mapped, monkeypatch):
         assert np.array_equal(features[rows], found)
 
 
+@numeric
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 @pytest.mark.parametrize("name", ["cegzsl", "tfvaegan", "cadavae", "free"])
 def test_heads_in_a_space_of_their_own_never_hold_the_rows_whole(name, solver, monkeypatch):
@@ -174,6 +177,7 @@ def test_heads_in_a_space_of_their_own_never_hold_the_rows_whole(name, solver, m
     assert max(largest) == 50
 
 
+@numeric
 def test_a_head_is_the_same_and_each_row_is_asked_for_once_before_its_turn(mapped, monkeypatch):
     features, labels = mapped
     expected = SoftmaxClassifier(epochs=3, batch_size=32).fit(features, labels)

@@ -17,8 +17,6 @@ from fgen.experiment import evaluation
 from fgen.experiment.directory import RunDirectory
 from fgen.experiment.generation import generate_from_run
 
-pytestmark = pytest.mark.numeric
-
 
 @pytest.mark.parametrize("classes", [None, ["class 20", "class 23"]])
 def test_the_shots_are_the_runs_own(classes):
@@ -55,6 +53,7 @@ def test_a_bank_whose_generator_saw_an_unseen_class_is_told_of(tmp_path, caplog)
         assert ("1 of its 5 unseen classes were seen by the bank's generator" in caplog.text) == told
 
 
+@pytest.mark.numeric
 def test_a_head_that_has_not_learned_its_own_rows_is_told_of(tmp_path, caplog):
     toy = fgen.load_dataset("toy")
     bank_of_seen_classes(tmp_path / "bank", toy, toy.seen, {})
@@ -65,6 +64,7 @@ def test_a_head_that_has_not_learned_its_own_rows_is_told_of(tmp_path, caplog):
         assert ("try more classifier.epochs" in caplog.text) == told
 
 
+@pytest.mark.numeric
 def test_heads_are_trained_in_the_runs_precision(tmp_path, monkeypatch):
     toy, asked = fgen.load_dataset("toy"), []
     train = evaluation.train_heads
@@ -82,6 +82,7 @@ def test_a_bank_of_another_model_is_told_of_and_refused_where_it_means_nothing(t
     def run(name, **model):
         sections = {"dataset": {"name": "toy"}, "model": {"name": name, "hidden_dim": 8, "epochs": 1} | model}
         config = sections | {"bank": {"n_per_class": 4}, "protocol": {"evaluations": 1}, "train": {"device": "cpu"}}
+        config |= {"classifier": {"epochs": 1}}
         out = tmp_path / f"{name}{len(list(tmp_path.iterdir()))}"
         return RunDirectory.open(fgen.run(config, out=out).out)
 

@@ -21,18 +21,20 @@ from fgen.cli import main
 from fgen.config import dump_toml
 from fgen.models.registry import make_model
 from fgen.training import loop
-from tests.conftest import THREADS, TINY
+from tests.conftest import THREADS, tiny
 
-pytestmark = pytest.mark.numeric
+#: Those whose bytes come from products; in the others what counts is the order of files and messages.
+numeric = pytest.mark.numeric
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["fgen.cli", "fgen.experiment.runner", "pytest", "torch._dynamo"])
 SECONDS = 60
 
+ONCE = {"cls_epochs": 1}
 #: Two epochs of two steps, a checkpoint after each.
 CONFIG = {
     "dataset": {"name": "toy"},
-    "model": {"name": "clswgan", "hidden_dim": 16, "noise_dim": 4, "batch_size": 300, "lr": 0.01, "epochs": 2},
+    "model": {"name": "clswgan", "hidden_dim": 16, "noise_dim": 4, "batch_size": 300, "lr": 0.01, "epochs": 2, **ONCE},
     "train": {"device": "cpu", "threads": THREADS, "checkpoint_every": 0.0},
     "bank": {"n_per_class": 20},
     "classifier": {"epochs": 3},
@@ -138,6 +140,7 @@ def interrupted(config, folder, point, unbroken):
     return code, text
 
 
+@numeric
 def test_two_unbroken_runs_are_the_same(config, unbroken, tmp_path):
     time.sleep(1.1)  # times of day, in seconds, would show
     assert interrupted(config, tmp_path, None, unbroken)[0] == 0
@@ -146,6 +149,7 @@ def test_two_unbroken_runs_are_the_same(config, unbroken, tmp_path):
 # Kills.
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_any_of_its_commits_goes_on_to_the_same_bytes(config, unbroken, tmp_path):
     """Every file that others see appears by ``os.replace``: checkpoints, the choice, the model, the bank, heads, ..."""
     codes = []
@@ -170,11 +174,13 @@ MOMENTS = [
 ]
 
 
+@numeric
 @pytest.mark.parametrize("point", MOMENTS, ids=repr)
 def test_a_run_killed_at_work_goes_on_to_the_same_bytes(config, unbroken, tmp_path, point):
     assert interrupted(config, tmp_path, point, unbroken)[0] == -signal.SIGKILL
 
 
+@numeric
 def test_a_run_killed_over_and_over_goes_on_to_the_same_bytes(config, unbroken, tmp_path):
     run, codes = tmp_path / "run", []
     points = [
@@ -229,6 +235,7 @@ def same_models(run, other, seeds="0"):
     return True
 
 
+@numeric
 def test_training_alone_goes_on_to_the_same_models(config, tmp_path):
     def train(out, *options, point=None):
         options = ["--out", tmp_path / out, "--set", "protocol.seeds=[0, 1]", *options]
@@ -333,7 +340,7 @@ def test_without_a_checkpoint_ctrl_c_is_pythons_own(world, monkeypatch):
     point.arm()
     data, handler = world.dataset, signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        make_model("clswgan", **TINY).fit(*data.split("trainval"), data.class_embeddings, seed=0)
+        make_model("clswgan", **tiny("clswgan")).fit(*data.split("trainval"), data.class_embeddings, seed=0)
     assert signal.getsignal(signal.SIGINT) is handler
 
 
@@ -382,6 +389,7 @@ def test_a_folder_in_use_is_refused_unless_resumed_with_the_same_config(config, 
     assert fgen("run", config, "--out", run, "--resume", *often, output=tmp_path / "output")[0] == 0
 
 
+@numeric
 def test_seeds_are_added_to_a_finished_run(config, tmp_path):
     run, whole = tmp_path / "run", tmp_path / "whole"
     more = ["--set", "protocol.seeds=[0, 4]"]
@@ -413,6 +421,7 @@ def test_a_folder_of_something_else_is_refused(config, tmp_path):
 # The program itself.
 
 
+@pytest.mark.slow
 def test_ctrl_c_from_outside_stops_the_program_and_its_message_goes_on(config, tmp_path):
     options = ["--set", "model.epochs=80", "--set", "train.checkpoint_every=0.05"]
     assert fgen("train", config, "--out", tmp_path / "whole", *options, output=tmp_path / "output")[0] == 0

@@ -22,7 +22,7 @@ from fgen.experiment.runner import train_only
 from fgen.inference.from_run import Recogniser
 from tests.estimators.test_zero_shot_classifier import MODEL
 
-pytestmark = pytest.mark.numeric
+numeric = pytest.mark.numeric
 
 LATE = [22, 23]
 
@@ -66,6 +66,7 @@ def bank(world, run, tmp_path_factory):
     return folder / "late.h5"
 
 
+@numeric
 def test_new_classes_are_recognised_and_the_old_ones_still_are(world, run, bank):
     before, after = Recogniser.open(run), Recogniser.open(run, [bank])
     labels = world.dataset.labels
@@ -82,6 +83,7 @@ def test_new_classes_are_recognised_and_the_old_ones_still_are(world, run, bank)
     assert np.array_equal(after.seen, before.seen)
 
 
+@numeric
 def test_a_larger_bank_of_new_classes_does_not_outweigh_the_runs_own(world, run, bank, tmp_path):
     lines = [",".join([world.dataset.class_names[k], *map(str, world.dataset.class_embeddings[k])]) for k in LATE]
     (tmp_path / "late.csv").write_text("\n".join(lines))
@@ -109,6 +111,7 @@ def test_raw_rows_go_to_a_heads_own_space_and_others_latents_are_refused(world, 
         Recogniser.open(tmp_path / "own", [RunDirectory.open(tmp_path / "other").seed(0).bank])
 
 
+@numeric
 @pytest.mark.parametrize(
     "changes",
     [
