@@ -24,6 +24,7 @@ import torch  # noqa: E402
 
 from fgen.classifiers.softmax import SoftmaxClassifier  # noqa: E402
 from fgen.data.toy import toy_world  # noqa: E402
+from fgen.models import MODELS  # noqa: E402
 
 # Tests are about what every machine has; those of a GPU, `make test-gpu`, are a file of their own.
 if not os.environ.get("FGEN_TEST_GPU"):
@@ -31,6 +32,13 @@ if not os.environ.get("FGEN_TEST_GPU"):
 
 #: Networks small enough for a laptop to train in a second.
 TINY = {"hidden_dim": 32, "noise_dim": 4, "batch_size": 32, "epochs": 2}
+#: How long a method trains what its generator learns from, which costs more than the epochs of TINY.
+PRETRAINING = ("cls_epochs", "regressor_epochs")
+
+
+def tiny(name):
+    """TINY for a method, with one epoch of each pre-training that it has."""
+    return TINY | {key: 1 for key in PRETRAINING if hasattr(MODELS[name], key)}
 
 
 def pytest_configure(config):
@@ -38,6 +46,11 @@ def pytest_configure(config):
         raise pytest.UsageError(wrong)
     arithmetic.apply()
     torch.set_num_threads(THREADS)
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with what takes long, or at the end one worker has it and the others nothing."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -135,6 +135,7 @@ def test_its_recipe_runs(path, world, tmp_path):
     save_dataset(world.dataset, tmp_path / "world.h5")
     config = ExperimentConfig.from_file(path)
     overrides = ["protocol.seeds=[0]", "protocol.evaluations=1", "bank.n_per_class=5", "train.device=cpu"]
+    overrides += ["classifier.epochs=1"] if config.classifier.name == "softmax" else []
     if config.model.name in MODELS:
         overrides += ["model.hidden_dim=8", "model.epochs=1", "model.steps=none"]
         names = {field.name for field in fields(config.model)}

@@ -35,7 +35,7 @@ from fgen.experiment.runner import train_only
 from fgen.io import atomic
 from fgen.io.atomic import reserve
 from fgen.models.registry import make_model
-from tests.conftest import TINY
+from tests.conftest import tiny
 
 COUNTS = [3, 0, 4, 1]
 DIM = 5
@@ -762,7 +762,7 @@ def test_where_the_bank_has_no_room_nothing_of_it_is_left(whole, tmp_path):
 def run(tmp_path_factory):
     """A run folder with a model."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    config = ExperimentConfig.from_mapping({"dataset": {"name": "toy"}, "model": {"name": "clswgan"} | TINY})
+    config = ExperimentConfig.from_mapping({"dataset": {"name": "toy"}, "model": {"name": "clswgan"} | tiny("clswgan")})
     train_only(replace(config, model=replace(config.model, epochs=1)), out=folder)
     return folder
 
@@ -810,7 +810,7 @@ def test_a_disk_that_takes_a_few_bytes_at_a_time_gets_them_all(whole, tmp_path, 
 def model(world):
     features, labels = world.dataset.split("trainval")
     data = world.dataset
-    return make_model("clswgan", **TINY).fit(
+    return make_model("clswgan", **tiny("clswgan")).fit(
         features, labels, data.class_embeddings, seed=0, class_names=data.class_names
     )
 

@@ -19,7 +19,7 @@ from fgen.data.toy import make_toy
 from fgen.errors import InputError
 from fgen.io.atomic import expect_free
 from fgen.io.reading import nearest_sibling
-from tests.conftest import TINY
+from tests.conftest import tiny
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,7 @@ def test_a_source_whose_name_is_no_utf_8_is_read_and_converted(toy, french, tmp_
 
 def test_a_run_in_a_folder_whose_name_is_no_utf_8_comes_to_its_end(toy, french, tmp_path, monkeypatch):
     save_dataset(make_toy(n_seen=6, n_unseen=2, rows_per_class=20), french)
-    config = {"dataset": {"path": "."}, "model": {"name": "clswgan"} | TINY, "classifier": {"epochs": 1}}
+    config = {"dataset": {"path": "."}, "model": {"name": "clswgan"} | tiny("clswgan"), "classifier": {"epochs": 1}}
     (french / "c.toml").write_text(tomli_w.dumps(config | {"bank": {"n_per_class": 3}, "protocol": {"evaluations": 1}}))
     monkeypatch.chdir(french)
     assert cli.main(["run", "c.toml", "--out", str(tmp_path / "run")]) == 0

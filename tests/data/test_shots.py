@@ -13,7 +13,7 @@ from fgen.data.toy import make_toy, toy_world
 from fgen.errors import InputError
 from fgen.experiment.config import DatasetConfig, ExperimentConfig
 from fgen.models.registry import MODELS
-from tests.conftest import THREADS, TINY
+from tests.conftest import THREADS, tiny
 
 
 def uneven():
@@ -178,14 +178,13 @@ def test_a_run_learns_from_the_shots_what_descriptions_do_not_tell(misdescribed,
     assert (np.bincount(tested["labels"])[-4:] == 12).all(), "the rows that were trained on are tested on no more"
 
 
-@pytest.mark.numeric
 @pytest.mark.parametrize("name", sorted(MODELS | BASELINES))
 def test_every_method_and_baseline_takes_shots(misdescribed, tmp_path, name):
     """One option for all: their rows are trained on, and tested on no more."""
-    tiny = TINY | {"steps": 2, "batch_size": 16} if name in MODELS else {}
+    small = tiny(name) | {"steps": 2, "batch_size": 16} if name in MODELS else {}
     config = {
         "dataset": {"path": str(misdescribed), "shots": 3, "shot_classes": 2},
-        "model": {"name": name} | tiny,
+        "model": {"name": name} | small,
         "bank": {"n_per_class": 4},
         "classifier": {"epochs": 1},
         "train": {"threads": THREADS},

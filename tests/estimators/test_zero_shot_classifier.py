@@ -296,7 +296,8 @@ def test_equal_ones_are_equal_bytes_and_replace_each_other(fitted, saved, tmp_pa
 @pytest.fixture(scope="module")
 def another(data, fitted):
     """A classifier of the same shapes as ``fitted``, with another model and another head."""
-    return ZeroShotClassifier(**(fitted.get_params() | {"random_state": 77})).fit(*data.split("trainval"))
+    changes = {"random_state": 77, "model": MODEL | {"epochs": 2}}
+    return ZeroShotClassifier(**(fitted.get_params() | changes)).fit(*data.split("trainval"))
 
 
 def test_one_that_is_replaced_while_it_is_read_is_the_old_or_the_new_one(fitted, another, tmp_path, monkeypatch):
@@ -992,9 +993,10 @@ from fgen.errors import InputError
 assert ZeroShotClassifier.__mro__[1].__module__ == "fgen.estimators.zero_shot_classifier"
 data = make_toy(n_seen=6, n_unseen=2, rows_per_class=20)
 X, y = data.split("trainval")
-model = ZeroShotClassifier(data.class_embeddings, model={"hidden_dim": 8}, n_per_class=10)
-assert model.set_params(model={"hidden_dim": 8, "epochs": 2}) is model
-assert model.get_params()["model"] == {"hidden_dim": 8, "epochs": 2}
+small = {"hidden_dim": 8, "cls_epochs": 1}
+model = ZeroShotClassifier(data.class_embeddings, model=small, classifier={"epochs": 1}, n_per_class=10)
+assert model.set_params(model=small | {"epochs": 2}) is model
+assert model.get_params()["model"] == small | {"epochs": 2}
 try:
     model.set_params(epochs=2)
 except InputError as error:

@@ -12,7 +12,7 @@ from fgen.features.frames import column_names, row_labels
 
 NAMES = ["zebra", "yak", "ape", "cat", "dog", "elk"]
 ORDER = [4, 2, 0, 5, 1, 3]
-TINY = {"steps": 2, "hidden_dim": 8}
+TINY = {"steps": 2, "hidden_dim": 8, "cls_epochs": 1}
 
 
 class Table:

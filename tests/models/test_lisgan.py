@@ -95,7 +95,8 @@ def test_the_transductive_stage_changes_heads_alone_and_is_told(tmp_path):
     results = {}
     for transductive in ("false", "true"):
         model = f'model={{name="lisgan",epochs=2,hidden_dim=16,cls_epochs=2,transductive={transductive}}}'
-        config = fgen.ExperimentConfig.from_file(toy, [model, "protocol.seeds=[0]", "protocol.evaluations=1"])
+        short = ["protocol.seeds=[0]", "protocol.evaluations=1", "bank.n_per_class=20"]
+        config = fgen.ExperimentConfig.from_file(toy, [model, *short])
         results[transductive] = fgen.run(config, out=tmp_path / transductive)
     plain, told = results["false"], results["true"]
     assert (plain.description["transductive"], told.description["transductive"]) == (False, True)

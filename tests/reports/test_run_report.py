@@ -20,7 +20,7 @@ from fgen.experiment.results import format_gap
 from fgen.metrics.stats import paired_interval
 from fgen.reports.inspection import inspect
 from fgen.reports.run_report import _names, _some_of_each, write_report
-from tests.conftest import TINY
+from tests.conftest import tiny
 
 pytest.importorskip("matplotlib")
 
@@ -40,7 +40,7 @@ def runs(path, tmp_path_factory):
     """A generator, one with a space of its own, and a baseline."""
     folder, found = tmp_path_factory.mktemp("runs"), {}
     for name in ("clswgan", "cadavae", "ridge"):
-        model = {"name": name} | ({} if name == "ridge" else TINY | {"epochs": 2})
+        model = {"name": name} | ({} if name == "ridge" else tiny(name))
         config = {"dataset": {"path": str(path)}, "model": model, "protocol": {"seeds": [0, 1], "evaluations": 1}}
         config |= {} if name == "ridge" else {"bank": {"n_per_class": 12}, "classifier": {"solver": "lbfgs"}}
         found[name] = fgen.run(config, out=folder / name)
@@ -115,8 +115,8 @@ def test_features_are_compared_where_the_bank_lives(text):
 
 def test_the_same_runs_give_the_same_page_which_replaces_the_earlier(text, runs, tmp_path):
     out = tmp_path / "report.html"
-    for _ in range(2):
-        write_report([run.out for run in runs.values()], out)
+    write_report([runs["ridge"].out], out)
+    write_report([run.out for run in runs.values()], out)
     assert out.read_text(encoding="utf-8") == text
     assert [file.name for file in tmp_path.iterdir()] == [out.name]
 
