@@ -117,7 +117,7 @@ def test_raw_rows_go_to_a_heads_own_space_and_others_latents_are_refused(world, 
     [
         {},
         {"bank": {"n_per_class": 50, "n_per_seen_class": 20, "real": False}},
-        {"model": {"name": "cadavae", "hidden_dim": 32, "epochs": 60}},
+        {"model": {"name": "cadavae", "hidden_dim": 32, "epochs": 30}},
         {"classifier": {"solver": "lbfgs", "l2": [1e-2, 1e-3]}},
     ],
 )
