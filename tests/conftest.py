@@ -24,7 +24,7 @@ import torch  # noqa: E402
 
 from fgen.classifiers.softmax import SoftmaxClassifier  # noqa: E402
 from fgen.data.toy import toy_world  # noqa: E402
-from fgen.models import MODELS  # noqa: E402
+from fgen.models.registry import MODELS  # noqa: E402
 
 # Tests are about what every machine has; those of a GPU, `make test-gpu`, are a file of their own.
 if not os.environ.get("FGEN_TEST_GPU"):
