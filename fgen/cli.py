@@ -281,7 +281,7 @@ def _features(arguments: argparse.Namespace) -> None:
 def _embed(arguments: argparse.Namespace) -> None:
     from fgen.data.tables import read_descriptions_csv, write_embeddings_csv
     from fgen.encoders.text import ENCODERS
-    from fgen.features.labels import odd_embeddings
+    from fgen.features.labels import unusual_embeddings_warning
     from fgen.io.atomic import expect_free
 
     if arguments.encoder not in ENCODERS:
@@ -290,7 +290,7 @@ def _embed(arguments: argparse.Namespace) -> None:
     names, texts = read_descriptions_csv(arguments.descriptions)
     logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
     embeddings = ENCODERS[arguments.encoder](texts, arguments.model, progress=sys.stderr.isatty())
-    if odd := odd_embeddings(embeddings, names):
+    if odd := unusual_embeddings_warning(embeddings, names):
         logging.getLogger("fgen").warning("%s: %s", arguments.descriptions, odd)
     write_embeddings_csv(arguments.out, names, embeddings, overwrite=arguments.overwrite)
     _say(f"embeddings: {arguments.out} ({len(names):,} classes, {embeddings.shape[1]} numbers each)")

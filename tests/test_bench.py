@@ -89,7 +89,7 @@ def in_double(monkeypatch):
         data = TrainingSet(
             world.features, world.labels, prepared, model.scaler, torch.device("cpu"), dtype=torch.float64
         )
-        model.measure(data, 0)
+        model.compute_statistics(data, 0)
         return model, data
 
     return build

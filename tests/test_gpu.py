@@ -7,7 +7,7 @@ import torch
 import fgen
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.compute.device import matrix_precision
-from fgen.compute.matmul import Aside
+from fgen.compute.matmul import SideStream
 from fgen.data.bank import FeatureBank
 from fgen.data.files import save_dataset
 from fgen.data.toy import toy_world
@@ -55,7 +55,7 @@ def test_a_graph_of_lanes_does_what_its_step_does_in_turn(name, odd_world, monke
             terms = captured(step)
             with monkeypatch.context() as patch:
                 patch.setattr(
-                    critic_gradients, "Aside", lambda device, dtype, lane=0: Aside(torch.device("cpu"), dtype)
+                    critic_gradients, "SideStream", lambda device, dtype, lane=0: SideStream(torch.device("cpu"), dtype)
                 )
                 expected = run_updates(twin, data, others, inputs.load(step))
             for key, value in terms.items():

@@ -20,7 +20,7 @@ from fgen.models.base.generator import FeatureGenerator
 from fgen.nn.networks import SLOPE
 
 #: Rows of a bare product: large, so that its own overhead vanishes.
-TILE = 4096
+NOISE_CHUNK = 4096
 #: Features in a bank at most, 8 KiB each at the published width: CUB's 300 for each of its 50 unseen classes.
 FEATURES = 15_000
 CHUNK = 8 << 20
@@ -95,13 +95,13 @@ def bare_products(model: FeatureGenerator, world: World, total: int) -> Callable
     hidden, out = generator.hidden, generator.out
     assert isinstance(hidden, nn.Linear)
     assert isinstance(out, nn.Linear)
-    rows = torch.randn(min(TILE, total), hidden.in_features, device=model.device)
+    rows = torch.randn(min(NOISE_CHUNK, total), hidden.in_features, device=model.device)
     inner, features = rows.new_empty(len(rows), hidden.out_features), rows.new_empty(len(rows), out.out_features)
 
     @torch.inference_mode()
     def run() -> None:
-        for start in range(0, total, TILE):
-            n = min(TILE, total - start)
+        for start in range(0, total, NOISE_CHUNK):
+            n = min(NOISE_CHUNK, total - start)
             torch.addmm(hidden.bias, rows[:n], hidden.weight.T, out=inner[:n])
             F.leaky_relu_(inner[:n], SLOPE)
             torch.addmm(out.bias, inner[:n], out.weight.T, out=features[:n])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from experiments.bench.sizes import Size
-from fgen.compute.matmul import product, rounded
+from fgen.compute.matmul import product, to_matmul_dtype
 from fgen.training.update import adam
 
 CRITIC_STEPS = 5
@@ -50,7 +50,7 @@ def bare_step(size: Size, device: torch.device) -> Callable[[], None]:
 
     Factors are rounded beforehand; no bias, activation, loss, or draw is counted. float32 products of few rows are
     done the other way round, as :mod:`fgen.nn.critic_gradients` does them; on a GPU, results and factors of an odd
-    inner length lie by columns, see :func:`fgen.compute.matmul.lie_for_products`; products are made one by one.
+    inner length lie by columns, see :func:`fgen.compute.matmul.set_weight_layout`; products are made one by one.
     """
     products = products_of_step(size)
     factors = {torch.float32: {sizes: _factors(*sizes, device) for sizes in set(products)}}
@@ -61,7 +61,7 @@ def bare_step(size: Size, device: torch.device) -> Callable[[], None]:
 
     @torch.no_grad()
     def step() -> None:
-        own = factors[rounded(probe).dtype]
+        own = factors[to_matmul_dtype(probe).dtype]
         for sizes in products:
             left, right = own[sizes]
             few_rows = left.dtype == torch.float32 and len(left) <= CRITIC_STEPS * size.batch_size

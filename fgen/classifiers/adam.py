@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fgen import rng
-from fgen.compute.matmul import add_product, for_products, product
+from fgen.compute.matmul import add_product, matmul_operand, product
 from fgen.errors import InputError
 from fgen.features.scaled_rows import CPU, ScaledRows
 
@@ -88,16 +88,16 @@ def train_adam(
             numbers = order[start : start + size]
             batch, n = torch.from_numpy(numbers).to(weight.device), len(numbers)
             x = rows.take(numbers, out=features[:n])
-            factor, shift = for_products(x), bias if offsets is None else bias + offsets
-            add_product(shift, factor, for_products(weight).T, out=logits[:n])
-            slope = cross_entropy_slope(logits[:n], targets[batch], row_weights[batch] / n, out=slopes[:n])
-            product(for_products(slope).T, factor, out=to_weight)
+            factor, shift = matmul_operand(x), bias if offsets is None else bias + offsets
+            add_product(shift, factor, matmul_operand(weight).T, out=logits[:n])
+            slope = cross_entropy_gradient(logits[:n], targets[batch], row_weights[batch] / n, out=slopes[:n])
+            product(matmul_operand(slope).T, factor, out=to_weight)
             torch.sum(slope, dim=0, out=to_bias)
             adam.step()
     weight.grad = bias.grad = None
 
 
-def cross_entropy_slope(logits: Tensor, targets: Tensor, row_weights: Tensor, out: Tensor) -> Tensor:
+def cross_entropy_gradient(logits: Tensor, targets: Tensor, row_weights: Tensor, out: Tensor) -> Tensor:
     """``row_weights * (softmax(logits) - one-hot)``, the derivative of the weighted cross-entropy; ``(n, K)``."""
     torch.softmax(logits, dim=1, out=out)
     out.scatter_add_(1, targets.unsqueeze(1), out.new_full((len(targets), 1), -1.0))

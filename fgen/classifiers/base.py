@@ -42,7 +42,7 @@ class HeadConfig:
         raise NotImplementedError
 
     @property
-    def idle(self) -> tuple[str, ...]:
+    def unused_fields(self) -> tuple[str, ...]:
         """Settings that have no effect beside the others."""
         return ()
 
@@ -95,7 +95,7 @@ class Head:
     def _told_scores(self, features: Features) -> np.ndarray:
         """:meth:`candidate_scores`, with the warning where the public method's caller stands."""
         scores = self.candidate_scores(features)
-        if odd := self.scaler.odd_scale(as_rows(features)):
+        if odd := self.scaler.scale_warning(as_rows(features)):
             warnings.warn(f"{odd}: were both normalised alike?", stacklevel=3)
         return scores
 

@@ -16,7 +16,7 @@ from fgen.config import build, to_mapping
 from fgen.errors import InputError
 from fgen.features.rows import Features, as_rows
 from fgen.features.scaling import FeatureScaler, Kind
-from fgen.io.steady import read_folder
+from fgen.io.consistent_read import read_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,14 +120,14 @@ class CosineClassifier(StoredHead):
             chosen = torch.from_numpy(spread[positions] if spread.any() else np.ones(len(positions), bool))
             roundness = whitening_matrix(scaler, features, prototypes, targets, chosen, self.config.whitening)
             self.roundness, directions = roundness.float(), directions @ roundness
-        self.directions, self.centre = at_length_one(directions).float(), centre.float()
+        self.directions, self.centre = l2_normalise(directions).float(), centre.float()
         self.scaler, self.classes_, self.n_classes_ = scaler, present, n_classes
         return self
 
     def block_scores(self, scaled: np.ndarray) -> np.ndarray:
         """Log-probabilities ``(n, K)`` of scaled rows ``(n, D)``."""
         rows = torch.from_numpy(scaled) - self.centre
-        cosines = at_length_one(rows @ self.roundness if len(self.roundness) else rows) @ self.directions.T
+        cosines = l2_normalise(rows @ self.roundness if len(self.roundness) else rows) @ self.directions.T
         return (cosines / self.config.temperature).log_softmax(dim=1).numpy()
 
     @classmethod
@@ -172,7 +172,7 @@ def whitening_matrix(
     return inverse.T.contiguous()
 
 
-def at_length_one(rows: Tensor) -> Tensor:
+def l2_normalise(rows: Tensor) -> Tensor:
     """Rows ``(n, D)`` divided by their lengths; a row of zeros has no direction, and stays."""
     # The largest entry goes first: the squares of a long row would leave the finite numbers.
     rows = rows / rows.abs().amax(dim=1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)

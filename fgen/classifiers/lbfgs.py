@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fgen.classifiers.adam import cross_entropy_slope
-from fgen.compute.matmul import for_products, product
+from fgen.classifiers.adam import cross_entropy_gradient
+from fgen.compute.matmul import matmul_operand, product
 from fgen.errors import InputError
 from fgen.features.scaled_rows import BLOCK_ROWS, CentredRows
-from fgen.io.atomic import reserve
+from fgen.io.atomic import preallocate
 
 #: The end: no entry of the gradient is larger than this. 600 classes of 1,280 features take 15 to 30 steps.
 LBFGS_GRADIENT = 1e-5
@@ -75,7 +75,7 @@ def train_lbfgs(
     for _ in tqdm(range(LBFGS_STEPS), desc="head", unit="step", disable=not progress):
         if gradient.abs().max() <= LBFGS_GRADIENT:
             break
-        line.turn(-through_inverse_hessian(gradient, recent))
+        line.turn(-two_loop_recursion(gradient, recent))
         step = line.search(_dot(gradient, line.direction), first=None if recent else 1.0)
         if step == 0:  # rounding is all that is left
             break
@@ -90,7 +90,7 @@ def train_lbfgs(
     return weight, bias - _at(weight, rows.mean)
 
 
-def through_inverse_hessian(gradient: Tensor, recent: deque[tuple[Tensor, Tensor]]) -> Tensor:
+def two_loop_recursion(gradient: Tensor, recent: deque[tuple[Tensor, Tensor]]) -> Tensor:
     """L-BFGS's two loops over the last moves and changes of the gradient (Nocedal and Wright 2006, algorithm 7.4)."""
     result, shares = gradient.clone(), []
     for move, change in reversed(recent):
@@ -124,14 +124,14 @@ class Line:
         gradient = self._l2 * self.parameters
         gradient[:, -1] = 0
         for start, x in self._rows.blocks():
-            slopes = self._slopes_at(self._logits[start : start + len(x)], start)
-            gradient[:, :-1] += product(for_products(slopes).T, x)
+            slopes = self._logit_gradients(self._logits[start : start + len(x)], start)
+            gradient[:, :-1] += product(matmul_operand(slopes).T, x)
             gradient[:, -1] += slopes.sum(dim=0)
         return gradient
 
     def turn(self, direction: Tensor) -> None:
         """Another line through the parameters."""
-        factor = for_products(direction[:, :-1])
+        factor = matmul_operand(direction[:, :-1])
         direction[:, :-1] = factor
         for start, x in self._rows.blocks():
             torch.add(product(x, factor.T), direction[:, -1], out=self._change[start : start + len(x)])
@@ -144,7 +144,7 @@ class Line:
         for start in range(0, len(self._targets), BLOCK_ROWS):
             change = self._change[start : start + BLOCK_ROWS]
             logits, point = self._logits[start : start + BLOCK_ROWS], self._point[: len(change)]
-            slopes = self._slopes_at(torch.add(logits, change, alpha=step, out=point), start)
+            slopes = self._logit_gradients(torch.add(logits, change, alpha=step, out=point), start)
             total += float(torch.mul(slopes, change, out=point).sum())
         return total
 
@@ -185,9 +185,11 @@ class Line:
         self.parameters.add_(self.direction, alpha=step)
         self._logits.add_(self._change, alpha=step)
 
-    def _slopes_at(self, logits: Tensor, start: int) -> Tensor:
+    def _logit_gradients(self, logits: Tensor, start: int) -> Tensor:
         block = slice(start, start + len(logits))
-        return cross_entropy_slope(logits, self._targets[block], self._row_weights[block], self._slopes[: len(logits)])
+        return cross_entropy_gradient(
+            logits, self._targets[block], self._row_weights[block], self._slopes[: len(logits)]
+        )
 
 
 def _at(weight: Tensor, row: Tensor) -> Tensor:
@@ -205,7 +207,7 @@ def _zeros(n_rows: int, n_columns: int, like: Tensor) -> Tensor:
         return like.new_zeros(n_rows, n_columns)
     with tempfile.TemporaryFile(prefix="fgen-") as file:  # it stays until the map goes
         try:
-            reserve(file.fileno(), size)  # or a disk that is too small would crash the program later on
+            preallocate(file.fileno(), size)  # or a disk that is too small would crash the program later on
         except OSError as error:
             raise InputError(
                 f"{tempfile.gettempdir()} can't take a temporary file of {size / 1e9:.1f} GB ({error.strerror})",

@@ -10,7 +10,7 @@ from fgen.errors import InputError
 from fgen.features.rows import Features
 
 
-def surest_rows(head: Head, features: Features, share: float) -> tuple[np.ndarray, np.ndarray]:
+def most_confident_rows(head: Head, features: Features, share: float) -> tuple[np.ndarray, np.ndarray]:
     """The rows whose answer has the least entropy, and that answer (LisGAN, Li et al. 2019, section 3.4).
 
     ``E(x) = -sum_c p_c log p_c`` over the head's classes, p a softmax of its scores. So the paper; its released code

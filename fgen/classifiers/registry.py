@@ -10,8 +10,8 @@ from fgen.classifiers.cosine import CosineClassifier, CosineConfig
 from fgen.classifiers.sklearn_heads import KNNConfig, LinearSVMConfig, LogisticConfig
 from fgen.classifiers.softmax import SoftmaxClassifier, SoftmaxConfig
 from fgen.errors import InputError
-from fgen.io.reading import read_json, reading
-from fgen.io.steady import read_folder
+from fgen.io.consistent_read import read_folder
+from fgen.io.reading import guarded_read, read_json
 
 #: name -> frozen config; ``config.build()`` gives an untrained head, and imports scikit-learn where it needs it.
 CLASSIFIERS: dict[str, type[HeadConfig]] = {
@@ -37,7 +37,7 @@ def load_head(path: str | Path) -> SavedHead:
 
 def _load_head(path: Path) -> SavedHead:
     kinds: dict[str, Any] = {kind.format: kind for kind in (SoftmaxClassifier, CosineClassifier)}
-    with reading(path / "head.json", "head"):
+    with guarded_read(path / "head.json", "head"):
         form = read_json(path / "head.json")["format"]
         if form not in kinds:
             raise InputError(f"the format is {form!r}", f"one of {', '.join(kinds)}")

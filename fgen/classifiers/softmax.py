@@ -14,13 +14,13 @@ from fgen.classifiers.base import HeadConfig, checked_labels, fitted_scaler, see
 from fgen.classifiers.lbfgs import train_lbfgs
 from fgen.classifiers.seen_bias import log_prior, row_weights
 from fgen.classifiers.storage import StoredHead, reading_head, require_shape
-from fgen.compute.device import choose_device, with_room
+from fgen.compute.device import choose_device, cpu_if_no_memory
 from fgen.config import build, to_mapping
 from fgen.errors import InputError, TrainingDiverged
 from fgen.features.rows import Features, as_rows
 from fgen.features.scaled_rows import CentredRows, ScaledRows, fits_memory
 from fgen.features.scaling import FeatureScaler
-from fgen.io.steady import read_folder
+from fgen.io.consistent_read import read_folder
 
 Solver = Literal["adam", "lbfgs"]
 ClassWeight = Literal["none", "balanced"]
@@ -92,7 +92,7 @@ class SoftmaxConfig(AdamConfig, HeadConfig):
         return tuple(sorted(self.l2, reverse=True)) if isinstance(self.l2, tuple) else (self.l2,)
 
     @property
-    def idle(self) -> tuple[str, ...]:
+    def unused_fields(self) -> tuple[str, ...]:
         """The settings of the other solver."""
         return ("epochs", "lr", "batch_size", "beta1", "weight_decay") if self.solver == "lbfgs" else ("l2",)
 
@@ -261,4 +261,4 @@ class SoftmaxClassifier(StoredHead):
 def _place(device: str, n_rows: int, dim: int, n_classes: int) -> torch.device:
     """The device, or the CPU where a GPU lacks room for a scaled copy, if one is kept, and two matrices of logits."""
     copied = n_rows * dim if fits_memory((n_rows, dim), torch.float32) else 0
-    return with_room(choose_device(device), 4 * (copied + 2 * n_rows * n_classes) + (1 << 30))
+    return cpu_if_no_memory(choose_device(device), 4 * (copied + 2 * n_rows * n_classes) + (1 << 30))

@@ -18,7 +18,7 @@ from fgen.config import build, to_mapping
 from fgen.errors import InputError
 from fgen.features.scaling import FeatureScaler
 from fgen.io.atomic import expect_only, replace_directory, write_json
-from fgen.io.reading import read_json, reading
+from fgen.io.reading import guarded_read, read_json
 
 VERSION = 1
 
@@ -67,13 +67,13 @@ def reading_head(path: str | Path, head_class: type[H], config_class: Any) -> It
     Raises:
         InputError: no such folder, files that are damaged, or a head of another format.
     """
-    with reading(Path(path) / "head.json", "head"):
+    with guarded_read(Path(path) / "head.json", "head"):
         description = read_json(Path(path) / "head.json")
         found, expected = (description["format"], description["format_version"]), (head_class.format, VERSION)
         if found != expected:
             raise InputError(f"the format is {found[0]} {found[1]}", f"{expected[0]} {expected[1]}")
         head = head_class(build(config_class, description["config"], "classifier"))
-    with reading(Path(path) / "head.safetensors", "safetensors"):
+    with guarded_read(Path(path) / "head.safetensors", "safetensors"):
         tensors = load_file(Path(path) / "head.safetensors")
         classes = tensors["classes"].numpy()
         if classes.dtype != np.int64 or classes.ndim != 1 or not (np.diff(classes) > 0).all():

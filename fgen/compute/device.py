@@ -47,7 +47,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def device_at_hand(name: str) -> str:
+def available_device(name: str) -> str:
     """The device's name, or ``"cpu"`` where there is no such device: what was trained elsewhere is used here."""
     try:
         choose_device(name)
@@ -56,7 +56,7 @@ def device_at_hand(name: str) -> str:
     return name
 
 
-def with_room(device: torch.device, n_bytes: int) -> torch.device:
+def cpu_if_no_memory(device: torch.device, n_bytes: int) -> torch.device:
     """The device, or the CPU where a GPU has less memory left than that."""
     if device.type != "cuda":
         return device
@@ -152,7 +152,7 @@ class _Shared:
                     self._undo()
 
 
-def _keep_memory() -> Callable[[], None]:
+def _retain_freed_memory() -> Callable[[], None]:
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if libc is None or not hasattr(libc, "mallopt"):
         return lambda: None
@@ -169,16 +169,16 @@ def _keep_memory() -> Callable[[], None]:
     return give_back
 
 
-_kept_memory = _Shared(_keep_memory)
+_freed_memory_retained = _Shared(_retain_freed_memory)
 
 
-def kept_memory() -> AbstractContextManager[None]:
+def retain_freed_memory() -> AbstractContextManager[None]:
     """Keep freed memory in the process for a while, for the next step to use.
 
     Left to itself, glibc gives every freed gradient back to the system and has the next one's pages made anew, which
     takes longer than the gradient's own product. These settings are global too; other C libraries have none.
     """
-    return _kept_memory()
+    return _freed_memory_retained()
 
 
 class _Thread(threading.local):
@@ -245,7 +245,7 @@ def _gpu_products(rounds: bool) -> Iterator[None]:
 @contextmanager
 def step_settings(precision: str, device: torch.device) -> Iterator[None]:
     """What :func:`fgen.training.loop.train` has its steps run under, for those who run steps by themselves."""
-    with kept_memory(), matrix_precision(precision, device):
+    with retain_freed_memory(), matrix_precision(precision, device):
         yield
 
 

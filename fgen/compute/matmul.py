@@ -15,24 +15,24 @@ FLOAT_RESULTS = "dtype" in torch.ops.aten.mm.overloads()
 WIDE = ("cuda",)
 
 
-def rounded_dtype(dtype: torch.dtype) -> torch.dtype:
+def matmul_dtype(dtype: torch.dtype) -> torch.dtype:
     """Bfloat16 for float32 where this thread :func:`~fgen.compute.device.rounds_products`, else the same."""
     return torch.bfloat16 if dtype == torch.float32 and rounds_products() else dtype
 
 
-def rounded(tensor: Tensor) -> Tensor:
-    """A tensor in its :func:`rounded_dtype`."""
-    return tensor.to(rounded_dtype(tensor.dtype))
+def to_matmul_dtype(tensor: Tensor) -> Tensor:
+    """A tensor in its :func:`matmul_dtype`."""
+    return tensor.to(matmul_dtype(tensor.dtype))
 
 
-def for_products(tensor: Tensor) -> Tensor:
+def matmul_operand(tensor: Tensor) -> Tensor:
     """A factor as torch's own matrix products take it.
 
     On a CPU :func:`rounded`: its products of float32 would round both factors too if torch were told so, but for all
     threads, and take twice as long. A GPU rounds factors as it multiplies (TF32), which takes less than a pass over
     each.
     """
-    return tensor if tensor.is_cuda else rounded(tensor)
+    return tensor if tensor.is_cuda else to_matmul_dtype(tensor)
 
 
 def product(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
@@ -62,13 +62,13 @@ def cpu_product(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tenso
 
 
 def add_product(shift: Tensor, left: Tensor, right: Tensor, out: Tensor) -> Tensor:
-    """``shift + left @ right``, of factors as :func:`for_products` gives them, in the type of ``out``."""
+    """``shift + left @ right``, of factors as :func:`matmul_operand` gives them, in the type of ``out``."""
     if left.dtype == out.dtype:
         return torch.addmm(shift, left, right, out=out)
     return torch.add(shift, product(left, right), out=out)
 
 
-def lie_for_products(network: nn.Module) -> None:
+def set_weight_layout(network: nn.Module) -> None:
     """Lay weights so that a GPU reads them 16 bytes at a time, in float32 and in bfloat16.
 
     Where a row's length doesn't allow for that (2048 features and 85 attributes are 2133), products take up to three
@@ -79,10 +79,10 @@ def lie_for_products(network: nn.Module) -> None:
             parameter.data = parameter.data.T.contiguous().T
 
 
-def side_by_side(*columns: Tensor) -> Tensor:
+def concat_columns(*columns: Tensor) -> Tensor:
     """Columns ``(..., A)``, ``(..., B)`` and so on to ``(..., A + B + ...)``, rows of a layer.
 
-    Rows ``(N, A)`` are laid by the rule of :func:`lie_for_products`, for a layer's weights are read beside them.
+    Rows ``(N, A)`` are laid by the rule of :func:`set_weight_layout`, for a layer's weights are read beside them.
     """
     first, width = columns[0], sum(part.shape[-1] for part in columns)
     if first.ndim == 2 and _lies_by_columns(first.device, len(first), width):
@@ -94,7 +94,7 @@ def _lies_by_columns(device: torch.device, n_rows: int, width: int) -> bool:
     return device.type in WIDE and width % 8 > 0 and n_rows % 8 == 0
 
 
-def own_stream(device: torch.device, purpose: str) -> torch.cuda.Stream:
+def cuda_stream(device: torch.device, purpose: str) -> torch.cuda.Stream:
     """The thread's stream on a GPU for a purpose, always the same and shared with no other: torch gives out 32 in turn,
     and two branches on one stream would be none."""
     key = f"{device}, {purpose}"
@@ -107,7 +107,7 @@ def own_stream(device: torch.device, purpose: str) -> torch.cuda.Stream:
 _streams = threading.local()
 
 
-class Aside:
+class SideStream:
     """``with aside:`` what a GPU may do beside all that comes after it, until :meth:`join`; others do it in its turn.
 
     A graph of such a step has branches. What is done aside waits for what was done before on the stream that it is
@@ -123,7 +123,7 @@ class Aside:
     def __init__(self, device: torch.device, dtype: torch.dtype, lane: int = 0) -> None:
         self._side = None
         if device.type == "cuda" and dtype == torch.bfloat16:
-            self._side = own_stream(device, f"lane {lane}")
+            self._side = cuda_stream(device, f"lane {lane}")
             self._beside = torch.cuda.stream(self._side)
 
     def __enter__(self) -> None:

@@ -22,7 +22,7 @@ from fgen.data.bank_writer import FORMAT, VERSION, BankWriter, bank_writer, chec
 from fgen.errors import InputError
 from fgen.features.rows import read_rows
 from fgen.io import hdf5
-from fgen.io.reading import reading
+from fgen.io.reading import guarded_read
 
 
 class FeatureBank:
@@ -76,7 +76,7 @@ class FeatureBank:
         if path.suffix in (".npz", ".npy", ".mat", ".csv", ".toml"):
             found = f"{path} is no readable bank, for it ends in {path.suffix!r}"
             raise InputError(found, "an .h5 file, as fgen generate writes it")
-        with reading(path, "bank"):
+        with guarded_read(path, "bank"):
             file = hdf5.open_read(path)
             try:
                 return cls(file)

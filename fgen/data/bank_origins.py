@@ -40,7 +40,7 @@ def run_section(config: Mapping[str, Any], section: str) -> dict[str, Any]:
     return {key: value for key, value in found[0].items() if all(key in one and one[key] == value for one in found)}
 
 
-def noted_data(config: Mapping[str, Any], fingerprints: Iterable[str]) -> list[dict[str, Any]]:
+def training_digests(config: Mapping[str, Any], fingerprints: Iterable[str]) -> list[dict[str, Any]]:
     """Return the ``digests`` of each data set that a bank's generators were trained on.
 
     Args:

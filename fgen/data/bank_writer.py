@@ -20,7 +20,7 @@ import numpy as np
 from fgen.errors import InputError
 from fgen.features.checks import as_matrix, as_numbers, checked_names
 from fgen.features.frames import rows_by_name
-from fgen.io.atomic import claim, claimed, expect_free, flush
+from fgen.io.atomic import expect_free, fsync_path, lock_file, locked
 from fgen.io.hdf5 import expect_short
 from fgen.io.hdf5_look import trust
 from fgen.io.hdf5_writing import allocate, features_offset, image, write_at
@@ -160,17 +160,17 @@ def bank_writer(path: Path, plan: BankPlan, *, overwrite: bool) -> Iterator[Bank
     When it doesn't, ``.partial`` and ``.journal`` stay, and the same plan goes on from them; but where the block raised
     an error before a class was whole, nothing stays.
     """
-    settle_bank(path)
+    recover_bank(path)
     expect_free(path, overwrite=overwrite)
     partial, journal_path = Path(f"{path}.partial"), Path(f"{path}.journal")
     if not partial.exists():
         _require_room(path, plan)
     journal = os.open(journal_path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        claim(journal, path)
+        lock_file(journal, path)
         if not os.fstat(journal).st_nlink:
             raise InputError(f"another fgen has just written {path}", "a new name", "Choose another --out")
-        with claimed(path):  # the journal keeps other banks away, this what else may be written under that name
+        with locked(path):  # the journal keeps other banks away, this what else may be written under that name
             expect_free(path, overwrite=overwrite)
             done = _done_classes(partial, journal, plan)
             if done is None:
@@ -188,7 +188,7 @@ def bank_writer(path: Path, plan: BankPlan, *, overwrite: bool) -> Iterator[Bank
                 os.close(file)
             os.replace(partial, path)
             trust(path)
-            flush(path.parent)
+            fsync_path(path.parent)
             journal_path.unlink()
     finally:
         os.close(journal)
@@ -205,14 +205,14 @@ def _nothing_left(done: Collection[int], *files: Path) -> Iterator[None]:
         raise
 
 
-def settle_bank(path: Path) -> None:
+def recover_bank(path: Path) -> None:
     """Remove the journal of a writer that was killed after its bank had taken its place."""
     journal_path = Path(f"{path}.journal")
     if not path.exists() or not journal_path.exists() or os.path.exists(f"{path}.partial"):
         return
     journal = os.open(journal_path, os.O_RDWR)
     try:
-        claim(journal, path)
+        lock_file(journal, path)
         journal_path.unlink(missing_ok=True)
     except InputError:  # another fgen is at work there
         return

@@ -15,7 +15,7 @@ from fgen.data.splits import Splits, complete_splits
 from fgen.errors import InputError, visible
 from fgen.features.checks import as_array, as_matrix, as_text, checked_names, mended_text
 from fgen.features.frames import rows_by_name
-from fgen.features.labels import counted_from_one, ids_by_name, odd_embeddings
+from fgen.features.labels import ids_by_name, one_based_warning, unusual_embeddings_warning
 from fgen.features.rows import Features, as_rows, iter_blocks, read_rows, refuse_non_finite
 from fgen.io import hdf5
 
@@ -69,7 +69,7 @@ class ZSLDataset:
             refuse_non_finite(self.features)
         self.splits, repairs = _completed(self.labels, splits, seed)
         self._given = splits and {name: np.array(rows) for name, rows in splits.items()}, self.splits
-        self._own_notes = (*notes, *filter(None, [counted_from_one(self.labels, self.class_names)]))
+        self._own_notes = (*notes, *filter(None, [one_based_warning(self.labels, self.class_names)]))
         self._notes = (*self._own_notes, *repairs)
         self.seen = np.unique(self.labels[self.splits["trainval"]])
         self.unseen = np.setdiff1d(np.arange(self.n_classes), self.seen)
@@ -78,11 +78,11 @@ class ZSLDataset:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of results should know: repairs made to the splits, odd labels and class embeddings."""
-        return (*self._notes, *filter(None, [self._odd_embeddings]))
+        return (*self._notes, *filter(None, [self._embeddings_warning]))
 
     @cached_property
-    def _odd_embeddings(self) -> str:
-        return odd_embeddings(self.class_embeddings, self.class_names, self.labels)
+    def _embeddings_warning(self) -> str:
+        return unusual_embeddings_warning(self.class_embeddings, self.class_names, self.labels)
 
     @property
     def n_classes(self) -> int:
@@ -269,7 +269,7 @@ class ZSLDataset:
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy is made of: of features that an HDF5 file keeps the place, where they can be found again."""
-        derived = ("class_embeddings", "_features_digest", "_odd_embeddings")
+        derived = ("class_embeddings", "_features_digest", "_embeddings_warning")
         state = {key: value for key, value in self.__dict__.items() if key not in derived}
         if isinstance(self.features, h5py.Dataset):
             place = hdf5.Place.of(self.features.file)
@@ -287,7 +287,7 @@ class ZSLDataset:
 
     def _copy(self, **changes: Any) -> ZSLDataset:
         copy = object.__new__(ZSLDataset)
-        derived = ("class_embeddings", "digests", "_odd_embeddings")
+        derived = ("class_embeddings", "digests", "_embeddings_warning")
         copy.__dict__.update({key: value for key, value in self.__dict__.items() if key not in derived} | changes)
         return copy
 

@@ -25,10 +25,10 @@ from fgen.data.xlsa17 import FEATURES_FILE, SPLITS_FILE, read_xlsa17, write_xlsa
 from fgen.errors import InputError
 from fgen.features.rows import iter_blocks
 from fgen.io import hdf5, npz
-from fgen.io.atomic import expect_free, new_file, settle_files
+from fgen.io.atomic import expect_free, new_file, recover_files
 from fgen.io.hdf5_look import trust
 from fgen.io.hdf5_writing import allocate, features_offset, image, write_at
-from fgen.io.reading import nearest_sibling, reading
+from fgen.io.reading import guarded_read, nearest_sibling
 
 BUILT_IN = ("emoji", "toy")
 HDF5_SUFFIXES = (".h5", ".hdf5")
@@ -95,7 +95,7 @@ def expect_target(path: str | Path, *, overwrite: bool) -> Path:
         raise InputError("The path is empty", "an .h5 file, an .npz file, or a folder")
     path = Path(path)
     if os.path.isdir(path):
-        settle_files(path, FEATURES_FILE)
+        recover_files(path, FEATURES_FILE)
         for name in (FEATURES_FILE, SPLITS_FILE):
             expect_free(path / name, overwrite=overwrite)
     elif path.suffix not in ("", ".npz", *HDF5_SUFFIXES):
@@ -129,7 +129,7 @@ def _load(source: str | Path, seed: int) -> ZSLDataset:
 
 
 def _read_hdf5(path: Path, seed: int) -> ZSLDataset:
-    with reading(path, ".h5"):
+    with guarded_read(path, ".h5"):
         file = hdf5.open_read(path)
         try:
             dataset = _dataset_of(file, path, seed)
@@ -206,7 +206,7 @@ def _write_rest(file: h5py.File, dataset: ZSLDataset) -> None:
 
 
 def _read_npz(path: Path, seed: int) -> ZSLDataset:
-    with reading(path, ".npz"), npz.Archive(path) as archive:
+    with guarded_read(path, ".npz"), npz.Archive(path) as archive:
         for name in ("features", "labels"):
             if name not in archive:
                 raise InputError(

@@ -167,6 +167,6 @@ def first_share(rows: np.ndarray, fraction: float) -> np.ndarray:
     return rows[: max(int(fraction * len(rows)), min(1, len(rows) - 1))]
 
 
-def thinned(rows: np.ndarray, most: int) -> np.ndarray:
+def evenly_spaced(rows: np.ndarray, most: int) -> np.ndarray:
     """At most so many of the rows, evenly spread."""
     return rows[:: -(-len(rows) // most) or 1]

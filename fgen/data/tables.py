@@ -16,7 +16,7 @@ from fgen.features.checks import as_text
 from fgen.features.rows import Features, refuse_non_finite
 from fgen.io import hdf5, npz
 from fgen.io.atomic import expect_free, new_file
-from fgen.io.reading import reading
+from fgen.io.reading import guarded_read
 
 PREDICTION_COLUMNS = ("row", "class_id", "class_name", "score")
 IN_WORDS = "Of descriptions in words, fgen embed makes numbers"
@@ -46,7 +46,7 @@ def read_embeddings_csv(path: str | Path, width: int | None = None) -> tuple[lis
     path = Path(path)
     names: dict[str, int] = {}
     rows: list[list[float]] = []
-    with reading(path, ".csv"):
+    with guarded_read(path, ".csv"):
         for position, (line, cells) in enumerate(_csv_rows(path)):
             if position == 0 and _is_header(cells):
                 continue
@@ -115,7 +115,7 @@ def read_descriptions_csv(path: str | Path) -> tuple[list[str], list[str]]:
     path = Path(path)
     names: dict[str, int] = {}
     texts = []
-    with reading(path, ".csv"):
+    with guarded_read(path, ".csv"):
         for line, cells in _csv_rows(path):
             if not names and [cell.strip().lower() for cell in cells] in DESCRIPTION_HEADERS:
                 continue
@@ -218,7 +218,7 @@ def read_features(path: str | Path) -> tuple[Features, np.ndarray | None]:
     readers = {".h5": _hdf5_features, ".hdf5": _hdf5_features, ".npz": _npz_features, ".npy": _npy_features}
     if path.suffix not in readers:
         raise InputError(f"{path} ends in {path.suffix!r}", f"one of {', '.join(readers)}")
-    with reading(path, path.suffix):
+    with guarded_read(path, path.suffix):
         features, labels = readers[path.suffix](path)
         if len(features.shape) != 2 or features.dtype.kind not in "fiu" or 0 in features.shape:
             raise InputError(f"features has shape {tuple(features.shape)} and type {features.dtype}", "numbers (N, D)")

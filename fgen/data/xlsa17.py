@@ -16,10 +16,10 @@ import scipy.io
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.features.rows import Features
-from fgen.io.atomic import beside, expect_free, replace_files, settle_files
+from fgen.io.atomic import beside, expect_free, recover_files, replace_files
+from fgen.io.consistent_read import read_consistently
 from fgen.io.matlab import NUMBERS, TEXT_KINDS, MatVariable, open_mat
-from fgen.io.reading import reading
-from fgen.io.steady import read_steadily
+from fgen.io.reading import guarded_read
 
 FEATURES_FILE = "res101.mat"
 SPLITS_FILE = "att_splits.mat"
@@ -54,21 +54,21 @@ def read_xlsa17(folder: str | Path, *, features_file: str | None = None, seed: i
     """
     folder = Path(folder)
     pair = [folder / FEATURES_FILE, folder / SPLITS_FILE, beside(folder / FEATURES_FILE, "new")]
-    return read_steadily(pair, lambda: _read_pair(folder, features_file, seed))
+    return read_consistently(pair, lambda: _read_pair(folder, features_file, seed))
 
 
 def _read_pair(folder: Path, features_file: str | None, seed: int) -> ZSLDataset:
     try:
-        settle_files(folder, FEATURES_FILE)
+        recover_files(folder, FEATURES_FILE)
     except OSError as error:
         found = f"the pair in {folder} is being replaced, which can't be finished here ({error.strerror or error})"
         raise InputError(found, "a folder that can be written to", "Run fgen inspect on it there once") from error
     features_path = _features_path(folder, features_file)
     splits_path = folder / SPLITS_FILE
-    with reading(features_path, ".mat"):
+    with guarded_read(features_path, ".mat"):
         variables = open_mat(features_path)
         features, labels = _features_and_labels(features_path, variables)
-    with reading(splits_path, ".mat"):
+    with guarded_read(splits_path, ".mat"):
         variables = open_mat(splits_path)
         embeddings = _embeddings(splits_path, variables)
         notes = _passed_over(splits_path, variables)
@@ -78,7 +78,7 @@ def _read_pair(folder: Path, features_file: str | None, seed: int) -> ZSLDataset
             for split, key in SPLIT_KEYS.items()
             if key in variables or split in REQUIRED_SPLITS
         }
-    with reading(features_path, ".mat"):
+    with guarded_read(features_path, ".mat"):
         labels = _zero_based(features_path, "labels", labels, len(embeddings["att"]), "classes of att")
         name = folder.resolve().name
         try:
@@ -141,7 +141,7 @@ def _features_path(folder: Path, features_file: str | None) -> Path:
         if path.name == SPLITS_FILE:
             continue
         try:
-            with reading(path, ".mat"):
+            with guarded_read(path, ".mat"):
                 variables = open_mat(path)
                 if {"features", "labels"} <= set(variables):
                     candidates.append(path)

@@ -28,7 +28,7 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.splits import by_class, first_share
 from fgen.errors import InputError, did_you_mean, require
 from fgen.features.checks import as_matrix, checked_names
-from fgen.io.atomic import claim
+from fgen.io.atomic import lock_file
 
 #: Height and width of what the network sees.
 SIZE = 224
@@ -108,7 +108,7 @@ def _kept_features(keep: Path | None) -> Iterator[tuple[dict[bytes, np.ndarray],
     named = hashlib.sha256().digest_size
     size = named + 4 * FEATURE_DIM
     with keep.open("a+b", buffering=0) as file:
-        claim(file.fileno(), keep)
+        lock_file(file.fileno(), keep)
         file.seek(0)
         content = file.read()
         whole = len(content) // size * size

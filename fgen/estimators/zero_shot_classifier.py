@@ -26,11 +26,11 @@ from fgen.experiment.protocol import choose_epochs, chosen_model
 from fgen.experiment.steps import embedding_config, fit, new_heads, representation, synthetic_rows
 from fgen.features.checks import as_array
 from fgen.features.frames import check_columns, column_names, row_labels
-from fgen.features.labels import class_ids, counted_from_one, described_classes, names_of, odd_embeddings
+from fgen.features.labels import class_ids, described_classes, names_of, one_based_warning, unusual_embeddings_warning
 from fgen.features.rows import as_rows
 from fgen.inference.storage import StoredFit, read_classifier, write_classifier
-from fgen.io.reading import reading
-from fgen.io.steady import current
+from fgen.io.consistent_read import current
+from fgen.io.reading import guarded_read
 from fgen.models.registry import MODELS
 from fgen.training.loop import TrainConfig
 
@@ -174,10 +174,10 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         ids = class_ids(y, described)
         by_row = self.classes is None and not isinstance(self.class_embeddings, Mapping)
         by_row = by_row and row_labels(self.class_embeddings) is None
-        if by_row and (odd := counted_from_one(ids)):
+        if by_row and (odd := one_based_warning(ids)):
             warnings.warn(odd, stacklevel=2)
         names = names_of(described)
-        if odd := odd_embeddings(embeddings, names, ids):
+        if odd := unusual_embeddings_warning(embeddings, names, ids):
             warnings.warn(odd, stacklevel=2)
         seed = int(self.random_state)
         dataset = ZSLDataset(X, ids, embeddings, class_names=names, seed=seed)
@@ -233,7 +233,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         if len(shape) != 2 or shape[1] != self.n_features_in_:
             raise InputError(f"X has shape {shape}", f"(N, {self.n_features_in_}), as in fit()")
         features = np.asarray(as_rows(X), dtype=np.float32)
-        if odd := self.generator_.scaler.odd_scale(features):
+        if odd := self.generator_.scaler.scale_warning(features):
             warnings.warn(f"{odd}: were both normalised alike?", stacklevel=3)
         with cpu_threads(build(TrainConfig, dict(self.train or {}), "train").threads):
             return self.heads_.gzsl.scores(features if represent is None else represent(features), len(self.classes_))
@@ -283,7 +283,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         fitted, parameters = read_classifier(Path(path), device)
         rows = np.arange(len(fitted.labels))
         plain = fitted.labels.dtype == rows.dtype and np.array_equal(fitted.labels, rows)
-        with reading(current(Path(path)) / "classifier.json", "classifier"):
+        with guarded_read(current(Path(path)) / "classifier.json", "classifier"):
             labels: Any = None if plain else fitted.labels
             loaded = cls(class_embeddings=fitted.model.class_embeddings, classes=labels, **parameters)
             loaded._config()

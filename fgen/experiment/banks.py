@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from fgen.compute.device import kept_memory, threads_in_use
+from fgen.compute.device import retain_freed_memory, threads_in_use
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.data.splits import by_class
@@ -73,7 +73,7 @@ def write_bank(
         **threads_in_use(),
         overwrite=overwrite,
     )
-    with kept_memory(), creation as writer, _background_writer(model.device) as behind:
+    with retain_freed_memory(), creation as writer, _background_writer(model.device) as behind:
         done = set(writer.done)
         wanted = np.array([k for k in np.flatnonzero(counts + real_counts) if k not in done], dtype=np.int64)
         generated = model.iter_generate(

@@ -171,7 +171,11 @@ class ExperimentConfig:
         term whose weight is 0 would read."""
         idle = {"bank", "classifier"}
         if self.model.name not in BASELINES:
-            idle = {f"{section}.{key}" for section in ("model", "classifier") for key in getattr(self, section).idle}
+            idle = {
+                f"{section}.{key}"
+                for section in ("model", "classifier")
+                for key in getattr(self, section).unused_fields
+            }
         plain = replace(self, model=type(self.model)(), bank=BankConfig(), classifier=type(self.classifier)())
         defaults = plain.to_mapping()
         defaults["classifier"]["name"] = "softmax"

@@ -18,7 +18,7 @@ from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.experiment.config import ExperimentConfig
 from fgen.io.atomic import atomic_file, beside, working_in, write_json
-from fgen.io.reading import read_json, reading
+from fgen.io.reading import guarded_read, read_json
 
 log = logging.getLogger("fgen")
 
@@ -70,7 +70,7 @@ class SeedDirectory:
         Raises:
             InputError: a file that isn't there, or that no selection wrote.
         """
-        with reading(self.choice, "choice", "Remove it and go on with fgen run --resume, which chooses again"):
+        with guarded_read(self.choice, "choice", "Remove it and go on with fgen run --resume, which chooses again"):
             choice = read_json(self.choice)
             numbers = {key: choice[key] for key in ("gamma", "epochs", "l2") if key != "l2" or key in choice}
             whole = type(choice["epochs"]) is int and choice["epochs"] > 0
@@ -85,21 +85,21 @@ class SeedDirectory:
         """The fingerprint of the data that all else here comes from."""
         return self.path / "data.json"
 
-    def note_data(self, dataset: ZSLDataset) -> None:
+    def record_fingerprint(self, dataset: ZSLDataset) -> None:
         """Note what data the folder's files will come from.
 
         Raises:
             InputError: those that are here come from others.
         """
-        self.refuse_other_data(dataset)
+        self.check_fingerprint(dataset)
         if not self.data.exists():
             write_json(self.data, {"sha256": dataset.fingerprint, "parts": dataset.digests})
 
-    def noted_data(self) -> dict[str, str]:
+    def training_digests(self) -> dict[str, str]:
         """The ``digests`` of the data that the files here come from, ``all`` alone or none where no more was noted; an
         earlier fgen noted them in the bank alone."""
         if self.data.exists():
-            with reading(self.data, "data", "Choose another --out"):
+            with guarded_read(self.data, "data", "Choose another --out"):
                 noted = read_json(self.data)
                 return {**noted.get("parts", {}), "all": noted["sha256"]}
         if self.bank.exists():
@@ -107,9 +107,9 @@ class SeedDirectory:
                 return {"all": bank.data_sha256} if bank.data_sha256 else {}
         return {}
 
-    def refuse_other_data(self, dataset: ZSLDataset) -> None:
+    def check_fingerprint(self, dataset: ZSLDataset) -> None:
         """Refuse data other than those noted, where some are."""
-        noted = self.noted_data()
+        noted = self.training_digests()
         if noted and noted["all"] != dataset.fingerprint:
             raise InputError(
                 f"{self.path} was made from other data than {dataset.name} holds now",
@@ -153,7 +153,7 @@ class RunDirectory:
         if path.is_file() or (others and not folder.config.exists()):
             raise InputError(f"{path} exists and is no run folder", "a new or empty folder", "Choose another --out")
         path.mkdir(parents=True, exist_ok=True)
-        with folder.alone():
+        with folder.locked():
             if not folder.has_begun():
                 if resume and not folder.config.exists():
                     log.info("%s holds nothing to go on with: it begins there", path)
@@ -181,7 +181,7 @@ class RunDirectory:
         return folder
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Keep other processes of fgen out of the folder for a while.
 
         Raises:
@@ -224,7 +224,7 @@ class Clock:
         self._path = path
         self._last = time.monotonic()
         try:
-            with reading(path, "timing"):
+            with guarded_read(path, "timing"):
                 kept = read_json(path).items()
                 self.seconds = {phase: float(seconds) for phase, seconds in kept if type(seconds) in (int, float)}
         except InputError:  # none yet, or damaged: it decides nothing

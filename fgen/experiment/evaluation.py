@@ -12,7 +12,7 @@ import numpy as np
 
 from fgen.compute.device import MOST_THREADS, cpu_threads
 from fgen.data.bank import FeatureBank
-from fgen.data.bank_origins import difference, noted_data, run_section
+from fgen.data.bank_origins import difference, run_section, training_digests
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.experiment.config import ExperimentConfig
@@ -164,7 +164,7 @@ def warn_of_other_data(path: Path, bank: FeatureBank, dataset: ZSLDataset, run: 
     of_run = {} if run is None else _noted_data_of(seed_folder(run, bank.seed))
     beside = SeedDirectory(path.absolute().parent)  # a run's own bank lies there, and tells less than the folder
     fuller = {data["all"]: data for data in (of_run, _noted_data_of(beside)) if data}
-    noted = [(path, fuller.get(data["all"], data)) for data in noted_data(bank.config, bank.data_fingerprints)]
+    noted = [(path, fuller.get(data["all"], data)) for data in training_digests(bank.config, bank.data_fingerprints)]
     noted = [(source, data) for source, data in noted if data["all"] in bank.data_fingerprints]
     for source, data in [*noted, *([(run, of_run)] if of_run else [])]:
         if told := difference(data, dataset.digests):
@@ -176,7 +176,7 @@ def warn_of_other_data(path: Path, bank: FeatureBank, dataset: ZSLDataset, run: 
 def _noted_data_of(folder: SeedDirectory) -> dict[str, Any]:
     """What a run's folder notes of its data; nothing where it is no such folder, or damaged."""
     with suppress(InputError):
-        noted = folder.noted_data() if folder.model.exists() else {}
+        noted = folder.training_digests() if folder.model.exists() else {}
         return noted if isinstance(noted.get("all"), str) else {}
     return {}
 
@@ -244,8 +244,8 @@ def compare_models(bank: FeatureBank, run: Path) -> None:
 
 def compare_data(bank: FeatureBank, run: Path) -> dict[str, str]:
     """What differs between the data that a bank and a run were made from, see :func:`difference`."""
-    own = seed_folder(run, bank.seed).noted_data()
-    found = [difference(data, own) for data in noted_data(bank.config, bank.data_fingerprints)] if own else []
+    own = seed_folder(run, bank.seed).training_digests()
+    found = [difference(data, own) for data in training_digests(bank.config, bank.data_fingerprints)] if own else []
     return {part: told for parts in found for part, told in parts.items()}
 
 

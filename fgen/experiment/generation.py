@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fgen.compute.device import cpu_threads, device_at_hand
+from fgen.compute.device import available_device, cpu_threads
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import HDF5_SUFFIXES
 from fgen.data.tables import read_embeddings_csv
@@ -17,7 +17,7 @@ from fgen.errors import InputError, did_you_mean
 from fgen.experiment.banks import write_bank
 from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import RunDirectory
-from fgen.features.labels import odd_embeddings
+from fgen.features.labels import unusual_embeddings_warning
 from fgen.models.base.generator import MOST_ROWS, FeatureGenerator
 from fgen.models.registry import load_model
 
@@ -62,10 +62,10 @@ def generate_from_run(
             "one that fgen run or fgen train has trained; a baseline generates nothing",
             f"fgen inspect {run} says how to go on",
         )
-    model = load_model(directory.seed(seed).model, device_at_hand(config.train.device))
+    model = load_model(directory.seed(seed).model, available_device(config.train.device))
     if Path(out).suffix not in HDF5_SUFFIXES:
         raise InputError(f"{out} ends in {Path(out).suffix!r}", "an .h5 file: a bank is HDF5")
-    data = directory.seed(seed).noted_data()
+    data = directory.seed(seed).training_digests()
     if embeddings is not None:
         if real:
             raise InputError("--real and --embeddings were both given", "one of them: new classes have no real rows")
@@ -75,7 +75,7 @@ def generate_from_run(
         log.info("%s: labels count its own classes from 0, in the order of its class_names", out)
     else:
         dataset = _dataset_of(directory, config)
-        directory.seed(seed).refuse_other_data(dataset)
+        directory.seed(seed).check_fingerprint(dataset)
         data = dataset.digests
         bank = _classes_of(dataset, "unseen" if classes is None else classes, n_per_class, real=real)
     if directory.seed(seed).choice.exists():  # a run's; fgen train chooses nothing
@@ -93,7 +93,7 @@ def _new_classes(path: str | Path, model: FeatureGenerator, n_per_class: int) ->
     own = set(model.class_names or ())
     if known := [name for name in names if name in own]:
         log.warning("%s describes %s anew, a class of the run's own", path, ", ".join(map(repr, known[:5])))
-    _tell_of_odd_embeddings(path, names, matrix, model)
+    warn_unusual_embeddings(path, names, matrix, model)
     return {
         "class_embeddings": matrix,
         "class_names": names,
@@ -102,7 +102,7 @@ def _new_classes(path: str | Path, model: FeatureGenerator, n_per_class: int) ->
     }
 
 
-def _tell_of_odd_embeddings(path: str | Path, names: list[str], matrix: np.ndarray, model: FeatureGenerator) -> None:
+def warn_unusual_embeddings(path: str | Path, names: list[str], matrix: np.ndarray, model: FeatureGenerator) -> None:
     """A word on descriptions that are as long as none that the model learned from, or that say the same."""
     own, new = (np.linalg.norm(model.preprocessor(rows), axis=1) for rows in (model.class_embeddings, matrix))
     if odd := [name for name, length in zip(names, new, strict=True) if not own.min() / 5 < length < own.max() * 5]:
@@ -112,7 +112,7 @@ def _tell_of_odd_embeddings(path: str | Path, names: list[str], matrix: np.ndarr
             "run's classes %.3g to %.3g",
             *(path, len(odd), len(names), odd[0], length, own.min(), own.max()),
         )
-    if told := odd_embeddings(matrix, names):
+    if told := unusual_embeddings_warning(matrix, names):
         log.warning("%s: %s; such classes get much the same features", path, told)
 
 

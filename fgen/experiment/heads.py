@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from fgen.classifiers.pseudo_labels import surest_rows
+from fgen.classifiers.pseudo_labels import most_confident_rows
 from fgen.classifiers.registry import load_head
 from fgen.classifiers.storage import StoredHead
 from fgen.compute.device import choose_device, matrix_precision
 from fgen.data.dataset import ZSLDataset
-from fgen.data.splits import thinned
+from fgen.data.splits import evenly_spaced
 from fgen.experiment.records import Predictions
-from fgen.features.rows import MappedRows, SelectedRows, StackedRows
+from fgen.features.rows import ConcatRows, MappedRows, SelectedRows
 from fgen.features.scaled_rows import fits_memory
 from fgen.metrics.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_class_accuracy
 from fgen.metrics.calibration import predict_classes
@@ -117,12 +117,12 @@ def train_heads(
         unlabelled: Any = SelectedRows(task.features, asked)
         if represent is not None:
             unlabelled = represented(unlabelled, represent)
-        chosen, answers = surest_rows(head, unlabelled, pseudo_share)
-        more = StackedRows([features, SelectedRows(unlabelled, chosen)])
+        chosen, answers = most_confident_rows(head, unlabelled, pseudo_share)
+        more = ConcatRows([features, SelectedRows(unlabelled, chosen)])
         return fitted(more, np.concatenate([labels, answers]), **classes)
 
     test_seen, test_unseen = task.splits["test_seen"], task.splits["test_unseen"]
-    everything = StackedRows([real if with_real else SelectedRows(real, kept), synthetic])
+    everything = ConcatRows([real if with_real else SelectedRows(real, kept), synthetic])
     before, asked = start or Heads(None), np.concatenate([test_seen, test_unseen])
     gzsl = trained(everything, labels, asked, before.gzsl, classes=candidates)
     zsl = None
@@ -138,7 +138,7 @@ def warn_of_a_poor_fit(heads: Heads, task: ZSLDataset, represent: Represent | No
 
     Up to FITTED_ROWS of them are asked about, evenly spread; a fit is poor below a third.
     """
-    rows = thinned(task.splits["trainval"], FITTED_ROWS)
+    rows = evenly_spaced(task.splits["trainval"], FITTED_ROWS)
     features = task.rows(rows)
     right = np.mean(heads.gzsl.predict(features if represent is None else represent(features)) == task.labels[rows])
     if right < 1 / 3:

@@ -15,7 +15,7 @@ import numpy as np
 
 from fgen.compute.device import cpu_threads
 from fgen.data.bank import FeatureBank
-from fgen.data.bank_writer import settle_bank
+from fgen.data.bank_writer import recover_bank
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.experiment.config import ExperimentConfig
@@ -61,14 +61,14 @@ def run_generator(
 ) -> SeedOutcome:
     """Selection, final training, bank, heads, test; a step whose files are whole already is not repeated."""
     clock = Clock(folder.timing)
-    folder.note_data(dataset)
+    folder.record_fingerprint(dataset)
     if not folder.choice.exists():
         write_json(folder.choice, choose_epochs(config, dataset, seed, folder.checkpoint("selection"), progress))
     choice, config = folder.read_choice(config)
     clock.mark("selection")
     model = train_final(config, dataset, seed, folder, progress, choice)
     clock.mark("training")
-    settle_bank(folder.bank)
+    recover_bank(folder.bank)
     if not folder.bank.exists():
         fill_bank(config, dataset, model, seed, folder.bank, progress)
     clock.mark("bank")
@@ -158,7 +158,7 @@ def train_final(
     choice: dict[str, Any] | None = None,
 ) -> FeatureGenerator:
     """The model trained on trainval for the chosen number of epochs, or without a choice for the config's own."""
-    folder.note_data(dataset)
+    folder.record_fingerprint(dataset)
     settings = config.model if choice is None else chosen_model(config, dataset, choice)
     if not folder.model.exists():
         model = new_model(replace(config, model=settings), dataset)
@@ -192,7 +192,7 @@ def run_baseline(
 ) -> SeedOutcome:
     """A baseline under the same protocol: its setting and gamma are chosen where a generator's epochs are."""
     clock = Clock(folder.timing)
-    folder.note_data(dataset)
+    folder.record_fingerprint(dataset)
     task, goal = selection_task(config, dataset), goal_score(config)
     candidates = config.model.candidates()
     tried = [validation_scores(config, _baseline_scorer(config, c, task, seed)(0.0)[0]) for c in candidates]

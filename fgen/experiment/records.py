@@ -14,9 +14,9 @@ import numpy as np
 from fgen.errors import InputError
 from fgen.io.atomic import atomic_file
 from fgen.io.npz import Archive
-from fgen.io.reading import reading
+from fgen.io.reading import guarded_read
 from fgen.metrics.accuracy import GZSLScores, gzsl_scores, mean_accuracy
-from fgen.metrics.calibration import Curve, ausuc
+from fgen.metrics.calibration import CalibrationCurve, ausuc
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,11 @@ def read_predictions(path: Path) -> tuple[Predictions, GZSLScores]:
     Raises:
         InputError: no such file, or a damaged one.
     """
-    with reading(path, "predictions", "Remove it and go on with fgen run --resume"), Archive(path) as kept:
+    with guarded_read(path, "predictions", "Remove it and go on with fgen run --resume"), Archive(path) as kept:
         predictions = Predictions(*(kept[name] for name in ("rows", "labels", "gzsl", "zsl")))
         curve = None
         if "curve_breakpoints" in kept:
-            curve = Curve(*(kept[f"curve_{name}"] for name in ("breakpoints", "seen", "unseen")))
+            curve = CalibrationCurve(*(kept[f"curve_{name}"] for name in ("breakpoints", "seen", "unseen")))
         sizes = {len(part) for part in (predictions.rows, predictions.labels, predictions.zsl)}
         if len(sizes) > 1:
             raise InputError("its parts are of different lengths", "as many predictions as rows and labels")

@@ -10,7 +10,7 @@ from typing import Any
 from fgen.errors import InputError, visible
 from fgen.experiment.directory import RunDirectory
 from fgen.experiment.records import read_predictions
-from fgen.io.reading import read_json, reading
+from fgen.io.reading import guarded_read, read_json
 from fgen.metrics.accuracy import GZSLScores
 from fgen.metrics.stats import SCORES as SCORES
 
@@ -65,7 +65,7 @@ class RunResult:
         remedy = f"Finish it with fgen run {folder.config} --resume"
         if not folder.result.exists():
             raise InputError(f"{folder.result} doesn't exist", "a finished run", remedy)
-        with reading(folder.result, "result", remedy):
+        with guarded_read(folder.result, "result", remedy):
             result = cls(read_json(folder.result), out=folder.path)
             result.table()  # what it shows is there
             return result

@@ -64,14 +64,14 @@ def run(
             return replace(run(config, out=Path(folder) / "run", progress=progress), out=None)
     dataset = config.dataset.load()
     task = selection_task(config, dataset)
-    _refuse_what_is_lacking(config)
+    check_requirements(config)
     for part in (dataset, task):
         part.require_test_rows()
     directory = RunDirectory.create(Path(out), config.to_mapping(), resume=resume)
-    _tell(config, dataset)
+    log_notes(config, dataset)
     run_seed = run_baseline if config.model.name in BASELINES else run_generator
     # Training and heads take the experiment's precision; all else, as banks and scores, is float32's.
-    with directory.alone(), cpu_threads(config.train.threads), matrix_precision("highest", CPU):
+    with directory.locked(), cpu_threads(config.train.threads), matrix_precision("highest", CPU):
         if run_seed is run_generator:
             announce(config, dataset, directory, phases=(task, dataset))
         outcomes = [run_seed(config, dataset, seed, directory.seed(seed), progress) for seed in config.protocol.seeds]
@@ -104,17 +104,17 @@ def train_only(
     if config.model.name in BASELINES:
         raise InputError(f"model.name is {config.model.name!r}, a baseline", f"a generator: {', '.join(MODELS)}")
     dataset = config.dataset.load()
-    _refuse_what_is_lacking(config)
+    check_requirements(config)
     directory = RunDirectory.create(Path(out), config.to_mapping(), resume=resume)
-    _tell(config, dataset)
-    with directory.alone():
+    log_notes(config, dataset)
+    with directory.locked():
         announce(config, dataset, directory, phases=(dataset,))
         for seed in config.protocol.seeds:
             train_final(config, dataset, seed, directory.seed(seed), progress)
     return [directory.seed(seed).model for seed in config.protocol.seeds]
 
 
-def _tell(config: ExperimentConfig, dataset: ZSLDataset) -> None:
+def log_notes(config: ExperimentConfig, dataset: ZSLDataset) -> None:
     """Log what is to be known of the data and the settings before any work."""
     for note in dataset.notes:
         log.info("%s: %s", dataset.name, note)
@@ -192,7 +192,7 @@ def describe(config: ExperimentConfig, dataset: ZSLDataset, outcomes: Sequence[S
     }
 
 
-def _refuse_what_is_lacking(config: ExperimentConfig) -> None:
+def check_requirements(config: ExperimentConfig) -> None:
     """A device or an optional library that isn't there is told of before a run folder is made, not hours later."""
     choose_device(config.train.device)
     config.classifier.build()

@@ -14,7 +14,7 @@ from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.heads import Heads, Represent, train_heads
 from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.features.rows import SelectedRows
-from fgen.models.base.fixed_batches import in_one
+from fgen.models.base.fixed_batches import concatenate_blocks
 from fgen.models.base.generator import FeatureGenerator
 
 
@@ -81,7 +81,7 @@ def synthetic_rows(
     embeddings, names, _ = model.describe(classes)
     blocks = model.iter_generate(embeddings, names, counts[classes], seed=seed, represented=own)
     with cpu_threads(config.train.threads):
-        return in_one(blocks, int(counts.sum())), np.repeat(classes, counts[classes])
+        return concatenate_blocks(blocks, int(counts.sum())), np.repeat(classes, counts[classes])
 
 
 def synthetic_counts(config: ExperimentConfig, task: ZSLDataset) -> np.ndarray:

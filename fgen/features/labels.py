@@ -140,7 +140,7 @@ def names_of(labels: np.ndarray) -> list[str]:
     return [label.decode(errors="replace") if isinstance(label, bytes) else str(label) for label in labels.tolist()]
 
 
-def counted_from_one(ids: np.ndarray, class_names: Sequence[str] | None = None) -> str:
+def one_based_warning(ids: np.ndarray, class_names: Sequence[str] | None = None) -> str:
     """What is odd about ids of classes where just 1, 2, 3 and so on have rows: mostly nothing, but where they were
     counted from 1 each class learns from another's description."""
     with_rows = np.unique(ids)
@@ -151,7 +151,7 @@ def counted_from_one(ids: np.ndarray, class_names: Sequence[str] | None = None) 
     return f"{told}: were they counted from 1? They count from 0"
 
 
-def odd_embeddings(
+def unusual_embeddings_warning(
     embeddings: np.ndarray, class_names: Sequence[str] | None = None, labels: np.ndarray | None = None
 ) -> str:
     """What is odd about class embeddings ``(C, A)`` of which some are zero or equal, in one line: mostly nothing.

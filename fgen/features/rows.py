@@ -180,7 +180,7 @@ class MappedRows(RowsView):
         prefetch_rows(self._features, rows)
 
 
-class StackedRows(RowsView):
+class ConcatRows(RowsView):
     """Matrices with the same columns one under the other, without a copy; slices and index arrays work."""
 
     def __init__(self, parts: Sequence[Features]) -> None:

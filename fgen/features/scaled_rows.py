@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fgen.compute.matmul import for_products
+from fgen.compute.matmul import matmul_operand
 from fgen.features.rows import Features, prefetch_rows, read_rows
 from fgen.features.scaling import CACHED_ROWS, FeatureScaler
 
@@ -112,7 +112,7 @@ class CentredRows:
             x = torch.from_numpy(scaler.apply(read_rows(features, some))).to(device, dtype)
         weights = row_weights[some].to(dtype)
         self.mean = (x * weights).sum(dim=0) / weights.sum()
-        self._centred = centred = empty_if_small(features.shape, device, for_products(self.mean).dtype)
+        self._centred = centred = empty_if_small(features.shape, device, matmul_operand(self.mean).dtype)
         if centred is None:
             return
         for start, x in self._scaled_blocks():
@@ -128,7 +128,7 @@ class CentredRows:
             return
         for first, scaled in self._scaled_blocks():
             for i, x in enumerate(scaled.split(BLOCK_ROWS)):
-                yield first + i * BLOCK_ROWS, for_products(x - self.mean)
+                yield first + i * BLOCK_ROWS, matmul_operand(x - self.mean)
 
     def _scaled_blocks(self) -> Iterator[tuple[int, Tensor]]:
         for start, scaled in self._scaler.tensors(self._features, self.mean.device):

@@ -112,7 +112,7 @@ class FeatureScaler:
         raw = features * scale + offset
         return raw * abs(raw) if self.kind == "sqrt" else raw
 
-    def odd_scale(self, features: Features) -> str:
+    def scale_warning(self, features: Features) -> str:
         """Return a warning if raw ``(N, D)`` seem to be normalised otherwise than the training rows, else ``""``.
 
         The median length of the rows is compared, for a normalisation that was forgotten on one side multiplies it. A

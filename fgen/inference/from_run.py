@@ -90,7 +90,7 @@ class Recogniser:
         """Class ids ``(N,)`` and their calibrated log-probabilities ``(N,)`` of raw features ``(N, D)``."""
         features = as_rows(features)
         _expect_width(features.shape[1], self.model)
-        if odd := self.model.scaler.odd_scale(features):
+        if odd := self.model.scaler.scale_warning(features):
             log.warning("%s: are they scaled as the run's were?", odd)
         with cpu_threads(self.threads):
             rows = represented(features, self.model.represent) if self.model.has_own_space else features
@@ -114,7 +114,7 @@ def _head_with(
 ) -> tuple[Head, np.ndarray, tuple[str, ...] | None]:
     """A head over the run's classes and the banks', the seen ones' ids, and all names."""
     dataset, seed, space = config.dataset.load(), config.protocol.seeds[0], model.bank_space
-    folder.refuse_other_data(dataset)
+    folder.check_fingerprint(dataset)
     if folder.bank.exists():
         with FeatureBank.open(folder.bank) as own:
             features, ids = own.to_numpy()

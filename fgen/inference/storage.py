@@ -15,8 +15,8 @@ from fgen.classifiers.storage import StoredHead
 from fgen.compute.device import choose_device
 from fgen.errors import InputError
 from fgen.io.atomic import expect_only, replace_directory, write_json
-from fgen.io.reading import nearest_sibling, read_json, reading
-from fgen.io.steady import read_folder
+from fgen.io.consistent_read import read_folder
+from fgen.io.reading import guarded_read, nearest_sibling, read_json
 from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import load_model
 
@@ -98,7 +98,7 @@ def _read_classifier(path: Path, device: str) -> tuple[StoredFit, dict[str, Any]
             hint = "fgen.load_model reads a model" if (path / "model.json").exists() else "Name another folder"
         raise InputError(f"{path} holds no classifier.json", "a folder that ZeroShotClassifier.save() wrote", hint)
     model, head = load_model(path / "model", device), load_head(path / "head")
-    with reading(file, "classifier"):
+    with guarded_read(file, "classifier"):
         content = read_json(file)
         if (content["format"], content["format_version"]) != (FORMAT, VERSION):
             raise InputError(f"the format is {content['format']} {content['format_version']}", f"{FORMAT} {VERSION}")

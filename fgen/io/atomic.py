@@ -33,12 +33,12 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     _make_parents(path)
     partial = path.with_name(path.name + ".partial")
-    with claimed(path):
+    with locked(path):
         try:
             yield partial
-            flush(partial)
+            fsync_path(partial)
             os.replace(partial, path)
-            flush(path.parent)
+            fsync_path(path.parent)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -78,8 +78,8 @@ def expect_free(path: Path, *, overwrite: bool) -> None:
 def replace_directory(path: str | Path, check: Callable[[Path], None] | None = None) -> Iterator[Path]:
     """An empty folder beside ``path`` to write to; on success it takes the place of ``path``.
 
-    A folder can't be replaced in one move, so an older one steps aside first. :func:`fgen.io.steady.read_folder`
-    reads it there meanwhile; :func:`settle` puts it back should the writer be killed between the two moves.
+    A folder can't be replaced in one move, so an older one steps aside first. :func:`.consistent_read.read_folder`
+    reads it there meanwhile; :func:`recover_replacement` puts it back should the writer be killed between the two moves.
 
     Args:
         path: the folder to be.
@@ -94,8 +94,8 @@ def replace_directory(path: str | Path, check: Callable[[Path], None] | None = N
     if path == Path.cwd():
         raise InputError(f"{path} is the folder that this runs in", "another", "Name a folder within it")
     partial = beside(path, "partial")
-    with claimed(path):
-        settle(path)
+    with locked(path):
+        recover_replacement(path)
         if check is not None:
             check(path)
         shutil.rmtree(partial, ignore_errors=True)
@@ -103,14 +103,14 @@ def replace_directory(path: str | Path, check: Callable[[Path], None] | None = N
         try:
             yield partial
             for file in partial.iterdir():
-                flush(file)
-            flush(partial)
+                fsync_path(file)
+            fsync_path(partial)
             if path.exists():
                 os.replace(path, beside(path, "old"))
             os.replace(partial, path)
-            flush(path.parent)
+            fsync_path(path.parent)
         finally:
-            settle(path)
+            recover_replacement(path)
             shutil.rmtree(partial, ignore_errors=True)
 
 
@@ -119,31 +119,31 @@ def replace_files(folder: Path, names: Sequence[str]) -> Iterator[Path]:
     """An empty folder to write files of these names to; on success all take their places in ``folder`` as one.
 
     One move decides: that of the folder with the new files to its second name. A writer that is killed before it
-    leaves the old files, one that is killed after it the new ones, which :func:`settle_files` moves to their places.
+    leaves the old files, one that is killed after it the new ones, which :func:`recover_files` moves to their places.
 
     Raises:
         InputError: as :func:`claimed` has it.
     """
     decided = beside(folder / names[0], "new")
     partial = beside(folder / names[0], "partial")
-    with claimed(folder / names[0]):
+    with locked(folder / names[0]):
         _finish_files(decided, folder)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         try:
             yield partial
             for name in names:
-                flush(partial / name)
-            flush(partial)
+                fsync_path(partial / name)
+            fsync_path(partial)
             os.replace(partial, decided)
-            flush(folder)
+            fsync_path(folder)
             _finish_files(decided, folder)
-            flush(folder)
+            fsync_path(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def settle_files(folder: Path, first: str) -> None:
+def recover_files(folder: Path, first: str) -> None:
     """Finish a :func:`replace_files` whose writer is at work or was killed; ``first`` is the first of its names.
 
     Raises:
@@ -151,7 +151,7 @@ def settle_files(folder: Path, first: str) -> None:
     """
     decided = beside(folder / first, "new")
     if decided.exists():
-        with claimed(folder / first):
+        with locked(folder / first):
             _finish_files(decided, folder)
 
 
@@ -176,7 +176,7 @@ def expect_only(path: Path, names: Collection[str]) -> None:
         raise InputError(f"{path} also holds {others[0]!r}", f"a folder of {' and '.join(names)} alone, or a new one")
 
 
-def settle(path: Path) -> None:
+def recover_replacement(path: Path) -> None:
     """Undo or finish a folder's replacement that was killed half-way; for the holder of :func:`claimed`."""
     aside = beside(path, "old")
     if aside.exists():
@@ -193,7 +193,7 @@ def write_json(path: str | Path, content: Any) -> None:
         file.write_text(text + "\n", encoding="utf-8")
 
 
-def flush(path: Path) -> None:
+def fsync_path(path: Path) -> None:
     """Wait until the disk has a file, or a folder's names."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -203,7 +203,7 @@ def flush(path: Path) -> None:
 
 
 @contextmanager
-def claimed(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Keep other threads and processes of fgen from writing ``path``; wait for one at work up to ``PATIENCE`` seconds.
 
     The lock is a file beside it that is removed at the end. A killed writer's is free: the next one takes it.
@@ -228,7 +228,7 @@ def _locked(lock: Path, path: Path) -> int:
     while True:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            claim(handle, path)
+            lock_file(handle, path)
             if _is_at(handle, lock):  # or the one before has removed it, and the next one made another
                 return handle
         except InputError:
@@ -239,7 +239,7 @@ def _locked(lock: Path, path: Path) -> int:
         os.close(handle)
 
 
-def claim(handle: int, path: Path) -> None:
+def lock_file(handle: int, path: Path) -> None:
     """Keep other processes of fgen away from ``path`` until the open ``handle``, its own or its journal's, is closed.
 
     On a file system without locks nobody is kept away.
@@ -267,7 +267,7 @@ def working_in(folder: Path) -> Iterator[None]:
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        claim(handle, folder)
+        lock_file(handle, folder)
         _held[folder] = handle
         try:
             yield
@@ -311,7 +311,7 @@ def _is_at(handle: int, path: Path) -> bool:
         return False
 
 
-def reserve(file: int, size: int) -> None:
+def preallocate(file: int, size: int) -> None:
     """Have the disk keep ``size`` bytes for an open file, or raise OSError.
 
     Where the system has no call for that, as macOS, zeros are written.

@@ -14,7 +14,7 @@ import numpy as np
 
 from fgen.errors import InputError, shortened
 from fgen.io.hdf5_look import MAX_NAME_BYTES, look_at
-from fgen.io.reading import most_unpacked, reading
+from fgen.io.reading import guarded_read, most_unpacked
 
 MAX_CHUNK_BYTES = 1 << 30
 #: Rows are read together with what lies between them, where that is no more than this.
@@ -202,7 +202,7 @@ class Place:
         Raises:
             InputError: it has gone, or was changed or replaced since.
         """
-        with reading(Path(self.path), ".h5"):
+        with guarded_read(Path(self.path), ".h5"):
             file = open_read(Path(self.path))
             if Place.of(file) != self:
                 file.close()

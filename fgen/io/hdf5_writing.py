@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from fgen.io.atomic import flush, reserve
+from fgen.io.atomic import fsync_path, preallocate
 
 #: More than HDF5 needs to describe the features.
 HEADER_ROOM = 1 << 16
@@ -38,7 +38,7 @@ def allocate(path: Path, rest: bytes, shape: tuple[int, int], dtype: np.dtype, l
     path.unlink(missing_ok=True)
     try:
         with path.open("xb") as file:
-            reserve(file.fileno(), len(rest) + shape[0] * shape[1] * dtype.itemsize + HEADER_ROOM)
+            preallocate(file.fileno(), len(rest) + shape[0] * shape[1] * dtype.itemsize + HEADER_ROOM)
             write_at(file.fileno(), rest, 0)
     except OSError:
         path.unlink(missing_ok=True)
@@ -51,7 +51,7 @@ def allocate(path: Path, rest: bytes, shape: tuple[int, int], dtype: np.dtype, l
         layout.set_obj_track_times(False)  # a time of day would make every file's bytes its own
         space = h5py.h5s.create_simple(shape)
         h5py.h5d.create(file.id, b"features", h5py.h5t.py_create(dtype), space, dcpl=layout)
-    flush(path)
+    fsync_path(path)
 
 
 def features_offset(path: Path) -> int:

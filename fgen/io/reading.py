@@ -23,7 +23,7 @@ AGAIN = "It may be truncated or damaged: download or write it again"
 
 
 @contextmanager
-def reading(path: Path, kind: str, remedy: str = AGAIN) -> Iterator[None]:
+def guarded_read(path: Path, kind: str, remedy: str = AGAIN) -> Iterator[None]:
     """Whatever a damaged or hostile file makes a parser raise becomes one InputError that names the file.
 
     Args:

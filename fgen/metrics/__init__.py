@@ -1,15 +1,29 @@
 """How good the result is: accuracies, intervals, fidelity of features."""
 
 from fgen.metrics.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_class_accuracy
-from fgen.metrics.calibration import Curve, ausuc, best_gamma, calibration_curve, harmonic_mean, predict_classes
-from fgen.metrics.fidelity import Closeness, Comparison, Fidelity, compare_features, frechet_distance, neighbour_scores
+from fgen.metrics.calibration import (
+    CalibrationCurve,
+    ausuc,
+    best_gamma,
+    calibration_curve,
+    harmonic_mean,
+    predict_classes,
+)
+from fgen.metrics.fidelity import (
+    Comparison,
+    Fidelity,
+    FidelityScores,
+    compare_features,
+    frechet_distance,
+    neighbour_scores,
+)
 from fgen.metrics.stats import paired_interval, summarise
 
 __all__ = [
-    "Closeness",
+    "CalibrationCurve",
     "Comparison",
-    "Curve",
     "Fidelity",
+    "FidelityScores",
     "GZSLScores",
     "ausuc",
     "best_gamma",

@@ -13,7 +13,7 @@ import numpy as np
 
 from fgen.errors import InputError
 from fgen.features.checks import as_numbers
-from fgen.metrics.calibration import Curve, ausuc, best_of_each_group, by_margin, curve_of, harmonic_mean
+from fgen.metrics.calibration import CalibrationCurve, ausuc, best_of_each_group, by_margin, curve_of, harmonic_mean
 from fgen.metrics.inputs import checked_labels, checked_predictions
 
 
@@ -46,7 +46,7 @@ class GZSLScores:
     per_class_T1: np.ndarray | None
     per_class_U: np.ndarray
     per_class_S: np.ndarray
-    curve: Curve | None
+    curve: CalibrationCurve | None
 
     def as_dict(self) -> dict[str, Any]:
         """What JSON can hold: scores by name, per-class scores by class id; undefined ones (NaN) are None."""

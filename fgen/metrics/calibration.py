@@ -17,7 +17,7 @@ from fgen.metrics.inputs import checked_groups, checked_labels
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
+class CalibrationCurve:
     """Seen and unseen accuracy for every calibration ``gamma`` (Chao et al. 2016, "calibrated stacking").
 
     Attributes:
@@ -70,7 +70,7 @@ def by_margin(best_seen: np.ndarray, best_unseen: np.ndarray, margin: np.ndarray
     return np.where(margin >= gamma, best_seen, best_unseen)
 
 
-def calibration_curve(labels: Any, scores: Any, seen: Any, unseen: Any) -> Curve:
+def calibration_curve(labels: Any, scores: Any, seen: Any, unseen: Any) -> CalibrationCurve:
     """Seen and unseen accuracy for every gamma, exactly, in O(N log N) after the maxima.
 
     Args and errors as in :func:`fgen.metrics.accuracy.gzsl_scores`, which predicts by the same rule: seen where
@@ -80,7 +80,7 @@ def calibration_curve(labels: Any, scores: Any, seen: Any, unseen: Any) -> Curve
     return curve_of(labels, seen, *best_of_each_group(as_numbers("scores", scores), len(labels), seen, unseen))
 
 
-def ausuc(curve: Curve) -> float:
+def ausuc(curve: CalibrationCurve) -> float:
     """Area under the seen-unseen accuracy curve in [0, 1], by trapezoids (Chao et al. 2016).
 
     Rows that switch at the same gamma make a diagonal piece, any other row a step. NaN where seen or unseen
@@ -91,7 +91,7 @@ def ausuc(curve: Curve) -> float:
     return float((np.diff(curve.unseen) * (curve.seen[1:] + curve.seen[:-1])).sum() / 2)
 
 
-def best_gamma(curve: Curve | None, tolerance: float = 0.0) -> tuple[float, float]:
+def best_gamma(curve: CalibrationCurve | None, tolerance: float = 0.0) -> tuple[float, float]:
     """The gamma with the highest H, and that H.
 
     Args:
@@ -126,7 +126,7 @@ def best_gamma(curve: Curve | None, tolerance: float = 0.0) -> tuple[float, floa
 
 def curve_of(
     labels: np.ndarray, seen: np.ndarray, best_seen: np.ndarray, best_unseen: np.ndarray, margin: np.ndarray
-) -> Curve:
+) -> CalibrationCurve:
     """The curve of checked labels, from :func:`best_of_each_group`."""
     is_seen = np.isin(labels, seen)
     # Only rows that are right within their own group ever count: seen ones up to their margin, unseen ones beyond it.
@@ -142,7 +142,7 @@ def curve_of(
     # Each is summed from the end where it is exactly 0.
     seen_accuracy = np.append(np.cumsum(weights(is_seen)[::-1])[::-1], 0.0)
     unseen_accuracy = np.append(0.0, np.cumsum(weights(~is_seen)))
-    return Curve(
+    return CalibrationCurve(
         breakpoints,
         seen=np.where(is_seen.any(), seen_accuracy.clip(0, 1), np.nan),
         unseen=np.where(is_seen.all(), np.nan, unseen_accuracy.clip(0, 1)),

@@ -24,7 +24,7 @@ NAN = float("nan")
 
 
 @dataclass(frozen=True)
-class Closeness:
+class FidelityScores:
     """How close one set of rows is to a reference set; NaN where there are too few rows.
 
     Attributes:
@@ -47,8 +47,8 @@ class Comparison:
     """Generated against real rows, and real against real rows, with ``n_rows`` rows on each side."""
 
     n_rows: int
-    synthetic: Closeness
-    real_split: Closeness
+    synthetic: FidelityScores
+    real_split: FidelityScores
 
 
 @dataclass(frozen=True)
@@ -172,18 +172,18 @@ def _compare(
     real_agrees, synthetic_agrees = nearest
     return Comparison(
         n_rows=len(reference),
-        synthetic=_closeness(reference, synthetic, synthetic_agrees, k),
-        real_split=_closeness(reference, other_real, real_agrees, k),
+        synthetic=_fidelity_scores(reference, synthetic, synthetic_agrees, k),
+        real_split=_fidelity_scores(reference, other_real, real_agrees, k),
     )
 
 
-def _closeness(reference: np.ndarray, rows: np.ndarray, agrees: np.ndarray, k: int) -> Closeness:
+def _fidelity_scores(reference: np.ndarray, rows: np.ndarray, agrees: np.ndarray, k: int) -> FidelityScores:
     if len(rows) > k:
         neighbours = neighbour_scores(reference, rows, k)
     else:
         neighbours = dict.fromkeys(("precision", "recall", "density", "coverage"), NAN)
     frechet = frechet_distance(reference, rows) if len(rows) > 1 else NAN
-    return Closeness(frechet=frechet, nearest_mean=float(agrees.mean()), **neighbours)
+    return FidelityScores(frechet=frechet, nearest_mean=float(agrees.mean()), **neighbours)
 
 
 def _matched_rows(

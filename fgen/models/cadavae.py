@@ -16,7 +16,7 @@ from fgen.errors import InputError
 from fgen.models.base.config import ModelConfig
 from fgen.models.base.generator import FeatureGenerator
 from fgen.nn import losses
-from fgen.nn.networks import Linear, Output, end_with, reparametrise
+from fgen.nn.networks import Linear, Output, output_activation, reparametrise
 from fgen.training.draws import Draws
 from fgen.training.training_set import Batch, TrainingSet
 from fgen.training.update import Terms, Update, adam
@@ -142,7 +142,7 @@ class CADAVAE(FeatureGenerator, config=CADAVAEConfig):
         betas = (config.beta1, config.beta2)
         return adam(parameters, lr=config.lr, betas=betas, amsgrad=True)
 
-    def constants(self, epoch: int) -> tuple[float, ...]:
+    def graph_constants(self, epoch: int) -> tuple[float, ...]:
         """The weights that are warmed up."""
         return tuple(self.config.warmed_up(term, epoch) for term in WARMED_UP)
 
@@ -204,7 +204,7 @@ class CADAVAE(FeatureGenerator, config=CADAVAEConfig):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents ``(B, Z)`` to scaled features ``(B, D)``; the paper's decoder ends linearly."""
-        return end_with(self.networks["feature_decoder"](latents), self.config.output)
+        return output_activation(self.networks["feature_decoder"](latents), self.config.output)
 
 
 def _decoder(latent_dim: int, hidden_dim: int, output_dim: int) -> nn.Module:

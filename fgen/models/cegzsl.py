@@ -91,9 +91,9 @@ class CEGZSL(AdversarialGenerator, config=CEGZSLConfig):
         """Decayed in steps, all roles alike."""
         return super().learning_rate(role, epoch) * self.config.lr_decay ** (epoch // self.config.lr_decay_epochs)
 
-    def measure(self, data: TrainingSet, seed: int) -> None:
+    def compute_statistics(self, data: TrainingSet, seed: int) -> None:
         """Also keeps the class descriptions that F chooses from."""
-        super().measure(data, seed)
+        super().compute_statistics(data, seed)
         self.seen_embeddings = data.embeddings
 
     def represent_scaled(self, features: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ class CLSWGAN(AdversarialGenerator, config=CLSWGANConfig):
         shared = super().build_networks(feature_dim, embedding_dim, n_seen)
         return shared | {"classifier": Linear(feature_dim, n_seen)}
 
-    def prepare(self, data: TrainingSet, seed: int) -> None:
+    def pretrain(self, data: TrainingSet, seed: int) -> None:
         """Pre-train the classifier of Eq. 4 on the real seen features."""
         config, device = self.config, str(data.device)
         classifier = self.networks["classifier"]

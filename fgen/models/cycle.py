@@ -71,7 +71,7 @@ class Cycle(CLSWGAN, config=CycleConfig):
         shared = super().build_networks(feature_dim, embedding_dim, n_seen)
         return shared | {"regressor": Linear(feature_dim, embedding_dim)}
 
-    def measure(self, data: TrainingSet, seed: int) -> None:
+    def compute_statistics(self, data: TrainingSet, seed: int) -> None:
         """Feature matching without its own cycle term, whose place R takes."""
         self.matching = FeatureMatching(replace(self.config, cycle_weight=0.0), data, seed)
         self.unseen_embeddings = data.unseen_embeddings
@@ -84,10 +84,10 @@ class Cycle(CLSWGAN, config=CycleConfig):
         learns = config.cycle_weight or config.unseen_cycle_weight
         return of_classifier | ({"regressor": config.regressor_epochs} if learns else {})
 
-    def prepare(self, data: TrainingSet, seed: int) -> None:
+    def pretrain(self, data: TrainingSet, seed: int) -> None:
         """Train R by Adam on ``E[|a - R(x)|^2]`` of the real seen features, and the classifier if there is one."""
         if self.config.cls_weight:
-            super().prepare(data, seed)
+            super().pretrain(data, seed)
         if not (self.config.cycle_weight or self.config.unseen_cycle_weight):
             return
         regressor = self.networks["regressor"].requires_grad_(True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fgen.compute.matmul import side_by_side
+from fgen.compute.matmul import concat_columns
 from fgen.errors import InputError
 from fgen.features.scaling import Kind
 from fgen.models.base.config import ModelConfig
@@ -100,7 +100,7 @@ class Velocity(nn.Module):
 
     def forward(self, points: Tensor, time: Tensor, condition: Tensor, given: Tensor) -> Tensor:
         """Points ``(B, D)``, times ``(B, 1)`` in [0, 1], embeddings ``(B, A)``, 0 or 1 ``(B, 1)`` to ``(B, D)``."""
-        hidden = side_by_side(points, given * condition, waves(time), given)
+        hidden = concat_columns(points, given * condition, waves(time), given)
         for layer in self.hidden:
             hidden = F.silu(layer(hidden))
         signal, noise = time * self.variance, 1 - time
@@ -142,9 +142,9 @@ class Flow(FeatureGenerator, config=FlowConfig):
         """The velocity network."""
         return {"velocity": Velocity(feature_dim, embedding_dim, self.config.hidden_dim, self.config.n_layers)}
 
-    def measure(self, data: TrainingSet, seed: int) -> None:
+    def compute_statistics(self, data: TrainingSet, seed: int) -> None:
         """Also the features' variance within classes, in one pass."""
-        super().measure(data, seed)
+        super().compute_statistics(data, seed)
         velocity = self.networks["velocity"]
         assert isinstance(velocity, Velocity)
         velocity.variance.copy_(within_variance(data).clamp(min=LEAST_VARIANCE))

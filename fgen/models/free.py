@@ -14,7 +14,7 @@ from fgen import rng
 from fgen.errors import InputError
 from fgen.models.semantic_vaegan import SemanticVAEGAN, SemanticVAEGANConfig, unit
 from fgen.nn import losses
-from fgen.nn.networks import Linear, activate
+from fgen.nn.networks import Linear, leaky_relu
 from fgen.training.draws import Draws
 from fgen.training.training_set import Batch
 from fgen.training.update import Terms
@@ -62,7 +62,7 @@ class FeatureRefiner(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Scaled features ``(B, D)`` to hidden activations ``(B, H)``, mean and deviation in (0, 1), ``(B, A)``."""
-        hidden = activate(self.hidden(features))
+        hidden = leaky_relu(self.hidden(features))
         mean, deviation = self.out(hidden).chunk(2, dim=1)
         return hidden, mean, torch.sigmoid(deviation)
 

@@ -69,9 +69,9 @@ class FVAEGAN(AdversarialGenerator, config=FVAEGANConfig):
             networks["critic2"] = Critic(feature_dim, 0, self.config.hidden_dim)
         return networks
 
-    def measure(self, data: TrainingSet, seed: int) -> None:
+    def compute_statistics(self, data: TrainingSet, seed: int) -> None:
         """Also keeps what the transductive setting draws from."""
-        super().measure(data, seed)
+        super().compute_statistics(data, seed)
         self.data = data
 
     def critic_updates(self, batch: Batch, fake: Tensor, draws: Draws, index: int) -> Iterator[Update]:

@@ -70,14 +70,14 @@ class LisGAN(CLSWGAN, config=LisGANConfig):
     It is transductive, off by default, and part of a run's heads: :func:`fgen.experiment.heads.train_heads`.
     Departures from the released code there: the second head starts anew in place of training on, and answers all rows,
     where that code keeps the first one's answers to the rows it chose; and what "surest" means, see
-    :func:`fgen.classifiers.pseudo_labels.surest_rows`.
+    :func:`fgen.classifiers.pseudo_labels.most_confident_rows`.
     """
 
     config: LisGANConfig
 
-    def measure(self, data: TrainingSet, seed: int) -> None:
+    def compute_statistics(self, data: TrainingSet, seed: int) -> None:
         """Also keeps the seen classes' embeddings, to generate from."""
-        super().measure(data, seed)
+        super().compute_statistics(data, seed)
         self.seen_embeddings = data.embeddings
 
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:

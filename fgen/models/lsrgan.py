@@ -93,13 +93,13 @@ class LsrGAN(CLSWGAN, config=LsrGANConfig):
         """The classifier goes on with the rate that it was pre-trained with."""
         return self.config.cls_lr if role == "classifier" else super().learning_rate(role, epoch)
 
-    def measure(self, data: TrainingSet, seed: int) -> None:
+    def compute_statistics(self, data: TrainingSet, seed: int) -> None:
         """Also the seen classes' means, and which of them are the neighbours of which class.
 
         Raises:
             InputError: every class has rows.
         """
-        super().measure(data, seed)
+        super().compute_statistics(data, seed)
         if not len(data.unseen_embeddings):
             raise InputError(
                 f"all {data.n_classes} classes have rows",

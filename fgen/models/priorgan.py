@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fgen.compute.matmul import for_products, product
+from fgen.compute.matmul import matmul_operand, product
 from fgen.errors import InputError
 from fgen.features.scaling import Kind
 from fgen.models.base.adversarial import AdversarialGenerator
 from fgen.models.base.config import AdversarialConfig
-from fgen.models.base.fixed_batches import TILE
+from fgen.models.base.fixed_batches import NOISE_CHUNK
 from fgen.nn.kernel_ridge import SemanticPrior
-from fgen.nn.networks import Critic, Linear, Output, activate
+from fgen.nn.networks import Critic, Linear, Output, leaky_relu
 from fgen.training.draws import Draws
 from fgen.training.training_set import Batch, TrainingSet
 
@@ -79,7 +79,7 @@ class PriorGAN(AdversarialGenerator, config=PriorGANConfig):
             "critic": Critic(feature_dim, embedding_dim, config.hidden_dim),
         }
 
-    def prepare(self, data: TrainingSet, seed: int) -> None:
+    def pretrain(self, data: TrainingSet, seed: int) -> None:
         """Fit the prior to the class means, and start ``F`` from the covariance within classes."""
         means = data.class_means()
         prior, generator = self.networks["prior"], self.networks["generator"]
@@ -112,10 +112,10 @@ class PriorGAN(AdversarialGenerator, config=PriorGANConfig):
         mean = self.networks["prior"](condition)
         return self.networks["generator"](self.config.truncation * noise, condition, mean)
 
-    def tile_noise(self, stream: np.random.Generator) -> np.ndarray:
+    def chunk_noise(self, stream: np.random.Generator) -> np.ndarray:
         """Pairs z, -z."""
-        half = stream.standard_normal((TILE // 2, self.noise_dim), dtype=np.float32)
-        return np.stack([half, -half], axis=1).reshape(TILE, self.noise_dim)
+        half = stream.standard_normal((NOISE_CHUNK // 2, self.noise_dim), dtype=np.float32)
+        return np.stack([half, -half], axis=1).reshape(NOISE_CHUNK, self.noise_dim)
 
 
 class OddGenerator(nn.Module):
@@ -132,8 +132,8 @@ class OddGenerator(nn.Module):
     def forward(self, noise: Tensor, condition: Tensor, mean: Tensor) -> Tensor:
         """Noise ``(B, Z)``, embeddings ``(B, A)`` and predicted means ``(B, D)`` to scaled features ``(B, D)``."""
         of_noise, of_class = self.of_noise(noise), self.of_class(condition)
-        bent = self.out(0.5 * (activate(of_class + of_noise) - activate(of_class - of_noise)))
-        moved = product(for_products(noise), for_products(self.factor)).to(mean.dtype)
+        bent = self.out(0.5 * (leaky_relu(of_class + of_noise) - leaky_relu(of_class - of_noise)))
+        moved = product(matmul_operand(noise), matmul_operand(self.factor)).to(mean.dtype)
         return self.output_of(mean + moved + bent)
 
     def output_of(self, features: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from fgen.compute.device import choose_device
 from fgen.config import build
 from fgen.errors import InputError, did_you_mean
 from fgen.features.class_embeddings import EmbeddingConfig
+from fgen.io.consistent_read import read_folder
 from fgen.io.reading import read_json
-from fgen.io.steady import read_folder
 from fgen.models.base.config import ModelConfig
 from fgen.models.base.generator import FeatureGenerator
 from fgen.models.base.storage import FORMAT, VERSION

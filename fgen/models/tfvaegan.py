@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.models.semantic_vaegan import SemanticVAEGAN, SemanticVAEGANConfig, unit
-from fgen.nn.networks import Generator, Linear, activate
+from fgen.nn.networks import Generator, Linear, leaky_relu
 from fgen.training.draws import Draws
 from fgen.training.training_set import TrainingSet
 from fgen.training.update import Update
@@ -45,7 +45,7 @@ class SemanticDecoder(nn.Module):
 
     def activation(self, features: Tensor) -> Tensor:
         """Scaled features ``(B, D)`` to ``(B, H)``."""
-        return activate(self.hidden(features))
+        return leaky_relu(self.hidden(features))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Scaled features ``(B, D)`` to embeddings ``(B, A)`` and hidden activations ``(B, H)``."""
@@ -63,7 +63,7 @@ class Feedback(nn.Module):
 
     def forward(self, activation: Tensor) -> Tensor:
         """``(B, H)`` to ``(B, H)``."""
-        return activate(self.out(activate(self.hidden(activation))))
+        return leaky_relu(self.out(leaky_relu(self.hidden(activation))))
 
 
 class TFVAEGAN(SemanticVAEGAN, config=TFVAEGANConfig):

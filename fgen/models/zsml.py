@@ -138,9 +138,9 @@ class ZSML(AdversarialGenerator, config=ZSMLConfig):
         shared = super().build_networks(feature_dim, embedding_dim, n_seen)
         return shared | {"classifier": nn.Sequential(*layers, Linear(width, n_seen))}
 
-    def measure(self, data: TrainingSet, seed: int) -> None:
+    def compute_statistics(self, data: TrainingSet, seed: int) -> None:
         """Also finds each class's rows, which episodes are drawn from."""
-        super().measure(data, seed)
+        super().compute_statistics(data, seed)
         self.by_class = np.argsort(data.labels, kind="stable")
         self.counts = np.bincount(data.labels)
         self.starts = np.cumsum(self.counts) - self.counts

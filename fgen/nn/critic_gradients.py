@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fgen.compute.matmul import Aside, product, rounded, rounded_dtype
+from fgen.compute.matmul import SideStream, matmul_dtype, product, to_matmul_dtype
 from fgen.nn.networks import SLOPE, Critic
 
 #: As in :mod:`fgen.nn.losses`: keeps the length's derivative finite where the gradient vanishes.
@@ -46,9 +46,9 @@ def critic_gradients(
         ``scale * (E[D(fake)] - E[D(real)])``, and the penalty without its weight; two scalars.
     """
     n_rows, dim = real.shape
-    dtype, sign = rounded_dtype(real.dtype), scale / n_rows
+    dtype, sign = matmul_dtype(real.dtype), scale / n_rows
     # Two lanes beside the large products: ahead is what the step soon waits for, aside what it doesn't.
-    ahead, aside = (Aside(real.device, dtype, lane) for lane in range(2))
+    ahead, aside = (SideStream(real.device, dtype, lane) for lane in range(2))
     to_weight, to_bias, to_out, to_out_bias = (_buffer(p) for p in critic.parameters())
     out = critic.out.weight
     rows = real.new_empty(3 * n_rows, dim, dtype=dtype)
@@ -58,7 +58,7 @@ def critic_gradients(
     with aside:
         slopes = out.T.unsqueeze(2) * _constants((-sign, sign, 1.0), real.dtype, real.device).unsqueeze(1)
         strength = _number(2 / n_rows * gp_weight, real)
-    weight = rounded(critic.hidden.weight)
+    weight = to_matmul_dtype(critic.hidden.weight)
     of_features, of_class = weight[:, :dim], weight[:, dim:]
     ahead.join()
 

@@ -10,18 +10,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fgen import rng
-from fgen.compute.matmul import for_products, product, side_by_side
+from fgen.compute.matmul import concat_columns, matmul_operand, product
 
 Output = Literal["relu", "sigmoid", "linear"]
 SLOPE = 0.2
 
 
-def activate(hidden: Tensor) -> Tensor:
+def leaky_relu(hidden: Tensor) -> Tensor:
     """LeakyReLU with the lineage's slope of 0.2."""
     return F.leaky_relu(hidden, SLOPE)
 
 
-def end_with(features: Tensor, output: Output) -> Tensor:
+def output_activation(features: Tensor, output: Output) -> Tensor:
     """What a generator's last layer does to features: a ReLU, a sigmoid, or nothing."""
     if output == "relu":
         return F.relu(features)
@@ -29,14 +29,14 @@ def end_with(features: Tensor, output: Output) -> Tensor:
 
 
 class Linear(nn.Linear):
-    """A linear layer with products of :func:`for_products`; parameters, their gradients and results keep their own."""
+    """A linear layer whose products take :func:`matmul_operand`; parameters, gradients and results keep their dtype."""
 
     def forward(self, rows: Tensor) -> Tensor:
         """``(..., in)`` to ``(..., out)``."""
-        factor = for_products(rows)
+        factor = matmul_operand(rows)
         if factor.dtype == rows.dtype:
             return super().forward(rows)
-        outputs = product(factor, for_products(self.weight).T).to(rows.dtype)
+        outputs = product(factor, matmul_operand(self.weight).T).to(rows.dtype)
         return outputs if self.bias is None else outputs + self.bias
 
 
@@ -51,7 +51,7 @@ class Generator(nn.Module):
 
     def activation(self, noise: Tensor, condition: Tensor) -> Tensor:
         """``(..., H)`` after the LeakyReLU."""
-        return activate(self.hidden(side_by_side(noise, condition)))
+        return leaky_relu(self.hidden(concat_columns(noise, condition)))
 
     def forward(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Noise ``(..., Z)`` and class embeddings ``(..., A)`` to scaled features ``(..., D)``."""
@@ -59,7 +59,7 @@ class Generator(nn.Module):
 
     def features(self, activation: Tensor) -> Tensor:
         """Hidden activations ``(..., H)`` to scaled features ``(..., D)``."""
-        return end_with(self.out(activation), self.output)
+        return output_activation(self.out(activation), self.output)
 
 
 class Encoder(nn.Module):
@@ -80,9 +80,9 @@ class Encoder(nn.Module):
 
     def forward(self, features: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, Z)`` twice."""
-        hidden = activate(self.hidden(side_by_side(features, condition)))
+        hidden = leaky_relu(self.hidden(concat_columns(features, condition)))
         if self.middle is not None:
-            hidden = activate(self.middle(hidden))
+            hidden = leaky_relu(self.middle(hidden))
         return self.mean(hidden), self.log_variance(hidden)
 
 
@@ -106,11 +106,11 @@ class Critic(nn.Module):
 
     def pre_activation(self, features: Tensor, condition: Tensor) -> Tensor:
         """``(B, H)`` before the LeakyReLU."""
-        return self.hidden(side_by_side(features, condition))
+        return self.hidden(concat_columns(features, condition))
 
     def score(self, pre_activation: Tensor) -> Tensor:
         """``(B,)`` scores of pre-activations ``(B, H)``."""
-        return self.out(activate(pre_activation)).squeeze(1)
+        return self.out(leaky_relu(pre_activation)).squeeze(1)
 
     def input_gradient(self, pre_activation: Tensor) -> Tensor:
         """d score / d features ``(B, D)``, as a function of the weights that autograd can differentiate.
@@ -118,8 +118,8 @@ class Critic(nn.Module):
         LeakyReLU's derivative is constant almost everywhere, so the mask carries no gradient.
         """
         slopes = torch.where(pre_activation.detach() > 0, self.out.weight, SLOPE * self.out.weight)
-        weight = for_products(self.hidden.weight[:, : self.feature_dim])
-        return product(for_products(slopes), weight).to(slopes.dtype)
+        weight = matmul_operand(self.hidden.weight[:, : self.feature_dim])
+        return product(matmul_operand(slopes), weight).to(slopes.dtype)
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
         """Features ``(B, D)`` and class embeddings ``(B, A)`` to scores ``(B,)``."""

@@ -17,7 +17,7 @@ from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import RunDirectory
 from fgen.experiment.results import SCORES, RunResult, format_score
 from fgen.inference.storage import read_classifier
-from fgen.io.steady import current
+from fgen.io.consistent_read import current
 from fgen.models.registry import load_model
 
 

@@ -13,12 +13,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from fgen.data.splits import thinned
+from fgen.data.splits import evenly_spaced
 from fgen.errors import InputError, require
 from fgen.features.checks import as_numbers
 from fgen.features.labels import names_of
 from fgen.io.atomic import atomic_file, expect_free
-from fgen.metrics.calibration import Curve, best_gamma
+from fgen.metrics.calibration import CalibrationCurve, best_gamma
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,18 +84,20 @@ def plot_features(
     _write(target, figure)
 
 
-def plot_calibration(target: Target, curves: Curve | Sequence[Curve], names: Sequence[str] | str = "") -> None:
+def plot_calibration(
+    target: Target, curves: CalibrationCurve | Sequence[CalibrationCurve], names: Sequence[str] | str = ""
+) -> None:
     """Seen against unseen accuracy over all calibrations, the best H of each curve, and lines of equal H.
 
     Args:
         target: where the PNG goes, a path or an open file.
-        curves: one or more :class:`Curve`, at most 10.
+        curves: one or more :class:`CalibrationCurve`, at most 10.
         names: a name for each.
 
     Raises:
         InputError: a number of names that differs, or a curve without seen or unseen rows. MissingExtra.
     """
-    curves = [curves] if isinstance(curves, Curve) else list(curves)
+    curves = [curves] if isinstance(curves, CalibrationCurve) else list(curves)
     names = [names] if isinstance(names, str) else list(names)
     if len(names) != len(curves) or not 1 <= len(curves) <= len(PALETTE):
         raise InputError(f"{len(curves)} curves and {len(names)} names", f"a name for each of 1 to {len(PALETTE)}")
@@ -268,7 +270,7 @@ def _principal_plane(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 def _thinned(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """At most MAX_POINTS row numbers of each class, evenly spread."""
-    return np.concatenate([thinned(np.flatnonzero(labels == label), MAX_POINTS) for label in classes])
+    return np.concatenate([evenly_spaced(np.flatnonzero(labels == label), MAX_POINTS) for label in classes])
 
 
 def _column(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:

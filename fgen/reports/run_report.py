@@ -20,14 +20,14 @@ from fgen.baselines import BASELINES
 from fgen.config import dump_toml
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
-from fgen.data.splits import by_class, thinned
+from fgen.data.splits import by_class, evenly_spaced
 from fgen.errors import InputError, require
 from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import RunDirectory, SeedDirectory
 from fgen.experiment.records import Predictions, read_predictions
 from fgen.experiment.results import SCORES, RunResult, format_gap, format_score
 from fgen.io.atomic import expect_free, new_file
-from fgen.io.reading import reading
+from fgen.io.reading import guarded_read
 from fgen.metrics.accuracy import GZSLScores
 from fgen.metrics.fidelity import compare_features
 from fgen.metrics.stats import paired_interval
@@ -64,7 +64,7 @@ class _Run:
         folder = RunDirectory.open(path)
         result = RunResult.load(path)
         config = ExperimentConfig.from_file(folder.config)
-        with reading(folder.result, "result", "Make it again with fgen run --resume"):
+        with guarded_read(folder.result, "result", "Make it again with fgen run --resume"):
             _facts(cls(name, result, folder, config, ()))  # what the page shows is there
         kept = tuple(read_predictions(folder.seed(seed).predictions) for seed in result.description["seeds"])
         return cls(name, result, folder, config, kept)
@@ -162,7 +162,7 @@ def _details(run: _Run) -> Iterable[str]:
     yield table([], [[key, value] for key, value in _facts(run).items()], words=(0, 1))
     yield from map(note, facts["dataset"]["notes"])
     if run.first.metrics.exists():
-        with reading(run.first.metrics, "metrics"), run.first.metrics.open(encoding="utf-8", newline="") as file:
+        with guarded_read(run.first.metrics, "metrics"), run.first.metrics.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         yield heading(3, f"Training, seed {facts['seeds'][0]}")
         yield picture(partial(plot_training, rows=rows), "each term over the epochs")
@@ -210,7 +210,7 @@ def _dataset(run: _Run) -> tuple[ZSLDataset | None, str]:
     """The data set that the run was made from, or why it can't be had."""
     try:
         dataset = run.config.dataset.load()
-        run.first.refuse_other_data(dataset)
+        run.first.check_fingerprint(dataset)
     except InputError as error:
         return None, str(error)
     return dataset, ""
@@ -285,4 +285,4 @@ def _some_of_each(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """As many of the rows of each class as ROWS_OF_A_CLASS and ROWS allow, evenly spread."""
     parts = by_class(rows, labels)
     most = max(2, min(ROWS_OF_A_CLASS, ROWS // len(parts)))
-    return np.sort(np.concatenate([thinned(part, most) for part in parts]))
+    return np.sort(np.concatenate([evenly_spaced(part, most) for part in parts]))

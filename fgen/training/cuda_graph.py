@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 import torch
 from torch import Tensor, nn
 
-from fgen.compute.matmul import own_stream
+from fgen.compute.matmul import cuda_stream
 from fgen.training.draws import Draws, StepInputs
 
 
@@ -29,7 +29,7 @@ class CapturedSteps:
     ) -> None:
         self._run, self._networks, self._device = run, networks, device
         self._inputs = StepInputs(seed, device)
-        self._stream = own_stream(device, "steps")
+        self._stream = cuda_stream(device, "steps")
         self._graph: torch.cuda.CUDAGraph | None = None
         self._constants: Hashable = None
         self._terms: dict[str, Tensor] = {}

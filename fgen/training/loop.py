@@ -20,7 +20,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fgen.compute.device import MOST_THREADS, cpu_threads, kept_memory, matrix_precision, rounds_products, step_settings
+from fgen.compute.device import (
+    MOST_THREADS,
+    cpu_threads,
+    matrix_precision,
+    retain_freed_memory,
+    rounds_products,
+    step_settings,
+)
 from fgen.errors import InputError, Interrupted, TrainingDiverged
 from fgen.training.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from fgen.training.cuda_graph import CapturedSteps
@@ -99,7 +106,7 @@ def train(
     last_written, title = time.monotonic(), progress if isinstance(progress, str) else "training"
     with (
         cpu_threads(config.threads),
-        kept_memory(),
+        retain_freed_memory(),
         stop_signals(caught=checkpoint is not None) as stop,
         tqdm(total=n_steps, initial=state.step, unit="step", desc=title, disable=not progress) as bar,
     ):
@@ -133,7 +140,7 @@ def stepper(model: Trainable, data: TrainingSet, optimisers: Optimisers, seed: i
 
     def step(number: int) -> Terms:
         rates = [group["lr"] for optimiser in optimisers.values() for group in optimiser.param_groups]
-        return captured(number, (rounds_products(), *rates, *model.constants(number // model.steps_per_epoch)))
+        return captured(number, (rounds_products(), *rates, *model.graph_constants(number // model.steps_per_epoch)))
 
     return step
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fgen import rng
-from fgen.baselines.bilinear import AleConfig, DeviseConfig, ranking_loss, ranking_slope
+from fgen.baselines.bilinear import AleConfig, DeviseConfig, ranking_gradient, ranking_loss
 from fgen.errors import InputError, TrainingDiverged
 
 
@@ -43,13 +43,13 @@ def test_the_written_slope_is_autograds(by_rank):
     scores[0, labels[0]] = 100.0
     scores.requires_grad_()
     ranking_loss(scores, labels, 1.0, by_rank).sum().backward()
-    np.testing.assert_allclose(ranking_slope(scores.detach(), labels, 1.0, by_rank), scores.grad, atol=1e-12)
+    np.testing.assert_allclose(ranking_gradient(scores.detach(), labels, 1.0, by_rank), scores.grad, atol=1e-12)
     assert (scores.grad[0] == 0).all(), "a row whose class wins teaches nothing"
 
 
 def test_ale_cares_less_for_each_violation_the_more_there_are():
     scores = torch.zeros(1, 101)
-    slopes = {by_rank: ranking_slope(scores, torch.tensor([0]), 1.0, by_rank)[0, 1] for by_rank in (True, False)}
+    slopes = {by_rank: ranking_gradient(scores, torch.tensor([0]), 1.0, by_rank)[0, 1] for by_rank in (True, False)}
     assert slopes[False] == 1
     assert slopes[True] == pytest.approx(sum(1 / k for k in range(1, 101)) / 100)
 

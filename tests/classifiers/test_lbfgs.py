@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from fgen.classifiers import lbfgs
-from fgen.classifiers.lbfgs import SLOPE_LEFT, Line, through_inverse_hessian, train_lbfgs
+from fgen.classifiers.lbfgs import SLOPE_LEFT, Line, train_lbfgs, two_loop_recursion
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.compute.device import matrix_precision
 from fgen.errors import InputError, TrainingDiverged
@@ -98,7 +98,7 @@ def test_the_two_loops_multiply_by_the_matrix_that_bfgs_would_keep():
         inverse = left @ inverse @ left.T + rho * torch.outer(move, move)
     gradient = draw(N_CLASSES, DIM + 1, seed=9)
     expected = (inverse @ gradient.flatten()).view_as(gradient)
-    torch.testing.assert_close(through_inverse_hessian(gradient, recent), expected)
+    torch.testing.assert_close(two_loop_recursion(gradient, recent), expected)
 
 
 def test_in_bfloat16_the_minimum_is_float32s_to_three_digits(problem, bf16):

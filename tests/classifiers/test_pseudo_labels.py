@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fgen.classifiers.base import Head
-from fgen.classifiers.pseudo_labels import surest_rows
+from fgen.classifiers.pseudo_labels import most_confident_rows
 from fgen.classifiers.registry import CLASSIFIERS
 from fgen.errors import InputError
 from fgen.experiment.heads import train_heads
@@ -32,7 +32,7 @@ def slow_entropies(scores):
 
 def test_the_surest_rows_have_the_least_entropy():
     scores = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32) * 3
-    rows, classes = surest_rows(Given([4, 5, 9]), scores, 0.25)
+    rows, classes = most_confident_rows(Given([4, 5, 9]), scores, 0.25)
     assert set(rows) == set(np.argsort(slow_entropies(scores.astype(float)))[:10])
     assert (np.diff(rows) > 0).all()
     assert classes.tolist() == np.array([4, 5, 9])[scores[rows].argmax(1)].tolist()
@@ -40,13 +40,13 @@ def test_the_surest_rows_have_the_least_entropy():
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.5, 2), (1.0, 4)])
 def test_the_share_counts_rows(share, expected):
-    rows, classes = surest_rows(Given([0, 1]), np.eye(4, 2, dtype=np.float32), share)
+    rows, classes = most_confident_rows(Given([0, 1]), np.eye(4, 2, dtype=np.float32), share)
     assert len(rows) == len(classes) == expected
 
 
 def test_an_impossible_share_is_refused():
     with pytest.raises(InputError, match=r"share.*1\.5"):
-        surest_rows(Given([0, 1]), np.zeros((3, 2), np.float32), 1.5)
+        most_confident_rows(Given([0, 1]), np.zeros((3, 2), np.float32), 1.5)
 
 
 def off_bank(task):
@@ -65,7 +65,7 @@ SOFTMAX = CLASSIFIERS["softmax"](solver="lbfgs", l2=1e-3)
 def slow_second_stage(task, rows, labels, asked, real):
     """Train, ask, train again."""
     known = {"seed": 0, "scaling_rows": real, "seen": task.seen}
-    chosen, answers = surest_rows(SOFTMAX.build().fit(rows, labels, **known), task.rows(asked), 0.5)
+    chosen, answers = most_confident_rows(SOFTMAX.build().fit(rows, labels, **known), task.rows(asked), 0.5)
     more = np.concatenate([rows, task.rows(asked[chosen])])
     return SOFTMAX.build().fit(more, np.concatenate([labels, answers]), **known)
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from fgen.compute import matmul
-from fgen.compute.matmul import lie_for_products, side_by_side
+from fgen.compute.matmul import concat_columns, set_weight_layout
 from fgen.data.toy import toy_world
 from fgen.models.registry import MODELS
 from fgen.training.checkpoint import TrainingState, read_checkpoint, write_checkpoint
@@ -68,16 +68,16 @@ def test_weights_lie_by_columns_where_only_columns_are_read_well(width, height, 
     layer = nn.Linear(width, height)
     before, rows = layer.weight.clone(), torch.randn(height, width)
     parts = rows.split([width - 5, 5], dim=1)
-    lie_for_products(layer)
+    set_weight_layout(layer)
     assert layer.weight.is_contiguous(), "a processor's stay as they are"
-    assert side_by_side(*parts).is_contiguous()
+    assert concat_columns(*parts).is_contiguous()
     monkeypatch.setattr(matmul, "WIDE", ("cpu",))
-    lie_for_products(layer)
+    set_weight_layout(layer)
     assert layer.weight.stride() == ((1, height) if by_columns else (width, 1))
-    assert side_by_side(*parts).stride() == ((1, height) if by_columns else (width, 1))
+    assert concat_columns(*parts).stride() == ((1, height) if by_columns else (width, 1))
     assert torch.equal(layer.weight, before)
-    assert torch.equal(side_by_side(*parts), rows)
-    assert torch.equal(side_by_side(*(part.unsqueeze(0) for part in parts)), rows.unsqueeze(0))
+    assert torch.equal(concat_columns(*parts), rows)
+    assert torch.equal(concat_columns(*(part.unsqueeze(0) for part in parts)), rows.unsqueeze(0))
 
 
 def test_layers_are_given_rows_that_lie_as_their_weights_do(odd, wide, monkeypatch):

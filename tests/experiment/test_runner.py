@@ -518,7 +518,7 @@ def test_a_call_that_is_kept_out_leaves_the_config_alone(path, tmp_path):
     run = fgen.run(settings(path), out=tmp_path / "run")
     before = (run.out / "config.toml").read_bytes()
     more = settings(path, protocol={"seeds": [0, 1]})
-    with RunDirectory.open(run.out).alone(), pytest.raises(InputError, match="another fgen is at work"):
+    with RunDirectory.open(run.out).locked(), pytest.raises(InputError, match="another fgen is at work"):
         fgen.run(more, out=run.out, resume=True)
     assert (run.out / "config.toml").read_bytes() == before
     assert fgen.run(settings(path), out=run.out, resume=True).scores == run.scores
@@ -642,7 +642,7 @@ def test_a_training_that_was_refused_leaves_its_folder_free(path, tmp_path):
     np.savez(tmp_path / "one.npz", **rows, class_embeddings=data.class_embeddings)
     with pytest.raises(InputError, match="all rows are of one class"):
         train_only(ExperimentConfig.from_mapping(settings(tmp_path / "one.npz")), out=tmp_path / "run")
-    RunDirectory.open(tmp_path / "run").seed(0).note_data(load_dataset(tmp_path / "one.npz"))
+    RunDirectory.open(tmp_path / "run").seed(0).record_fingerprint(load_dataset(tmp_path / "one.npz"))
     (model,) = train_only(ExperimentConfig.from_mapping(settings(path)), out=tmp_path / "run")
     assert model.exists()
     with pytest.raises(InputError, match="already holds a run"):

@@ -9,7 +9,7 @@ import pytest
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.features import prefetch, rows
-from fgen.features.rows import SelectedRows, StackedRows, as_rows, iter_blocks, prefetch_rows, read_rows
+from fgen.features.rows import ConcatRows, SelectedRows, as_rows, iter_blocks, prefetch_rows, read_rows
 from fgen.io import hdf5
 
 RNG = np.random.default_rng(0)
@@ -73,7 +73,7 @@ def test_exactly_the_pages_of_the_rows_are_asked_for_in_few_requests(mapped, mon
 @pytest.mark.skipif(not hasattr(mmap, "MADV_WILLNEED"), reason="the system takes no advice")
 def test_views_pass_on_what_is_expected_and_blocks_are_asked_for_one_ahead(mapped, monkeypatch):
     features, mapping = mapped
-    stacked = StackedRows([np.zeros((5, 300), np.float32), SelectedRows(features, np.arange(400, 500))])
+    stacked = ConcatRows([np.zeros((5, 300), np.float32), SelectedRows(features, np.arange(400, 500))])
     prefetch_rows(stacked, np.array([2, 5, 104]))
     assert pages(mapping) == pages_of([400, 499])
     monkeypatch.setattr("fgen.features.rows.BLOCK_BYTES", 100 * MATRIX.strides[0])
@@ -104,7 +104,7 @@ def test_rows_are_the_same_wherever_they_lie(tmp_path, monkeypatch, dtype):
             assert found.dtype == np.float32
             assert np.array_equal(found, expected)
             assert read_rows(place, ROWS[:0]).shape == (0, 300)
-            view = StackedRows([SelectedRows(place, np.arange(100)), SelectedRows(place, np.arange(100, 500))])
+            view = ConcatRows([SelectedRows(place, np.arange(100)), SelectedRows(place, np.arange(100, 500))])
             assert np.array_equal(read_rows(view, ROWS), expected)
             prefetch_rows(view, ROWS)
         monkeypatch.setattr(hdf5, "MAX_SPAN_BYTES", 0)

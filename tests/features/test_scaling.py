@@ -190,16 +190,16 @@ def test_rows_that_are_longer_or_shorter_by_what_a_normalisation_divides_by_are_
     for times in (1, 10, 20.8):
         scaler = FeatureScaler.fit(kind, times * rows)
         for other in (1, 10, 20.8, 2.5 * times, times / 2.5):
-            told = scaler.odd_scale(other * rows)
+            told = scaler.scale_warning(other * rows)
             assert bool(told) == (not times / 3 < other < 3 * times), (times, other)
             if told:
                 assert f"{other:.3g}, and was {times:.3g} in training" in told
     for few, allowed in ((rows[:9], 4.5), (rows[:10], 2.5)):
-        assert not scaler.odd_scale(20.8 * allowed * few)
-        assert scaler.odd_scale(20.8 * 5.5 * few)
-        assert scaler.odd_scale(20.8 / 5.5 * few)
-    assert scaler.odd_scale(20.8 * 4 * rows[:10])
-    assert not scaler.odd_scale(rows[:0])
+        assert not scaler.scale_warning(20.8 * allowed * few)
+        assert scaler.scale_warning(20.8 * 5.5 * few)
+        assert scaler.scale_warning(20.8 / 5.5 * few)
+    assert scaler.scale_warning(20.8 * 4 * rows[:10])
+    assert not scaler.scale_warning(rows[:0])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -208,8 +208,8 @@ def test_a_few_rows_of_another_length_do_not_decide(kind):
     rows[::50] *= 1000
     scaler = FeatureScaler.fit(kind, rows)
     assert scaler.length == pytest.approx(1)
-    assert not scaler.odd_scale(unit_rows())
-    assert scaler.odd_scale(10 * unit_rows())
+    assert not scaler.scale_warning(unit_rows())
+    assert scaler.scale_warning(10 * unit_rows())
 
 
 @pytest.mark.parametrize("name", ["toy", "emoji"])
@@ -221,8 +221,8 @@ def test_test_rows_of_real_data_are_never_told_of(name, kind):
     for split in ("test_seen", "test_unseen"):
         features, labels = data.split(split)
         for rows in (features, *(features[labels == k] for k in np.unique(labels)), *(row[None] for row in features)):
-            assert not scaler.odd_scale(rows)
-            assert not older.odd_scale(rows)
+            assert not scaler.scale_warning(rows)
+            assert not older.scale_warning(rows)
 
 
 def test_lengths_cost_no_pass_and_are_of_rows_from_everywhere():
@@ -255,9 +255,9 @@ def test_scalings_without_a_length_guess_it_and_tell_of_large_factors_alone(kind
     assert older.length is None
     assert set(older.to_arrays()) == {"offset", "scale"}
     for times in (1 / 500, 500):
-        assert ("and was about" in older.odd_scale(5 * times * rows)) == (kind != "none")
+        assert ("and was about" in older.scale_warning(5 * times * rows)) == (kind != "none")
     for times in (1 / 5, 1, 5):
-        assert not older.odd_scale(5 * times * rows)
+        assert not older.scale_warning(5 * times * rows)
 
 
 @pytest.mark.parametrize("length", [np.float32([-1]), np.float32([np.nan]), np.zeros(2, np.float32), np.zeros(1)])

@@ -12,7 +12,15 @@ import pytest
 
 from fgen.errors import InputError
 from fgen.io import atomic
-from fgen.io.atomic import atomic_file, new_file, replace_directory, settle, working_in, write_json
+from fgen.io.atomic import (
+    atomic_file,
+    lock_file,
+    new_file,
+    recover_replacement,
+    replace_directory,
+    working_in,
+    write_json,
+)
 
 
 class Cut(BaseException):
@@ -193,7 +201,7 @@ def test_a_folder_is_the_old_or_the_new_one_wherever_its_writer_is_killed(tmp_pa
         write_folder(tmp_path / "x", "new")
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-    settle(tmp_path / "x")
+    recover_replacement(tmp_path / "x")
     expected = "new" if (killed_at, after) == (2, True) else "old"
     assert read_folder(tmp_path / "x") == {"a": expected, "b": expected}
     write_folder(tmp_path / "x", "next")
@@ -286,15 +294,14 @@ def test_what_a_killed_writer_holds_is_free_and_goes_with_the_next_one(tmp_path,
 
 
 def test_a_lock_that_its_holder_has_removed_meanwhile_is_none(tmp_path, monkeypatch):
-    claim = atomic.claim
 
     def late(handle, path):
         monkeypatch.undo()
         (lock,) = tmp_path.iterdir()
         lock.unlink()
-        claim(handle, path)
+        lock_file(handle, path)
 
-    monkeypatch.setattr(atomic, "claim", late)
+    monkeypatch.setattr(atomic, "lock_file", late)
     with atomic_file(tmp_path / "x") as partial:
         partial.write_text("new")
         with pytest.MonkeyPatch.context() as patch:

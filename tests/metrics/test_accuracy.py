@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from fgen.errors import InputError
 from fgen.metrics.accuracy import gzsl_scores, mean_accuracy, per_class_accuracy
-from fgen.metrics.calibration import Curve, ausuc, best_gamma, calibration_curve, harmonic_mean, predict_classes
+from fgen.metrics.calibration import (
+    CalibrationCurve,
+    ausuc,
+    best_gamma,
+    calibration_curve,
+    harmonic_mean,
+    predict_classes,
+)
 
 SEEN, UNSEEN = [0, 2, 5], [1, 3]
 N_CLASSES = 6  # class 4 is in neither group
@@ -246,4 +253,4 @@ def test_tensors_score_as_arrays_do():
 def test_a_curve_whose_parts_do_not_fit_is_refused(breakpoints, n_seen, n_unseen):
     """As one read from a damaged file."""
     with pytest.raises(InputError, match="a calibration curve has breakpoints"):
-        Curve(np.array(breakpoints), np.ones(n_seen), np.ones(n_unseen))
+        CalibrationCurve(np.array(breakpoints), np.ones(n_seen), np.ones(n_unseen))

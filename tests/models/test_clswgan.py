@@ -18,7 +18,7 @@ def test_the_classifier_is_the_head_of_real_scaled_rows_weights_and_biases(world
     model = make_model("clswgan", feature_scaling=scaling, **(TINY | settings))
     data = model.begin(features, labels, world.dataset.class_embeddings, device="cpu")
     model.initialise(4)
-    model.prepare(data, 4)
+    model.pretrain(data, 4)
     head = SoftmaxClassifier(epochs=7, lr=2e-2, batch_size=16, scaling=scaling).fit(features, labels, seed=4)
     with torch.no_grad():
         logits = model.networks["classifier"](data.batch(np.arange(len(data))).features)

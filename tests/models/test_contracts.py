@@ -254,7 +254,7 @@ def started(name, world, **overrides):
     unlabelled = world.dataset.split("test_unseen")[0] if model.config.is_transductive else None
     data = model.begin(features, labels, world.dataset.class_embeddings, device="cpu", unlabelled=unlabelled)
     model.initialise(0)
-    model.prepare(data, 0)
+    model.pretrain(data, 0)
     return model, data, make_optimisers(model)
 
 
@@ -355,7 +355,7 @@ def test_what_comes_before_the_first_step_has_the_threads_and_float32(world, mon
 
         monkeypatch.setattr(FeatureGenerator, method, called)
 
-    for method in ("begin", "initialise", "prepare"):
+    for method in ("begin", "initialise", "pretrain"):
         spy(method)
     features, labels = world.dataset.split("trainval")
     model, config = make_model("diffusion", **(TINY | {"steps": 1})), TrainConfig(threads=1)
@@ -365,7 +365,7 @@ def test_what_comes_before_the_first_step_has_the_threads_and_float32(world, mon
             model.fit(features, labels, world.dataset.class_embeddings, seed=0, train_config=config)
         finally:
             torch.set_float32_matmul_precision("highest")
-    assert asked == [(method, 1, "highest") for method in ("begin", "initialise", "prepare")]
+    assert asked == [(method, 1, "highest") for method in ("begin", "initialise", "pretrain")]
 
 
 @pytest.mark.numeric

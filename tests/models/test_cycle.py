@@ -28,7 +28,7 @@ def last_terms(model, data):
 
 def test_the_regressor_comes_near_the_least_squares_that_it_descends_to(world):
     model, data = started(world, regressor_epochs=100, regressor_lr=2e-2)
-    model.prepare(data, 0)
+    model.pretrain(data, 0)
     x, a = (t.double() for t in (data.batch(np.arange(len(data))).features, data.batch(np.arange(len(data))).condition))
     design = torch.cat([x, torch.ones(len(x), 1, dtype=torch.float64)], dim=1)
     best = (design @ torch.linalg.lstsq(design, a).solution - a).square().mean()
@@ -41,7 +41,7 @@ def test_the_regressor_comes_near_the_least_squares_that_it_descends_to(world):
 def test_preparing_twice_gives_the_same_regressor_so_that_a_resumed_run_agrees(world):
     first, again = started(world), started(world)
     for model, data in (first, again):
-        model.prepare(data, 0)
+        model.pretrain(data, 0)
     assert torch.equal(first[0].networks["regressor"].weight, again[0].networks["regressor"].weight)
     assert first[0].networks["regressor"].weight.grad is None
 
@@ -81,7 +81,7 @@ def test_interpolates_mix_column_by_column(world):
 
 def test_the_cycle_term_is_read_out_by_the_trained_regressor_and_counted_once(world):
     model, data = started(world, cycle_weight=2.0)
-    model.prepare(data, 0)
+    model.pretrain(data, 0)
     assert model.matching.regression is None, "the linear map of other methods' cycle term stays out"
     draws, batch = Draws(0, 0, data.device), data.batches(Draws(0, 0, data.device), 1, 8)
     regressor, fake = model.networks["regressor"], model.generator_fakes(batch, draws)
@@ -94,7 +94,7 @@ def test_the_cycle_term_is_read_out_by_the_trained_regressor_and_counted_once(wo
 
 def test_the_classification_term_counts_by_its_weight(world):
     model, data = started(world, cls_weight=0.3)
-    model.prepare(data, 0)
+    model.pretrain(data, 0)
     draws, batch = Draws(0, 0, data.device), data.batches(Draws(0, 0, data.device), 1, 8)
     logits = model.networks["classifier"](model.generator_fakes(batch, draws))
     term = model.generator_terms(batch, draws)["classification"]
@@ -104,7 +104,7 @@ def test_the_classification_term_counts_by_its_weight(world):
 def test_weights_of_zero_leave_terms_out_and_their_networks_untrained(world):
     model, data = started(world, cls_weight=0.0, cycle_weight=0.0)
     before = {key: value.clone() for key, value in model.networks.state_dict().items()}
-    model.prepare(data, 0)
+    model.pretrain(data, 0)
     assert all(torch.equal(value, before[key]) for key, value in model.networks.state_dict().items())
     assert set(last_terms(model, data)) == {"adversarial"}
 

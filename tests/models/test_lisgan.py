@@ -63,7 +63,7 @@ def test_other_steps_draw_other_classes(world):
 def test_the_term_of_own_features_takes_the_place_of_the_batchs(world):
     model, data = started(world, soul_mean_weight=2.0, cls_epochs=1)
     batch, draws = data.batch(np.arange(16)), Draws(0, 0, data.device)
-    model.prepare(data, 0)
+    model.pretrain(data, 0)
     own = 2 * model.soul_mean(model.matching.souls, draws)
     assert torch.equal(model.generator_terms(batch, draws)["soul_mean"], own)
 

@@ -18,7 +18,7 @@ def started(world, **overrides):
     model = make_model("lsrgan", **(TINY | {"cls_epochs": 2} | overrides))
     data = model.begin(features, labels, world.dataset.class_embeddings, device="cpu")
     model.initialise(0)
-    model.prepare(data, 0)
+    model.pretrain(data, 0)
     return model, data
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import fgen
 from fgen.compute import device, matmul
-from fgen.compute.device import kept_memory, matrix_precision
+from fgen.compute.device import matrix_precision, retain_freed_memory
 from fgen.nn import losses
 from fgen.nn.critic_gradients import critic_gradients
 from fgen.nn.networks import Critic, Linear, initialise
@@ -163,7 +163,7 @@ def test_memory_is_given_back_after_training():
             return int(file.read().split()[1]) * 4096 / 1e6
 
     before = megabytes()
-    with kept_memory():
+    with retain_freed_memory():
         del (held := [torch.ones(4 << 20) for _ in range(16)])[:]
         kept = megabytes()
     assert held == []
@@ -187,6 +187,6 @@ def test_a_processor_that_is_slower_with_bfloat16_rounds_nothing_where_torch_is_
     monkeypatch.setattr(device, "has_bf16", lambda device: False)
     torch.set_float32_matmul_precision("medium")
     try:
-        assert matmul.rounded_dtype(torch.float32) == torch.float32
+        assert matmul.matmul_dtype(torch.float32) == torch.float32
     finally:
         torch.set_float32_matmul_precision("highest")

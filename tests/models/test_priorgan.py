@@ -19,7 +19,7 @@ def started(world, **overrides):
     model = make_model("priorgan", **(TINY | overrides))
     data = model.begin(features, labels, world.dataset.class_embeddings, device="cpu")
     model.initialise(0)
-    model.prepare(data, 0)
+    model.pretrain(data, 0)
     return model, data
 
 
@@ -84,7 +84,7 @@ def test_over_a_pair_of_noises_a_generated_class_has_the_predicted_mean(world):
     with torch.no_grad():
         for parameter in model.networks["generator"].parameters():
             parameter.add_(torch.rand(parameter.shape, generator=torch.Generator().manual_seed(0)) - 0.5)
-    noise = torch.from_numpy(model.tile_noise(np.random.default_rng(0)))
+    noise = torch.from_numpy(model.chunk_noise(np.random.default_rng(0)))
     assert torch.equal(noise[::2], -noise[1::2])
     condition = data.embeddings[:1].expand(len(noise), -1)
     with torch.no_grad():

@@ -6,7 +6,7 @@ import torch
 from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.models.registry import make_model
 from fgen.nn import losses
-from fgen.nn.networks import activate
+from fgen.nn.networks import leaky_relu
 from fgen.training.draws import Draws
 from fgen.training.loop import TrainConfig, make_optimisers, train_step
 from tests.conftest import TINY
@@ -58,9 +58,9 @@ def test_feedback_is_the_formula_and_its_weight_in_synthesis_is_a2(world):
     generator, decoder, feedback = (model.networks[role] for role in ("generator", "decoder", "feedback"))
     for k in range(9):
         z, a = noise[k : k + 1], condition[k : k + 1]
-        hidden = activate(generator.hidden(torch.cat([z, a], 1)))
-        told = activate(decoder.hidden(torch.sigmoid(generator.out(hidden))))
-        told = activate(feedback.out(activate(feedback.hidden(told))))
+        hidden = leaky_relu(generator.hidden(torch.cat([z, a], 1)))
+        told = leaky_relu(decoder.hidden(torch.sigmoid(generator.out(hidden))))
+        told = leaky_relu(feedback.out(leaky_relu(feedback.hidden(told))))
         twin = torch.sigmoid(generator.out(hidden + 0.3 * told))
         torch.testing.assert_close(model.synthesise(z, a), twin)
         torch.testing.assert_close(model.synthesise(noise, condition)[k : k + 1], twin)

@@ -17,7 +17,7 @@ STEP, LANES = 0, (1, 2)
 
 
 class Lanes(TorchDispatchMode):
-    """Watches operations; what ``Aside`` is made to be tells it in which lane they are."""
+    """Watches operations; what ``SideStream`` is made to be tells it in which lane they are."""
 
     def __init__(self, forgotten=None):
         super().__init__()
@@ -81,7 +81,7 @@ def watched(monkeypatch, gp_weight, forgotten=None):
     critic, lanes = Critic(8, 3, 16), Lanes(forgotten)
     rows = [torch.randn(4, width) for width in (8, 8, 3)]
     critic_gradients(critic, *rows, torch.rand(4, 1), gp_weight)  # makes what is made once
-    monkeypatch.setattr("fgen.nn.critic_gradients.Aside", lanes.aside)
+    monkeypatch.setattr("fgen.nn.critic_gradients.SideStream", lanes.aside)
     with lanes:
         critic_gradients(critic, *rows, torch.rand(4, 1), gp_weight)
     return lanes

@@ -76,7 +76,7 @@ class ModelConfig:
             raise InputError(f"n_souls, temperature are {self.n_souls}, {self.temperature}", "numbers above 0")
 
     @property
-    def idle(self) -> tuple[str, ...]:
+    def unused_fields(self) -> tuple[str, ...]:
         """Settings that have no effect beside the others: of terms whose weight is 0."""
         uses = {"n_souls": self.soul_weight or self.soul_mean_weight, "temperature": self.contrastive_weight}
         return tuple(key for key, weight in uses.items() if not weight)

@@ -10,7 +10,7 @@ import numpy as np
 from fgen import rng
 
 #: A class's noise is drawn for so many rows at a time.
-TILE = 64
+NOISE_CHUNK = 64
 #: Rows of a pass, of one class or several; always as many, with old rows where new ones run out.
 BLOCK = 512
 #: A class begins at a multiple of so many rows. A product's last bits depend on how many rows it has and, where it is
@@ -26,7 +26,7 @@ def noise_blocks(
     Both are overwritten with the next pass.
 
     Args:
-        draw: the next TILE rows of a class, ``(TILE, Z)``, from its own stream.
+        draw: the next NOISE_CHUNK rows of a class, ``(NOISE_CHUNK, Z)``, from its own stream.
         keys: each class's stream.
         counts: rows of each class.
     """
@@ -34,7 +34,7 @@ def noise_blocks(
     for k, (key, count) in enumerate(zip(keys, counts, strict=True)):
         stream = rng.stream(seed, "generate", key)
         wanted = _aligned(count)
-        for start in range(0, wanted, TILE):
+        for start in range(0, wanted, NOISE_CHUNK):
             tile = draw(stream)[: wanted - start]
             if not noise.size:
                 noise = np.zeros((BLOCK, tile.shape[1]), dtype=np.float32)
@@ -62,7 +62,7 @@ def rows_by_class(blocks: Iterable[np.ndarray], counts: np.ndarray, width: int) 
         yield whole[:count]
 
 
-def in_one(blocks: Iterable[np.ndarray], n_rows: int) -> np.ndarray:
+def concatenate_blocks(blocks: Iterable[np.ndarray], n_rows: int) -> np.ndarray:
     """Blocks of rows, at least one, in a matrix ``(n_rows, D)`` float32; a MemoryError with the first where it can't
     be had."""
     blocks, start = iter(blocks), 0

@@ -24,7 +24,7 @@ from fgen.features.rows import Features, as_rows, iter_blocks
 from fgen.features.scaling import FeatureScaler
 from fgen.models.base.config import ModelConfig
 from fgen.models.base.feature_matching import FeatureMatching
-from fgen.models.base.fixed_batches import TILE, in_one, noise_blocks, rows_by_class
+from fgen.models.base.fixed_batches import NOISE_CHUNK, concatenate_blocks, noise_blocks, rows_by_class
 from fgen.models.base.storage import StoredModel
 from fgen.nn.networks import initialise
 from fgen.training.draws import Draws
@@ -67,11 +67,11 @@ class FeatureGenerator(StoredModel):
         for name, network in self.networks.items():
             initialise(network, seed, name, self.xavier_gain)
 
-    def measure(self, data: TrainingSet, seed: int) -> None:
+    def compute_statistics(self, data: TrainingSet, seed: int) -> None:
         """What the terms need to know of the real rows (means, prototypes), in a few passes and without training."""
         self.matching = FeatureMatching(self.config, data, seed)
 
-    def prepare(self, data: TrainingSet, seed: int) -> None:
+    def pretrain(self, data: TrainingSet, seed: int) -> None:
         """Work before the first step, for example pre-training a network that stays frozen."""
 
     @property
@@ -93,7 +93,7 @@ class FeatureGenerator(StoredModel):
         """The learning rate of a role in an epoch, counted from 0."""
         return self.config.lr
 
-    def constants(self, epoch: int) -> tuple[float, ...]:
+    def graph_constants(self, epoch: int) -> tuple[float, ...]:
         """What else the terms take from the number of an epoch, counted from 0."""
         return ()
 
@@ -101,9 +101,9 @@ class FeatureGenerator(StoredModel):
         """Noise ``(B, Z)`` and prepared embeddings ``(B, A)`` to scaled features ``(B, D)``."""
         return self.networks["generator"](noise, condition)
 
-    def tile_noise(self, stream: np.random.Generator) -> np.ndarray:
-        """The noise ``(TILE, Z)`` float32 of the next rows of a class."""
-        return stream.standard_normal((TILE, self.noise_dim), dtype=np.float32)
+    def chunk_noise(self, stream: np.random.Generator) -> np.ndarray:
+        """The noise ``(NOISE_CHUNK, Z)`` float32 of the next rows of a class."""
+        return stream.standard_normal((NOISE_CHUNK, self.noise_dim), dtype=np.float32)
 
     def represent_scaled(self, features: Tensor) -> Tensor:
         """Scaled features ``(B, D)`` to where the method's own heads live, ``(B, D')``; the identity by default."""
@@ -167,7 +167,7 @@ class FeatureGenerator(StoredModel):
                 features, labels, class_embeddings, seed=seed, device=train_config.device, unlabelled=unlabelled
             )
             self.initialise(seed)
-            self.prepare(data, seed)
+            self.pretrain(data, seed)
         self.history = train(
             self,
             data,
@@ -203,7 +203,7 @@ class FeatureGenerator(StoredModel):
         data = TrainingSet(features, labels, prepared, self.scaler, self.device, unlabelled=unlabelled)
         self.make_networks(data.feature_dim, prepared.shape[1], data.n_classes)
         self.steps_per_epoch = self.config.steps_per_epoch(len(data))
-        self.measure(data, seed)
+        self.compute_statistics(data, seed)
         return data
 
     def generate(
@@ -236,7 +236,7 @@ class FeatureGenerator(StoredModel):
             raise InputError(f"n_per_class is {n_per_class}", f"a whole number of at least 1, below {MOST_ROWS:,}")
         counts = np.full(len(ids), n_per_class)
         blocks = self.iter_generate(embeddings, names, counts, seed=seed, represented=represented)
-        return in_one(blocks, int(counts.sum())), np.repeat(ids, n_per_class)
+        return concatenate_blocks(blocks, int(counts.sum())), np.repeat(ids, n_per_class)
 
     def describe(
         self, classes: Any, class_names: Sequence[str] | None = None
@@ -284,7 +284,7 @@ class FeatureGenerator(StoredModel):
         keys = [rng.class_key(None if names is None else names[k], row) for k, row in enumerate(embeddings)]
         blocks = (
             self._synthesise_block(noise, prepared[of_class], represented)
-            for noise, of_class in noise_blocks(self.tile_noise, keys, counts, seed)
+            for noise, of_class in noise_blocks(self.chunk_noise, keys, counts, seed)
         )
         no_rows = np.zeros((0, self.scaler.dim), dtype=np.float32)
         yield from rows_by_class(blocks, counts, (self.represent(no_rows) if represented else no_rows).shape[1])

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from fgen.compute.matmul import lie_for_products
+from fgen.compute.matmul import set_weight_layout
 from fgen.config import to_mapping
 from fgen.errors import InputError
 from fgen.features.class_embeddings import EmbeddingConfig, EmbeddingPreprocessor
@@ -56,7 +56,7 @@ class StoredModel:
     def make_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> None:
         """Create the networks on the model's device, not yet initialised."""
         self.networks = nn.ModuleDict(self.build_networks(feature_dim, embedding_dim, n_seen)).to(self.device)
-        lie_for_products(self.networks)
+        set_weight_layout(self.networks)
         self.n_seen = n_seen
 
     def save(self, path: str | Path) -> None:

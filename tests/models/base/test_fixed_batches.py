@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgen import rng
-from fgen.models.base.fixed_batches import ALIGNED, BLOCK, TILE, noise_blocks, rows_by_class
+from fgen.models.base.fixed_batches import ALIGNED, BLOCK, NOISE_CHUNK, noise_blocks, rows_by_class
 
 pytestmark = pytest.mark.numeric
 
-COUNTS = st.lists(st.integers(0, 3 * TILE), max_size=12) | st.lists(st.integers(0, 2 * BLOCK), max_size=4)
+COUNTS = st.lists(st.integers(0, 3 * NOISE_CHUNK), max_size=12) | st.lists(st.integers(0, 2 * BLOCK), max_size=4)
 
 
 def draw(stream):
-    return stream.standard_normal((TILE, 3), dtype=np.float32)
+    return stream.standard_normal((NOISE_CHUNK, 3), dtype=np.float32)
 
 
 def passes(counts):
@@ -33,7 +33,7 @@ def test_each_class_gets_the_rows_of_its_own_stream(counts):
     assert [len(rows) for rows in found] == counts
     for k, rows in enumerate(found):
         stream = rng.stream(0, "generate", f"class {k}")
-        alone = np.concatenate([draw(stream) for _ in range(0, max(1, counts[k]), TILE)])
+        alone = np.concatenate([draw(stream) for _ in range(0, max(1, counts[k]), NOISE_CHUNK)])
         assert rows[:, :3].tobytes() == alone[: counts[k]].tobytes()
         assert (rows[:, 3] == k).all()
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from fgen.errors import InputError
-from fgen.io import steady
+from fgen.io import consistent_read
 from fgen.io.atomic import replace_directory
-from fgen.io.steady import current, read_folder, read_steadily
+from fgen.io.consistent_read import current, read_consistently, read_folder
 
 
 def save(path, content):
@@ -83,11 +83,11 @@ def test_what_was_replaced_by_as_much_as_the_same_number_of_a_file_is_seen(tmp_p
             path.write_text(str(content))
         return found
 
-    assert read_steadily([path], read) == "3"
+    assert read_consistently([path], read) == "3"
 
 
 def test_a_reader_without_a_quiet_moment_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(steady, "TRIES", 3)
+    monkeypatch.setattr(consistent_read, "TRIES", 3)
     save(tmp_path / "x", "old")
     with pytest.raises(InputError, match="x is replaced all the while"):
         read_folder(tmp_path / "x", disturbed(*[lambda: save(tmp_path / "x", "new")] * 3))

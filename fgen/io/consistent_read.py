@@ -32,7 +32,7 @@ def read_folder(path: Path, read: Callable[[Path], T]) -> T:
         path: the folder's name.
         read: is given the folder where it is now, and is called again where it was replaced meanwhile.
     """
-    return read_steadily([path, _aside(path)], lambda: read(current(path)))
+    return read_consistently([path, _aside(path)], lambda: read(current(path)))
 
 
 def _aside(path: Path) -> Path:
@@ -42,7 +42,7 @@ def _aside(path: Path) -> Path:
     return beside(path, "old")
 
 
-def read_steadily(paths: Sequence[Path], read: Callable[[], T]) -> T:
+def read_consistently(paths: Sequence[Path], read: Callable[[], T]) -> T:
     """What ``read()`` returns or raises while each of ``paths`` is the same file or folder, or the same absence of one.
 
     Raises:
