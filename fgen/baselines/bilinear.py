@@ -112,8 +112,10 @@ class Bilinear(EmbeddingBaseline):
         weight = torch.zeros(self.scaler.dim, phi.shape[1])
         for rows in _batches(len(labels), config, seed):
             x = torch.from_numpy(self.scaler.apply(read_rows(features, rows))) / shrink
-            slope = ranking_gradient((x @ weight) @ seen.T, own[torch.from_numpy(rows)], config.margin, config.by_rank)
-            weight.addmm_(x.T, slope @ seen, alpha=-lr / len(rows))
+            gradient = ranking_gradient(
+                (x @ weight) @ seen.T, own[torch.from_numpy(rows)], config.margin, config.by_rank
+            )
+            weight.addmm_(x.T, gradient @ seen, alpha=-lr / len(rows))
         if not bool(torch.isfinite(weight).all()):
             raise TrainingDiverged(f"{config.name}'s weights are NaN or infinite", "finite numbers", "Lower model.lr")
         self.weights = ((weight @ phi.T) / shrink).numpy()
@@ -143,8 +145,8 @@ def ranking_loss(scores: Tensor, labels: Tensor, margin: float, by_rank: bool) -
 def ranking_gradient(scores: Tensor, labels: Tensor, margin: float, by_rank: bool) -> Tensor:
     """The derivative ``(n, S)`` of :func:`ranking_loss` with respect to the scores; the rank's own is 0."""
     hinges = _hinges(scores, labels, margin)
-    slope = (hinges > 0).to(scores) * _row_weights(hinges, by_rank).unsqueeze(1)
-    return slope.scatter_(1, labels.unsqueeze(1), -slope.sum(dim=1, keepdim=True))
+    gradient = (hinges > 0).to(scores) * _row_weights(hinges, by_rank).unsqueeze(1)
+    return gradient.scatter_(1, labels.unsqueeze(1), -gradient.sum(dim=1, keepdim=True))
 
 
 def _hinges(scores: Tensor, labels: Tensor, margin: float) -> Tensor:

@@ -135,9 +135,9 @@ def fit_logistic(
             target = has[start : start + len(block)]
             logits = torch.addmm(2 * biases, block, raw)
             loss += (softplus(logits) - target * logits).sum().double() / len(has)
-            slope = (logits.sigmoid_() - target) / len(has)
-            to_raw.addmm_(block.T, slope)
-            to_biases.add_(slope.sum(dim=0), alpha=2)
+            gradient = (logits.sigmoid_() - target) / len(has)
+            to_raw.addmm_(block.T, gradient)
+            to_biases.add_(gradient.sum(dim=0), alpha=2)
         torch.mm(whiten.T, to_raw, out=to_weights)
         return loss
 

@@ -80,7 +80,7 @@ def train_adam(
     betas = (config.beta1, 0.999)
     adam = torch.optim.Adam([weight, bias], lr=config.lr, betas=betas, weight_decay=config.weight_decay, fused=True)
     size = min(config.batch_size or 64, len(targets))
-    features, logits, slopes = (weight.new_empty(size, n) for n in (weight.shape[1], len(bias), len(bias)))
+    features, logits, gradients = (weight.new_empty(size, n) for n in (weight.shape[1], len(bias), len(bias)))
     for epoch in tqdm(range(config.epochs), desc="head", unit="epoch", disable=not progress):
         order = rng.stream(seed, "head batches", epoch).permutation(len(targets))
         for start in range(0, len(order), size):
@@ -90,9 +90,9 @@ def train_adam(
             x = rows.take(numbers, out=features[:n])
             factor, shift = matmul_operand(x), bias if offsets is None else bias + offsets
             add_product(shift, factor, matmul_operand(weight).T, out=logits[:n])
-            slope = cross_entropy_gradient(logits[:n], targets[batch], row_weights[batch] / n, out=slopes[:n])
-            product(matmul_operand(slope).T, factor, out=to_weight)
-            torch.sum(slope, dim=0, out=to_bias)
+            gradient = cross_entropy_gradient(logits[:n], targets[batch], row_weights[batch] / n, out=gradients[:n])
+            product(matmul_operand(gradient).T, factor, out=to_weight)
+            torch.sum(gradient, dim=0, out=to_bias)
             adam.step()
     weight.grad = bias.grad = None
 

@@ -73,13 +73,13 @@ class CosineClassifier(StoredHead):
         classes_: ``(K,)`` ascending ids of the classes that had rows.
         n_classes_: how many ids there are in the caller's numbering.
         centre: ``(D,)`` float32, m.
-        directions: ``(K, D)`` float32, ``p_y - m`` at length 1, or 0 for a prototype that is the centre itself.
-        roundness: ``(D, D)`` float32, W; with no rows where there is no whitening.
+        prototypes: ``(K, D)`` float32, ``p_y - m`` at length 1, or 0 where ``p_y`` is the centre itself.
+        whitening: ``(D, D)`` float32, W; with no rows where there is no whitening.
         scaler: the scaling of the features.
     """
 
     format: ClassVar[str] = "fgen-cosine"
-    stored: ClassVar[tuple[str, ...]] = ("centre", "directions", "roundness")
+    stored: ClassVar[dict[str, str]] = {"centre": "centre", "directions": "prototypes", "roundness": "whitening"}
 
     def __init__(self, config: CosineConfig | None = None, **overrides: Any) -> None:
         super().__init__(build(CosineConfig, to_mapping(config or CosineConfig()) | overrides, "classifier"))
@@ -112,22 +112,22 @@ class CosineClassifier(StoredHead):
         sums = torch.zeros(len(present), scaler.dim, dtype=torch.float64)
         for start, scaled in scaler.blocks(features):
             sums.index_add_(0, targets[start : start + len(scaled)], torch.from_numpy(scaled).double())
-        prototypes = sums / torch.bincount(targets).unsqueeze(1)
-        centre = prototypes.mean(dim=0)
-        self.roundness, directions = torch.zeros(0, scaler.dim), prototypes - centre
+        means = sums / torch.bincount(targets).unsqueeze(1)
+        centre = means.mean(dim=0)
+        self.whitening, prototypes = torch.zeros(0, scaler.dim), means - centre
         if self.config.whitening is not None:
             spread = np.ones(len(present), bool) if seen is None else seen_mask(present, seen)
             chosen = torch.from_numpy(spread[positions] if spread.any() else np.ones(len(positions), bool))
-            roundness = whitening_matrix(scaler, features, prototypes, targets, chosen, self.config.whitening)
-            self.roundness, directions = roundness.float(), directions @ roundness
-        self.directions, self.centre = l2_normalise(directions).float(), centre.float()
+            whitening = whitening_matrix(scaler, features, means, targets, chosen, self.config.whitening)
+            self.whitening, prototypes = whitening.float(), prototypes @ whitening
+        self.prototypes, self.centre = l2_normalise(prototypes).float(), centre.float()
         self.scaler, self.classes_, self.n_classes_ = scaler, present, n_classes
         return self
 
     def block_scores(self, scaled: np.ndarray) -> np.ndarray:
         """Log-probabilities ``(n, K)`` of scaled rows ``(n, D)``."""
         rows = torch.from_numpy(scaled) - self.centre
-        cosines = l2_normalise(rows @ self.roundness if len(self.roundness) else rows) @ self.directions.T
+        cosines = l2_normalise(rows @ self.whitening if len(self.whitening) else rows) @ self.prototypes.T
         return (cosines / self.config.temperature).log_softmax(dim=1).numpy()
 
     @classmethod
@@ -143,9 +143,9 @@ class CosineClassifier(StoredHead):
     def _load(cls, path: Path) -> CosineClassifier:
         with reading_head(path, cls, CosineConfig) as (head, tensors):
             head.centre = require_shape("centre", tensors["centre"], head.scaler.dim)
-            head.directions = require_shape("directions", tensors["directions"], len(head.classes_), head.scaler.dim)
+            head.prototypes = require_shape("directions", tensors["directions"], len(head.classes_), head.scaler.dim)
             size = 0 if head.config.whitening is None else head.scaler.dim
-            head.roundness = require_shape("roundness", tensors["roundness"], size, head.scaler.dim)
+            head.whitening = require_shape("roundness", tensors["roundness"], size, head.scaler.dim)
         return head
 
 

@@ -69,17 +69,17 @@ def train_lbfgs(
     line = Line(rows, targets, row_weights / len(targets), n_classes, l2)
     if start is not None:
         weight, bias = start
-        line.turn(torch.cat([weight, (bias + _at(weight, rows.mean)).unsqueeze(1)], dim=1))
-        line.go(1.0)
+        line.set_direction(torch.cat([weight, (bias + _at(weight, rows.mean)).unsqueeze(1)], dim=1))
+        line.step(1.0)
     gradient, recent = line.gradient(), deque[tuple[Tensor, Tensor]](maxlen=HISTORY)
     for _ in tqdm(range(LBFGS_STEPS), desc="head", unit="step", disable=not progress):
         if gradient.abs().max() <= LBFGS_GRADIENT:
             break
-        line.turn(-two_loop_recursion(gradient, recent))
+        line.set_direction(-two_loop_recursion(gradient, recent))
         step = line.search(_dot(gradient, line.direction), first=None if recent else 1.0)
         if step == 0:  # rounding is all that is left
             break
-        line.go(step)
+        line.step(step)
         if math.isnan(step):
             break
         before, gradient = gradient, line.gradient()
@@ -117,19 +117,19 @@ class Line:
         self.parameters = rows.mean.new_zeros(n_classes, len(rows.mean) + 1)
         self.direction = torch.zeros_like(self.parameters)
         self._logits, self._change = (_zeros(len(targets), n_classes, rows.mean) for _ in range(2))
-        self._point, self._slopes = (self.parameters.new_empty(BLOCK_ROWS, n_classes) for _ in range(2))
+        self._point, self._gradients = (self.parameters.new_empty(BLOCK_ROWS, n_classes) for _ in range(2))
 
     def gradient(self) -> Tensor:
         """``(K, D + 1)``, at the parameters."""
         gradient = self._l2 * self.parameters
         gradient[:, -1] = 0
         for start, x in self._rows.blocks():
-            slopes = self._logit_gradients(self._logits[start : start + len(x)], start)
-            gradient[:, :-1] += product(matmul_operand(slopes).T, x)
-            gradient[:, -1] += slopes.sum(dim=0)
+            gradients = self._logit_gradients(self._logits[start : start + len(x)], start)
+            gradient[:, :-1] += product(matmul_operand(gradients).T, x)
+            gradient[:, -1] += gradients.sum(dim=0)
         return gradient
 
-    def turn(self, direction: Tensor) -> None:
+    def set_direction(self, direction: Tensor) -> None:
         """Another line through the parameters."""
         factor = matmul_operand(direction[:, :-1])
         direction[:, :-1] = factor
@@ -144,12 +144,12 @@ class Line:
         for start in range(0, len(self._targets), BLOCK_ROWS):
             change = self._change[start : start + BLOCK_ROWS]
             logits, point = self._logits[start : start + BLOCK_ROWS], self._point[: len(change)]
-            slopes = self._logit_gradients(torch.add(logits, change, alpha=step, out=point), start)
-            total += float(torch.mul(slopes, change, out=point).sum())
+            gradients = self._logit_gradients(torch.add(logits, change, alpha=step, out=point), start)
+            total += float(torch.mul(gradients, change, out=point).sum())
         return total
 
     def search(self, at_start: float, *, first: float | None) -> float:
-        """A step near the line's minimum, found by its slopes alone, as the loss is convex.
+        """A step near the line's minimum, found by its derivatives alone, as the loss is convex.
 
         After the first one, by false position, or four times as far while the loss still falls.
 
@@ -158,7 +158,7 @@ class Line:
             first: where to begin; None is L-BFGS's own step, a number the step that changes some logit by so much.
 
         Returns:
-            0 if the loss falls nowhere, NaN if slopes aren't finite.
+            0 if the loss falls nowhere, NaN if a derivative isn't finite.
         """
         step = 1.0 if first is None else first / float(max(self._change.max(), -self._change.min()))
         if step == 0 or not math.isfinite(at_start):
@@ -180,7 +180,7 @@ class Line:
                 step *= 4
         return near
 
-    def go(self, step: float) -> None:
+    def step(self, step: float) -> None:
         """To this step of the line."""
         self.parameters.add_(self.direction, alpha=step)
         self._logits.add_(self._change, alpha=step)
@@ -188,7 +188,7 @@ class Line:
     def _logit_gradients(self, logits: Tensor, start: int) -> Tensor:
         block = slice(start, start + len(logits))
         return cross_entropy_gradient(
-            logits, self._targets[block], self._row_weights[block], self._slopes[: len(logits)]
+            logits, self._targets[block], self._row_weights[block], self._gradients[: len(logits)]
         )
 
 

@@ -136,7 +136,7 @@ class SoftmaxClassifier(StoredHead):
     """
 
     format: ClassVar[str] = "fgen-softmax"
-    stored: ClassVar[tuple[str, ...]] = ("weight", "bias")
+    stored: ClassVar[dict[str, str]] = {"weight": "weight", "bias": "bias"}
 
     def __init__(self, config: SoftmaxConfig | None = None, **overrides: Any) -> None:
         super().__init__(build(SoftmaxConfig, to_mapping(config or SoftmaxConfig()) | overrides, "classifier"))

@@ -28,11 +28,11 @@ class StoredHead(Head):
 
     Attributes:
         format: its name in ``head.json``.
-        stored: the attributes that hold its own tensors.
+        stored: name of each of its tensors in the file -> the attribute that holds it.
     """
 
     format: ClassVar[str]
-    stored: ClassVar[tuple[str, ...]]
+    stored: ClassVar[dict[str, str]]
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -46,7 +46,8 @@ class StoredHead(Head):
             InputError: no training yet, or a folder with other files.
         """
         self.require_trained()
-        tensors = {name: getattr(self, name) for name in self.stored} | {"classes": torch.from_numpy(self.classes_)}
+        tensors = {name: getattr(self, attribute) for name, attribute in self.stored.items()}
+        tensors["classes"] = torch.from_numpy(self.classes_)
         tensors |= {f"feature.{key}": torch.from_numpy(array) for key, array in self.scaler.to_arrays().items()}
         description = {"format": self.format, "format_version": VERSION, "config": to_mapping(self.config)}
         with replace_directory(path, partial(expect_only, names=("head.json", "head.safetensors"))) as folder:

@@ -169,9 +169,9 @@ class ExperimentConfig:
     def unused(self) -> list[str]:
         """What is set, as ``section.key``, and has no effect: a baseline's bank and head, what another solver or a
         term whose weight is 0 would read."""
-        idle = {"bank", "classifier"}
+        unused = {"bank", "classifier"}
         if self.model.name not in BASELINES:
-            idle = {
+            unused = {
                 f"{section}.{key}"
                 for section in ("model", "classifier")
                 for key in getattr(self, section).unused_fields
@@ -183,7 +183,7 @@ class ExperimentConfig:
             f"{section}.{key}"
             for section, keys in self.to_mapping().items()
             for key, value in keys.items()
-            if idle & {section, f"{section}.{key}"} and defaults[section].get(key) != value
+            if unused & {section, f"{section}.{key}"} and defaults[section].get(key) != value
         ]
 
     def of_seed(self, seed: int) -> ExperimentConfig:

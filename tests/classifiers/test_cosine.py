@@ -88,7 +88,7 @@ def test_files_in_blocks_train_the_same_head(monkeypatch, tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         stored = file.create_dataset("x", data=features)
         streamed = CosineClassifier().fit(stored, labels)
-        np.testing.assert_allclose(streamed.directions, expected.directions, atol=1e-6)
+        np.testing.assert_allclose(streamed.prototypes, expected.prototypes, atol=1e-6)
         np.testing.assert_allclose(streamed.scores(stored), expected.scores(features), atol=1e-4)
 
 
@@ -195,7 +195,7 @@ def test_the_spread_is_that_of_the_seen_classes_where_they_are_named():
     noisy = np.where(unseen[:, None], lengthened(features), features)
     told = CosineClassifier(scaling="none", whitening=0.1).fit(noisy, labels, seen=[3, 7])
     clean = CosineClassifier(scaling="none", whitening=0.1).fit(features[~unseen], labels[~unseen])
-    np.testing.assert_allclose(told.roundness, clean.roundness, atol=1e-5)
+    np.testing.assert_allclose(told.whitening, clean.whitening, atol=1e-5)
 
 
 def test_a_whitened_head_comes_back_from_disk_and_rows_without_spread_are_legal(tmp_path):

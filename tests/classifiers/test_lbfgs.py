@@ -41,8 +41,8 @@ def centred_rows(features, row_weights, dtype=torch.float64):
 def line_through(problem, parameters):
     features, targets, row_weights = problem
     line = Line(centred_rows(features, row_weights), targets, row_weights / N_ROWS, N_CLASSES, L2)
-    line.turn(parameters)
-    line.go(1.0)
+    line.set_direction(parameters)
+    line.step(1.0)
     return line
 
 
@@ -64,7 +64,7 @@ def test_the_gradient_is_autograds(problem):
 def test_the_slope_of_a_line_is_autograds(problem):
     parameters, direction = draw(N_CLASSES, DIM + 1), draw(N_CLASSES, DIM + 1, seed=3)
     line = line_through(problem, parameters.clone())
-    line.turn(direction.clone())
+    line.set_direction(direction.clone())
     step = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
     loss_at(problem, parameters + step * direction).backward()
     assert line.slope(0.7) == pytest.approx(float(step.grad))
@@ -76,7 +76,7 @@ def test_a_search_ends_lower_and_where_the_line_is_nearly_level(problem, stretch
     parameters = draw(N_CLASSES, DIM + 1)
     line = line_through(problem, parameters.clone())
     gradient = line.gradient()
-    line.turn(-stretch * gradient)
+    line.set_direction(-stretch * gradient)
     at_start = line.slope(0.0)
     assert at_start == pytest.approx(-stretch * float(gradient.square().sum()))
     step = line.search(at_start, first=first)
@@ -130,8 +130,8 @@ def test_the_minimum_is_the_same_whichever_rows_tell_what_all_are_centred_about(
 
 def test_from_another_penaltys_minimum_it_is_fewer_steps_to_the_same(problem, monkeypatch):
     features, targets, row_weights = problem
-    turns, turn = [], Line.turn
-    monkeypatch.setattr(Line, "turn", lambda self, direction: (turns.append(1), turn(self, direction))[1])
+    turns, turn = [], Line.set_direction
+    monkeypatch.setattr(Line, "set_direction", lambda self, direction: (turns.append(1), turn(self, direction))[1])
     rows = centred_rows(features, row_weights)
 
     def minimum(l2, start=None):

@@ -1,4 +1,4 @@
-"""Pseudo-labels: the surest rows by the entropy of their probabilities, and the heads' second stage on them."""
+"""Pseudo-labels: the most confident rows by the entropy of their probabilities, and the heads' second stage on them."""
 
 import copy
 
@@ -30,7 +30,7 @@ def slow_entropies(scores):
     return [-sum(p * np.log(p) for p in row) for row in probabilities]
 
 
-def test_the_surest_rows_have_the_least_entropy():
+def test_the_most_confident_rows_have_the_least_entropy():
     scores = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32) * 3
     rows, classes = most_confident_rows(Given([4, 5, 9]), scores, 0.25)
     assert set(rows) == set(np.argsort(slow_entropies(scores.astype(float)))[:10])
