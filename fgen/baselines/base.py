@@ -12,7 +12,7 @@ from fgen.classifiers.base import checked_labels
 from fgen.errors import InputError
 from fgen.features.checks import as_matrix
 from fgen.features.frames import rows_by_name
-from fgen.features.rows import Features, as_rows, iter_blocks
+from fgen.features.rows import Features, as_rows, numbered_blocks
 
 Self = TypeVar("Self", bound="EmbeddingBaseline")
 
@@ -56,12 +56,11 @@ class EmbeddingBaseline(ABC):
         features = as_rows(features)
         if features.shape[1] != self.feature_dim:
             raise InputError(f"features have {features.shape[1]} columns", f"{self.feature_dim}, as in training")
-        result, start = np.empty((len(features), self.n_classes), dtype=np.float32), 0
+        result = np.empty((len(features), self.n_classes), dtype=np.float32)
         # Infinite features make NaN scores, which are refused below; NumPy's warning would come before the message.
         with np.errstate(over="ignore", invalid="ignore"):
-            for block in iter_blocks(features):
+            for start, block in numbered_blocks(features):
                 result[start : start + len(block)] = self.score_block(block)
-                start += len(block)
         if not np.isfinite(result).all():
             row = int(np.argmin(np.isfinite(result).all(axis=1)))
             raise InputError(f"features hold NaN or infinities in row {row}", "finite numbers")

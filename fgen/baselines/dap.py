@@ -13,7 +13,7 @@ from torch.nn.functional import logsigmoid, softplus
 
 from fgen.baselines.base import EmbeddingBaseline, check_choice, choices
 from fgen.errors import InputError
-from fgen.features.rows import Features, iter_blocks
+from fgen.features.rows import Features, numbered_blocks
 from fgen.features.statistics import Moments, moments
 
 #: Rows whose logits are held at once.
@@ -153,8 +153,7 @@ def fit_logistic(
 
 
 def _scaled_blocks(features: Features, mean: np.ndarray, scale: float) -> Iterator[tuple[int, Tensor]]:
-    start = 0
-    for rows in iter_blocks(features):
-        for part in np.split(rows, range(BLOCK_ROWS, len(rows), BLOCK_ROWS)):
-            yield start, torch.from_numpy((part - mean) / np.float32(scale))
-            start += len(part)
+    for first, rows in numbered_blocks(features):
+        for start in range(0, len(rows), BLOCK_ROWS):
+            part = rows[start : start + BLOCK_ROWS]
+            yield first + start, torch.from_numpy((part - mean) / np.float32(scale))

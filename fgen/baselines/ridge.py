@@ -10,7 +10,7 @@ import scipy.linalg
 
 from fgen.baselines.base import EmbeddingBaseline, check_choice, choices, unit
 from fgen.errors import InputError
-from fgen.features.rows import Features
+from fgen.features.rows import Features, numbered_blocks
 from fgen.features.statistics import class_means
 
 Prototypes = Literal["predicted", "mean"]
@@ -73,7 +73,7 @@ class RidgeBaseline(EmbeddingBaseline):
 
     def learn(self, features: Features, labels: np.ndarray, embeddings: np.ndarray, seed: int) -> None:
         """Solve for W."""
-        classes, means = class_means(features, labels)
+        classes, means = class_means(numbered_blocks(features), labels)
         self.classes_, self.centre = classes, means.mean(axis=0)
         offset = embeddings[classes].mean(axis=0)
         known = embeddings[classes] - offset

@@ -15,7 +15,8 @@ from fgen.classifiers.storage import StoredHead, reading_head, require_shape
 from fgen.config import build, to_mapping
 from fgen.errors import InputError
 from fgen.features.rows import Features, as_rows
-from fgen.features.scaling import FeatureScaler, Kind
+from fgen.features.scaling import Kind
+from fgen.features.statistics import class_means, within_class_scatter
 from fgen.io.consistent_read import read_folder
 
 
@@ -107,18 +108,16 @@ class CosineClassifier(StoredHead):
         features = as_rows(features)
         labels, _, n_classes = checked_labels(labels, len(features), classes, n_classes)
         scaler = fitted_scaler(self.config.scaling, features, scaling_rows)
-        present, positions = np.unique(labels, return_inverse=True)
-        targets = torch.from_numpy(positions)
-        sums = torch.zeros(len(present), scaler.dim, dtype=torch.float64)
-        for start, scaled in scaler.blocks(features):
-            sums.index_add_(0, targets[start : start + len(scaled)], torch.from_numpy(scaled).double())
-        means = sums / torch.bincount(targets).unsqueeze(1)
-        centre = means.mean(dim=0)
-        self.whitening, prototypes = torch.zeros(0, scaler.dim), means - centre
+        present, means = class_means(scaler.blocks(features), labels)
+        of_classes = torch.from_numpy(means)
+        centre = of_classes.mean(dim=0)
+        self.whitening, prototypes = torch.zeros(0, scaler.dim), of_classes - centre
         if self.config.whitening is not None:
             spread = np.ones(len(present), bool) if seen is None else seen_mask(present, seen)
-            chosen = torch.from_numpy(spread[positions] if spread.any() else np.ones(len(positions), bool))
-            whitening = whitening_matrix(scaler, features, means, targets, chosen, self.config.whitening)
+            positions = np.searchsorted(present, labels)
+            chosen = spread[positions] if spread.any() else np.ones(len(positions), bool)
+            scatter = within_class_scatter(scaler.blocks(features), positions, means, chosen)
+            whitening = whitening_matrix(torch.from_numpy(scatter / chosen.sum()), self.config.whitening)
             self.whitening, prototypes = whitening.float(), prototypes @ whitening
         self.prototypes, self.centre = l2_normalise(prototypes).float(), centre.float()
         self.scaler, self.classes_, self.n_classes_ = scaler, present, n_classes
@@ -149,25 +148,13 @@ class CosineClassifier(StoredHead):
         return head
 
 
-def whitening_matrix(
-    scaler: FeatureScaler, features: Features, means: Tensor, targets: Tensor, chosen: Tensor, shrinkage: float
-) -> Tensor:
-    """``(D, D)`` float64 W with ``W W' = (S + shrinkage * mean(diag S) I)^-1``, from one pass over the rows.
-
-    Args:
-        means: ``(K, D)`` of the classes. targets: ``(N,)`` class of each row.
-        chosen: ``(N,)`` bool, the rows whose spread counts.
-    """
-    scatter = torch.zeros(scaler.dim, scaler.dim, dtype=torch.float64)
-    for start, scaled in scaler.blocks(features):
-        block = slice(start, start + len(scaled))
-        rows = (torch.from_numpy(scaled) - means[targets[block]])[chosen[block]].double()
-        scatter.addmm_(rows.T, rows)
-    scatter /= chosen.sum()
-    mean_variance = scatter.diagonal().mean().clamp(min=1e-12)  # rows that are all their class's mean have none
-    scatter.diagonal().add_(shrinkage * mean_variance)
+def whitening_matrix(covariance: Tensor, shrinkage: float) -> Tensor:
+    """Return ``(D, D)`` float64 W with ``W W' = (S + shrinkage * mean(diag S) I)^-1`` for a covariance S."""
+    dim = len(covariance)
+    mean_variance = covariance.diagonal().mean().clamp(min=1e-12)  # rows that are all their class's mean have none
+    shrunk = covariance + shrinkage * mean_variance * torch.eye(dim, dtype=torch.float64)
     inverse = torch.linalg.solve_triangular(
-        torch.linalg.cholesky(scatter), torch.eye(scaler.dim, dtype=torch.float64), upper=False
+        torch.linalg.cholesky(shrunk), torch.eye(dim, dtype=torch.float64), upper=False
     )
     return inverse.T.contiguous()
 

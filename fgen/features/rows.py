@@ -116,21 +116,28 @@ def block_rows(dim: int) -> int:
     return max(1, BLOCK_BYTES // max(1, 4 * dim))
 
 
-def iter_blocks(features: Features) -> Iterator[np.ndarray]:
-    """Consecutive blocks of rows of about 16 MB, as float32; the next is read ahead while one is worked on."""
+def numbered_blocks(features: Features) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield consecutive blocks of rows of about 16 MB as float32, each with the number of its first row.
+
+    The next block of a memory map is read ahead in the background.
+    """
     n_rows, dim = features.shape
     step = block_rows(dim)
     for start in range(0, n_rows, step):
         not_yet_expected = start + step if start else 0
         prefetch_rows(features, np.arange(not_yet_expected, min(start + 2 * step, n_rows)))
-        yield np.asarray(features[start : start + step], dtype=np.float32)
+        yield start, np.asarray(features[start : start + step], dtype=np.float32)
+
+
+def iter_blocks(features: Features) -> Iterator[np.ndarray]:
+    """Yield the blocks of :func:`numbered_blocks` without their numbers."""
+    return (block for _, block in numbered_blocks(features))
 
 
 @np.errstate(over="ignore", invalid="ignore")
 def refuse_non_finite(features: Features) -> None:
     """Read features ``(N, D)`` once, and name the first that isn't finite."""
-    start = 0
-    for block in iter_blocks(features):
+    for start, block in numbered_blocks(features):
         if not np.isfinite(block.sum(dtype=np.float64)):
             bad = np.argwhere(~np.isfinite(block))
             if bad.size:
@@ -140,7 +147,6 @@ def refuse_non_finite(features: Features) -> None:
                     "finite numbers, within float32's range",
                     "Remove or mend such rows",
                 )
-        start += len(block)
 
 
 class SelectedRows(RowsView):

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from fgen.errors import InputError
-from fgen.features.rows import Features, SelectedRows, as_rows, block_rows, iter_blocks, read_rows
+from fgen.features.rows import Features, SelectedRows, as_rows, block_rows, iter_blocks, numbered_blocks, read_rows
+from fgen.features.statistics import column_moments
 
 #: ``"l2"`` is no kind: the lengths it divides by are lost, so generated features could not be brought back.
 Kind = Literal["minmax", "standard", "sqrt", "none"]
@@ -83,7 +84,7 @@ class FeatureScaler:
             raise InputError("there are no rows to fit the feature scaling on", "at least 1")
         # What leaves float32 is refused by name below; NumPy's warning would come before the message.
         with np.errstate(over="ignore", invalid="ignore"):
-            offset, scale = (_moments if kind == "standard" else _extremes)(features, dim)
+            offset, scale = (column_moments if kind == "standard" else _extremes)(features)
             if kind == "sqrt":  # it keeps the order, so the extremes of the roots are the roots of the extremes
                 high = signed_root(offset + scale)
                 offset = signed_root(offset)
@@ -151,9 +152,8 @@ class FeatureScaler:
         Raises:
             InputError: a feature isn't finite; the message names its row and column.
         """
-        start = 0
         with np.errstate(over="ignore", invalid="ignore"):
-            for block in iter_blocks(features):
+            for start, block in numbered_blocks(features):
                 scaled, finite = np.empty_like(block), True
                 for first in range(0, len(block), CACHED_ROWS):
                     part = scaled[first : first + CACHED_ROWS]
@@ -167,21 +167,18 @@ class FeatureScaler:
                         "Remove or mend such rows",
                     )
                 yield start, scaled
-                start += len(block)
 
     def tensors(self, features: Features, device: torch.device) -> Iterator[tuple[int, torch.Tensor]]:
         """:meth:`blocks` as tensors on a device, which scales them itself."""
         if device.type == "cpu":
             yield from ((start, torch.from_numpy(scaled)) for start, scaled in self.blocks(features))
             return
-        start = 0
-        for block in iter_blocks(features):
+        for start, block in numbered_blocks(features):
             scaled = self.apply(torch.tensor(block, device=device))
             if not bool(torch.isfinite(scaled).all()):
                 for _ in self.blocks(features):  # to name the row
                     pass
             yield start, scaled
-            start += len(block)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """``{"offset": (D,), "scale": (D,), "length": (1,)}`` float32, for saving; the kind is saved beside them."""
@@ -239,22 +236,9 @@ def _check_kind(kind: str) -> None:
         raise InputError(f"feature scaling is {kind!r}", f"one of {', '.join(get_args(Kind))}")
 
 
-def _extremes(features: Features, dim: int) -> tuple[np.ndarray, np.ndarray]:
+def _extremes(features: Features) -> tuple[np.ndarray, np.ndarray]:
     """Minimum and range of each column, ``(D,)`` float64."""
-    low, high = np.full(dim, np.inf), np.full(dim, -np.inf)
+    low, high = np.full(features.shape[1], np.inf), np.full(features.shape[1], -np.inf)
     for block in iter_blocks(features):
         low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
     return low, high - low
-
-
-def _moments(features: Features, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (of the population) of each column, ``(D,)`` float64."""
-    total, squares = np.zeros(dim), np.zeros(dim)
-    # Sums about a typical row keep their digits when the mean is far from zero.
-    shift = np.asarray(features[:1], dtype=np.float32)[0].astype(np.float64)
-    for block in iter_blocks(features):
-        rows = block - shift
-        total += rows.sum(axis=0)
-        squares += np.einsum("nd,nd->d", rows, rows)
-    mean = total / len(features)
-    return mean + shift, np.sqrt(np.maximum(squares / len(features) - mean**2, 0))

@@ -5,7 +5,8 @@ import pytest
 
 from fgen.errors import InputError
 from fgen.features import statistics as room
-from fgen.features.statistics import class_means, moments
+from fgen.features.rows import numbered_blocks
+from fgen.features.statistics import class_means, moments, within_class_scatter, within_class_squares
 
 
 def rows(n=60, dim=5, offset=0.0, seed=0):
@@ -36,10 +37,23 @@ def test_moments_in_blocks_are_numpys(offset):
 @pytest.mark.usefixtures("small_blocks")
 def test_class_means_in_blocks_are_the_means_of_each_class():
     features, labels = rows()
-    classes, means = class_means(features, labels)
+    classes, means = class_means(numbered_blocks(features), labels)
     np.testing.assert_array_equal(classes, np.arange(0, 14, 2))
     expected = [features[labels == label].mean(axis=0, dtype=np.float64) for label in classes]
     np.testing.assert_allclose(means, expected, atol=1e-12)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_the_scatter_in_blocks_is_that_of_the_chosen_rows_about_their_class_means():
+    features, labels = rows()
+    classes, means = class_means(numbered_blocks(features), labels)
+    positions, chosen = np.searchsorted(classes, labels), labels < 8
+    offsets = features - means[positions]
+    expected = offsets[chosen].T @ offsets[chosen]
+    blocks = numbered_blocks(features)
+    np.testing.assert_allclose(within_class_scatter(blocks, positions, means, chosen), expected, atol=1e-9)
+    squares = within_class_squares(numbered_blocks(features), positions, means)
+    np.testing.assert_allclose(squares, np.square(offsets).sum(axis=0), rtol=1e-12)
 
 
 def test_equal_questions_share_an_answer_and_no_others_do(monkeypatch):
@@ -60,6 +74,7 @@ def test_equal_questions_share_an_answer_and_no_others_do(monkeypatch):
 def test_a_feature_that_is_not_finite_is_refused_by_its_class(value):
     features, labels = rows()
     features[labels.tolist().index(6), 2] = value
-    for ask in (moments, class_means):
-        with pytest.raises(InputError, match="class 6"):
-            ask(features, labels)
+    with pytest.raises(InputError, match="class 6"):
+        moments(features, labels)
+    with pytest.raises(InputError, match="class 6"):
+        class_means(numbered_blocks(features), labels)
