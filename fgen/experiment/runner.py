@@ -19,13 +19,10 @@ from fgen.experiment.protocol import run_baseline, run_generator, selection_task
 from fgen.experiment.provenance import git_commit, version
 from fgen.experiment.results import RunResult, SeedOutcome
 from fgen.experiment.steps import new_model, synthetic_counts
-from fgen.features.rows import SelectedRows
 from fgen.features.scaled_rows import CPU, IN_MEMORY
 from fgen.io.atomic import write_json
 from fgen.metrics.stats import summarise
-from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import MODELS
-from fgen.training.loop import time_step, training_bytes
 
 log = logging.getLogger("fgen")
 
@@ -125,39 +122,34 @@ def log_notes(config: ExperimentConfig, dataset: ZSLDataset) -> None:
 def announce(
     config: ExperimentConfig, dataset: ZSLDataset, directory: RunDirectory, phases: Sequence[ZSLDataset]
 ) -> None:
-    """Log how long the models that are missing will take at most, from one timed step, and how much memory."""
+    """Log the steps and the pre-training of the models that are missing, and the memory of banks and heads.
+
+    Their time and the memory of a training are logged by :func:`fgen.training.loop.train`, from its first steps.
+    """
     n_models = sum(not directory.seed(seed).model.exists() for seed in config.protocol.seeds)
     if not n_models:
         return
     if busy := crowded(config.train.threads):
         log.warning(busy)
-    rows = dataset.splits["trainval"]
-    model = new_model(config, dataset)
-    features = SelectedRows(dataset.features, rows)
-    unlabelled = features if config.model.is_transductive else None  # any rows: this model is thrown away
-    data = model.begin(
-        features, dataset.labels[rows], dataset.class_embeddings, device=config.train.device, unlabelled=unlabelled
-    )
     steps = sum(config.model.n_steps(len(task.splits["trainval"])) for task in phases) * n_models
-    seconds = steps * time_step(model, data, config.train)
     # The head holds the bank as it is, and where there is room for it a scaled copy of bank and real rows.
     generated = 4 * int(synthetic_counts(config, dataset).sum()) * dataset.feature_dim
-    scaled = generated + 4 * len(rows) * dataset.feature_dim
-    memory = training_bytes(model) + generated + (scaled if scaled <= IN_MEMORY else 0)
+    scaled = generated + 4 * len(dataset.splits["trainval"]) * dataset.feature_dim
+    memory = generated + (scaled if scaled <= IN_MEMORY else 0)
     log.info(
-        "%s on %s: at most %s training steps, about %s%s; about %.1f GB of memory beside torch's own",
+        "%s on %s: at most %s training steps%s; about %.1f GB of memory for bank and heads beside torch's own",
         config.model.name,
         dataset.name,
         f"{steps:,}",
-        f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} seconds",
-        _before_the_steps(model),
+        _before_the_steps(config, dataset),
         memory / 1e9,
     )
 
 
-def _before_the_steps(model: FeatureGenerator) -> str:
-    """A word on the pre-training of each model, whose time is in none of the steps."""
-    epochs = [f"{number:,} epochs of the {role}" for role, number in model.pretraining.items()]
+def _before_the_steps(config: ExperimentConfig, dataset: ZSLDataset) -> str:
+    """Return a word on the pre-training of each model, whose time is in none of the steps."""
+    pretraining = new_model(config, dataset).pretraining
+    epochs = [f"{number:,} epochs of the {role}" for role, number in pretraining.items()]
     return f", and before them, which isn't timed, {' and '.join(epochs)}" if epochs else ""
 
 

@@ -5,6 +5,7 @@ It knows nothing of any method; a method gives it networks and terms.
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import threading
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -20,14 +22,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fgen.compute.device import (
-    MOST_THREADS,
-    cpu_threads,
-    matrix_precision,
-    retain_freed_memory,
-    rounds_products,
-    step_settings,
-)
+from fgen.compute.device import MOST_THREADS, cpu_threads, matrix_precision, retain_freed_memory, rounds_products
 from fgen.errors import InputError, Interrupted, TrainingDiverged
 from fgen.training.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from fgen.training.cuda_graph import CapturedSteps
@@ -35,6 +30,12 @@ from fgen.training.draws import Draws
 from fgen.training.training_set import TrainingSet
 from fgen.training.update import Terms, Trainable, Update
 
+log = logging.getLogger("fgen")
+
+#: The first step whose time is that of all that follow.
+TIMED_STEP = 3
+#: A training of more seconds is announced.
+WORTH_TELLING = 10
 #: Terms are looked at for NaN and explosion once in so many steps, and at each epoch's end; on an accelerator, which
 #: would have to be waited for, only there.
 CHECK_EVERY = 20
@@ -102,7 +103,7 @@ def train(
             raise InputError(
                 f"{checkpoint} is at step {state.step:,}", f"at most {n_steps:,}, the end of this training", "Remove it"
             )
-    step = stepper(model, data, state.optimisers, seed)
+    step = timed(stepper(model, data, state.optimisers, seed), n_steps - state.step, training_bytes(model))
     last_written, title = time.monotonic(), progress if isinstance(progress, str) else "training"
     with (
         cpu_threads(config.threads),
@@ -165,16 +166,33 @@ def run_updates(model: Trainable, data: TrainingSet, optimisers: Optimisers, dra
     return terms
 
 
-def time_step(model: Trainable, data: TrainingSet, config: TrainConfig) -> float:
-    """Seconds of a training step, measured on a model that is then thrown away."""
-    step, seconds = stepper(model, data, make_optimisers(model), 0), 0.0
-    with cpu_threads(config.threads), step_settings(config.precision, data.device):
-        for number in range(2 if data.device.type == "cpu" else 3):  # memory, a graph, and what is repeated
-            start = time.perf_counter()
-            for term in step(number).values():
-                term.item()
-            seconds = time.perf_counter() - start
-    return seconds
+def timed(step: Callable[[int], Terms], n_steps: int, n_bytes: int) -> Callable[[int], Terms]:
+    """Return ``step``, whose third call logs how long all take and how much memory, if that is long.
+
+    The first call allocates memory, and on a GPU the second records a graph; the third is what is repeated.
+
+    Args:
+        n_steps: calls of the training.
+        n_bytes: memory of networks, gradients and optimisers.
+    """
+    numbers = count(1)
+
+    def timed_step(number: int) -> Terms:
+        if (call := next(numbers)) > TIMED_STEP:
+            return step(number)
+        start = time.perf_counter()
+        terms = step(number)
+        for term in terms.values():
+            term.item()  # a GPU's step has then ended
+        seconds = (time.perf_counter() - start) * n_steps
+        if call == TIMED_STEP and seconds > WORTH_TELLING:
+            length = f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} seconds"
+            message = "%s training steps take about %s; networks, gradients and optimisers %.1f GB of memory"
+            with tqdm.external_write_mode():
+                log.info(message, f"{n_steps:,}", length, n_bytes / 1e9)
+        return terms
+
+    return timed_step
 
 
 def training_bytes(model: Trainable) -> int:

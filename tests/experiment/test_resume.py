@@ -165,10 +165,10 @@ def test_a_run_killed_before_any_of_its_commits_goes_on_to_the_same_bytes(config
 #: Between commits: at the first step, in the middle of an epoch, in an evaluation, in the final training, in the bank,
 #: after everything.
 MOMENTS = [
-    Point("fgen.training.loop.train_step", 3),
-    Point("fgen.training.loop.train_step", 4, after=True),
+    Point("fgen.training.loop.train_step", 1),
+    Point("fgen.training.loop.train_step", 2, after=True),
     Point("fgen.experiment.protocol.synthetic_rows", 2),
-    Point("fgen.training.loop.train_step", 9),
+    Point("fgen.training.loop.train_step", 7),
     Point("fgen.data.bank_writer.BankWriter.write", 3, after=True),
     Point("fgen.experiment.runner.describe", 1),
 ]
@@ -184,9 +184,9 @@ def test_a_run_killed_at_work_goes_on_to_the_same_bytes(config, unbroken, tmp_pa
 def test_a_run_killed_over_and_over_goes_on_to_the_same_bytes(config, unbroken, tmp_path):
     run, codes = tmp_path / "run", []
     points = [
-        Point("fgen.training.loop.train_step", 4),
-        Point("fgen.training.loop.train_step", 4),
-        Point("fgen.training.loop.train_step", 7, after=True),
+        Point("fgen.training.loop.train_step", 2),
+        Point("fgen.training.loop.train_step", 2),
+        Point("fgen.training.loop.train_step", 5, after=True),
         Point("fgen.data.bank_writer.BankWriter.write", 3),
         Point("fgen.data.bank_writer.BankWriter.write", 2),
         Point("fgen.experiment.protocol.write_predictions", 1),
@@ -208,9 +208,8 @@ def test_what_is_finished_is_not_done_again(config, tmp_path):
     assert go_on("fgen.data.bank_writer.BankWriter.write", 3) == -signal.SIGKILL
     model = run / "seeds" / "0" / "model" / "model.safetensors"
     before = model.stat().st_mtime_ns
-    # Two steps are timed to announce how long it will take; the selection of the second seed has four.
     assert go_on("fgen.experiment.protocol.write_predictions", 2) == -signal.SIGKILL
-    assert go_on("fgen.training.loop.train_step", 3) == 0
+    assert go_on("fgen.training.loop.train_step", 1) == 0
     assert model.stat().st_mtime_ns == before
 
 
@@ -242,8 +241,8 @@ def test_training_alone_goes_on_to_the_same_models(config, tmp_path):
         return fgen("train", config, *options, output=tmp_path / "output", point=point)
 
     assert train("whole")[0] == 0
-    assert train("cut", point=Point("fgen.training.loop.train_step", 5))[0] == -signal.SIGKILL
-    code, text = train("cut", "--resume", point=Point("fgen.training.loop.train_step", 6, signal.SIGINT))
+    assert train("cut", point=Point("fgen.training.loop.train_step", 3))[0] == -signal.SIGKILL
+    code, text = train("cut", "--resume", point=Point("fgen.training.loop.train_step", 4, signal.SIGINT))
     assert code == 130, text
     assert train("cut", "--resume")[0] == 0
     assert same_models(tmp_path / "cut", tmp_path / "whole", seeds="01")
@@ -251,7 +250,7 @@ def test_training_alone_goes_on_to_the_same_models(config, tmp_path):
 
 def test_a_damaged_checkpoint_is_named_and_deleting_it_helps(config, unbroken, tmp_path):
     run = tmp_path / "run"
-    fgen("run", config, "--out", run, output=tmp_path / "output", point=Point("fgen.training.loop.train_step", 5))
+    fgen("run", config, "--out", run, output=tmp_path / "output", point=Point("fgen.training.loop.train_step", 3))
     checkpoint = run / "seeds" / "0" / "checkpoint" / "selection.safetensors"
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     code, text = fgen("run", config, "--out", run, "--resume", output=tmp_path / "output")
@@ -272,15 +271,15 @@ def resume_command(text):
 
 
 @pytest.mark.parametrize(
-    ("number", "step"), [(signal.SIGTERM, 4), (signal.SIGHUP, 5), *((signal.SIGINT, step) for step in (3, 6, 10))]
+    ("number", "step"), [(signal.SIGTERM, 2), (signal.SIGHUP, 3), *((signal.SIGINT, step) for step in (1, 4, 8))]
 )
 def test_a_signal_at_any_training_step_stops_with_a_checkpoint(config, unbroken, tmp_path, number, step):
-    """Steps 1 and 2 are timed; 3 to 6 are the selection's, the others the final training's."""
+    """Steps 1 to 4 are the selection's, the others the final training's."""
     run = tmp_path / "a folder"
     point = Point("fgen.training.loop.train_step", step, number)
     code, text = fgen("run", config, "--out", run, output=tmp_path / "output", point=point)
     assert code == 128 + number, text
-    phase, done = ("selection", step - 2) if step <= 6 else ("final", step - 6)
+    phase, done = ("selection", step) if step <= 4 else ("final", step - 4)
     assert f"fgen: stopped after step {done}; a checkpoint was written. Go on with: fgen run" in text
     assert (run / "seeds" / "0" / "checkpoint" / f"{phase}.safetensors").exists()
     assert "Traceback" not in text
@@ -293,7 +292,11 @@ def test_a_signal_at_any_training_step_stops_with_a_checkpoint(config, unbroken,
 
 @pytest.mark.parametrize(
     "function",
-    ["fgen.training.loop.train_step", "fgen.experiment.steps.fill_bank", "fgen.data.bank_writer.BankWriter.write"],
+    [
+        "fgen.models.clswgan.CLSWGAN.prepare",
+        "fgen.experiment.protocol.fill_bank",
+        "fgen.data.bank_writer.BankWriter.write",
+    ],
 )
 def test_ctrl_c_at_other_work_names_the_command_that_goes_on(config, unbroken, tmp_path, function):
     point = Point(function, 1, signal.SIGINT)

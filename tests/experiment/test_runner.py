@@ -815,7 +815,7 @@ def test_the_command_that_replaces_a_configs_data_set_by_a_file_is_one_that_work
             {"cls_epochs": 3, "cls_weight": 0.1, "regressor_epochs": 2},
             "3 epochs of the classifier and 2 epochs of the regressor;",
         ),
-        ("fvaegan", {}, " seconds; about"),
+        ("fvaegan", {}, " training steps; about"),
     ],
 )
 def test_the_time_that_is_announced_names_the_pre_training_that_it_leaves_out(name, settings, said, tmp_path, caplog):

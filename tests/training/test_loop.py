@@ -2,6 +2,7 @@
 
 import os
 import signal
+from itertools import count
 
 import numpy as np
 import pytest
@@ -102,6 +103,21 @@ def test_a_training_that_was_stopped_in_its_first_epoch_has_the_columns_of_an_un
     resumed = fitted(tmp_path / "broken")
     assert [list(row.items()) for row in resumed.history] == [list(row.items()) for row in unbroken.history]
     assert (tmp_path / "broken").read_bytes() == (tmp_path / "unbroken").read_bytes()
+
+
+def test_a_long_training_tells_after_three_steps_how_long_it_takes_and_a_short_one_does_not(world, monkeypatch, caplog):
+    def said(seconds):
+        caplog.clear()
+        monkeypatch.setattr(loop.time, "perf_counter", count(step=seconds).__next__)
+        with caplog.at_level("INFO", "fgen"):
+            make_model("clswgan", **(TINY | {"steps": 5, "cls_epochs": 1})).fit(
+                *world.dataset.split("trainval"), world.dataset.class_embeddings, seed=0
+            )
+        return [record.getMessage() for record in caplog.records]
+
+    (long,) = said(60)
+    assert long.startswith("5 training steps take about 5 minutes; networks, gradients and optimisers 0.0 GB")
+    assert said(1) == []
 
 
 # What fit and generate are given.
