@@ -46,17 +46,16 @@ def test_a_graph_does_what_its_step_does(name, width, request):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_graph_of_lanes_does_what_its_step_does_in_turn(name, odd_world, monkeypatch):
-    """In bfloat16, whose critics' steps have lanes; the same products are rounded alike, whoever sums them up."""
+def test_a_graph_of_side_streams_does_what_its_step_does_in_turn(name, odd_world, monkeypatch):
+    """In bfloat16, whose critics have side streams; the same products are rounded alike, whoever sums them up."""
     with matrix_precision("auto", torch.device("cuda")):
         (model, data, optimisers), (twin, _, others) = begun(name, odd_world, "cuda"), begun(name, odd_world, "cuda")
         captured, inputs = stepper(model, data, optimisers, 0), StepInputs(0, data.device)
+        in_order = SideStream(torch.device("cpu"), torch.bfloat16)
         for step in range(4):
             terms = captured(step)
             with monkeypatch.context() as patch:
-                patch.setattr(
-                    critic_gradients, "SideStream", lambda device, dtype, lane=0: SideStream(torch.device("cpu"), dtype)
-                )
+                patch.setattr(critic_gradients, "SideStream", lambda device, dtype, index=0: in_order)
                 expected = run_updates(twin, data, others, inputs.load(step))
             for key, value in terms.items():
                 torch.testing.assert_close(value, expected[key], rtol=1e-2, atol=1e-3)

@@ -1,4 +1,4 @@
-"""Matrix products as the hardware likes them: how factors are rounded, how they lie, and what goes on beside them."""
+"""Mixed-precision matrix multiplication: operand dtype, memory layout, side streams."""
 
 from __future__ import annotations
 
@@ -16,30 +16,28 @@ WIDE = ("cuda",)
 
 
 def matmul_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Bfloat16 for float32 where this thread :func:`~fgen.compute.device.rounds_products`, else the same."""
+    """Return bfloat16 for float32 if this thread :func:`~fgen.compute.device.rounds_products`, else ``dtype``."""
     return torch.bfloat16 if dtype == torch.float32 and rounds_products() else dtype
 
 
 def to_matmul_dtype(tensor: Tensor) -> Tensor:
-    """A tensor in its :func:`matmul_dtype`."""
+    """Cast a tensor to its :func:`matmul_dtype`."""
     return tensor.to(matmul_dtype(tensor.dtype))
 
 
 def matmul_operand(tensor: Tensor) -> Tensor:
-    """A factor as torch's own matrix products take it.
+    """Prepare a factor for torch's matrix products.
 
-    On a CPU :func:`rounded`: its products of float32 would round both factors too if torch were told so, but for all
-    threads, and take twice as long. A GPU rounds factors as it multiplies (TF32), which takes less than a pass over
-    each.
+    On a CPU it is cast by :func:`to_matmul_dtype`. Torch's own setting would round the factors too, but for all threads
+    and in twice the time. A GPU rounds factors as it multiplies (TF32), which is faster than a pass over each.
     """
     return tensor if tensor.is_cuda else to_matmul_dtype(tensor)
 
 
 def product(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
-    """Return ``left @ right``, ``(..., K)`` by ``(K, N)``; without an ``out`` autograd follows it.
+    """Return ``left @ right``, ``(..., K)`` by ``(K, N)``; differentiable without ``out``.
 
-    Of factors in bfloat16 a GPU gives what it has summed up in float32; a CPU rounds that too, but puts it into an
-    ``out`` of either type.
+    The product of bfloat16 factors is float32 on a GPU, and bfloat16 on a CPU, where ``out`` may have either dtype.
     """
     if left.ndim > 2:
         return product(left.flatten(0, -2), right).unflatten(0, left.shape[:-1])
@@ -55,24 +53,24 @@ def product(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 def cpu_product(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
-    """:func:`product` of two matrices in bfloat16 on a CPU: the one place where such are multiplied."""
+    """Return :func:`product` of two bfloat16 matrices on a CPU: the only place that multiplies such matrices."""
     if out is None or out.dtype == left.dtype:
         return torch.mm(left, right, out=out)
     return out.copy_(torch.mm(left, right))
 
 
 def add_product(shift: Tensor, left: Tensor, right: Tensor, out: Tensor) -> Tensor:
-    """``shift + left @ right``, of factors as :func:`matmul_operand` gives them, in the type of ``out``."""
+    """Write ``shift + left @ right`` to ``out``, for factors from :func:`matmul_operand`."""
     if left.dtype == out.dtype:
         return torch.addmm(shift, left, right, out=out)
     return torch.add(shift, product(left, right), out=out)
 
 
 def set_weight_layout(network: nn.Module) -> None:
-    """Lay weights so that a GPU reads them 16 bytes at a time, in float32 and in bfloat16.
+    """Store weights so that a GPU can read 16 bytes at a time, in float32 and in bfloat16.
 
-    Where a row's length doesn't allow for that (2048 features and 85 attributes are 2133), products take up to three
-    times as long: those weights lie column by column, if a column's length does. On other devices all stays as it is.
+    Products take up to three times as long where the row length isn't a multiple of 8 (2048 features and 85 attributes
+    are 2133). Such weights are stored by columns if the column length is one. Other devices keep row order.
     """
     for parameter in network.parameters():
         if parameter.ndim == 2 and _lies_by_columns(parameter.device, *parameter.shape):
@@ -80,9 +78,9 @@ def set_weight_layout(network: nn.Module) -> None:
 
 
 def concat_columns(*columns: Tensor) -> Tensor:
-    """Columns ``(..., A)``, ``(..., B)`` and so on to ``(..., A + B + ...)``, rows of a layer.
+    """Concatenate columns ``(..., A)``, ``(..., B)`` and so on to the input ``(..., A + B + ...)`` of a layer.
 
-    Rows ``(N, A)`` are laid by the rule of :func:`set_weight_layout`, for a layer's weights are read beside them.
+    A matrix ``(N, A + B + ...)`` is stored by the rule of :func:`set_weight_layout`.
     """
     first, width = columns[0], sum(part.shape[-1] for part in columns)
     if first.ndim == 2 and _lies_by_columns(first.device, len(first), width):
@@ -95,8 +93,10 @@ def _lies_by_columns(device: torch.device, n_rows: int, width: int) -> bool:
 
 
 def cuda_stream(device: torch.device, purpose: str) -> torch.cuda.Stream:
-    """The thread's stream on a GPU for a purpose, always the same and shared with no other: torch gives out 32 in turn,
-    and two branches on one stream would be none."""
+    """Return this thread's CUDA stream for a purpose, always the same one.
+
+    Torch hands out 32 streams in turn. Two purposes that shared one would not run concurrently.
+    """
     key = f"{device}, {purpose}"
     if key not in _streams.__dict__:
         _streams.__dict__[key] = torch.cuda.Stream(device)
@@ -108,22 +108,22 @@ _streams = threading.local()
 
 
 class SideStream:
-    """``with aside:`` what a GPU may do beside all that comes after it, until :meth:`join`; others do it in its turn.
+    """Context manager that runs its body on a second CUDA stream until :meth:`join`; other devices run it in order.
 
-    A graph of such a step has branches. What is done aside waits for what was done before on the stream that it is
-    begun from, and for nothing else; what either side reads or writes has to be kept until they are joined. It pays
-    where the work leaves much of the GPU idle, as small products of rounded factors do.
+    The body waits only for earlier work on the stream that was current when it was entered. Do not free or overwrite
+    its inputs and outputs before :meth:`join`. A recorded CUDA graph gets a branch. This is faster if the body leaves
+    much of the GPU idle, as small bfloat16 products do.
 
     Args:
-        device: where the work is done.
-        dtype: of the factors; of anything but bfloat16 all is done in its turn too.
-        lane: works in different lanes are beside each other too.
+        device: where the work runs.
+        dtype: of the factors; with any other than bfloat16 the body runs in order too.
+        index: number of the stream; bodies of different numbers run concurrently too.
     """
 
-    def __init__(self, device: torch.device, dtype: torch.dtype, lane: int = 0) -> None:
+    def __init__(self, device: torch.device, dtype: torch.dtype, index: int = 0) -> None:
         self._side = None
         if device.type == "cuda" and dtype == torch.bfloat16:
-            self._side = cuda_stream(device, f"lane {lane}")
+            self._side = cuda_stream(device, f"side {index}")
             self._beside = torch.cuda.stream(self._side)
 
     def __enter__(self) -> None:
@@ -136,6 +136,6 @@ class SideStream:
             self._beside.__exit__(*error)
 
     def join(self) -> None:
-        """What follows here, in the step or in another lane, comes after all that was put aside."""
+        """Make the current stream wait for the bodies so far."""
         if self._side is not None:
             torch.cuda.current_stream(self._side.device).wait_stream(self._side)

@@ -165,22 +165,22 @@ class Diffusion(AdversarialGenerator, config=DiffusionConfig):
             clean = self.denoise(latent, step.after, step.level, batch.condition)
             noise = draws.normal("posterior", tuple(clean.shape))
             before = self.schedule.posterior(clean, step.after, step.level, noise)
-        condition = self.step_condition(step, batch)
+        step_condition = self.step_condition(step, batch)
         adaptive, scale = self.networks["gp_weight"] if config.adapt_gp_weight else None, config.gan_weight
         weight = adaptive.value if isinstance(adaptive, AdaptiveWeight) else config.gp_weight
         terms: Terms = {}
         penalties, gaps = [], []
-        for role, genuine, fake, given in (
-            ("critic", step.before, before, condition),
+        for role, genuine, fake, condition in (
+            ("critic", step.before, before, step_condition),
             ("critic_clean", real, clean, batch.condition),
         ):
             critic, alpha = self.networks[role], draws.uniform(f"mixing {role}", (len(batch), 1))
             assert isinstance(critic, Critic)
-            distance, penalty = critic_gradients(critic, genuine, fake, given, alpha, scale * weight, scale)
+            distance, penalty = critic_gradients(critic, genuine, fake, condition, alpha, scale * weight, scale)
             terms |= {role: distance, f"{role}_penalty": scale * weight * penalty}
             penalties.append(penalty)
             if config.mutual_weight:
-                gaps.append(critic(genuine, given) - critic(fake, given))
+                gaps.append(critic(genuine, condition) - critic(fake, condition))
         if config.mutual_weight:
             # Published as two terms, each with the other critic's distance held fixed: the same gradient.
             share = self.schedule.signal[step.level].squeeze(1) ** config.mutual_power

@@ -78,7 +78,7 @@ class FlowConfig(ModelConfig):
 
 
 class Velocity(nn.Module):
-    """The velocity of one Gaussian for all, plus what hidden layers of SiLU add from ``[x_t; a; waves of t; given]``.
+    """The velocity of one Gaussian, plus hidden layers of SiLU on ``[x_t; a; waves of t; has_condition]``.
 
     Were a class's features independent with deviations s about a mean of 0, the velocity would be
     ``(t s^2 - (1 - t)) / (t^2 s^2 + (1 - t)^2) x_t``. With that beside them the layers need not hand all D columns
@@ -98,9 +98,9 @@ class Velocity(nn.Module):
         self.out = Linear(hidden_dim, feature_dim)
         self.register_buffer("variance", torch.ones(feature_dim))
 
-    def forward(self, points: Tensor, time: Tensor, condition: Tensor, given: Tensor) -> Tensor:
+    def forward(self, points: Tensor, time: Tensor, condition: Tensor, has_condition: Tensor) -> Tensor:
         """Points ``(B, D)``, times ``(B, 1)`` in [0, 1], embeddings ``(B, A)``, 0 or 1 ``(B, 1)`` to ``(B, D)``."""
-        hidden = concat_columns(points, given * condition, waves(time), given)
+        hidden = concat_columns(points, has_condition * condition, waves(time), has_condition)
         for layer in self.hidden:
             hidden = F.silu(layer(hidden))
         signal, noise = time * self.variance, 1 - time
@@ -166,9 +166,9 @@ class Flow(FeatureGenerator, config=FlowConfig):
         tells classes apart, the second gives features their details.
         """
         noise, time = draws.normal("noise", tuple(batch.features.shape)), draws.uniform("time", (len(batch), 1))
-        given = (draws.uniform("dropped", (len(batch), 1)) >= self.config.drop_rate).to(noise.dtype)
+        has_condition = (draws.uniform("dropped", (len(batch), 1)) >= self.config.drop_rate).to(noise.dtype)
         points = torch.lerp(noise, batch.features, time)
-        velocity = self.networks["velocity"](points, time, batch.condition, given)
+        velocity = self.networks["velocity"](points, time, batch.condition, has_condition)
         gaps = (velocity - (batch.features - noise)).square().mean(dim=1, keepdim=True)
         terms = {"early": (gaps * (time < 0.5)).mean(), "late": (gaps * (time >= 0.5)).mean()}
         fake = self.coarse_path(batch, draws) if self.config.matches else points
@@ -177,9 +177,9 @@ class Flow(FeatureGenerator, config=FlowConfig):
     def coarse_path(self, batch: Batch, draws: Draws) -> Tensor:
         """Features ``(B, D)`` from fresh noise in two Euler steps, with the graph of both."""
         points = draws.normal("matching noise", tuple(batch.features.shape))
-        given = torch.ones_like(points[:, :1])
+        ones = torch.ones_like(points[:, :1])
         for time in (0.0, 0.5):
-            points = points + 0.5 * self.networks["velocity"](points, time * given, batch.condition, given)
+            points = points + 0.5 * self.networks["velocity"](points, time * ones, batch.condition, ones)
         return points
 
     def velocity(self, points: Tensor, time: float, condition: Tensor) -> Tensor:

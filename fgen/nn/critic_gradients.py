@@ -47,8 +47,8 @@ def critic_gradients(
     """
     n_rows, dim = real.shape
     dtype, sign = matmul_dtype(real.dtype), scale / n_rows
-    # Two lanes beside the large products: ahead is what the step soon waits for, aside what it doesn't.
-    ahead, aside = (SideStream(real.device, dtype, lane) for lane in range(2))
+    # Two side streams run beside the large products: the step soon waits for `ahead`, and later for `aside`.
+    ahead, aside = (SideStream(real.device, dtype, index) for index in range(2))
     to_weight, to_bias, to_out, to_out_bias = (_buffer(p) for p in critic.parameters())
     out = critic.out.weight
     rows = real.new_empty(3 * n_rows, dim, dtype=dtype)
@@ -71,8 +71,8 @@ def critic_gradients(
     torch.add(of_rows.view(-1, 2, n_rows), shared.unsqueeze(1), out=hidden[:, :2])
     mixed = torch.lerp(hidden[:, 1], hidden[:, 0], alpha.T, out=hidden[:, 2])
     deltas = _before_activation(slopes, hidden).to(dtype)
-    # A CPU's products of rounded factors are rounded too: they take the place of those weights, whose part is done
-    # once the last of them is made, for a CPU has no lanes.
+    # On a CPU products of bfloat16 are bfloat16 too: they overwrite the copied weights, which nothing reads after the
+    # last of these products, for a CPU has no side streams.
     products = to_weight if dtype == to_weight.dtype or weight.is_cuda else weight
     with aside:
         both = deltas[:, 0] + deltas[:, 1]

@@ -72,8 +72,8 @@ class SemanticPrior(nn.Module):
         """Prepared embeddings ``(B, A)`` of any classes to predicted mean features ``(B, D)``."""
         total = condition.new_zeros(len(condition), len(self.seen))
         kinds = zip(condition.split(self.widths, dim=1), self.seen.split(self.widths, dim=1), strict=True)
-        for k, (given, seen) in enumerate(kinds):
-            gram = torch.exp(-_squared_distances(_unit(given), seen) / self.scales[k])
+        for k, (kind, seen) in enumerate(kinds):
+            gram = torch.exp(-_squared_distances(_unit(kind), seen) / self.scales[k])
             total = total + _centred(gram, self.row_means[k]) / self.traces[k]
         return total @ self.dual + self.centre
 

@@ -29,7 +29,7 @@ def output_activation(features: Tensor, output: Output) -> Tensor:
 
 
 class Linear(nn.Linear):
-    """A linear layer whose products take :func:`matmul_operand`; parameters, gradients and results keep their dtype."""
+    """A linear layer whose factors are cast by :func:`matmul_operand`; parameters, gradients and results are not."""
 
     def forward(self, rows: Tensor) -> Tensor:
         """``(..., in)`` to ``(..., out)``."""
@@ -41,7 +41,7 @@ class Linear(nn.Linear):
 
 
 class Generator(nn.Module):
-    """``[noise; condition]`` to features, one hidden layer (RECIPES 2.1: LeakyReLU, then ReLU)."""
+    """``[noise; condition]`` to features, one hidden layer of LeakyReLU."""
 
     def __init__(self, noise_dim: int, embedding_dim: int, hidden_dim: int, feature_dim: int, output: Output) -> None:
         super().__init__()

@@ -93,8 +93,7 @@ class TrainingSet:
     def batches(self, draws: Draws, n_batches: int, batch_size: int) -> Batch:
         """The real rows of one step: ``n_batches`` draws without replacement, stacked.
 
-        Every batch is a fresh draw from all rows, as in the published loop (RECIPES 2.1), so files may be sorted by
-        class.
+        Every batch is a fresh draw from all rows, as in f-CLSWGAN's released code, so files may be sorted by class.
         """
         size = min(batch_size, len(self))
 

@@ -12,7 +12,7 @@ from fgen import rng
 #: A class's noise is drawn for so many rows at a time.
 NOISE_CHUNK = 64
 #: Rows of a pass, of one class or several; always as many, with old rows where new ones run out.
-BLOCK = 512
+BATCH_ROWS = 512
 #: A class begins at a multiple of so many rows. A product's last bits depend on how many rows it has and, where it is
 #: narrow, on a row's place among its neighbours; with both fixed, a feature doesn't depend on its company.
 ALIGNED = 16
@@ -21,7 +21,7 @@ ALIGNED = 16
 def noise_blocks(
     draw: Callable[[np.random.Generator], np.ndarray], keys: Sequence[int | str | bytes], counts: np.ndarray, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The noise ``(BLOCK, Z)`` of one pass after the other, and the class's index of each row ``(BLOCK,)``.
+    """The noise ``(BATCH_ROWS, Z)`` of one pass after the other, and the class's index of each row ``(BATCH_ROWS,)``.
 
     Both are overwritten with the next pass.
 
@@ -30,19 +30,19 @@ def noise_blocks(
         keys: each class's stream.
         counts: rows of each class.
     """
-    noise, of_class, filled = np.zeros((0, 0), dtype=np.float32), np.zeros(BLOCK, dtype=np.int64), 0
+    noise, of_class, filled = np.zeros((0, 0), dtype=np.float32), np.zeros(BATCH_ROWS, dtype=np.int64), 0
     for k, (key, count) in enumerate(zip(keys, counts, strict=True)):
         stream = rng.stream(seed, "generate", key)
         wanted = _aligned(count)
         for start in range(0, wanted, NOISE_CHUNK):
-            tile = draw(stream)[: wanted - start]
+            chunk = draw(stream)[: wanted - start]
             if not noise.size:
-                noise = np.zeros((BLOCK, tile.shape[1]), dtype=np.float32)
-            while len(tile):
-                part = tile[: BLOCK - filled]
+                noise = np.zeros((BATCH_ROWS, chunk.shape[1]), dtype=np.float32)
+            while len(chunk):
+                part = chunk[: BATCH_ROWS - filled]
                 noise[filled : filled + len(part)], of_class[filled : filled + len(part)] = part, k
-                tile, filled = tile[len(part) :], filled + len(part)
-                if filled == BLOCK:
+                chunk, filled = chunk[len(part) :], filled + len(part)
+                if filled == BATCH_ROWS:
                     yield noise, of_class
                     filled = 0
     if filled:

@@ -40,7 +40,7 @@ class FeatureGenerator(StoredModel):
     """A conditional generator of features: the base of every method.
 
     Attributes:
-        trained: roles that have an optimiser; all others are made by :meth:`prepare` and stay as they are.
+        trained: roles that have an optimiser; all others are made by :meth:`pretrain` and stay as they are.
         matching: the feature-matching terms that the config switches on.
         steps_per_epoch: of the training set; a step's epoch is ``draws.step // self.steps_per_epoch``.
         bank_space: where the bank lives that a run's heads train on: ``"raw"``, or a name where the method's heads
@@ -76,7 +76,7 @@ class FeatureGenerator(StoredModel):
 
     @property
     def pretraining(self) -> dict[str, int]:
-        """Return how many epochs :meth:`prepare` trains a network, by its role."""
+        """Return how many epochs :meth:`pretrain` trains a network, by its role."""
         return {}
 
     def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:

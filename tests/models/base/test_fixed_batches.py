@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgen import rng
-from fgen.models.base.fixed_batches import ALIGNED, BLOCK, NOISE_CHUNK, noise_blocks, rows_by_class
+from fgen.models.base.fixed_batches import ALIGNED, BATCH_ROWS, NOISE_CHUNK, noise_blocks, rows_by_class
 
 pytestmark = pytest.mark.numeric
 
-COUNTS = st.lists(st.integers(0, 3 * NOISE_CHUNK), max_size=12) | st.lists(st.integers(0, 2 * BLOCK), max_size=4)
+COUNTS = st.lists(st.integers(0, 3 * NOISE_CHUNK), max_size=12) | st.lists(st.integers(0, 2 * BATCH_ROWS), max_size=4)
 
 
 def draw(stream):
@@ -23,7 +23,7 @@ def passes(counts):
     """Copies of all passes, with the class's index as a fourth column."""
     keys = [f"class {k}" for k in range(len(counts))]
     for noise, of_class in noise_blocks(draw, keys, np.array(counts, dtype=np.int64), seed=0):
-        assert noise.shape == (BLOCK, 3)
+        assert noise.shape == (BATCH_ROWS, 3)
         yield np.column_stack([noise, of_class]).astype(np.float32)
 
 
@@ -42,7 +42,7 @@ def test_each_class_gets_the_rows_of_its_own_stream(counts):
 def test_a_class_begins_at_an_aligned_row_and_few_rows_are_for_nothing(counts):
     rows = np.concatenate([*passes(counts), np.empty((0, 4), np.float32)])
     aligned = [-(-count // ALIGNED) * ALIGNED for count in counts]
-    assert len(rows) == -(-sum(aligned) // BLOCK) * BLOCK
+    assert len(rows) == -(-sum(aligned) // BATCH_ROWS) * BATCH_ROWS
     starts = np.concatenate([[0], np.cumsum(aligned)])
     for k, (start, end) in enumerate(pairwise(starts)):
         assert start % ALIGNED == 0
