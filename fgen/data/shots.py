@@ -79,7 +79,7 @@ def draw_shots(
 def _choose(names: Mapping[int, str], classes: ShotClasses, able: np.ndarray, seed: int) -> np.ndarray:
     """Ascending ids of the classes that get shots; ``able`` have a row to spare."""
     if not able.size:
-        raise InputError("no unseen class has 2 test rows", "one for a shot and one for the test")
+        raise InputError("there is no unseen class with 2 test rows", "one for a shot and one for the test")
     if classes is None:
         return able
     classes = classes.item() if isinstance(classes, np.number) else classes
