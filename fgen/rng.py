@@ -56,13 +56,13 @@ def _whole(seed: int) -> int:
         raise InputError(f"the seed is {seed!r}", "a whole number: the same gives the same result") from None
 
 
-def class_key(name: str | None, embedding: np.ndarray) -> Key:
+def class_key(name: str | None, class_embedding: np.ndarray) -> Key:
     """What names a class in the generation streams: its name, or else the bytes of its float32 embedding.
 
     Args:
         name: class name, or None where the classes have none.
-        embedding: ``(A,)``, the class's raw embedding.
+        class_embedding: ``(A,)``, raw.
     """
     if name is not None:
         return str(name)
-    return hashlib.blake2b(np.ascontiguousarray(embedding, dtype="<f4").tobytes(), digest_size=16).digest()
+    return hashlib.blake2b(np.ascontiguousarray(class_embedding, dtype="<f4").tobytes(), digest_size=16).digest()

@@ -141,8 +141,10 @@ def names_of(labels: np.ndarray) -> list[str]:
 
 
 def one_based_warning(ids: np.ndarray, class_names: Sequence[str] | None = None) -> str:
-    """What is odd about ids of classes where just 1, 2, 3 and so on have rows: mostly nothing, but where they were
-    counted from 1 each class learns from another's description."""
+    """Return a warning if exactly the ids 1 to n occur, else "".
+
+    Labels that start at 1 are a common mistake; every class would be trained with another class's description.
+    """
     with_rows = np.unique(ids)
     if len(with_rows) < 2 or not np.array_equal(with_rows, np.arange(1, len(with_rows) + 1)):
         return ""

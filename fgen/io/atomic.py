@@ -28,7 +28,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     """A name beside ``path`` to write to; on success it is flushed to disk and takes the place of ``path``.
 
     Raises:
-        InputError: as :func:`claimed` has it.
+        InputError: as :func:`locked` has it.
     """
     path = Path(path)
     _make_parents(path)
@@ -78,15 +78,16 @@ def expect_free(path: Path, *, overwrite: bool) -> None:
 def replace_directory(path: str | Path, check: Callable[[Path], None] | None = None) -> Iterator[Path]:
     """An empty folder beside ``path`` to write to; on success it takes the place of ``path``.
 
-    A folder can't be replaced in one move, so an older one steps aside first. :func:`.consistent_read.read_folder`
-    reads it there meanwhile; :func:`recover_replacement` puts it back should the writer be killed between the two moves.
+    A folder can't be replaced in one move, so an older one is renamed first. Meanwhile
+    :func:`fgen.io.consistent_read.read_folder` reads it there. :func:`recover_replacement` renames it back if the
+    writer was killed between the two moves.
 
     Args:
         path: the folder to be.
         check: refuses to have what is at ``path`` replaced, once no other fgen writes there.
 
     Raises:
-        InputError: as :func:`claimed` has it, or ``check`` refuses.
+        InputError: as :func:`locked` has it, or ``check`` refuses.
     """
     path = Path(path)
     _make_parents(path)
@@ -122,7 +123,7 @@ def replace_files(folder: Path, names: Sequence[str]) -> Iterator[Path]:
     leaves the old files, one that is killed after it the new ones, which :func:`recover_files` moves to their places.
 
     Raises:
-        InputError: as :func:`claimed` has it.
+        InputError: as :func:`locked` has it.
     """
     decided = beside(folder / names[0], "new")
     partial = beside(folder / names[0], "partial")
@@ -147,7 +148,7 @@ def recover_files(folder: Path, first: str) -> None:
     """Finish a :func:`replace_files` whose writer is at work or was killed; ``first`` is the first of its names.
 
     Raises:
-        InputError: as :func:`claimed` has it. OSError: the folder can't be written to.
+        InputError: as :func:`locked` has it. OSError: the folder can't be written to.
     """
     decided = beside(folder / first, "new")
     if decided.exists():
@@ -177,7 +178,7 @@ def expect_only(path: Path, names: Collection[str]) -> None:
 
 
 def recover_replacement(path: Path) -> None:
-    """Undo or finish a folder's replacement that was killed half-way; for the holder of :func:`claimed`."""
+    """Undo or finish a folder's replacement that was killed half-way; for the holder of :func:`locked`."""
     aside = beside(path, "old")
     if aside.exists():
         if path.exists():
@@ -213,7 +214,7 @@ def locked(path: Path) -> Iterator[None]:
     """
     _expect_in_place(path)
     lock = beside(path, "lock")
-    handle = _locked(lock, path)
+    handle = _open_lock(lock, path)
     try:
         yield
     finally:
@@ -222,7 +223,7 @@ def locked(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _locked(lock: Path, path: Path) -> int:
+def _open_lock(lock: Path, path: Path) -> int:
     """An open handle of the lock file, which no other holds."""
     deadline = time.monotonic() + PATIENCE
     while True:

@@ -68,7 +68,7 @@ def open_mat(path: Path) -> Mapping[str, MatVariable]:
     """The variables of a .mat file by name; their contents are read when asked for.
 
     Raises:
-        InputError: neither version 5 nor 7.3. Damage raises anything; call this within ``reading``.
+        InputError: neither version 5 nor 7.3. Damage raises anything; call this within ``guarded_read``.
     """
     if h5py.is_hdf5(path):
         file = hdf5.open_read(path)

@@ -74,7 +74,7 @@ def map_array(path: Path) -> np.memmap:
     """Return the array of an ``.npy`` file, which stays on disk.
 
     Raises:
-        InputError: an array of Python objects. Damage raises anything; call this within ``reading``.
+        InputError: an array of Python objects. Damage raises anything; call this within ``guarded_read``.
     """
     with path.open("rb") as stream:
         _, dtype, _ = _header(stream)

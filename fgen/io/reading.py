@@ -64,7 +64,7 @@ def most_unpacked(packed: int) -> int:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file, for a block of :func:`reading`.
+    """The content of a JSON file, for a block of :func:`guarded_read`.
 
     Raises:
         ValueError: no JSON, or what no JSON may hold and :func:`fgen.io.atomic.write_json` couldn't write again:

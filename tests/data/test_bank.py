@@ -33,7 +33,7 @@ from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.generation import generate_from_run
 from fgen.experiment.runner import train_only
 from fgen.io import atomic
-from fgen.io.atomic import lock_file, preallocate
+from fgen.io.atomic import preallocate
 from fgen.models.registry import make_model
 from tests.conftest import tiny
 
@@ -447,8 +447,9 @@ def test_a_writer_that_opened_the_journal_of_one_that_has_finished_is_refused(pa
         with create(path) as writer:  # the other one, from beginning to end
             for k in (0, 2, 3):
                 writer.write(k, rows(k))
-        lock_file(handle, name)
+        take_lock(handle, name)
 
+    take_lock = bank_writer.lock_file
     monkeypatch.setattr(bank_writer, "lock_file", late)
     with pytest.raises(InputError, match="another fgen has just written"), create(path):
         pass

@@ -12,15 +12,7 @@ import pytest
 
 from fgen.errors import InputError
 from fgen.io import atomic
-from fgen.io.atomic import (
-    atomic_file,
-    lock_file,
-    new_file,
-    recover_replacement,
-    replace_directory,
-    working_in,
-    write_json,
-)
+from fgen.io.atomic import atomic_file, new_file, recover_replacement, replace_directory, working_in, write_json
 
 
 class Cut(BaseException):
@@ -294,12 +286,13 @@ def test_what_a_killed_writer_holds_is_free_and_goes_with_the_next_one(tmp_path,
 
 
 def test_a_lock_that_its_holder_has_removed_meanwhile_is_none(tmp_path, monkeypatch):
+    take_lock = atomic.lock_file
 
     def late(handle, path):
         monkeypatch.undo()
         (lock,) = tmp_path.iterdir()
         lock.unlink()
-        lock_file(handle, path)
+        take_lock(handle, path)
 
     monkeypatch.setattr(atomic, "lock_file", late)
     with atomic_file(tmp_path / "x") as partial:
