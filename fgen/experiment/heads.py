@@ -87,7 +87,7 @@ def train_heads(
         with_zsl: also train the head over the unseen classes.
         with_real: False leaves the real rows of seen classes out, but for the scaling that is fitted on them.
         pseudo_share: the transductive setting's second stage (LisGAN): each head is trained again with that share of
-            the unlabelled rows it will be asked about, those it is surest of, under its own answers. ``gzsl`` chooses
+            the unlabelled test rows, the most confident ones, under its own predictions. ``gzsl`` chooses
             among the test rows of seen and unseen classes, ``zsl`` among those of unseen ones.
         precision: of training's matrix products on a CPU, see :func:`fgen.compute.device.matrix_precision`; scores are
             float32's, and so is all of an accelerator, whose time a head's products don't take.
@@ -110,21 +110,21 @@ def train_heads(
         with head_precision(precision, choose_device(device)):
             return config.build().fit(features, labels, **known, **classes)
 
-    def trained(features: Any, labels: np.ndarray, asked: np.ndarray, before: Any, **classes: Any) -> Any:
+    def trained(features: Any, labels: np.ndarray, unlabelled_rows: np.ndarray, before: Any, **classes: Any) -> Any:
         head = fitted(features, labels, **classes, **({} if before is None else {"start": before}))
         if not pseudo_share:
             return head
-        unlabelled: Any = SelectedRows(task.features, asked)
+        unlabelled: Any = SelectedRows(task.features, unlabelled_rows)
         if represent is not None:
             unlabelled = represented(unlabelled, represent)
-        chosen, answers = most_confident_rows(head, unlabelled, pseudo_share)
+        chosen, predictions = most_confident_rows(head, unlabelled, pseudo_share)
         more = ConcatRows([features, SelectedRows(unlabelled, chosen)])
-        return fitted(more, np.concatenate([labels, answers]), **classes)
+        return fitted(more, np.concatenate([labels, predictions]), **classes)
 
     test_seen, test_unseen = task.splits["test_seen"], task.splits["test_unseen"]
     everything = ConcatRows([real if with_real else SelectedRows(real, kept), synthetic])
-    before, asked = start or Heads(None), np.concatenate([test_seen, test_unseen])
-    gzsl = trained(everything, labels, asked, before.gzsl, classes=candidates)
+    before, unlabelled_rows = start or Heads(None), np.concatenate([test_seen, test_unseen])
+    gzsl = trained(everything, labels, unlabelled_rows, before.gzsl, classes=candidates)
     zsl = None
     of_unseen = np.flatnonzero(np.isin(labels, task.unseen))  # synthetic rows, and shots
     # A whitened head of the unseen classes alone would lack the real rows that show the spread.
