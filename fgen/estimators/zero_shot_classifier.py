@@ -9,6 +9,7 @@ from __future__ import annotations
 import numbers
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,10 +21,10 @@ from fgen.compute.device import cpu_threads
 from fgen.config import build
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError, did_you_mean
-from fgen.experiment.config import ExperimentConfig
+from fgen.experiment.config import Recipe
 from fgen.experiment.heads import Heads
 from fgen.experiment.protocol import choose_epochs, chosen_model
-from fgen.experiment.steps import embedding_config, fit, new_heads, representation, synthetic_rows
+from fgen.experiment.steps import Task, fit, new_heads, new_model, representation, synthetic_rows
 from fgen.features.checks import as_array
 from fgen.features.frames import check_columns, column_names, row_labels
 from fgen.features.labels import class_ids, described_classes, names_of, one_based_warning, unusual_embeddings_warning
@@ -169,7 +170,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             InputError: labels without a description, shapes that don't match, numbers that aren't finite.
         """
-        config = self._config()
+        recipe = self._recipe()
         described, embeddings = described_classes(self.class_embeddings, self.classes)
         ids = class_ids(y, described)
         by_row = self.classes is None and not isinstance(self.class_embeddings, Mapping)
@@ -181,19 +182,18 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
             warnings.warn(odd, stacklevel=2)
         seed = int(self.random_state)
         dataset = ZSLDataset(X, ids, embeddings, class_names=names, seed=seed)
-        settings, gamma = config.model, 0.0
+        task, gamma = Task(recipe, dataset, seed), 0.0
         if self.calibrate and len(dataset.unseen) and _can_hold_out(dataset):
-            choice = choose_epochs(config, dataset, seed, progress=self.verbose)
-            settings, gamma = chosen_model(config, dataset, choice), float(choice["gamma"])
-            config = config.with_choice(choice)
-        elif len(config.head_candidates()) > 1:
+            choice = choose_epochs(task, "selection" if self.verbose else None)
+            recipe, gamma = recipe.with_choice(choice), float(choice["gamma"])
+            task = replace(task, recipe=replace(recipe, model=chosen_model(task, choice)))
+        elif len(recipe.candidates()) > 1:
             raise InputError(
                 "classifier.l2 holds several penalties, and there is nothing to choose by",
                 "one of them, or calibrate=True and rows to hold out",
             )
-        model = fit(settings.build(embedding_config(config, dataset)), config, dataset, seed, None, self.verbose)
-        bank = synthetic_rows(config, dataset, model, seed)
-        heads = new_heads(config, dataset, model, *bank, seed, with_zsl=False)
+        model = fit(task, new_model(task), title="training" if self.verbose else None)
+        heads = new_heads(task, model, *synthetic_rows(task, model), with_zsl=False)
         self._hold(StoredFit(model, heads.gzsl, described, dataset.seen, gamma, column_names(X)))
         return self
 
@@ -286,7 +286,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         with guarded_read(current(Path(path)) / "classifier.json", "classifier"):
             labels: Any = None if plain else fitted.labels
             loaded = cls(class_embeddings=fitted.model.class_embeddings, classes=labels, **parameters)
-            loaded._config()
+            loaded._recipe()
         loaded._hold(fitted)
         return loaded
 
@@ -304,23 +304,23 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
 
     def _plain_parameters(self) -> dict[str, Any]:
         """The constructor's arguments, but for embeddings and labels, as JSON can hold them."""
-        plain = self._config().to_mapping()
+        plain = self._recipe().to_mapping()
         sections = {
             name: None if given is None else {key: plain[name][key] for key in given if key in plain[name]}
             for name, given in (("model", self.model), ("classifier", self.classifier), ("train", self.train))
         }
         return sections | {
             "method": self.method,
-            "embedding_norm": plain["dataset"]["embedding_norm"],
-            "embedding_scale": plain["dataset"]["embedding_scale"],
+            "embedding_norm": plain["embedding"]["norm"],
+            "embedding_scale": plain["embedding"]["scale"],
             "n_per_class": plain["bank"]["n_per_class"],
             "calibrate": bool(self.calibrate),
             "random_state": int(self.random_state),
             "verbose": bool(self.verbose),
         }
 
-    def _config(self) -> ExperimentConfig:
-        """The settings as an experiment's.
+    def _recipe(self) -> Recipe:
+        """Return the settings as a recipe.
 
         Raises:
             InputError: one that is wrong, or a method that needs rows of unseen classes.
@@ -345,25 +345,21 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
             expected, remedy = "a whole number from 0 to 2**63 - 1", "The same number gives the same classifier"
             raise InputError(f"random_state is {seed!r}", expected, remedy)
         sections = {
-            "dataset": {
-                "path": "(arrays in memory)",
-                "embedding_norm": self.embedding_norm,
-                "embedding_scale": self.embedding_scale,
-            },
+            "embedding": {"norm": self.embedding_norm, "scale": self.embedding_scale},
             "model": {"name": self.method} | dict(self.model or {}),
             "classifier": dict(self.classifier or {}),
             "bank": {"n_per_class": self.n_per_class},
             "train": dict(self.train or {}),
-            "protocol": {"calibrate": True, "seeds": [int(seed)]},
+            "protocol": {"calibrate": True},
         }
-        config = ExperimentConfig.from_mapping(sections)
-        if config.model.sees_test_rows:
+        recipe = Recipe.from_mapping(sections)
+        if recipe.model.sees_test_rows:
             raise InputError(
                 f"{self.method} is set to the transductive setting, and there are no unlabelled rows here",
                 "the inductive setting",
                 "Leave transductive out, or use fgen.run or make_model",
             )
-        return config
+        return recipe
 
 
 class _Size:

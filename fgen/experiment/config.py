@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from fgen.baselines import BASELINES
 from fgen.classifiers.registry import CLASSIFIERS
@@ -120,17 +120,71 @@ class ProtocolConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExperimentConfig:
-    """Everything that decides a result. ``model`` and ``classifier`` are the config of the one that is named."""
+class Recipe:
+    """All that decides a result but the data set. ``model`` and ``classifier`` are the config of the one that is named.
 
-    dataset: DatasetConfig
+    Attributes:
+        embedding: how class embeddings are prepared; the data set gives ``widths``.
+    """
+
     model: Any
+    embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     bank: BankConfig = field(default_factory=BankConfig)
     classifier: Any = field(default_factory=lambda: CLASSIFIERS["softmax"]())
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> Recipe:
+        """Build from a section for each field, as :meth:`ExperimentConfig.from_mapping` does."""
+        expect_plain(mapping)
+        embedding = build(EmbeddingConfig, mapping.get("embedding", {}), "embedding")
+        return cls(embedding=embedding, **_recipe_sections(mapping))
+
+    def candidates(self) -> list[Self]:
+        """Return the recipe with each of the heads to choose from."""
+        return [replace(self, classifier=candidate) for candidate in self.classifier.candidates()]
+
+    def with_choice(self, choice: Mapping[str, Any]) -> Self:
+        """Return the recipe with the head's penalty that ``choice.json`` names, where there were several."""
+        if len(self.candidates()) == 1:
+            return self
+        return replace(self, classifier=replace(self.classifier, l2=choice["l2"]))
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return TOML-able sections, without free ones that are empty; :meth:`from_mapping` reads them back."""
+        sections: dict[str, Any] = {}
+        for name in self.section_names():
+            value = getattr(self, name)
+            if isinstance(value, dict):
+                sections |= {name: value} if value else {}
+                continue
+            named = {"name": value.name} if name in ("model", "classifier") else {}
+            sections[name] = named | to_mapping(value)
+        return sections
+
+    @classmethod
+    def section_names(cls) -> list[str]:
+        """Return the names of all sections, in the order in which a file has them."""
+        return sorted((section.name for section in fields(cls) if section.init), key=lambda name: name != "dataset")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentConfig(Recipe):
+    """Everything that decides a result: a recipe and its data set, whose section says how embeddings are prepared.
+
+    Attributes:
+        paper, ours: notes on published and on own scores; they decide nothing.
+    """
+
+    dataset: DatasetConfig
+    embedding: EmbeddingConfig = field(init=False, repr=False)
     paper: dict[str, Any] = field(default_factory=dict)
     ours: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        embedding = EmbeddingConfig(norm=self.dataset.embedding_norm, scale=self.dataset.embedding_scale)
+        object.__setattr__(self, "embedding", embedding)
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> ExperimentConfig:
@@ -140,31 +194,14 @@ class ExperimentConfig:
         for section, value in mapping.items():
             if not isinstance(value, Mapping):
                 raise InputError(f"[{section}] is {value!r}", "a section with keys")
-        return cls(
-            dataset=build(DatasetConfig, mapping.get("dataset", {}), "dataset"),
-            train=build(TrainConfig, mapping.get("train", {}), "train"),
-            bank=build(BankConfig, mapping.get("bank", {}), "bank"),
-            classifier=classifier_config(mapping.get("classifier", {})),
-            protocol=build(ProtocolConfig, mapping.get("protocol", {}), "protocol"),
-            paper=_noted(mapping, "paper"),
-            ours=_noted(mapping, "ours"),
-            model=_build_named({**MODELS, **BASELINES}, mapping.get("model", {}), "model"),
-        )
+        dataset = build(DatasetConfig, mapping.get("dataset", {}), "dataset")
+        paper, ours = _noted(mapping, "paper"), _noted(mapping, "ours")
+        return cls(dataset=dataset, paper=paper, ours=ours, **_recipe_sections(mapping))
 
     @classmethod
     def from_file(cls, path: str | Path, overrides: list[str] | None = None) -> ExperimentConfig:
         """Read a TOML file and apply ``section.key=value`` overrides."""
         return cls.from_mapping(apply_overrides(read_toml(path), overrides or []))
-
-    def head_candidates(self) -> list[ExperimentConfig]:
-        """The experiment with each of the heads that are to be chosen from."""
-        return [replace(self, classifier=candidate) for candidate in self.classifier.candidates()]
-
-    def with_choice(self, choice: Mapping[str, Any]) -> ExperimentConfig:
-        """The experiment with the head's penalty that ``choice.json`` names, where there were several."""
-        if len(self.head_candidates()) == 1:
-            return self
-        return replace(self, classifier=replace(self.classifier, l2=choice["l2"]))
 
     def unused(self) -> list[str]:
         """What is set, as ``section.key``, and has no effect: a baseline's bank and head, what another solver or a
@@ -190,18 +227,13 @@ class ExperimentConfig:
         """The experiment with this seed alone: what a seed leaves behind doesn't depend on the others."""
         return replace(self, protocol=replace(self.protocol, seeds=(seed,)))
 
-    def to_mapping(self) -> dict[str, Any]:
-        """TOML-able sections; :meth:`from_mapping` reads them back."""
-        sections: dict[str, Any] = {}
-        for section in fields(self):
-            value = getattr(self, section.name)
-            if isinstance(value, dict):
-                sections |= {section.name: value} if value else {}
-                continue
-            sections[section.name] = to_mapping(value)
-            if section.name in ("model", "classifier"):
-                sections[section.name] = {"name": value.name} | sections[section.name]
-        return sections
+
+def _recipe_sections(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """Build what the sections ``train``, ``bank``, ``classifier``, ``protocol`` and ``model`` say."""
+    parts = {"train": TrainConfig, "bank": BankConfig, "protocol": ProtocolConfig}
+    sections: dict[str, Any] = {name: build(part, mapping.get(name, {}), name) for name, part in parts.items()}
+    sections["classifier"] = classifier_config(mapping.get("classifier", {}))
+    return sections | {"model": _build_named({**MODELS, **BASELINES}, mapping.get("model", {}), "model")}
 
 
 def _refuse_unknown_sections(mapping: Mapping[str, Any]) -> None:
@@ -213,7 +245,7 @@ def _refuse_unknown_sections(mapping: Mapping[str, Any]) -> None:
         "classifier": [*CLASSIFIERS.values()],
         "protocol": [ProtocolConfig],
     }
-    sections = [section.name for section in fields(ExperimentConfig)]
+    sections = ExperimentConfig.section_names()
     for key in mapping:
         owners = [f"{name}.{key}" for name, classes in known.items() if any(key in _keys(cls) for cls in classes)]
         if key not in sections and owners:

@@ -18,12 +18,21 @@ from fgen.data.bank import FeatureBank
 from fgen.data.bank_writer import recover_bank
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
-from fgen.experiment.config import ExperimentConfig
+from fgen.experiment.config import ExperimentConfig, Recipe
 from fgen.experiment.directory import Clock, SeedDirectory
 from fgen.experiment.heads import Heads, Scorer, head_scorer, score_matrix, warn_of_a_poor_fit
 from fgen.experiment.records import write_metrics, write_predictions
 from fgen.experiment.results import SeedOutcome
-from fgen.experiment.steps import embedding_config, fill_bank, fit, new_heads, new_model, representation, synthetic_rows
+from fgen.experiment.steps import (
+    Task,
+    embedding_config,
+    fill_bank,
+    fit,
+    new_heads,
+    new_model,
+    representation,
+    synthetic_rows,
+)
 from fgen.features.class_embeddings import EmbeddingPreprocessor
 from fgen.features.rows import SelectedRows
 from fgen.io.atomic import write_json
@@ -33,9 +42,9 @@ from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import load_model
 
 
-def selection_task(config: ExperimentConfig, dataset: ZSLDataset) -> ZSLDataset:
+def selection_task(recipe: Recipe, dataset: ZSLDataset) -> ZSLDataset:
     """What hyperparameters are chosen on: the validation task, or under ``legacy`` the test rows themselves."""
-    if config.protocol.name != "honest":
+    if recipe.protocol.name != "honest":
         return dataset
     task = dataset.validation()
     if len(task.seen) < 2:
@@ -63,7 +72,8 @@ def run_generator(
     clock = Clock(folder.timing)
     folder.record_fingerprint(dataset)
     if not folder.choice.exists():
-        write_json(folder.choice, choose_epochs(config, dataset, seed, folder.checkpoint("selection"), progress))
+        title = f"selection, seed {seed}" if progress else None
+        write_json(folder.choice, choose_epochs(Task(config, dataset, seed), title, folder.checkpoint("selection")))
     choice, config = folder.read_choice(config)
     clock.mark("selection")
     model = train_final(config, dataset, seed, folder, progress, choice)
@@ -89,62 +99,65 @@ def load_or_train_heads(
         return Heads.load(folder.head, folder.head_zsl)
     with FeatureBank.open(folder.bank) as bank:
         synthetic, labels = bank.to_numpy()
-    heads = new_heads(config, dataset, model, synthetic, labels, seed)
+    heads = new_heads(Task(config, dataset, seed), model, synthetic, labels)
     heads.save(folder.head, folder.head_zsl)
     if config.bank.real:
         warn_of_a_poor_fit(heads, dataset, representation(model))
     return heads
 
 
-def choose_epochs(
-    config: ExperimentConfig, dataset: ZSLDataset, seed: int, checkpoint: Path | None = None, progress: bool = False
-) -> dict[str, Any]:
-    """The number of epochs, gamma, and of several penalties the head's, with the best T1 or H on the selection task.
+def choose_epochs(task: Task, title: str | None = None, checkpoint: Path | None = None) -> dict[str, Any]:
+    """Choose the number of epochs, gamma, and of several penalties the head's, by T1 or H on the selection task.
 
     Training with a seed for fewer epochs is the beginning of training for more, so the final training repeats
     what was chosen.
+
+    Args:
+        title: of the progress bar; None shows no bar.
+        checkpoint: file to resume from and to keep up to date.
 
     Returns:
         ``epochs`` and ``of`` how many, ``gamma``, ``l2`` where there were several, the score that selection looked at,
         and the ``history`` of all evaluations.
     """
-    task = selection_task(config, dataset)
-    rows = task.splits["trainval"]
-    last = math.ceil(config.model.n_steps(len(rows)) / config.model.steps_per_epoch(len(rows)))
-    times = min(config.protocol.evaluations, last)
+    recipe = task.recipe
+    task = replace(task, dataset=selection_task(recipe, task.dataset))
+    n_rows = len(task.dataset.splits["trainval"])
+    last = math.ceil(recipe.model.n_steps(n_rows) / recipe.model.steps_per_epoch(n_rows))
+    times = min(recipe.protocol.evaluations, last)
     evaluated = {round(last * (k + 1) / times) for k in range(times)}
-    model, goal = new_model(config, dataset), goal_score(config)
-    candidates = config.head_candidates()
+    model, goal = new_model(task), goal_score(recipe)
+    candidates = recipe.candidates()
 
     def evaluate(epoch: int) -> dict[str, float]:
         if epoch not in evaluated:
             return {}
-        zsl, bank = config.protocol.setting == "zsl", synthetic_rows(config, task, model, seed)
+        zsl, bank = recipe.protocol.setting == "zsl", synthetic_rows(task, model)
         heads, tried = None, []
         for candidate in candidates:
-            heads = new_heads(candidate, task, model, *bank, seed, with_zsl=zsl, start=heads)
-            with cpu_threads(config.train.threads):
-                scores, _ = head_scorer(heads, task, representation(model))(0.0)
+            heads = new_heads(replace(task, recipe=candidate), model, *bank, with_zsl=zsl, start=heads)
+            with cpu_threads(recipe.train.threads):
+                scores, _ = head_scorer(heads, task.dataset, representation(model))(0.0)
             penalty = {"val_l2": candidate.classifier.l2} if len(candidates) > 1 else {}
-            tried.append(validation_scores(config, scores) | penalty)
+            tried.append(validation_scores(recipe, scores) | penalty)
         return max(tried, key=lambda row: row[goal])
 
-    history = fit(model, config, task, seed, checkpoint, progress and f"selection, seed {seed}", evaluate).history
+    history = fit(task, model, title=title, checkpoint=checkpoint, on_epoch=evaluate).history
     best = max((row for row in history if goal in row), key=lambda row: row[goal])
     penalty = {"l2": best["val_l2"]} if len(candidates) > 1 else {}
     chosen = {"epochs": int(best["epoch"]), "of": last, "gamma": best["val_gamma"], goal: best[goal]}
     return chosen | {"history": history} | penalty
 
 
-def goal_score(config: ExperimentConfig) -> str:
-    """The name of the score that selection looks at."""
-    return "val_T1" if config.protocol.setting == "zsl" else "val_H"
+def goal_score(recipe: Recipe) -> str:
+    """Return the name of the score that selection looks at."""
+    return "val_T1" if recipe.protocol.setting == "zsl" else "val_H"
 
 
-def validation_scores(config: ExperimentConfig, scores: GZSLScores) -> dict[str, float]:
-    """T1, U, S, H of a selection task, and the gamma that is best on it where calibration is asked for."""
+def validation_scores(recipe: Recipe, scores: GZSLScores) -> dict[str, float]:
+    """Return T1, U, S, H of a selection task, and where calibration is asked for the gamma that is best on it."""
     gamma, best = 0.0, scores.H
-    if config.protocol.calibrate and scores.curve is not None:
+    if recipe.protocol.calibrate and scores.curve is not None:
         gamma, best = best_gamma(scores.curve, tolerance=0.05)
     return {"val_T1": float(scores.T1 or 0.0), "val_U": scores.U, "val_S": scores.S, "val_H": best, "val_gamma": gamma}
 
@@ -159,10 +172,11 @@ def train_final(
 ) -> FeatureGenerator:
     """The model trained on trainval for the chosen number of epochs, or without a choice for the config's own."""
     folder.record_fingerprint(dataset)
-    settings = config.model if choice is None else chosen_model(config, dataset, choice)
+    settings = config.model if choice is None else chosen_model(Task(config, dataset, seed), choice)
     if not folder.model.exists():
-        model = new_model(replace(config, model=settings), dataset)
-        fit(model, config, dataset, seed, folder.checkpoint("final"), progress and f"training, seed {seed}")
+        task = Task(replace(config, model=settings), dataset, seed)
+        title = f"training, seed {seed}" if progress else None
+        model = fit(task, new_model(task), title=title, checkpoint=folder.checkpoint("final"))
         phases = {"selection": [] if choice is None else choice["history"], "final": model.history}
         write_metrics(folder.metrics, phases)
         model.save(folder.model)
@@ -176,10 +190,10 @@ def train_final(
     return model
 
 
-def chosen_model(config: ExperimentConfig, dataset: ZSLDataset, choice: Mapping[str, Any]) -> Any:
-    """The model's config for the chosen number of epochs on trainval; a limit in steps still holds."""
-    settings = config.model
-    last = choice["epochs"] * settings.steps_per_epoch(len(dataset.splits["trainval"]))
+def chosen_model(task: Task, choice: Mapping[str, Any]) -> Any:
+    """Return the model's config for the chosen number of epochs on trainval; a limit in steps still holds."""
+    settings = task.recipe.model
+    last = choice["epochs"] * settings.steps_per_epoch(len(task.dataset.splits["trainval"]))
     steps = None if settings.steps is None else min(settings.steps, last)
     return replace(settings, epochs=choice["epochs"], steps=steps)
 
@@ -210,9 +224,9 @@ def run_baseline(
 
 def _baseline_scorer(config: ExperimentConfig, settings: Any, task: ZSLDataset, seed: int) -> Scorer:
     """A baseline fitted to the task's trainval rows: gamma to its scores on the task's test rows."""
-    embeddings = EmbeddingPreprocessor.fit(embedding_config(config, task), task.class_embeddings[task.seen])(
-        task.class_embeddings
-    )
+    embeddings = EmbeddingPreprocessor.fit(
+        embedding_config(Task(config, task, seed)), task.class_embeddings[task.seen]
+    )(task.class_embeddings)
     rows = task.splits["trainval"]
     baseline = settings.build().fit(SelectedRows(task.features, rows), task.labels[rows], embeddings, seed=seed)
     test = np.concatenate([task.splits["test_seen"], task.splits["test_unseen"]])

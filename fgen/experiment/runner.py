@@ -18,7 +18,7 @@ from fgen.experiment.directory import RunDirectory
 from fgen.experiment.protocol import run_baseline, run_generator, selection_task, train_final
 from fgen.experiment.provenance import git_commit, version
 from fgen.experiment.results import RunResult, SeedOutcome
-from fgen.experiment.steps import new_model, synthetic_counts
+from fgen.experiment.steps import Task, new_model, synthetic_counts
 from fgen.features.scaled_rows import CPU, IN_MEMORY
 from fgen.io.atomic import write_json
 from fgen.metrics.stats import summarise
@@ -131,9 +131,10 @@ def announce(
         return
     if busy := crowded(config.train.threads):
         log.warning(busy)
-    steps = sum(config.model.n_steps(len(task.splits["trainval"])) for task in phases) * n_models
+    task = Task(config, dataset, config.protocol.seeds[0])
+    steps = sum(config.model.n_steps(len(phase.splits["trainval"])) for phase in phases) * n_models
     # The head holds the bank as it is, and where there is room for it a scaled copy of bank and real rows.
-    generated = 4 * int(synthetic_counts(config, dataset).sum()) * dataset.feature_dim
+    generated = 4 * int(synthetic_counts(task).sum()) * dataset.feature_dim
     scaled = generated + 4 * len(dataset.splits["trainval"]) * dataset.feature_dim
     memory = generated + (scaled if scaled <= IN_MEMORY else 0)
     log.info(
@@ -141,15 +142,14 @@ def announce(
         config.model.name,
         dataset.name,
         f"{steps:,}",
-        _before_the_steps(config, dataset),
+        _before_the_steps(task),
         memory / 1e9,
     )
 
 
-def _before_the_steps(config: ExperimentConfig, dataset: ZSLDataset) -> str:
+def _before_the_steps(task: Task) -> str:
     """Return a word on the pre-training of each model, whose time is in none of the steps."""
-    pretraining = new_model(config, dataset).pretraining
-    epochs = [f"{number:,} epochs of the {role}" for role, number in pretraining.items()]
+    epochs = [f"{number:,} epochs of the {role}" for role, number in new_model(task).pretraining.items()]
     return f", and before them, which isn't timed, {' and '.join(epochs)}" if epochs else ""
 
 

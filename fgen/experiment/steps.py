@@ -1,8 +1,9 @@
-"""The steps that a run's seed is made of, which the scikit-learn door and predictions borrow."""
+"""Steps of a run over a recipe, a data set and a seed; the scikit-learn door and predictions use them too."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from fgen.compute.device import cpu_threads
 from fgen.data.dataset import ZSLDataset
 from fgen.experiment.banks import write_bank
-from fgen.experiment.config import ExperimentConfig
+from fgen.experiment.config import ExperimentConfig, Recipe
 from fgen.experiment.heads import Heads, Represent, train_heads
 from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.features.rows import SelectedRows
@@ -18,34 +19,79 @@ from fgen.models.base.fixed_batches import concatenate_blocks
 from fgen.models.base.generator import FeatureGenerator
 
 
-def new_heads(
-    config: ExperimentConfig,
-    task: ZSLDataset,
+@dataclass(frozen=True)
+class Task:
+    """A recipe, the data set to apply it to, and the seed of every random number."""
+
+    recipe: Recipe
+    dataset: ZSLDataset
+    seed: int
+
+
+def new_model(task: Task) -> FeatureGenerator:
+    """Return an untrained model with the recipe's embedding preparation."""
+    return task.recipe.model.build(embedding_config(task))
+
+
+def embedding_config(task: Task) -> EmbeddingConfig:
+    """Return how the recipe prepares the data set's embeddings."""
+    return replace(task.recipe.embedding, widths=task.dataset.embedding_widths)
+
+
+def fit(
+    task: Task,
     model: FeatureGenerator,
-    synthetic: np.ndarray,
-    labels: np.ndarray,
-    seed: int,
     *,
-    with_zsl: bool = True,
-    start: Heads | None = None,
-) -> Heads:
-    """The experiment's heads, trained on the task's rows and the model's ``(M, D)`` in its own ``bank_space``."""
-    with cpu_threads(config.train.threads):
-        return train_heads(
-            config.classifier,
-            task,
-            synthetic,
-            labels,
-            seed=seed,
-            represent=representation(model),
-            space=model.bank_space,
-            with_zsl=with_zsl,
-            with_real=config.bank.real,
-            pseudo_share=config.model.pseudo_labelled_share,
-            precision=config.train.precision,
-            device=config.train.device,
-            start=start,
-        )
+    title: str | None = None,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[int], dict[str, float]] | None = None,
+) -> FeatureGenerator:
+    """Train a model on the data set's trainval rows.
+
+    Args:
+        title: of the progress bar; None shows no bar.
+        checkpoint: file to resume from and to keep up to date.
+        on_epoch: called with the number of each finished epoch; what it returns joins the history.
+    """
+    dataset = task.dataset
+    rows = dataset.splits["trainval"]
+    unlabelled = SelectedRows(dataset.features, dataset.splits["test_unseen"]) if model.config.is_transductive else None
+    return model.fit(
+        SelectedRows(dataset.features, rows),
+        dataset.labels[rows],
+        dataset.class_embeddings,
+        seed=task.seed,
+        class_names=dataset.class_names,
+        unlabelled=unlabelled,
+        train_config=task.recipe.train,
+        checkpoint=checkpoint,
+        on_epoch=on_epoch,
+        progress=title or False,
+    )
+
+
+def synthetic_counts(task: Task) -> np.ndarray:
+    """Return the number of synthetic rows of each class ``(C,)``; 0 for classes that are neither seen nor unseen."""
+    counts, bank = np.zeros(task.dataset.n_classes, dtype=np.int64), task.recipe.bank
+    counts[task.dataset.seen], counts[task.dataset.unseen] = bank.n_per_seen_class, bank.n_per_class
+    return counts
+
+
+def synthetic_rows(task: Task, model: FeatureGenerator) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the task's bank would hold, as float32.
+
+    Returns:
+        Rows ``(M, D)`` in the model's ``bank_space``, and their class ids ``(M,)``.
+    """
+    counts, own = synthetic_counts(task), model.bank_space != "raw"
+    classes = np.flatnonzero(counts)
+    if not len(classes):
+        width = model.bank_dim if own else model.scaler.dim
+        return np.zeros((0, width), np.float32), np.zeros(0, np.int64)
+    embeddings, names, _ = model.describe(classes)
+    blocks = model.iter_generate(embeddings, names, counts[classes], seed=task.seed, represented=own)
+    with cpu_threads(task.recipe.train.threads):
+        return concatenate_blocks(blocks, int(counts.sum())), np.repeat(classes, counts[classes])
 
 
 def fill_bank(
@@ -57,7 +103,7 @@ def fill_bank(
         model,
         class_embeddings=dataset.class_embeddings,
         class_names=dataset.class_names,
-        counts=synthetic_counts(config, dataset),
+        counts=synthetic_counts(Task(config, dataset, seed)),
         seen=np.isin(np.arange(dataset.n_classes), dataset.seen),
         seed=seed,
         config=config.of_seed(seed).to_mapping(),
@@ -68,68 +114,35 @@ def fill_bank(
     )
 
 
-def synthetic_rows(
-    config: ExperimentConfig, task: ZSLDataset, model: FeatureGenerator, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """What the experiment's bank of a task would hold but for its ``dtype``: ``(M, D)`` in the model's ``bank_space``,
-    and class ids ``(M,)``."""
-    counts, own = synthetic_counts(config, task), model.bank_space != "raw"
-    classes = np.flatnonzero(counts)
-    if not len(classes):
-        width = model.bank_dim if own else model.scaler.dim
-        return np.zeros((0, width), np.float32), np.zeros(0, np.int64)
-    embeddings, names, _ = model.describe(classes)
-    blocks = model.iter_generate(embeddings, names, counts[classes], seed=seed, represented=own)
-    with cpu_threads(config.train.threads):
-        return concatenate_blocks(blocks, int(counts.sum())), np.repeat(classes, counts[classes])
-
-
-def synthetic_counts(config: ExperimentConfig, task: ZSLDataset) -> np.ndarray:
-    """How many synthetic rows each class has ``(C,)``; none those that are no candidates in a validation task."""
-    counts = np.zeros(task.n_classes, dtype=np.int64)
-    counts[task.seen], counts[task.unseen] = config.bank.n_per_seen_class, config.bank.n_per_class
-    return counts
-
-
-def new_model(config: ExperimentConfig, dataset: ZSLDataset) -> FeatureGenerator:
-    """An untrained model with the experiment's embedding preparation."""
-    return config.model.build(embedding_config(config, dataset))
-
-
-def embedding_config(config: ExperimentConfig, dataset: ZSLDataset) -> EmbeddingConfig:
-    """How the experiment prepares the data set's embeddings."""
-    settings = config.dataset
-    return EmbeddingConfig(
-        norm=settings.embedding_norm, scale=settings.embedding_scale, widths=dataset.embedding_widths
-    )
-
-
-def fit(
+def new_heads(
+    task: Task,
     model: FeatureGenerator,
-    config: ExperimentConfig,
-    task: ZSLDataset,
-    seed: int,
-    checkpoint: Path | None,
-    progress: bool | str,
-    on_epoch: Callable[[int], dict[str, float]] | None = None,
-) -> FeatureGenerator:
-    """Train on the task's trainval rows."""
-    rows = task.splits["trainval"]
-    unlabelled = SelectedRows(task.features, task.splits["test_unseen"]) if model.config.is_transductive else None
-    return model.fit(
-        SelectedRows(task.features, rows),
-        task.labels[rows],
-        task.class_embeddings,
-        seed=seed,
-        class_names=task.class_names,
-        unlabelled=unlabelled,
-        train_config=config.train,
-        checkpoint=checkpoint,
-        on_epoch=on_epoch,
-        progress=progress,
-    )
+    synthetic: np.ndarray,
+    labels: np.ndarray,
+    *,
+    with_zsl: bool = True,
+    start: Heads | None = None,
+) -> Heads:
+    """Train the recipe's heads on the data set's rows and on synthetic ``(M, D)`` in the model's ``bank_space``."""
+    recipe = task.recipe
+    with cpu_threads(recipe.train.threads):
+        return train_heads(
+            recipe.classifier,
+            task.dataset,
+            synthetic,
+            labels,
+            seed=task.seed,
+            represent=representation(model),
+            space=model.bank_space,
+            with_zsl=with_zsl,
+            with_real=recipe.bank.real,
+            pseudo_share=recipe.model.pseudo_labelled_share,
+            precision=recipe.train.precision,
+            device=recipe.train.device,
+            start=start,
+        )
 
 
 def representation(model: FeatureGenerator) -> Represent | None:
-    """The model's map to the space of its heads; None for the identity, so that rows need not be copied."""
+    """Return the model's map to the space of its heads; None for the identity, so that rows need not be copied."""
     return model.represent if model.has_own_space else None

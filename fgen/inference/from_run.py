@@ -19,7 +19,7 @@ from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import RunDirectory, SeedDirectory
 from fgen.experiment.evaluation import compare_data, compare_models
 from fgen.experiment.heads import represented
-from fgen.experiment.steps import new_heads, synthetic_rows
+from fgen.experiment.steps import Task, new_heads, synthetic_rows
 from fgen.features.rows import Features, as_rows
 from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import load_model
@@ -119,7 +119,7 @@ def _head_with(
         with FeatureBank.open(folder.bank) as own:
             features, ids = own.to_numpy()
     else:
-        features, ids = synthetic_rows(config, dataset, model, seed)
+        features, ids = synthetic_rows(Task(config, dataset, seed), model)
     task, rows, labels = dataset, [features], [ids]
     for path in banks:
         with FeatureBank.open(path) as bank:
@@ -146,8 +146,8 @@ def _head_with(
             labels.append(task.n_classes + np.repeat(np.arange(len(given)), counts[given]))
             task = _with_classes(task, [bank.class_names[k] for k in given], bank.class_embeddings[given], path)
     synthetic, of_synthetic = np.concatenate(rows), np.concatenate(labels)
-    config = config.head_candidates()[-1]  # of several penalties a run has chosen one by now; here the smallest
-    heads = new_heads(config, task, model, synthetic, of_synthetic, seed, with_zsl=False)
+    config = config.candidates()[-1]  # of several penalties a run has chosen one by now; here the smallest
+    heads = new_heads(Task(config, task, seed), model, synthetic, of_synthetic, with_zsl=False)
     return heads.gzsl, dataset.seen, task.class_names
 
 

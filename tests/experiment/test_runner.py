@@ -540,7 +540,7 @@ def test_gamma_is_that_of_the_chosen_epoch(path, monkeypatch):
 
     monkeypatch.setattr(protocol, "validation_scores", scores)
     config = ExperimentConfig.from_mapping(settings(path))
-    choice = protocol.choose_epochs(config, config.dataset.load(), seed=0)
+    choice = protocol.choose_epochs(steps.Task(config, config.dataset.load(), 0))
     assert (choice["epochs"], choice["gamma"], choice["val_H"]) == (2, 2.0, 0.9)
 
 
@@ -563,7 +563,7 @@ def test_embeddings_are_prepared_as_the_config_says_each_kind_by_itself(world, t
     save_dataset(variant(world.dataset, class_embeddings=kinds), tmp_path / "data.h5")
     section = {"embedding": ["word", "att"], "embedding_norm": "l2", "embedding_scale": 3.0}
     config = ExperimentConfig.from_mapping(settings(tmp_path / "data.h5", dataset=section))
-    model = protocol.new_model(config, config.dataset.load())
+    model = steps.new_model(steps.Task(config, config.dataset.load(), 0))
     assert model.embedding == EmbeddingConfig(norm="l2", scale=3.0, widths=(3, 8))
 
 
