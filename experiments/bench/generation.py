@@ -15,6 +15,7 @@ from experiments.bench.sizes import Size, World, random_world
 from experiments.bench.timing import Comparison, alternate, spread
 from experiments.bench.training import begin
 from fgen.compute.device import matrix_precision
+from fgen.data.bank_spec import BankSpec
 from fgen.experiment.banks import write_bank
 from fgen.models.base.generator import FeatureGenerator
 from fgen.nn.networks import SLOPE
@@ -76,17 +77,13 @@ def _banks(sizes: Sequence[Size], features: int) -> Iterator[tuple[Size, int]]:
 def fill_bank(model: FeatureGenerator, world: World, size: Size, n_per_class: int, path: Path) -> None:
     """A bank of the unseen classes."""
     unseen = np.arange(len(world.embeddings)) >= size.n_seen
-    write_bank(
-        path,
-        model,
+    spec = BankSpec(
         class_embeddings=world.embeddings,
-        class_names=None,
         counts=np.where(unseen, n_per_class, 0),
-        seen=~unseen,
-        seed=0,
-        config={},
-        overwrite=True,
+        is_seen=~unseen,
+        feature_dim=model.scaler.dim,
     )
+    write_bank(path, model, spec, overwrite=True)
 
 
 def bare_products(model: FeatureGenerator, world: World, total: int) -> Callable[[], None]:

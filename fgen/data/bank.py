@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ import h5py
 import numpy as np
 
 from fgen.data.bank_origins import run_section
-from fgen.data.bank_writer import FORMAT, VERSION, BankWriter, bank_writer, checked_plan
+from fgen.data.bank_spec import FORMAT, VERSION, BankSpec
+from fgen.data.bank_writer import BankWriter, bank_writer
 from fgen.errors import InputError
 from fgen.features.rows import read_rows
 from fgen.io import hdf5
@@ -33,7 +35,7 @@ class FeatureBank:
         labels: ``(N,)`` int32, positions in :attr:`class_names`.
         class_ptr: ``(C + 1,)``; class c has rows ``class_ptr[c]`` to ``class_ptr[c + 1]``.
         synthetic: ``(N,)`` bool; False for real rows.
-        class_names: C names. class_embeddings: ``(C, A)`` raw. seen: ``(C,)`` bool.
+        class_names: C names. class_embeddings: ``(C, A)`` raw. is_seen: ``(C,)`` bool.
         seed, space, config, data_sha256: how it was made; ``space`` is ``"raw"`` or the method's own, ``data_sha256``
             the fingerprint of the data that its generator was trained on, or nothing.
         config_intact: False where the config was changed since the bank was written.
@@ -56,7 +58,7 @@ class FeatureBank:
         self.class_ptr = _integers(file, "class_ptr")
         self.labels = _integers(file, "labels")
         self.synthetic = np.asarray(hdf5.dataset(file, "synthetic", ndim=1), dtype=bool)
-        self.seen = np.asarray(hdf5.dataset(file, "seen", ndim=1), dtype=bool)
+        self.is_seen = np.asarray(hdf5.dataset(file, "seen", ndim=1), dtype=bool)
         self.features = hdf5.matrix(hdf5.dataset(file, "features", ndim=2))
         self.config, self.config_intact = _config(file)
         self._check()
@@ -87,30 +89,19 @@ class FeatureBank:
     @staticmethod
     def create(
         path: str | Path,
+        spec: BankSpec | None = None,
         *,
-        class_names: Sequence[str],
-        class_embeddings: np.ndarray,
-        counts: np.ndarray,
-        feature_dim: int,
-        seen: np.ndarray,
-        seed: int,
-        config: Mapping[str, Any],
-        real_counts: np.ndarray | None = None,
-        data_sha256: str = "",
-        space: str = "raw",
-        dtype: str = "f4",
-        threads: int | None = None,
-        blas_threads: int | None = None,
+        seen: np.ndarray | None = None,
         overwrite: bool = False,
+        **fields: Any,
     ) -> AbstractContextManager[BankWriter]:
         """Write a bank, class by class; the same call goes on where a killed one stopped.
 
         Args:
-            class_names: C distinct names. class_embeddings: ``(C, A)`` raw. seen: ``(C,)`` bool.
-            counts: ``(C,)`` rows of each class. real_counts: how many of them, the first ones, are real.
-            dtype: ``"f4"``, or ``"f2"``: half the size at up to 5e-4 relative error.
-            threads, blas_threads: how many of torch's and of NumPy's products the features were made with, where known.
+            spec: the bank's description.
+            seen: ``(C,)`` bool, the ``is_seen`` of the spec.
             overwrite: replace an existing bank, once the new one is whole.
+            fields: the other fields of :class:`BankSpec`, in place of a spec or of its own.
 
         Returns:
             A context manager over a :class:`BankWriter`; write only classes that aren't in its ``done``.
@@ -118,22 +109,10 @@ class FeatureBank:
         Raises:
             InputError: parts that don't fit, an existing file, another writer at work.
         """
-        plan = checked_plan(
-            class_names,
-            class_embeddings,
-            counts,
-            real_counts=real_counts,
-            feature_dim=int(feature_dim),
-            seen=seen,
-            seed=int(seed),
-            config=config,
-            data_sha256=data_sha256,
-            space=space,
-            dtype=dtype,
-            threads=threads,
-            blas_threads=blas_threads,
-        )
-        return bank_writer(Path(path), plan, overwrite=overwrite)
+        if seen is not None:
+            fields["is_seen"] = seen
+        spec = BankSpec(**fields) if spec is None else replace(spec, **fields)
+        return bank_writer(Path(path), spec, overwrite=overwrite)
 
     @staticmethod
     def merge(path: str | Path, banks: Sequence[FeatureBank], *, overwrite: bool = False) -> None:
@@ -147,30 +126,30 @@ class FeatureBank:
         """
         names, embeddings = _union(banks)
         place = {name: k for k, name in enumerate(names)}
-        counts, real, seen = np.zeros(len(names), np.int64), np.zeros(len(names), np.int64), np.zeros(len(names), bool)
+        counts, real = np.zeros((2, len(names)), np.int64)
+        is_seen = np.zeros(len(names), bool)
         for bank in banks:
             ids = [place[name] for name in bank.class_names]
             counts[ids] += np.diff(bank.class_ptr)
             real[ids] += np.bincount(bank.labels[~bank.synthetic], minlength=len(ids))
-            seen[ids] |= bank.seen
+            is_seen[ids] |= bank.is_seen
         fingerprints = list(dict.fromkeys(sha256 for bank in banks for sha256 in bank.data_fingerprints))
         several = {"data_sha256": fingerprints} if len(fingerprints) > 1 else {}
-        with FeatureBank.create(
-            path,
+        spec = BankSpec(
             class_names=names,
             class_embeddings=embeddings,
             counts=counts,
             real_counts=real,
+            is_seen=is_seen,
             feature_dim=banks[0].features.shape[1],
-            seen=seen,
             seed=banks[0].seed,
             config={"merged": [dict(bank.config) for bank in banks]} | several,
             data_sha256=fingerprints[0] if len(fingerprints) == 1 else "",
             space=banks[0].space,
             threads=_one_of({bank.threads for bank in banks}),
             blas_threads=_one_of({bank.blas_threads for bank in banks}),
-            overwrite=overwrite,
-        ) as writer:
+        )
+        with FeatureBank.create(path, spec, overwrite=overwrite) as writer:
             for k in np.flatnonzero(counts).tolist():
                 if k not in writer.done:
                     parts = [bank._parts(names[k]) for bank in banks if names[k] in bank._positions]
@@ -192,6 +171,11 @@ class FeatureBank:
         listed = self.config.get("data_sha256", []) if "merged" in self.config else []
         known = [self.data_sha256, *(listed if isinstance(listed, list) else [])]
         return tuple(dict.fromkeys(sha256 for sha256 in known if isinstance(sha256, str) and sha256))
+
+    @property
+    def seen(self) -> np.ndarray:
+        """:attr:`is_seen`, under the name that the file has for it."""
+        return self.is_seen
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -271,7 +255,7 @@ class FeatureBank:
         sizes = {
             "class_ptr": len(self.class_ptr) - 1,
             "class_embeddings": len(self.class_embeddings),
-            "seen": len(self.seen),
+            "seen": len(self.is_seen),
         }
         for name, size in sizes.items():
             if size != n_classes:

@@ -7,82 +7,23 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
+from fgen.data.bank_spec import FORMAT, VERSION, BankSpec
 from fgen.errors import InputError
-from fgen.features.checks import as_matrix, as_numbers, checked_names
-from fgen.features.frames import rows_by_name
+from fgen.features.checks import as_numbers
 from fgen.io.atomic import expect_free, fsync_path, lock_file, locked
-from fgen.io.hdf5 import expect_short
 from fgen.io.hdf5_look import trust
 from fgen.io.hdf5_writing import allocate, features_offset, image, write_at
 
-FORMAT = "fgen-bank"
-VERSION = 1
 LIBVER = ("earliest", "v110")
 #: Read at once, to check what was written.
 PIECE_BYTES = 64 << 20
-
-
-@dataclass(frozen=True)
-class BankPlan:
-    """All that decides a bank's bytes but the features; see :meth:`fgen.data.bank.FeatureBank.create`."""
-
-    class_names: tuple[str, ...]
-    class_embeddings: np.ndarray
-    counts: np.ndarray
-    real_counts: np.ndarray
-    feature_dim: int
-    seen: np.ndarray
-    seed: int
-    config: Mapping[str, Any]
-    data_sha256: str
-    space: str
-    dtype: str
-    threads: int | None = None
-    blas_threads: int | None = None
-
-    @property
-    def known_threads(self) -> dict[str, int]:
-        """The attributes ``threads`` and ``blas_threads``, those that are known."""
-        found = {"threads": self.threads, "blas_threads": self.blas_threads}
-        return {name: number for name, number in found.items() if number is not None}
-
-    @cached_property
-    def class_ptr(self) -> np.ndarray:
-        """``(C + 1,)`` first row of each class."""
-        return np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
-
-    @property
-    def synthetic(self) -> np.ndarray:
-        """``(N,)`` bool: in each class the real rows come first."""
-        flags = np.ones(int(self.counts.sum()), dtype=bool)
-        for start, real in zip(self.class_ptr[:-1], self.real_counts, strict=True):
-            flags[start : start + real] = False
-        return flags
-
-    @property
-    def config_json(self) -> str:
-        """Canonical JSON of the config."""
-        return json.dumps(self.config, sort_keys=True, ensure_ascii=False)
-
-    def sha256(self) -> str:
-        """Names the plan: a partial bank of another plan is of no use."""
-        digest = hashlib.sha256()
-        texts = ["\0".join(self.class_names), self.config_json, self.data_sha256, self.space, self.dtype]
-        threads = [self.known_threads] if self.known_threads else []
-        digest.update(json.dumps([*texts, self.seed, self.feature_dim, VERSION, *threads]).encode())
-        for array in (self.class_embeddings, self.counts, self.real_counts, self.seen):
-            digest.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
 
 
 class BankWriter:
@@ -92,11 +33,11 @@ class BankWriter:
         done: ids of the classes that are whole.
     """
 
-    def __init__(self, plan: BankPlan, file: int, offset: int, journal: int, done: set[int]) -> None:
-        self.plan = plan
+    def __init__(self, spec: BankSpec, file: int, offset: int, journal: int, done: set[int]) -> None:
+        self.spec = spec
         self.done = done
         self._file, self._offset, self._journal = file, offset, journal
-        self._filled = {k: 0 for k, count in enumerate(plan.counts) if k not in done}
+        self._filled = {k: 0 for k, count in enumerate(spec.counts) if k not in done}
         self._checksums = dict.fromkeys(self._filled, 0)
 
     def write(self, class_id: int, features: np.ndarray, *, start: int = 0) -> None:
@@ -109,25 +50,25 @@ class BankWriter:
         Raises:
             InputError: another shape than planned, NaN, or numbers too large for float16.
         """
-        plan = self.plan
-        name, count = plan.class_names[class_id], int(plan.counts[class_id])
+        spec = self.spec
+        name, count = spec.names[class_id], int(spec.counts[class_id])
         features = as_numbers(f"features of class {name!r}", features)
-        if features.ndim != 2 or features.shape[1] != plan.feature_dim or start + len(features) > count:
+        if features.ndim != 2 or features.shape[1] != spec.feature_dim or start + len(features) > count:
             raise InputError(
                 f"class {name!r} was given rows {start} to {start + len(features)} of shape {features.shape}",
-                f"{count} rows of {plan.feature_dim} columns",
+                f"{count} rows of {spec.feature_dim} columns",
             )
         if class_id in self.done or start != self._filled[class_id]:
             raise InputError(f"rows of class {name!r} start at {start}", "each row once, in order")
         with np.errstate(over="ignore"):
-            rows = np.ascontiguousarray(features, dtype=f"<{plan.dtype}")
+            rows = np.ascontiguousarray(features, dtype=f"<{spec.dtype}")
         if not np.isfinite(rows).all():
             raise InputError(
-                f"features of class {name!r} hold NaN or numbers too large for {plan.dtype}", "finite numbers"
+                f"features of class {name!r} hold NaN or numbers too large for {spec.dtype}", "finite numbers"
             )
-        row_bytes = plan.feature_dim * rows.itemsize
+        row_bytes = spec.feature_dim * rows.itemsize
         data = rows.reshape(-1).view(np.uint8).data
-        write_at(self._file, data, self._offset + (int(plan.class_ptr[class_id]) + start) * row_bytes)
+        write_at(self._file, data, self._offset + (int(spec.class_ptr[class_id]) + start) * row_bytes)
         self._checksums[class_id] = zlib.crc32(data, self._checksums[class_id])
         self._filled[class_id] += len(rows)
         if self._filled[class_id] == count:
@@ -135,10 +76,10 @@ class BankWriter:
 
     def check_complete(self) -> None:
         """Refuse to finish a bank with a class that lacks rows."""
-        missing = [k for k in self._filled if k not in self.done and self.plan.counts[k]]
+        missing = [k for k in self._filled if k not in self.done and self.spec.counts[k]]
         if missing:
             raise InputError(
-                f"{len(missing)} classes lack rows, {self.plan.class_names[missing[0]]!r} among them",
+                f"{len(missing)} classes lack rows, {self.spec.names[missing[0]]!r} among them",
                 "all that were announced",
             )
 
@@ -154,7 +95,7 @@ class BankWriter:
 
 
 @contextmanager
-def bank_writer(path: Path, plan: BankPlan, *, overwrite: bool) -> Iterator[BankWriter]:
+def bank_writer(path: Path, spec: BankSpec, *, overwrite: bool) -> Iterator[BankWriter]:
     """A writer whose file takes the place of ``path`` when the block ends well.
 
     When it doesn't, ``.partial`` and ``.journal`` stay, and the same plan goes on from them; but where the block raised
@@ -164,7 +105,7 @@ def bank_writer(path: Path, plan: BankPlan, *, overwrite: bool) -> Iterator[Bank
     expect_free(path, overwrite=overwrite)
     partial, journal_path = Path(f"{path}.partial"), Path(f"{path}.journal")
     if not partial.exists():
-        _require_room(path, plan)
+        _require_room(path, spec)
     journal = os.open(journal_path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         lock_file(journal, path)
@@ -172,14 +113,14 @@ def bank_writer(path: Path, plan: BankPlan, *, overwrite: bool) -> Iterator[Bank
             raise InputError(f"another fgen has just written {path}", "a new name", "Choose another --out")
         with locked(path):  # the journal keeps other banks away, this what else may be written under that name
             expect_free(path, overwrite=overwrite)
-            done = _done_classes(partial, journal, plan)
+            done = _done_classes(partial, journal, spec)
             if done is None:
                 done = set()
                 with _nothing_left(done, partial, journal_path):
-                    _begin(partial, journal, plan)
+                    _begin(partial, journal, spec)
             file = os.open(partial, os.O_RDWR)
             try:
-                writer = BankWriter(plan, file, features_offset(partial), journal, done)
+                writer = BankWriter(spec, file, features_offset(partial), journal, done)
                 with _nothing_left(done, partial, journal_path):
                     yield writer
                 writer.check_complete()
@@ -220,18 +161,18 @@ def recover_bank(path: Path) -> None:
         os.close(journal)
 
 
-def _begin(partial: Path, journal: int, plan: BankPlan) -> None:
+def _begin(partial: Path, journal: int, spec: BankSpec) -> None:
     """An empty bank of the plan, and a journal that says so."""
     os.ftruncate(journal, 0)
-    _allocate(partial, plan)
-    os.write(journal, (json.dumps({"plan": plan.sha256()}) + "\n").encode())
+    _allocate(partial, spec)
+    os.write(journal, (json.dumps({"plan": spec.sha256()}) + "\n").encode())
     os.fsync(journal)
 
 
-def _require_room(path: Path, plan: BankPlan) -> None:
+def _require_room(path: Path, spec: BankSpec) -> None:
     """Refuse what the disk can't hold before even its labels are made."""
-    rows, free = int(plan.counts.sum()), shutil.disk_usage(path.parent).free
-    needed = rows * plan.feature_dim * np.dtype(plan.dtype).itemsize
+    rows, free = int(spec.counts.sum()), shutil.disk_usage(path.parent).free
+    needed = rows * spec.feature_dim * np.dtype(spec.dtype).itemsize
     if needed > free:
         raise InputError(
             f"{path} would take {_size(needed)} for {rows:,} features",
@@ -244,41 +185,41 @@ def _size(n_bytes: int) -> str:
     return f"{n_bytes / 1e9:,.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:,.1f} MB"
 
 
-def _allocate(partial: Path, plan: BankPlan) -> None:
+def _allocate(partial: Path, spec: BankSpec) -> None:
     """A file with everything but the features, whose room is taken on the disk already."""
-    rest = image(lambda file: _write_rest(file, plan), LIBVER)
-    allocate(partial, rest, (int(plan.counts.sum()), plan.feature_dim), np.dtype(f"<{plan.dtype}"), LIBVER)
+    rest = image(lambda file: _write_rest(file, spec), LIBVER)
+    allocate(partial, rest, (int(spec.counts.sum()), spec.feature_dim), np.dtype(f"<{spec.dtype}"), LIBVER)
 
 
-def _write_rest(file: h5py.File, plan: BankPlan) -> None:
+def _write_rest(file: h5py.File, spec: BankSpec) -> None:
     """All but the features."""
     attributes = {
         "format": FORMAT,
         "format_version": VERSION,
         "created_by": "fgen",
-        "seed": plan.seed,
-        "config_sha256": hashlib.sha256(plan.config_json.encode()).hexdigest(),
-        "data_sha256": plan.data_sha256,
-        "space": plan.space,
-        **plan.known_threads,
+        "seed": spec.seed,
+        "config_sha256": hashlib.sha256(spec.config_json.encode()).hexdigest(),
+        "data_sha256": spec.data_sha256,
+        "space": spec.space,
+        **spec.known_threads,
     }
     for name, value in attributes.items():
         file.attrs[name] = value
-    file["class_ptr"] = plan.class_ptr
-    file["labels"] = np.repeat(np.arange(len(plan.counts), dtype="<i4"), plan.counts)
-    file["synthetic"] = plan.synthetic
-    file["seen"] = plan.seen.astype(bool)
-    file["class_embeddings"] = plan.class_embeddings.astype("<f4")
-    file.create_dataset("class_names", data=list(plan.class_names), dtype=h5py.string_dtype())
-    config = plan.config_json.encode()
+    file["class_ptr"] = spec.class_ptr
+    file["labels"] = np.repeat(np.arange(len(spec.counts), dtype="<i4"), spec.counts)
+    file["synthetic"] = spec.synthetic
+    file["seen"] = spec.is_seen
+    file["class_embeddings"] = spec.class_embeddings.astype("<f4")
+    file.create_dataset("class_names", data=list(spec.names), dtype=h5py.string_dtype())
+    config = spec.config_json.encode()
     file.create_dataset("config", data=config, dtype=h5py.string_dtype(length=len(config)))
 
 
-def _done_classes(partial: Path, journal: int, plan: BankPlan) -> set[int] | None:
+def _done_classes(partial: Path, journal: int, spec: BankSpec) -> set[int] | None:
     """Classes that an earlier writer of the same plan finished, their bytes checked; None to start anew."""
     lines = os.pread(journal, os.fstat(journal).st_size, 0).decode(errors="replace").splitlines()
     try:
-        if not partial.exists() or json.loads(lines[0])["plan"] != plan.sha256():
+        if not partial.exists() or json.loads(lines[0])["plan"] != spec.sha256():
             return None
         offset = features_offset(partial)
     except (OSError, KeyError, IndexError, TypeError, ValueError):
@@ -288,7 +229,7 @@ def _done_classes(partial: Path, journal: int, plan: BankPlan) -> set[int] | Non
         for line in lines[1:]:
             try:
                 entry = json.loads(line)
-                if entry["crc32"] == _checksum(file.fileno(), offset, plan, int(entry["class"])):
+                if entry["crc32"] == _checksum(file.fileno(), offset, spec, int(entry["class"])):
                     done.add(int(entry["class"]))
             except (KeyError, TypeError, ValueError, IndexError):
                 continue  # the line that the kill cut short
@@ -297,45 +238,10 @@ def _done_classes(partial: Path, journal: int, plan: BankPlan) -> set[int] | Non
     return done
 
 
-def _checksum(file: int, offset: int, plan: BankPlan, class_id: int) -> int:
-    row_bytes = plan.feature_dim * np.dtype(plan.dtype).itemsize
-    start, end = (offset + int(plan.class_ptr[k]) * row_bytes for k in (class_id, class_id + 1))
+def _checksum(file: int, offset: int, spec: BankSpec, class_id: int) -> int:
+    row_bytes = spec.feature_dim * np.dtype(spec.dtype).itemsize
+    start, end = (offset + int(spec.class_ptr[k]) * row_bytes for k in (class_id, class_id + 1))
     checksum = 0
     while start < end and (piece := os.pread(file, min(PIECE_BYTES, end - start), start)):
         checksum, start = zlib.crc32(piece, checksum), start + len(piece)
     return checksum
-
-
-def checked_plan(names: Sequence[str], embeddings: np.ndarray, counts: np.ndarray, **rest: Any) -> BankPlan:
-    """A plan whose parts fit together.
-
-    Raises:
-        InputError: what is no names, matrix or whole numbers; numbers of classes that differ, repeated names, negative
-            or no counts at all.
-    """
-    names = checked_names(names)
-    embeddings = as_matrix("class_embeddings", rows_by_name(embeddings, names)[0])
-    counts = _whole("counts", counts)
-    real = np.zeros_like(counts) if rest["real_counts"] is None else _whole("real_counts", rest["real_counts"])
-    seen = as_numbers("seen", rest["seen"])
-    if seen.ndim != 1 or not np.isin(seen, (0, 1)).all():
-        raise InputError(f"seen has shape {seen.shape} and type {seen.dtype}", "(C,), whether each class is seen")
-    seen = seen.astype(bool)
-    sizes = {"class_names": len(names), "class_embeddings": len(embeddings), "counts": len(counts), "seen": len(seen)}
-    if len({*sizes.values(), len(real)}) > 1:
-        raise InputError(f"the bank's parts describe different numbers of classes: {sizes}", "the same for each")
-    expect_short(names, "the class name")
-    if (real < 0).any() or (counts < real).any() or not counts.sum():
-        raise InputError("counts are negative, all zero, or below real_counts", "rows for at least one class")
-    if rest["dtype"] not in ("f4", "f2"):
-        raise InputError(f"dtype is {rest['dtype']!r}", "'f4' or 'f2'")
-    return BankPlan(names, embeddings, counts, **(rest | {"real_counts": real, "seen": seen}))
-
-
-def _whole(name: str, given: Any) -> np.ndarray:
-    """Numbers of rows ``(C,)`` int64, of which no fraction is dropped."""
-    numbers = as_numbers(name, given)
-    whole = numbers.astype(np.int64)
-    if numbers.ndim != 1 or not np.array_equal(whole, numbers):
-        raise InputError(f"{name} has shape {numbers.shape} and type {numbers.dtype}", "(C,) whole numbers")
-    return whole

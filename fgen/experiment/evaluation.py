@@ -250,7 +250,7 @@ def compare_data(bank: FeatureBank, run: Path) -> dict[str, str]:
 
 
 def _warn_of_classes_seen_before(bank: FeatureBank, ids: np.ndarray, dataset: ZSLDataset) -> None:
-    leaked = np.intersect1d(ids[bank.seen], dataset.unseen)
+    leaked = np.intersect1d(ids[bank.is_seen], dataset.unseen)
     if leaked.size:
         log.warning(
             "%s: %d of its %d unseen classes were seen by the bank's generator: these are no zero-shot scores",

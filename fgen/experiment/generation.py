@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import logging
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fgen.compute.device import available_device, cpu_threads
+from fgen.data.bank_spec import BankSpec
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import HDF5_SUFFIXES
 from fgen.data.tables import read_embeddings_csv
@@ -65,41 +66,44 @@ def generate_from_run(
     model = load_model(directory.seed(seed).model, available_device(config.train.device))
     if Path(out).suffix not in HDF5_SUFFIXES:
         raise InputError(f"{out} ends in {Path(out).suffix!r}", "an .h5 file: a bank is HDF5")
-    data = directory.seed(seed).training_digests()
+    folder = directory.seed(seed)
     if embeddings is not None:
         if real:
             raise InputError("--real and --embeddings were both given", "one of them: new classes have no real rows")
         if classes is not None:
             raise InputError("--classes and --embeddings were both given", "one of them: the file names its classes")
-        bank = _new_classes(embeddings, model, n_per_class)
+        dataset, data = None, folder.training_digests()
+        spec = _new_classes(embeddings, model, n_per_class)
         log.info("%s: labels count its own classes from 0, in the order of its class_names", out)
     else:
         dataset = _dataset_of(directory, config)
-        directory.seed(seed).check_fingerprint(dataset)
+        folder.check_fingerprint(dataset)
         data = dataset.digests
-        bank = _classes_of(dataset, "unseen" if classes is None else classes, n_per_class, real=real)
-    if directory.seed(seed).choice.exists():  # a run's; fgen train chooses nothing
-        _, config = directory.seed(seed).read_choice(config)
+        spec = _classes_of(dataset, "unseen" if classes is None else classes, n_per_class, real=real)
+    if folder.choice.exists():  # a run's; fgen train chooses nothing
+        _, config = folder.read_choice(config)
     settings = {"n_per_class": n_per_class, "seed": seed, "run": config.of_seed(seed).to_mapping()}
     if data:
         settings["data"] = data
+    spec = replace(spec, seed=seed, config=settings)
     with cpu_threads(config.train.threads):
-        write_bank(out, model, **bank, seed=seed, config=settings, overwrite=overwrite, progress=progress)
+        write_bank(out, model, spec, real=dataset if real else None, overwrite=overwrite, progress=progress)
 
 
-def _new_classes(path: str | Path, model: FeatureGenerator, n_per_class: int) -> dict[str, Any]:
-    """What :func:`write_bank` is told of the classes of a file; ones that the model knows are told of."""
+def _new_classes(path: str | Path, model: FeatureGenerator, n_per_class: int) -> BankSpec:
+    """Return the spec of a bank of a CSV's classes; warn of names that the run knows already."""
     names, matrix = read_embeddings_csv(path, width=model.class_embeddings.shape[1])
     own = set(model.class_names or ())
     if known := [name for name in names if name in own]:
         log.warning("%s describes %s anew, a class of the run's own", path, ", ".join(map(repr, known[:5])))
     warn_unusual_embeddings(path, names, matrix, model)
-    return {
-        "class_embeddings": matrix,
-        "class_names": names,
-        "counts": np.full(len(names), n_per_class),
-        "seen": np.zeros(len(names), dtype=bool),
-    }
+    return BankSpec(
+        class_names=names,
+        class_embeddings=matrix,
+        counts=np.full(len(names), n_per_class),
+        is_seen=np.zeros(len(names), dtype=bool),
+        feature_dim=model.scaler.dim,
+    )
 
 
 def warn_unusual_embeddings(path: str | Path, names: list[str], matrix: np.ndarray, model: FeatureGenerator) -> None:
@@ -116,19 +120,22 @@ def warn_unusual_embeddings(path: str | Path, names: list[str], matrix: np.ndarr
         log.warning("%s: %s; such classes get much the same features", path, told)
 
 
-def _classes_of(dataset: ZSLDataset, classes: str, n_per_class: int, *, real: bool) -> dict[str, Any]:
-    """What :func:`write_bank` is told of a data set's classes."""
+def _classes_of(dataset: ZSLDataset, classes: str, n_per_class: int, *, real: bool) -> BankSpec:
+    """Return the spec of a bank of a data set's classes; ``real`` adds its training rows."""
     chosen, everyone = choose_classes(classes, dataset), np.arange(dataset.n_classes)
     if not len(chosen) and not real:
         raise InputError(f"{dataset.name} has no {classes} classes", "some to generate")
-    return {
-        "class_embeddings": dataset.class_embeddings,
-        "class_names": dataset.class_names,
-        "counts": np.where(np.isin(everyone, chosen), n_per_class, 0),
-        "seen": np.isin(everyone, dataset.seen),
-        "data_sha256": dataset.fingerprint,
-        "real": dataset if real else None,
-    }
+    trained = dataset.labels[dataset.splits["trainval"] if real else []]
+    real_counts = np.bincount(trained, minlength=dataset.n_classes)
+    return BankSpec(
+        class_names=dataset.class_names,
+        class_embeddings=dataset.class_embeddings,
+        counts=np.where(np.isin(everyone, chosen), n_per_class, 0) + real_counts,
+        real_counts=real_counts,
+        is_seen=np.isin(everyone, dataset.seen),
+        feature_dim=dataset.feature_dim,
+        data_sha256=dataset.fingerprint,
+    )
 
 
 def _dataset_of(directory: RunDirectory, config: ExperimentConfig) -> ZSLDataset:
@@ -149,7 +156,7 @@ def choose_classes(classes: str, dataset: ZSLDataset) -> np.ndarray:
     groups = {"unseen": dataset.unseen, "seen": dataset.seen, "all": everyone}
     if classes in groups:
         return groups[classes]
-    names = {name: k for k, name in enumerate(dataset.class_names or map("class {}".format, everyone))}
+    names = {dataset.name_of(k): k for k in everyone.tolist()}
     ids = []
     for name in [classes] if classes in names else _names(classes):
         if name in groups and name not in names:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fgen.compute.device import cpu_threads
+from fgen.data.bank_spec import BankSpec
 from fgen.data.dataset import ZSLDataset
 from fgen.experiment.banks import write_bank
 from fgen.experiment.config import ExperimentConfig, Recipe
@@ -98,20 +99,19 @@ def fill_bank(
     config: ExperimentConfig, dataset: ZSLDataset, model: FeatureGenerator, seed: int, path: Path, progress: bool
 ) -> None:
     """The run's bank: synthetic features of the unseen classes, and of the seen ones where wanted."""
-    write_bank(
-        path,
-        model,
-        class_embeddings=dataset.class_embeddings,
+    spec = BankSpec(
         class_names=dataset.class_names,
+        class_embeddings=dataset.class_embeddings,
         counts=synthetic_counts(Task(config, dataset, seed)),
-        seen=np.isin(np.arange(dataset.n_classes), dataset.seen),
+        is_seen=np.isin(np.arange(dataset.n_classes), dataset.seen),
+        feature_dim=model.bank_dim,
         seed=seed,
         config=config.of_seed(seed).to_mapping(),
         data_sha256=dataset.fingerprint,
-        dtype=config.bank.dtype,
         space=model.bank_space,
-        progress=progress,
+        dtype=config.bank.dtype,
     )
+    write_bank(path, model, spec, progress=progress)
 
 
 def new_heads(

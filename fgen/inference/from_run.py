@@ -83,7 +83,7 @@ class Recogniser:
         else:
             head, names = load_head(folder.head), model.class_names
             with FeatureBank.open(folder.bank) as bank:
-                seen = np.flatnonzero(bank.seen)
+                seen = np.flatnonzero(bank.is_seen)
         return cls(model, head, seen, gamma, names, config.train.threads)
 
     def predict(self, features: Features) -> tuple[np.ndarray, np.ndarray]:

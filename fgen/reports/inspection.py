@@ -137,7 +137,7 @@ def _bank_facts(path: Path) -> dict[str, Any]:
             "synthetic": f"{int(bank.synthetic.sum()):,}",
             "classes": len(bank.class_names),
             "classes with rows": int((np.diff(bank.class_ptr) > 0).sum()),
-            "seen classes": int(bank.seen.sum()),
+            "seen classes": int(bank.is_seen.sum()),
             "space": bank.space,
             "seed": bank.seed,
             "fingerprint of its data": ", ".join(bank.data_fingerprints) or "not noted",

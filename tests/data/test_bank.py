@@ -26,6 +26,7 @@ from fgen.cli import main
 from fgen.compute.device import cpu_threads
 from fgen.data import bank_writer
 from fgen.data.bank import FeatureBank
+from fgen.data.bank_spec import BankSpec
 from fgen.errors import InputError
 from fgen.experiment import banks
 from fgen.experiment.banks import write_bank
@@ -815,12 +816,14 @@ def model(world):
     )
 
 
-def generated(path, model, data, classes, n_per_class, **rest):
+def generated(path, model, data, classes, n_per_class, real=None, **rest):
     counts = np.zeros(data.n_classes, dtype=int)
     counts[list(classes)] = n_per_class
-    seen = np.isin(np.arange(data.n_classes), data.seen)
-    parts = {"class_embeddings": data.class_embeddings, "class_names": data.class_names, "seen": seen}
-    write_bank(path, model, counts=counts, seed=2, config={}, **(parts | rest))
+    own = np.bincount(data.split("trainval")[1], minlength=data.n_classes) if real is not None else 0 * counts
+    is_seen = np.isin(np.arange(data.n_classes), data.seen)
+    parts = {"class_embeddings": data.class_embeddings, "class_names": data.class_names, "is_seen": is_seen}
+    spec = BankSpec(counts=counts + own, real_counts=own, feature_dim=data.feature_dim, seed=2, **(parts | rest))
+    write_bank(path, model, spec, real=real)
     with FeatureBank.open(path) as bank:
         return {name: bank[name].tobytes() for name in bank.class_names if len(bank[name])}
 
