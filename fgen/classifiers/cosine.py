@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,13 +10,12 @@ import torch
 from torch import Tensor
 
 from fgen.classifiers.base import HeadConfig, checked_labels, fitted_scaler, seen_mask
-from fgen.classifiers.storage import StoredHead, reading_head, require_shape
+from fgen.classifiers.storage import StoredHead
 from fgen.config import build, to_mapping
 from fgen.errors import InputError
 from fgen.features.rows import Features, as_rows
 from fgen.features.scaling import Kind
 from fgen.features.statistics import class_means, within_class_scatter
-from fgen.io.consistent_read import read_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +78,7 @@ class CosineClassifier(StoredHead):
     """
 
     format: ClassVar[str] = "fgen-cosine"
+    config_class: ClassVar[type[HeadConfig]] = CosineConfig
     stored: ClassVar[dict[str, str]] = {"centre": "centre", "directions": "prototypes", "roundness": "whitening"}
 
     def __init__(self, config: CosineConfig | None = None, **overrides: Any) -> None:
@@ -129,23 +128,11 @@ class CosineClassifier(StoredHead):
         cosines = l2_normalise(rows @ self.whitening if len(self.whitening) else rows) @ self.prototypes.T
         return (cosines / self.config.temperature).log_softmax(dim=1).numpy()
 
-    @classmethod
-    def load(cls, path: str | Path) -> CosineClassifier:
-        """Read a head that ``save`` wrote.
-
-        Raises:
-            InputError: no such folder, or files that are damaged or no such head's.
-        """
-        return read_folder(Path(path), cls._load)
-
-    @classmethod
-    def _load(cls, path: Path) -> CosineClassifier:
-        with reading_head(path, cls, CosineConfig) as (head, tensors):
-            head.centre = require_shape("centre", tensors["centre"], head.scaler.dim)
-            head.prototypes = require_shape("directions", tensors["directions"], len(head.classes_), head.scaler.dim)
-            size = 0 if head.config.whitening is None else head.scaler.dim
-            head.whitening = require_shape("roundness", tensors["roundness"], size, head.scaler.dim)
-        return head
+    def stored_shapes(self) -> dict[str, tuple[int, ...]]:
+        """``(D,)``, ``(K, D)`` and ``(D, D)``, or ``(0, D)`` without whitening."""
+        dim = self.scaler.dim
+        size = 0 if self.config.whitening is None else dim
+        return {"centre": (dim,), "directions": (len(self.classes_), dim), "roundness": (size, dim)}
 
 
 def whitening_matrix(covariance: Tensor, shrinkage: float) -> Tensor:

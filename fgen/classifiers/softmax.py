@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -13,14 +12,13 @@ from fgen.classifiers.adam import AdamConfig, initial_parameters, train_adam
 from fgen.classifiers.base import HeadConfig, checked_labels, fitted_scaler, seen_mask
 from fgen.classifiers.lbfgs import train_lbfgs
 from fgen.classifiers.seen_bias import log_prior, row_weights
-from fgen.classifiers.storage import StoredHead, reading_head, require_shape
+from fgen.classifiers.storage import StoredHead
 from fgen.compute.device import choose_device, cpu_if_no_memory
 from fgen.config import build, to_mapping
 from fgen.errors import InputError, TrainingDiverged
 from fgen.features.rows import Features, as_rows
 from fgen.features.scaled_rows import CentredRows, ScaledRows, fits_memory
 from fgen.features.scaling import FeatureScaler
-from fgen.io.consistent_read import read_folder
 
 Solver = Literal["adam", "lbfgs"]
 ClassWeight = Literal["none", "balanced"]
@@ -136,6 +134,7 @@ class SoftmaxClassifier(StoredHead):
     """
 
     format: ClassVar[str] = "fgen-softmax"
+    config_class: ClassVar[type[HeadConfig]] = SoftmaxConfig
     stored: ClassVar[dict[str, str]] = {"weight": "weight", "bias": "bias"}
 
     def __init__(self, config: SoftmaxConfig | None = None, **overrides: Any) -> None:
@@ -240,22 +239,9 @@ class SoftmaxClassifier(StoredHead):
         """Probabilities ``(N, K)`` in the order of :attr:`classes_`."""
         return np.exp(self._told_scores(features))
 
-    @classmethod
-    def load(cls, path: str | Path) -> SoftmaxClassifier:
-        """Read a head that ``save`` wrote.
-
-        Raises:
-            InputError: no such folder, or files that are damaged or no such head's.
-        """
-        return read_folder(Path(path), cls._load)
-
-    @classmethod
-    def _load(cls, path: Path) -> SoftmaxClassifier:
-        with reading_head(path, cls, SoftmaxConfig) as (head, tensors):
-            n_classes, dim = len(head.classes_), head.scaler.dim
-            head.weight = require_shape("weight", tensors["weight"], n_classes, dim)
-            head.bias = require_shape("bias", tensors["bias"], n_classes)
-        return head
+    def stored_shapes(self) -> dict[str, tuple[int, ...]]:
+        """``(K, D)`` and ``(K,)``."""
+        return {"weight": (len(self.classes_), self.scaler.dim), "bias": (len(self.classes_),)}
 
 
 def _place(device: str, n_rows: int, dim: int, n_classes: int) -> torch.device:

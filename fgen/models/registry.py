@@ -5,19 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from torch import Tensor
 
 from fgen.compute.device import choose_device
 from fgen.config import build
 from fgen.errors import InputError, did_you_mean
 from fgen.features.class_embeddings import EmbeddingConfig
-from fgen.io.consistent_read import read_folder
-from fgen.io.reading import read_json
+from fgen.io import stored_folder
 from fgen.models.base.config import ModelConfig
 from fgen.models.base.generator import FeatureGenerator
-from fgen.models.base.storage import FORMAT, VERSION
+from fgen.models.base.storage import FORMAT
 from fgen.models.cadavae import CADAVAEConfig
 from fgen.models.cegzsl import CEGZSLConfig
 from fgen.models.clswgan import CLSWGANConfig
@@ -82,24 +79,11 @@ def load_model(path: str | Path, device: str = "cpu") -> FeatureGenerator:
         InputError: no such directory, a damaged file, a method or version this fgen doesn't know, or no such device.
     """
     chosen = choose_device(device)
-    return read_folder(Path(path), lambda folder: _load_model(folder, chosen))
 
-
-def _load_model(path: Path, device: torch.device) -> FeatureGenerator:
-    try:
-        description = read_json(path / "model.json")
-        tensors = load_file(path / "model.safetensors")
-        if (description["format"], description["format_version"]) != (FORMAT, VERSION):
-            raise ValueError(f"format {description['format']} {description['format_version']}")
+    def restored(description: dict[str, Any], tensors: dict[str, Tensor]) -> FeatureGenerator:
         config = build(MODELS[description["method"]], description["config"], "model")
         model: FeatureGenerator = config.build(build(EmbeddingConfig, description["embedding"], "embedding"))
-        model.restore(description, tensors, device)
-    except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        inner = next((file for where in ("*", "seeds/*/model") for file in path.glob(f"{where}/model.json")), None)
-        raise InputError(
-            f"{path} is no readable model ({reason})",
-            "a directory with model.json and model.safetensors, as model.save() writes it",
-            f"There is {inner.parent}" if inner is not None else "",
-        ) from None
-    return model
+        model.restore(description, tensors, chosen)
+        return model
+
+    return stored_folder.read(path, "model", [FORMAT], restored)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fgen import rng
-from fgen.classifiers import lbfgs, storage
+from fgen.classifiers import lbfgs
 from fgen.classifiers.base import NO_CANDIDATE
 from fgen.classifiers.lbfgs import train_lbfgs
 from fgen.classifiers.registry import load_head
@@ -21,6 +21,7 @@ from fgen.errors import InputError, TrainingDiverged
 from fgen.features import scaled_rows
 from fgen.features.scaled_rows import ScaledRows
 from fgen.features.scaling import FeatureScaler
+from fgen.io import stored_folder
 
 pytestmark = pytest.mark.numeric
 
@@ -495,14 +496,14 @@ def test_a_head_that_is_replaced_while_it_is_read_is_the_old_or_the_new_one(tmp_
     features, labels = draw.normal(size=(30, 4)).astype(np.float32), np.arange(30) % 3
     old, new = (SoftmaxClassifier(epochs=2).fit(features, ids, seed=0) for ids in (labels, labels + 5))
     old.save(path)
-    load_file = storage.load_file
+    load_file = stored_folder.load_file
 
     def late(file):
         monkeypatch.undo()
         new.save(path)
         return load_file(file)
 
-    monkeypatch.setattr(storage, "load_file", late)
+    monkeypatch.setattr(stored_folder, "load_file", late)
     for load in (load_head, SoftmaxClassifier.load):
         read = load(path)
         assert (read.n_classes_, read.classes_.tolist()) == (8, [5, 6, 7])

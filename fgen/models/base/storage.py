@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from fgen.compute.matmul import set_weight_layout
@@ -17,11 +15,10 @@ from fgen.config import to_mapping
 from fgen.errors import InputError
 from fgen.features.class_embeddings import EmbeddingConfig, EmbeddingPreprocessor
 from fgen.features.scaling import FeatureScaler
-from fgen.io.atomic import expect_only, replace_directory, write_json
+from fgen.io import stored_folder
 from fgen.models.base.config import ModelConfig
 
 FORMAT = "fgen-model"
-VERSION = 1
 
 
 class StoredModel:
@@ -63,16 +60,14 @@ class StoredModel:
         """Write the model to a directory; an existing model of that name is replaced as a whole."""
         if not self.networks:
             raise InputError("the model hasn't been trained", "fit() before save()")
-        tensors = {f"network.{key}": value.cpu().contiguous() for key, value in self.networks.state_dict().items()}
         arrays = {
             "class_embeddings": self.class_embeddings,
             "embedding.offset": self.preprocessor.offset,
             "embedding.scale": self.preprocessor.scale,
         } | {f"feature.{key}": array for key, array in self.scaler.to_arrays().items()}
-        tensors |= {key: torch.from_numpy(np.array(array, dtype=np.float32)) for key, array in arrays.items()}
+        tensors: dict[str, Tensor | np.ndarray] = {k: np.asarray(array, np.float32) for k, array in arrays.items()}
+        tensors |= {f"network.{key}": value for key, value in self.networks.state_dict().items()}
         description = {
-            "format": FORMAT,
-            "format_version": VERSION,
             "method": self.config.name,
             "config": to_mapping(self.config),
             "embedding": to_mapping(self.embedding),
@@ -80,10 +75,7 @@ class StoredModel:
             "n_seen": self.n_seen,
             "feature_scaling": self.scaler.kind,
         }
-        names = ("model.json", "model.safetensors")
-        with replace_directory(Path(path), partial(expect_only, names=names)) as directory:
-            (directory / "model.safetensors").write_bytes(save(tensors))
-            write_json(directory / "model.json", description)
+        stored_folder.write(path, "model", FORMAT, description, tensors)
 
     def restore(self, description: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device) -> None:
         """Take over what :meth:`save` wrote of a model with the same settings.
@@ -96,9 +88,9 @@ class StoredModel:
         self.preprocessor = EmbeddingPreprocessor(
             self.embedding, tensors["embedding.offset"].numpy(), tensors["embedding.scale"].numpy()
         )
-        scaling = {key: tensor.numpy() for key, tensor in _part(tensors, "feature.").items()}
+        scaling = {key: tensor.numpy() for key, tensor in stored_folder.part(tensors, "feature.").items()}
         self.scaler = FeatureScaler.from_arrays(description["feature_scaling"], scaling)
-        n_seen, networks = description["n_seen"], _part(tensors, "network.")
+        n_seen, networks = description["n_seen"], stored_folder.part(tensors, "network.")
         if type(n_seen) is not int or not 0 < n_seen <= len(self.class_embeddings):
             raise ValueError(f"n_seen is {n_seen!r}, of {len(self.class_embeddings)} classes")
         dims = self.scaler.dim, self.class_embeddings.shape[1], n_seen
@@ -124,10 +116,6 @@ class StoredModel:
                 raise ValueError(f"{key} is {'unknown' if key in found else 'missing'}")
             if found[key].shape != expected[key]:
                 raise ValueError(f"{key} has shape {tuple(found[key].shape)}, its config says {tuple(expected[key])}")
-
-
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def _class_names(names: Any, n_classes: int) -> tuple[str, ...] | None:

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from fgen.errors import InputError
-from fgen.models import registry
+from fgen.io import stored_folder
 from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import load_model
 from tests.models.test_contracts import fitted
@@ -89,7 +89,7 @@ def test_names_that_are_numbers_as_an_earlier_fgen_took_them_stay_readable(kept,
 
 
 def test_a_model_that_is_replaced_while_it_is_read_is_the_old_or_the_new_one(kept, world, tmp_path, monkeypatch):
-    path, load_file = tmp_path / "model", registry.load_file
+    path, load_file = tmp_path / "model", stored_folder.load_file
     old, new = load_model(kept / "clswgan"), fitted("clswgan", world, epochs=1, names=False)
     old.save(path)
 
@@ -98,7 +98,7 @@ def test_a_model_that_is_replaced_while_it_is_read_is_the_old_or_the_new_one(kep
         new.save(path)
         return load_file(file)
 
-    monkeypatch.setattr(registry, "load_file", late)
+    monkeypatch.setattr(stored_folder, "load_file", late)
     read = load_model(path)
     assert read.class_names is None
     assert read.generate([13], 4, seed=0)[0].tobytes() == new.generate([13], 4, seed=0)[0].tobytes()
