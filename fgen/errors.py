@@ -54,6 +54,11 @@ class InputError(ValueError):
         return type(self), self._parts, self.__dict__
 
 
+def wrong_array(name: str, array: Any, expected: str, remedy: str = "") -> InputError:
+    """Return the error for an array of another shape or type than expected."""
+    return InputError(f"{name} has shape {tuple(array.shape)} and type {array.dtype}", expected, remedy)
+
+
 class TrainingDiverged(InputError):
     """A loss term or a network left the finite numbers; the message names it."""
 

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fgen.classifiers.base import checked_labels
 from fgen.errors import InputError
 from fgen.features.checks import as_matrix
 from fgen.features.frames import rows_by_name
+from fgen.features.labels import labels_of_rows
 from fgen.features.rows import Features, as_rows, numbered_blocks
 
 Self = TypeVar("Self", bound="EmbeddingBaseline")
@@ -40,7 +40,7 @@ class EmbeddingBaseline(ABC):
         """
         class_embeddings, _ = rows_by_name(class_embeddings, None)
         features, embeddings = as_rows(features), as_matrix("class_embeddings", class_embeddings, dtype=np.float64)
-        labels, _, _ = checked_labels(labels, len(features), np.arange(len(embeddings)), len(embeddings))
+        labels = labels_of_rows(labels, len(features), len(embeddings), least_classes=2)
         self.learn(features, labels, embeddings, seed)
         self.feature_dim, self.n_classes = int(features.shape[1]), len(embeddings)
         return self

@@ -10,7 +10,7 @@ import numpy as np
 
 from fgen.compute.device import matrix_precision
 from fgen.errors import InputError
-from fgen.features.checks import as_numbers
+from fgen.features.checks import as_ids
 from fgen.features.rows import Features, as_rows
 from fgen.features.scaled_rows import CPU
 from fgen.features.scaling import FeatureScaler, Kind
@@ -143,21 +143,15 @@ def fitted_scaler(kind: Any, features: Features, scaling_rows: Features | None) 
 
 def seen_mask(classes: np.ndarray, seen: Any) -> np.ndarray:
     """``(K,)`` which of the candidates are among the ids ``seen``."""
-    seen = as_numbers("seen", seen)
-    if seen.ndim != 1 or (seen.size and seen.dtype.kind not in "iu"):
-        raise InputError(f"seen has shape {seen.shape} and type {seen.dtype}", "a list of class ids, not a mask")
-    return np.isin(classes, seen)
+    return np.isin(classes, as_ids("seen", seen, least=0))
 
 
 def checked_labels(
     labels: Any, n_rows: int, classes: Any | None, n_classes: int | None
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Labels ``(N,)``, ascending candidates ``(K,)`` and the number of ids, checked against each other."""
-    labels = as_numbers("labels", labels)
-    candidates = np.unique(labels if classes is None else as_numbers("classes", classes))
-    for name, ids in (("labels", labels), ("classes", candidates)):
-        if ids.ndim != 1 or ids.dtype.kind not in "iu" or not ids.size or ids.min() < 0:
-            raise InputError(f"{name} has shape {ids.shape} and type {ids.dtype}", "class ids, whole numbers from 0 on")
+    labels = as_ids("labels", labels)
+    candidates = np.unique(labels if classes is None else as_ids("classes", classes))
     if len(labels) != n_rows:
         raise InputError(f"there are {len(labels)} labels", f"{n_rows}, one for each row of features")
     if len(np.unique(labels)) < 2:
@@ -168,7 +162,7 @@ def checked_labels(
     largest = int(candidates[-1])
     if n_classes is not None and not n_classes > largest:
         raise InputError(f"n_classes is {n_classes}", f"more than the largest class id, {largest}")
-    return labels.astype(np.int64), candidates.astype(np.int64), int(n_classes or largest + 1)
+    return labels, candidates, int(n_classes or largest + 1)
 
 
 def by_class_id(scores: np.ndarray, classes: np.ndarray, n_classes: int) -> np.ndarray:

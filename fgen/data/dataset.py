@@ -12,10 +12,10 @@ import numpy as np
 
 from fgen.data.shots import ShotClasses, Shots, draw_shots
 from fgen.data.splits import Splits, complete_splits
-from fgen.errors import InputError, visible
-from fgen.features.checks import as_array, as_matrix, as_text, checked_names, mended_text
+from fgen.errors import InputError, visible, wrong_array
+from fgen.features.checks import as_matrix, as_text, checked_names, mended_text
 from fgen.features.frames import rows_by_name
-from fgen.features.labels import ids_by_name, one_based_warning, unusual_embeddings_warning
+from fgen.features.labels import labels_of_rows, one_based_warning, unusual_embeddings_warning
 from fgen.features.rows import Features, as_rows, iter_blocks, read_rows, refuse_non_finite
 from fgen.io import hdf5
 
@@ -63,7 +63,8 @@ class ZSLDataset:
         class_embeddings, class_names = rows_by_name(class_embeddings, class_names)
         self.embeddings = _checked_embeddings(class_embeddings)
         self.class_names = None if class_names is None else checked_names(class_names, self.n_classes)
-        self.labels = _checked_labels(labels, len(self.features), self.n_classes, self.class_names)
+        self.labels = labels_of_rows(labels, len(self.features), self.n_classes, self.class_names)
+        self.labels.flags.writeable = False
         self.embedding = _checked_kinds(embedding, self.embeddings)
         if check_finite:
             refuse_non_finite(self.features)
@@ -303,9 +304,7 @@ def _completed(labels: np.ndarray, given: Mapping[str, np.ndarray] | None, seed:
 def _checked_features(features: Features) -> Features:
     features = as_rows(features)
     if not features.shape[0]:
-        raise InputError(
-            f"features has shape {tuple(features.shape)} and type {features.dtype}", "a matrix (N, D) of numbers"
-        )
+        raise wrong_array("features", features, "a matrix (N, D) of numbers")
     if isinstance(features, h5py.Dataset):
         features = hdf5.matrix(features)
     if isinstance(features, np.ndarray):
@@ -330,33 +329,6 @@ def _checked_embeddings(class_embeddings: Any) -> dict[str, np.ndarray]:
     if len(set(counts.values())) > 1:
         raise InputError(f"class_embeddings describe different numbers of classes: {counts}", "the same for each kind")
     return checked
-
-
-def _checked_labels(labels: Any, n_rows: int, n_classes: int, class_names: Sequence[str] | None) -> np.ndarray:
-    labels = as_array("labels", labels)
-    if labels.shape != (n_rows,):
-        raise InputError(f"labels has shape {labels.shape}", f"({n_rows},), one label for each row of features")
-    if labels.dtype.kind in "OSUT":
-        labels = ids_by_name(labels, class_names)
-    if labels.dtype.kind not in "iu":
-        missing = np.flatnonzero(labels != labels)
-        remedy = f"Drop rows without a label, as row {missing[0]}, from features as well" if missing.size else ""
-        raise InputError(
-            f"labels are of type {labels.dtype}",
-            "integers that index rows of class_embeddings, or names that are in class_names",
-            remedy or "Make integers of whole numbers by numpy.asarray(labels, dtype=int)",
-        )
-    if labels.min() < 0 or labels.max() >= n_classes:
-        row = int(np.flatnonzero((labels < 0) | (labels >= n_classes))[0])
-        from_one = labels.min() == 1 and labels.max() == n_classes
-        raise InputError(
-            f"labels[{row}] is {labels[row]}",
-            f"0 to {n_classes - 1}, since class_embeddings has {n_classes} rows",
-            "They seem to count from 1: subtract 1" if from_one else "",
-        )
-    labels = labels.astype(np.int64)
-    labels.flags.writeable = False
-    return labels
 
 
 def _checked_kinds(embedding: str | Sequence[str] | None, embeddings: Mapping[str, np.ndarray]) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from fgen.data.emoji import load_emoji
 from fgen.data.splits import SPLIT_NAMES
 from fgen.data.toy import make_toy
 from fgen.data.xlsa17 import FEATURES_FILE, SPLITS_FILE, read_xlsa17, write_xlsa17
-from fgen.errors import InputError
+from fgen.errors import InputError, wrong_array
 from fgen.features.rows import iter_blocks
 from fgen.io import hdf5, npz
 from fgen.io.atomic import expect_free, new_file, recover_files
@@ -248,7 +248,7 @@ def _npz_texts(archive: npz.Archive, name: str) -> list[str] | None:
         return None
     values = np.atleast_1d(archive[name])
     if values.dtype.kind not in "SU" or values.ndim != 1 or not values.size:
-        raise InputError(f"{name!r} has shape {values.shape} and type {values.dtype}", "a list of strings")
+        raise wrong_array(repr(name), values, "a list of strings")
     return [value.decode(errors="surrogateescape") if isinstance(value, bytes) else value for value in values.tolist()]
 
 

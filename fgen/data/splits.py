@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fgen import rng
-from fgen.errors import InputError
+from fgen.errors import InputError, wrong_array
 from fgen.features.checks import as_numbers
 
 SPLIT_NAMES = ("train", "val", "val_seen", "trainval", "test_seen", "test_unseen")
@@ -71,8 +71,7 @@ def _checked_indices(name: str, rows: np.ndarray, n_rows: int) -> np.ndarray:
     rows = as_numbers(f"split {name!r}", rows)
     if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
         remedy = "Of a mask take numpy.flatnonzero(mask)" if rows.dtype.kind == "b" else ""
-        found = f"split {name!r} has shape {rows.shape} and type {rows.dtype}"
-        raise InputError(found, "a 1-D array of integers", remedy)
+        raise wrong_array(f"split {name!r}", rows, "a 1-D array of integers", remedy)
     rows = np.sort(rows.astype(np.int64))
     if rows.size and (rows[0] < 0 or rows[-1] >= n_rows):
         offender = rows[0] if rows[0] < 0 else rows[-1]

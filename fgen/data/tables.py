@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fgen.errors import InputError, shortened
+from fgen.errors import InputError, shortened, wrong_array
 from fgen.features.checks import as_text
 from fgen.features.rows import Features, refuse_non_finite
 from fgen.io import hdf5, npz
@@ -221,7 +221,7 @@ def read_features(path: str | Path) -> tuple[Features, np.ndarray | None]:
     with guarded_read(path, path.suffix):
         features, labels = readers[path.suffix](path)
         if len(features.shape) != 2 or features.dtype.kind not in "fiu" or 0 in features.shape:
-            raise InputError(f"features has shape {tuple(features.shape)} and type {features.dtype}", "numbers (N, D)")
+            raise wrong_array("features", features, "numbers (N, D)")
         refuse_non_finite(features)
         fit = labels is not None and labels.shape == features.shape[:1] and labels.dtype.kind in "iu"
         return features, labels if fit else None

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.io
 
 from fgen.data.dataset import ZSLDataset
-from fgen.errors import InputError
+from fgen.errors import InputError, wrong_array
 from fgen.features.rows import Features
 from fgen.io.atomic import beside, expect_free, recover_files, replace_files
 from fgen.io.consistent_read import read_consistently
@@ -181,9 +181,7 @@ def _features_and_labels(path: Path, variables: Mapping[str, MatVariable]) -> tu
         raise InputError(f"{path}: labels is a MATLAB {found.kind}", "the numbers of the classes, from 1", remedy)
     labels = _vector(path, "labels", found.numbers())
     if len(features.shape) != 2 or features.dtype.kind not in "fiu":
-        raise InputError(
-            f"{path}: features has shape {tuple(features.shape)} and type {features.dtype}", "numbers (D, N)"
-        )
+        raise wrong_array(f"{path}: features", features, "numbers (D, N)")
     n_rows, dim = features.shape
     if n_rows != len(labels):
         transposed = "features looks transposed: each image is a column there" if dim == len(labels) else ""
@@ -202,7 +200,7 @@ def _embeddings(path: Path, variables: Mapping[str, MatVariable]) -> dict[str, n
     for key in keys:
         found = _variable(path, variables, key).numbers()
         if len(found.shape) != 2 or found.dtype.kind not in "fiu" or 0 in found.shape:
-            raise InputError(f"{path}: {key} has shape {tuple(found.shape)} and type {found.dtype}", "numbers (A, C)")
+            raise wrong_array(f"{path}: {key}", found, "numbers (A, C)")
         embeddings[key.removeprefix("att_")] = np.asarray(found[...])
         if len(found) != len(embeddings["att"]):
             raise InputError(
@@ -243,9 +241,7 @@ def _class_names(path: Path, variables: Mapping[str, MatVariable], shape: tuple[
 def _vector(path: Path, key: str, values: Features) -> np.ndarray:
     """A row or column vector, flat."""
     if values.dtype.kind not in "fiu" or (sum(size != 1 for size in values.shape) > 1 and 0 not in values.shape):
-        raise InputError(
-            f"{path}: {key} has shape {tuple(values.shape)} and type {values.dtype}", "a vector of integers"
-        )
+        raise wrong_array(f"{path}: {key}", values, "a vector of integers")
     return np.asarray(values[...]).reshape(-1)
 
 

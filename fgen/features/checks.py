@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from fgen.errors import InputError, shortened
+from fgen.errors import InputError, shortened, wrong_array
 
 IN_WORDS = "Descriptions in words become numbers by `fgen embed` or fgen.encoders.text"
+REAL_PART = "Take their real part, or their magnitude by numpy.abs"
 IN_COLUMNS = "Make the column of labels the index, by set_index(), and leave out other columns of text"
 
 
@@ -63,11 +64,31 @@ def as_numbers(name: str, given: Any, words: str = "") -> np.ndarray:
     if array.dtype.kind in "OSUT":
         array = _of_objects(name, array, words)
     if array.dtype.kind == "c":
-        remedy = "Take their real part, or their magnitude by numpy.abs"
-        raise InputError(f"{name} holds complex numbers, of type {array.dtype}", "real numbers", remedy)
+        raise InputError(f"{name} holds complex numbers, of type {array.dtype}", "real numbers", REAL_PART)
     if array.dtype.kind not in "fiub":
-        raise InputError(f"{name} has shape {array.shape} and type {array.dtype}", "numbers")
+        raise wrong_array(name, array, "numbers")
     return array
+
+
+def as_ids(name: str, given: Any, *, least: int = 1) -> np.ndarray:
+    """Return class ids ``(N,)`` int64.
+
+    Args:
+        name: what an error calls them.
+        given: whole numbers of at least 0, no mask.
+        least: the smallest N.
+
+    Raises:
+        InputError: as :func:`as_numbers`; another number of dimensions, fewer ids, a mask, fractions, negative numbers.
+    """
+    ids = as_numbers(name, given)
+    whole = ids.dtype.kind in "iu"
+    if ids.ndim != 1 or ids.size < least or (ids.size and (not whole or ids.min() < 0)):
+        remedy = "Of a mask take numpy.flatnonzero(mask)" if ids.dtype.kind == "b" else ""
+        found = f"{name}, of which {ids.min()} is the lowest," if ids.size and whole else name
+        expected = f"a list of {'at least one class id' if least else 'class ids'}, 0 or above"
+        raise wrong_array(found, ids, expected, remedy)
+    return ids.astype(np.int64)
 
 
 def as_matrix(

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from fgen.errors import InputError
-from fgen.features.checks import IN_WORDS, as_matrix, as_numbers
+from fgen.features.checks import as_matrix
 
 Norm = Literal["none", "l2", "standardise"]
 
@@ -72,16 +72,10 @@ class EmbeddingPreprocessor:
         Raises:
             InputError: another number of columns than in training, or numbers that aren't finite.
         """
-        with np.errstate(over="ignore"):  # what becomes infinite is refused below
-            embeddings = as_numbers("embeddings", embeddings, IN_WORDS).astype(np.float32, copy=False)
-        if embeddings.ndim != 2 or embeddings.shape[1] != len(self.offset):
-            raise InputError(
-                f"embeddings have shape {embeddings.shape}",
-                f"(C, {len(self.offset)}), as in training",
-                "Describe new classes with the same kind of embedding",
-            )
-        if not np.isfinite(embeddings).all():
-            raise InputError("embeddings hold NaN or infinities", "finite numbers")
+        embeddings, remedy = as_matrix("embeddings", embeddings), "Describe new classes with the same kind of embedding"
+        if embeddings.shape[1] != len(self.offset):
+            found = f"embeddings have shape {embeddings.shape}"
+            raise InputError(found, f"(C, {len(self.offset)}), as in training", remedy)
         prepared = (embeddings - self.offset) * self.scale
         if self.config.norm == "l2":
             edges = np.cumsum(self.config.widths or (len(self.offset),))[:-1]

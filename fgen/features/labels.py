@@ -135,6 +135,48 @@ def ids_by_name(
     return class_ids(np.array(decoded, dtype=object), names, name=name, rows_of="features", expected=expected)
 
 
+def labels_of_rows(
+    labels: Any, n_rows: int, n_classes: int, class_names: Sequence[str] | None = None, *, least_classes: int = 1
+) -> np.ndarray:
+    """Return the labels of rows of features as ids of classes, ``(N,)`` int64.
+
+    Args:
+        labels: ``(N,)`` rows of ``class_embeddings``, or names that are in ``class_names``.
+        n_rows: N.
+        n_classes: C, the number of rows of ``class_embeddings``.
+        least_classes: how many classes must have a row.
+
+    Raises:
+        InputError: as :func:`ids_by_name`; another number of labels, anything but whole numbers, a number that is no
+            row of ``class_embeddings``, or fewer classes.
+    """
+    labels = as_array("labels", labels)
+    if labels.shape != (n_rows,):
+        raise InputError(f"labels has shape {labels.shape}", f"({n_rows},), one label for each row of features")
+    if labels.dtype.kind in "OSUT":
+        labels = ids_by_name(labels, class_names)
+    if labels.dtype.kind not in "iu":
+        missing = np.flatnonzero(labels != labels)
+        remedy = f"Drop rows without a label, as row {missing[0]}, from features as well" if missing.size else ""
+        raise InputError(
+            f"labels are of type {labels.dtype}",
+            "integers that index rows of class_embeddings, or names that are in class_names",
+            remedy or "Make integers of whole numbers by numpy.asarray(labels, dtype=int)",
+        )
+    outside = np.flatnonzero((labels < 0) | (labels >= n_classes))
+    if outside.size:
+        from_one = labels.min() == 1 and labels.max() == n_classes
+        raise InputError(
+            f"labels[{outside[0]}] is {labels[outside[0]]}",
+            f"0 to {n_classes - 1}, since class_embeddings has {n_classes} rows",
+            "They seem to count from 1: subtract 1" if from_one else "",
+        )
+    if len(np.unique(labels)) < least_classes:
+        found = f"all rows are of class {labels[0]}" if n_rows else "there are no rows"
+        raise InputError(found, f"features of at least {least_classes} seen classes")
+    return labels.astype(np.int64)
+
+
 def names_of(labels: np.ndarray) -> list[str]:
     """Names of classes with these labels ``(C,)``: text as it is, bytes decoded, numbers as Python prints them."""
     return [label.decode(errors="replace") if isinstance(label, bytes) else str(label) for label in labels.tolist()]

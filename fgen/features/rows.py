@@ -13,8 +13,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fgen.errors import InputError
-from fgen.features.checks import as_array, as_numbers
+from fgen.errors import InputError, wrong_array
+from fgen.features.checks import REAL_PART, as_array, as_numbers
 from fgen.features.prefetch import check_not_cut, mapping_of, prefetch_pages
 from fgen.io import hdf5
 
@@ -56,9 +56,8 @@ def as_rows(features: Any) -> Features:
     if isinstance(features, np.ndarray) and features.dtype.kind == "O":  # what lies in a file is never read for this
         features = as_numbers("features", features)
     if len(features.shape) != 2 or not features.shape[1] or features.dtype.kind not in "fiu":
-        found = f"features has shape {tuple(features.shape)} and type {features.dtype}"
-        remedy = "Take their real part, or their magnitude by numpy.abs" if features.dtype.kind == "c" else ""
-        raise InputError(found, "a matrix (N, D) of numbers", remedy)
+        remedy = REAL_PART if features.dtype.kind == "c" else ""
+        raise wrong_array("features", features, "a matrix (N, D) of numbers", remedy)
     return features
 
 

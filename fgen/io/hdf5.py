@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fgen.errors import InputError, shortened
+from fgen.errors import InputError, shortened, wrong_array
 from fgen.io.hdf5_look import MAX_NAME_BYTES, look_at
 from fgen.io.reading import guarded_read, most_unpacked
 
@@ -138,7 +138,7 @@ def texts(found: h5py.Dataset) -> list[str]:
         InputError: it holds no strings, or one of more than 16 KiB.
     """
     if h5py.check_string_dtype(found.dtype) is None or found.ndim != 1:
-        raise InputError(f"{found.name!r} has shape {found.shape} and type {found.dtype}", "one-dimensional text")
+        raise wrong_array(repr(found.name), found, "one-dimensional text")
     if found.dtype.itemsize > MAX_NAME_BYTES:
         raise InputError(f"{found.name!r} has strings of {found.dtype.itemsize:,} bytes", f"at most {MAX_NAME_BYTES:,}")
     return [text(value, f"{found.name}[{index}]") for index, value in enumerate(found[...].tolist())]

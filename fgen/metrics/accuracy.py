@@ -14,7 +14,7 @@ import numpy as np
 from fgen.errors import InputError
 from fgen.features.checks import as_numbers
 from fgen.metrics.calibration import CalibrationCurve, ausuc, best_of_each_group, by_margin, curve_of, harmonic_mean
-from fgen.metrics.inputs import checked_labels, checked_predictions
+from fgen.metrics.inputs import checked_predictions, checked_test_labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +113,7 @@ def gzsl_scores(labels: Any, predictions_or_scores: Any, *, seen: Any, unseen: A
     Raises:
         InputError: shapes, ids or values that don't fit.
     """
-    labels, seen, unseen = checked_labels(labels, seen, unseen)
+    labels, seen, unseen = checked_test_labels(labels, seen, unseen)
     given = as_numbers("predictions_or_scores", predictions_or_scores)
     per_class_T1, t1, curve, area = None, None, None, None
     if given.ndim == 1:

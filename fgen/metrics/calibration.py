@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from fgen.errors import InputError
+from fgen.errors import InputError, wrong_array
 from fgen.features.checks import as_numbers
-from fgen.metrics.inputs import checked_groups, checked_labels
+from fgen.metrics.inputs import checked_groups, checked_test_labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ def calibration_curve(labels: Any, scores: Any, seen: Any, unseen: Any) -> Calib
     Args and errors as in :func:`fgen.metrics.accuracy.gzsl_scores`, which predicts by the same rule: seen where
     ``best seen score - best unseen score >= gamma``.
     """
-    labels, seen, unseen = checked_labels(labels, seen, unseen)
+    labels, seen, unseen = checked_test_labels(labels, seen, unseen)
     return curve_of(labels, seen, *best_of_each_group(as_numbers("scores", scores), len(labels), seen, unseen))
 
 
@@ -155,10 +155,8 @@ def best_of_each_group(
     """Ids of the best seen and best unseen class, and the margin between their scores; each ``(N,)``."""
     n_classes = int(max(seen[-1], unseen[-1])) + 1
     if scores.ndim != 2 or len(scores) != n_rows or scores.shape[1] < n_classes or scores.dtype.kind not in "fiu":
-        raise InputError(
-            f"scores have shape {scores.shape} and type {scores.dtype}",
-            f"({n_rows}, C) numbers with C at least {n_classes}, a column for each class id",
-        )
+        expected = f"({n_rows}, C) numbers with C at least {n_classes}, a column for each class id"
+        raise wrong_array("scores", scores, expected)
     best, value = [], []
     for classes in (seen, unseen):
         block = scores[:, classes]

@@ -17,7 +17,7 @@ from scipy.spatial.distance import cdist
 
 from fgen import rng
 from fgen.errors import InputError
-from fgen.features.checks import as_numbers
+from fgen.features.checks import as_matrix, as_numbers
 
 BLOCK_ROWS = 512
 NAN = float("nan")
@@ -222,17 +222,13 @@ def _distance_blocks(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.n
 
 
 def _checked(name: str, features: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
-    features, labels = as_numbers(name, features), as_numbers(f"{name} labels", labels)
-    if features.ndim != 2 or features.dtype.kind not in "fiu" or labels.shape != features.shape[:1]:
-        raise InputError(
-            f"{name} has shape {features.shape} and its labels {labels.shape}", "numbers (N, D) and labels (N,)"
-        )
-    if labels.dtype.kind not in "iu":
-        raise InputError(f"{name} labels are of type {labels.dtype}", "integer class ids")
-    features = features.astype(np.float64)
-    if not np.isfinite(features).all():
-        row = int(np.argmin(np.isfinite(features).all(axis=1)))
-        raise InputError(f"{name} holds NaN or infinity in row {row}", "finite numbers")
+    features, labels = (
+        as_matrix(name, features, "numbers (N, D)", dtype=np.float64),
+        as_numbers(f"{name} labels", labels),
+    )
+    if labels.shape != features.shape[:1] or labels.dtype.kind not in "iu":
+        found = f"{name} has shape {features.shape} and its labels {labels.shape} and type {labels.dtype}"
+        raise InputError(found, "numbers (N, D) and class ids (N,)")
     return features, labels
 
 

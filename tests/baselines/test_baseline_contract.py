@@ -115,8 +115,8 @@ GOOD = {
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"labels": [0, 1]}, "2 labels"),
-        ({"labels": [0, 1, 9, 0]}, "class 9"),
+        ({"labels": [0, 1]}, r"labels has shape \(2,\); expected \(4,\)"),
+        ({"labels": [0, 1, 9, 0]}, r"labels\[2\] is 9; expected 0 to 2"),
         ({"labels": [0, 0, 0, 0]}, "class 0"),
         ({"features": [[0.0, 0], [np.nan, 0], [1, 0], [2, 0]]}, "features"),
         ({"class_embeddings": [[0.0], [np.inf], [1.0]]}, "class_embeddings"),

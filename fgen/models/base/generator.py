@@ -19,7 +19,7 @@ from fgen.errors import InputError
 from fgen.features.checks import as_array, as_matrix, checked_names
 from fgen.features.class_embeddings import EmbeddingConfig, EmbeddingPreprocessor
 from fgen.features.frames import named_by_index, rows_by_name
-from fgen.features.labels import ids_by_name
+from fgen.features.labels import ids_by_name, labels_of_rows
 from fgen.features.rows import Features, as_rows, iter_blocks
 from fgen.features.scaling import FeatureScaler
 from fgen.models.base.config import ModelConfig
@@ -194,7 +194,7 @@ class FeatureGenerator(StoredModel):
         if unlabelled is not None and unlabelled.shape[1] != features.shape[1]:
             raise InputError(f"unlabelled has {unlabelled.shape[1]} columns", f"{features.shape[1]}, as features has")
         embeddings = as_matrix("class_embeddings", class_embeddings)
-        labels = _checked_training_labels(features, labels, len(embeddings), self.class_names)
+        labels = labels_of_rows(labels, len(features), len(embeddings), self.class_names, least_classes=2)
         self.device = choose_device(device)
         self.class_embeddings = embeddings.copy()
         self.preprocessor = EmbeddingPreprocessor.fit(self.embedding, self.class_embeddings[np.unique(labels)])
@@ -323,21 +323,3 @@ class FeatureGenerator(StoredModel):
     def noise_dim(self) -> int:
         """Z, the columns of noise."""
         return self.config.noise_dim or self.class_embeddings.shape[1]
-
-
-def _checked_training_labels(
-    features: Features, labels: Any, n_classes: int, class_names: Sequence[str] | None
-) -> np.ndarray:
-    labels = as_array("labels", labels)
-    if labels.dtype.kind in "OSUT" and labels.ndim == 1:
-        labels = ids_by_name(labels, class_names)
-    if labels.shape != (len(features),) or labels.dtype.kind not in "iu":
-        raise InputError(f"labels has shape {labels.shape} and type {labels.dtype}", f"({len(features)},) integers")
-    if not len(labels) or labels.min() < 0 or labels.max() >= n_classes:
-        raise InputError(
-            f"labels range from {min(labels, default=None)} to {max(labels, default=None)}",
-            f"rows of class_embeddings, 0 to {n_classes - 1}",
-        )
-    if len(np.unique(labels)) < 2:
-        raise InputError("all rows are of one class", "features of at least 2 seen classes")
-    return labels
