@@ -279,6 +279,8 @@ class FeatureGenerator(StoredModel):
         represented: bool = False,
     ) -> Iterator[np.ndarray]:
         """The features of one class after the other, ``(counts[k], D)`` raw float32, with bounded memory."""
+        if not len(counts):
+            return
         represented = represented and self.has_own_space
         prepared = torch.from_numpy(self.preprocessor(embeddings)).to(self.device)
         keys = [rng.class_key(None if names is None else names[k], row) for k, row in enumerate(embeddings)]
