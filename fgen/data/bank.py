@@ -78,13 +78,8 @@ class FeatureBank:
         if path.suffix in (".npz", ".npy", ".mat", ".csv", ".toml"):
             found = f"{path} is no readable bank, for it ends in {path.suffix!r}"
             raise InputError(found, "an .h5 file, as fgen generate writes it")
-        with guarded_read(path, "bank"):
-            file = hdf5.open_read(path)
-            try:
-                return cls(file)
-            except BaseException:
-                file.close()
-                raise
+        with guarded_read(path, "bank"), hdf5.opened(path) as file:
+            return cls(file)
 
     @staticmethod
     def create(

@@ -129,13 +129,8 @@ def _load(source: str | Path, seed: int) -> ZSLDataset:
 
 
 def _read_hdf5(path: Path, seed: int) -> ZSLDataset:
-    with guarded_read(path, ".h5"):
-        file = hdf5.open_read(path)
-        try:
-            dataset = _dataset_of(file, path, seed)
-        except BaseException:
-            file.close()
-            raise
+    with guarded_read(path, ".h5"), hdf5.opened(path) as file:
+        dataset = _dataset_of(file, path, seed)
         if not isinstance(dataset.features, h5py.Dataset):
             file.close()
         return dataset
@@ -207,11 +202,7 @@ def _write_rest(file: h5py.File, dataset: ZSLDataset) -> None:
 
 def _read_npz(path: Path, seed: int) -> ZSLDataset:
     with guarded_read(path, ".npz"), npz.Archive(path) as archive:
-        for name in ("features", "labels"):
-            if name not in archive:
-                raise InputError(
-                    f"{path} has no array {name!r}", f"it beside {', '.join(list(archive)[:20]) or 'nothing'}"
-                )
+        archive.require("features", "labels")
         notes = _unread(path, archive)
         embeddings: Any = _with_prefix(archive, EMBEDDINGS)
         if not embeddings and EMBEDDINGS in archive:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -138,12 +140,14 @@ def write_embeddings_csv(
     Raises:
         InputError: the file exists, or the disk refuses.
     """
-    with (
-        new_file(Path(path), overwrite=overwrite) as partial,
-        open(partial, "w", newline="", encoding="utf-8") as file,
-    ):
-        rows = zip(names, embeddings, strict=True)
-        csv.writer(file, lineterminator="\n").writerows([name, *(f"{x:.9g}" for x in row)] for name, row in rows)
+    rows = zip(names, embeddings, strict=True)
+    _write_csv(Path(path), ([name, *(f"{x:.9g}" for x in row)] for name, row in rows), overwrite=overwrite)
+
+
+def _write_csv(path: Path, rows: Iterable[Iterable[Any]], *, overwrite: bool) -> None:
+    """Write a table, whole or not at all."""
+    with new_file(path, overwrite=overwrite) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def _require_new_name(path: Path, line: int, name: str, names: dict[str, int]) -> None:
@@ -175,13 +179,8 @@ def write_predictions_csv(
     """
     path = Path(path)
     expect_predictions(path, overwrite=overwrite)
-    with (
-        new_file(path, overwrite=overwrite) as partial,
-        open(partial, "w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(PREDICTION_COLUMNS)
-        writer.writerows((row, class_id, name, f"{score:.6g}") for row, class_id, name, score in rows)
+    lines = ((row, class_id, name, f"{score:.6g}") for row, class_id, name, score in rows)
+    _write_csv(path, chain([PREDICTION_COLUMNS], lines), overwrite=overwrite)
 
 
 def expect_predictions(path: Path, *, overwrite: bool = True) -> None:
@@ -215,7 +214,12 @@ def read_features(path: str | Path) -> tuple[Features, np.ndarray | None]:
         InputError: damage, no features, or features that are no finite numbers.
     """
     path = Path(path)
-    readers = {".h5": _hdf5_features, ".hdf5": _hdf5_features, ".npz": _npz_features, ".npy": _npy_features}
+    readers: dict[str, Callable[[Path], tuple[Features, np.ndarray | None]]] = {
+        ".h5": _hdf5_features,
+        ".hdf5": _hdf5_features,
+        ".npz": _npz_features,
+        ".npy": lambda path: (npz.map_array(path), None),
+    }
     if path.suffix not in readers:
         raise InputError(f"{path} ends in {path.suffix!r}", f"one of {', '.join(readers)}")
     with guarded_read(path, path.suffix):
@@ -228,32 +232,21 @@ def read_features(path: str | Path) -> tuple[Features, np.ndarray | None]:
 
 
 def _hdf5_features(path: Path) -> tuple[Features, np.ndarray | None]:
-    file = hdf5.open_read(path)
-    try:
+    with hdf5.opened(path) as file:
         features, labels = hdf5.matrix(hdf5.dataset(file, "features", ndim=2)), None
         with suppress(InputError):  # labels that are missing, or not safely in the file
             found = hdf5.dataset(file, "labels", ndim=1)
             labels = found[...] if found.dtype.kind in "iu" else None  # a text could claim gigabytes
         return features, labels
-    except BaseException:
-        file.close()
-        raise
 
 
 def _npz_features(path: Path) -> tuple[Features, np.ndarray | None]:
     with npz.Archive(path) as archive:
-        if "features" not in archive:
-            raise InputError(
-                f"{path} has no array 'features'", f"it beside {', '.join(list(archive)[:20]) or 'nothing'}"
-            )
+        archive.require("features")
         features, labels = archive["features"], None
         with suppress(Exception):  # labels that are missing, objects or damaged
             labels = archive["labels"]
         return features, labels
-
-
-def _npy_features(path: Path) -> tuple[Features, np.ndarray | None]:
-    return npz.map_array(path), None
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -273,9 +266,8 @@ def _lines(path: Path, file: Iterable[bytes]) -> Iterator[str]:
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError:
-            raise InputError(
-                f"{path}, line {number}, isn't UTF-8", "UTF-8 text", "Save the table as CSV UTF-8"
-            ) from None
+            found = f"{path}, line {number}, isn't UTF-8"
+            raise InputError(found, "UTF-8 text", "Save the table as CSV UTF-8") from None
 
 
 def _number(cell: str) -> float | None:

@@ -124,7 +124,7 @@ def write_xlsa17(dataset: ZSLDataset, folder: str | Path, *, overwrite: bool = F
     except OSError as error:
         raise InputError(f"The folder {folder} can't be made ({error.strerror})") from error
     try:
-        with replace_files(folder, (FEATURES_FILE, SPLITS_FILE)) as partial:
+        with replace_files(folder, FEATURES_FILE) as partial:
             for name, content in ((SPLITS_FILE, classes), (FEATURES_FILE, rows)):
                 expect_free(folder / name, overwrite=overwrite)
                 scipy.io.savemat(partial / name, content, appendmat=False)

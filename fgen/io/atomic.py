@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -99,13 +99,9 @@ def replace_directory(path: str | Path, check: Callable[[Path], None] | None = N
         recover_replacement(path)
         if check is not None:
             check(path)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
         try:
-            yield partial
-            for file in partial.iterdir():
-                fsync_path(file)
-            fsync_path(partial)
+            with _new_folder(partial):
+                yield partial
             if path.exists():
                 os.replace(path, beside(path, "old"))
             os.replace(partial, path)
@@ -116,26 +112,27 @@ def replace_directory(path: str | Path, check: Callable[[Path], None] | None = N
 
 
 @contextmanager
-def replace_files(folder: Path, names: Sequence[str]) -> Iterator[Path]:
-    """An empty folder to write files of these names to; on success all take their places in ``folder`` as one.
+def replace_files(folder: Path, first: str) -> Iterator[Path]:
+    """Yield an empty folder to write files to; on success all of them are moved into ``folder`` as one change.
 
-    One move decides: that of the folder with the new files to its second name. A writer that is killed before it
-    leaves the old files, one that is killed after it the new ones, which :func:`recover_files` moves to their places.
+    A single rename decides: that of the folder with the new files to its second name. A writer that is killed before
+    it leaves the old files. One that is killed after it leaves the new files, which :func:`recover_files` moves to
+    their places.
+
+    Args:
+        folder: where the files belong.
+        first: the name of one of the files, the same in each call; it names the lock.
 
     Raises:
         InputError: as :func:`locked` has it.
     """
-    decided = beside(folder / names[0], "new")
-    partial = beside(folder / names[0], "partial")
-    with locked(folder / names[0]):
+    decided = beside(folder / first, "new")
+    partial = beside(folder / first, "partial")
+    with locked(folder / first):
         _finish_files(decided, folder)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
         try:
-            yield partial
-            for name in names:
-                fsync_path(partial / name)
-            fsync_path(partial)
+            with _new_folder(partial):
+                yield partial
             os.replace(partial, decided)
             fsync_path(folder)
             _finish_files(decided, folder)
@@ -144,8 +141,18 @@ def replace_files(folder: Path, names: Sequence[str]) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextmanager
+def _new_folder(path: Path) -> Iterator[None]:
+    """Make an empty folder, in place of one that a killed writer left; after the block have it on the disk."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir()
+    yield
+    for file in (*path.iterdir(), path):
+        fsync_path(file)
+
+
 def recover_files(folder: Path, first: str) -> None:
-    """Finish a :func:`replace_files` whose writer is at work or was killed; ``first`` is the first of its names.
+    """Finish a :func:`replace_files` of the same ``first`` whose writer is at work or was killed.
 
     Raises:
         InputError: as :func:`locked` has it. OSError: the folder can't be written to.
@@ -251,9 +258,8 @@ def lock_file(handle: int, path: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise InputError(
-            f"another fgen is at work in {path}", "one at a time", "Wait for it, or choose another --out"
-        ) from None
+        remedy = "Wait for it, or choose another --out"
+        raise InputError(f"another fgen is at work in {path}", "one at a time", remedy) from None
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
@@ -291,11 +297,8 @@ def _expect_in_place(path: Path) -> None:
     """
     for folder, handle in list(_held.items()):
         if folder in (path, *path.parents) and not _is_at(handle, folder):
-            raise InputError(
-                f"{folder} was moved or removed while fgen was at work in it",
-                "it to stay where it is",
-                f"Bring it back to {folder}, and go on with --resume",
-            )
+            found = f"{folder} was moved or removed while fgen was at work in it"
+            raise InputError(found, "it to stay where it is", f"Bring it back to {folder}, and go on with --resume")
 
 
 def _make_parents(path: Path) -> None:

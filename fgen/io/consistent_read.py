@@ -50,35 +50,27 @@ def read_consistently(paths: Sequence[Path], read: Callable[[], T]) -> T:
     """
     for _ in range(TRIES):
         with ExitStack() as stack:
-            handles = [_held(path, stack) for path in paths]
+            before = [_identity(path, stack) for path in paths]
             try:
                 result = read()
             except (InputError, OSError):
-                if _undisturbed(paths, handles):
+                if before == [_identity(path, stack) for path in paths]:
                     raise
             else:
-                if _undisturbed(paths, handles):
+                if before == [_identity(path, stack) for path in paths]:
                     return result
     raise InputError(f"{paths[0]} is replaced all the while", "it at rest", "Try again when that has ended")
 
 
-def _held(path: Path, stack: ExitStack) -> int | None:
-    """An open handle, so that no other file gets its number meanwhile; None where there is nothing to open."""
+def _identity(path: Path, stack: ExitStack) -> tuple[int, int] | None:
+    """Return device and inode of what is at ``path``, or None where nothing can be opened.
+
+    It stays open until ``stack`` is closed, so that no other file gets the same numbers meanwhile.
+    """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe isn't waited for
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # without waiting for the other end of a pipe
     except (OSError, ValueError):
         return None
     stack.callback(os.close, handle)
-    return handle
-
-
-def _undisturbed(paths: Sequence[Path], handles: Sequence[int | None]) -> bool:
-    """Whether each path still is what its handle was opened on."""
-    with ExitStack() as stack:
-        for path, before in zip(paths, handles, strict=True):
-            now = _held(path, stack)
-            if (before is None) != (now is None):
-                return False
-            if before is not None and now is not None and not os.path.samestat(os.fstat(before), os.fstat(now)):
-                return False
-    return True
+    found = os.fstat(handle)
+    return found.st_dev, found.st_ino

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,8 @@ def check_storage(found: h5py.Dataset, name: str) -> None:
     if plan.get_layout() == h5py.h5d.VIRTUAL:
         raise InputError(f"{name!r} is a virtual dataset, made of other files", "data inside the file itself")
     if plan.get_external_count():
-        raise InputError(
-            f"{name!r} keeps its data in another file ({found.external[0][0]})", "data inside the file itself"
-        )
+        where = found.external[0][0]
+        raise InputError(f"{name!r} keeps its data in another file ({where})", "data inside the file itself")
     if found.shape is None:
         raise InputError(f"{name!r} holds nothing", "numbers or text")
     item_bytes = found.id.get_type().get_size()  # in the file, where a number may be shorter than NumPy's
@@ -79,10 +79,8 @@ def check_storage(found: h5py.Dataset, name: str) -> None:
         offset = found.id.get_offset()
         held = 0 if offset is None else os.path.getsize(found.file.filename) - offset
     if claimed > held:
-        raise InputError(
-            f"{name!r} claims a shape of {found.shape} and the file doesn't hold that much data",
-            remedy="The file may be truncated: write or download it again",
-        )
+        told = f"{name!r} claims a shape of {found.shape} and the file doesn't hold that much data"
+        raise InputError(told, remedy="The file may be truncated: write or download it again")
 
 
 def numbers(group: h5py.Group, name: str, *, ndim: int) -> np.ndarray:
@@ -180,6 +178,17 @@ def open_read(path: Path) -> h5py.File:
     return h5py.File(path, "r", locking=False)
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """Yield the file of :func:`open_read`; it stays open after the block, unless the block raises an error."""
+    file = open_read(path)
+    try:
+        yield file
+    except BaseException:
+        file.close()
+        raise
+
+
 @dataclass(frozen=True)
 class Place:
     """Where an open file lies, and what tells it from one that takes its place; this can be pickled, the file can't."""
@@ -202,10 +211,9 @@ class Place:
         Raises:
             InputError: it has gone, or was changed or replaced since.
         """
-        with guarded_read(Path(self.path), ".h5"):
-            file = open_read(Path(self.path))
+        path = Path(self.path)
+        with guarded_read(path, ".h5"), opened(path) as file:
             if Place.of(file) != self:
-                file.close()
                 raise InputError(f"{self.path} was changed since it was opened", "the file as it was", "Open it anew")
             return file
 

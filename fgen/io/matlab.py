@@ -168,11 +168,9 @@ class _HDF5Variable:
 
     def _text(self, reference: h5py.Reference) -> str:
         target = self.file[reference] if reference else None
-        if not isinstance(target, h5py.Dataset):
+        if not isinstance(target, h5py.Dataset) or target.dtype.kind != "u":
             raise InputError(f"{self.name!r} has an entry that is no text", "a cell array of texts")
         hdf5.check_storage(target, self.name)
-        if target.dtype.kind != "u":
-            raise InputError(f"{self.name!r} has an entry that is no text", "a cell array of texts")
         if "MATLAB_empty" in target.attrs:
             return ""
         if math.prod(target.shape) > hdf5.MAX_NAME_BYTES:

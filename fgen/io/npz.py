@@ -18,7 +18,7 @@ class Archive(Mapping[str, np.ndarray]):
     """The arrays of an open ``.npz`` file by name, each checked against what the archive holds before it is read."""
 
     def __init__(self, path: Path) -> None:
-        self._zip = zipfile.ZipFile(path)
+        self._path, self._zip = path, zipfile.ZipFile(path)
         if sum(info.compress_size for info in self._zip.infolist()) > path.stat().st_size:
             raise InputError(f"{path} has arrays that share their bytes", "what numpy.savez writes")
         self._members = {info.filename.removesuffix(".npy"): info for info in self._zip.infolist()}
@@ -37,6 +37,13 @@ class Archive(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._members)
+
+    def require(self, *names: str) -> None:
+        """Refuse an archive that lacks one of some arrays."""
+        for name in names:
+            if name not in self:
+                others = ", ".join(list(self)[:20]) or "nothing"
+                raise InputError(f"{self._path} has no array {name!r}", f"it beside {others}")
 
     def __getitem__(self, name: str) -> np.ndarray:
         """One array.
