@@ -16,7 +16,7 @@ from fgen.nn import losses, matching
 from fgen.nn.comparator import Comparator
 from fgen.nn.networks import Linear
 from fgen.training.draws import Draws
-from fgen.training.training_set import Batch, TrainingSet
+from fgen.training.training_set import Batch
 from fgen.training.update import Terms, Update
 
 
@@ -91,11 +91,6 @@ class CEGZSL(AdversarialGenerator, config=CEGZSLConfig):
         """Decayed in steps, all roles alike."""
         return super().learning_rate(role, epoch) * self.config.lr_decay ** (epoch // self.config.lr_decay_epochs)
 
-    def compute_statistics(self, data: TrainingSet, seed: int) -> None:
-        """Also keeps the class descriptions that F chooses from."""
-        super().compute_statistics(data, seed)
-        self.seen_embeddings = data.embeddings
-
     def represent_scaled(self, features: Tensor) -> Tensor:
         """``h = E(x)``."""
         return self.networks["encoder"](features)
@@ -114,16 +109,18 @@ class CEGZSL(AdversarialGenerator, config=CEGZSLConfig):
         yield Update(("encoder", "projection", "comparator"), terms)
 
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
-        """The total loss for the generator: ``-E[D(fake)]``, and both contrasts, weighted."""
-        config, fake = self.config, self.generator_fakes(batch, draws)
+        """Return the total loss for the generator: ``-E[D(fake)]``, and the contrasts that are switched on."""
+        config, fake, terms = self.config, self.generator_fakes(batch, draws), {}
         with torch.no_grad():
             real = self.represent_scaled(batch.features)
         embedded = self.represent_scaled(fake)
-        instance = self.instance_loss(torch.cat([embedded, real]), torch.cat([batch.labels, batch.labels]))
-        return self.adversarial_terms(fake, batch) | {
-            "instance_fake": config.ins_weight * instance,
-            "class_fake": config.cls_weight * self.class_loss(embedded, batch.labels),
-        }
+        if config.ins_weight:
+            instance = self.instance_loss(torch.cat([embedded, real]), torch.cat([batch.labels, batch.labels]))
+            terms["instance_fake"] = config.ins_weight * instance
+        adversarial = self.adversarial_terms(fake, batch)
+        if config.cls_weight:
+            terms["class_fake"] = config.cls_weight * self.class_loss(embedded, batch.labels)
+        return adversarial | terms
 
     def instance_loss(self, embedded: Tensor, labels: Tensor) -> Tensor:
         """L_ins on ``z = H(h)``, of h ``(B, E)`` and labels ``(B,)``; a scalar."""
@@ -133,5 +130,5 @@ class CEGZSL(AdversarialGenerator, config=CEGZSLConfig):
 
     def class_loss(self, embedded: Tensor, labels: Tensor) -> Tensor:
         """L_cls, ``-E[log softmax_c(F(h, a_c) / tau)]`` at the true class; a scalar."""
-        scores = self.networks["comparator"](embedded, self.seen_embeddings)
+        scores = self.networks["comparator"](embedded, self.data.embeddings)
         return losses.classification(scores / self.config.cls_temperature, labels)

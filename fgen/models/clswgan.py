@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.models.base.adversarial import AdversarialGenerator
@@ -52,10 +52,11 @@ class CLSWGAN(AdversarialGenerator, config=CLSWGANConfig):
         return shared | {"classifier": Linear(feature_dim, n_seen)}
 
     def pretrain(self, data: TrainingSet, seed: int) -> None:
-        """Pre-train the classifier of Eq. 4 on the real seen features."""
+        """Pre-train the classifier of Eq. 4 on the real seen features, if a term needs it."""
+        if "classifier" not in self.pretraining:
+            return
         config, device = self.config, str(data.device)
-        classifier = self.networks["classifier"]
-        assert isinstance(classifier, Linear)
+        classifier = self.network("classifier", Linear)
         head = SoftmaxClassifier(
             epochs=config.cls_epochs,
             batch_size=config.cls_batch_size,
@@ -68,12 +69,18 @@ class CLSWGAN(AdversarialGenerator, config=CLSWGANConfig):
 
     @property
     def pretraining(self) -> dict[str, int]:
-        """The classifier's epochs."""
-        return {"classifier": self.config.cls_epochs}
+        """Return the classifier's epochs, if a term needs it."""
+        return {"classifier": self.config.cls_epochs} if self.config.cls_weight else {}
 
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
-        """Eq. 5 for the generator: ``-E[D(G(z, a), a)] + beta * L_CLS``."""
+        """Return Eq. 5 for the generator: ``-E[D(G(z, a), a)] + beta * L_CLS``."""
         fake = self.generator_fakes(batch, draws)
-        logits = self.networks["classifier"](fake)
-        cls = {"classification": self.config.cls_weight * losses.classification(logits, batch.labels)}
-        return self.adversarial_terms(fake, batch) | cls
+        classification = self.classification_terms(fake, batch)
+        return self.adversarial_terms(fake, batch) | classification
+
+    def classification_terms(self, fake: Tensor, batch: Batch) -> Terms:
+        """Return ``beta * L_CLS`` of features ``(B, D)`` generated for the batch, if it is switched on."""
+        if not self.config.cls_weight:
+            return {}
+        error = losses.classification(self.networks["classifier"](fake), batch.labels)
+        return {"classification": self.config.cls_weight * error}

@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from fgen import rng
-from fgen.models.base.feature_matching import FeatureMatching
 from fgen.models.clswgan import CLSWGAN, CLSWGANConfig
-from fgen.nn import losses, matching
+from fgen.nn import matching
 from fgen.nn.networks import Linear
 from fgen.training.draws import Draws
 from fgen.training.training_set import Batch, TrainingSet
@@ -65,30 +64,24 @@ class Cycle(CLSWGAN, config=CycleConfig):
 
     config: CycleConfig
     xavier_gain: ClassVar[float | None] = 1.0
+    own_matching: ClassVar[tuple[str, ...]] = ("cycle",)
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """f-CLSWGAN's, and R."""
         shared = super().build_networks(feature_dim, embedding_dim, n_seen)
         return shared | {"regressor": Linear(feature_dim, embedding_dim)}
 
-    def compute_statistics(self, data: TrainingSet, seed: int) -> None:
-        """Feature matching without its own cycle term, whose place R takes."""
-        self.matching = FeatureMatching(replace(self.config, cycle_weight=0.0), data, seed)
-        self.unseen_embeddings = data.unseen_embeddings
-
     @property
     def pretraining(self) -> dict[str, int]:
-        """The classifier's and the regressor's epochs, where they are trained."""
+        """Return the epochs of the classifier and of the regressor, each if a term needs it."""
         config = self.config
-        of_classifier = super().pretraining if config.cls_weight else {}
-        learns = config.cycle_weight or config.unseen_cycle_weight
-        return of_classifier | ({"regressor": config.regressor_epochs} if learns else {})
+        needed = config.cycle_weight or config.unseen_cycle_weight
+        return super().pretraining | ({"regressor": config.regressor_epochs} if needed else {})
 
     def pretrain(self, data: TrainingSet, seed: int) -> None:
-        """Train R by Adam on ``E[|a - R(x)|^2]`` of the real seen features, and the classifier if there is one."""
-        if self.config.cls_weight:
-            super().pretrain(data, seed)
-        if not (self.config.cycle_weight or self.config.unseen_cycle_weight):
+        """Train the classifier, and R by Adam on ``E[|a - R(x)|^2]`` of the real seen features, if a term needs it."""
+        super().pretrain(data, seed)
+        if "regressor" not in self.pretraining:
             return
         regressor = self.networks["regressor"].requires_grad_(True)
         optimiser = torch.optim.Adam(regressor.parameters(), lr=self.config.regressor_lr, fused=True)
@@ -109,25 +102,14 @@ class Cycle(CLSWGAN, config=CycleConfig):
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
         """``-E[D(fake)]``, the classification term, and L_CYC over seen and, where wanted, unseen classes."""
         config, fake = self.config, self.generator_fakes(batch, draws)
-        terms = self.adversarial_terms(fake, batch)
-        if config.cls_weight:
-            logits = self.networks["classifier"](fake)
-            terms["classification"] = config.cls_weight * losses.classification(logits, batch.labels)
+        terms = self.adversarial_terms(fake, batch) | self.classification_terms(fake, batch)
         if config.cycle_weight:
             terms["cycle"] = config.cycle_weight * self.cycle_loss(fake, batch.condition)
-        if config.unseen_cycle_weight and len(self.unseen_embeddings):
-            condition = self.unseen_condition(draws, len(batch))
-            fake = self.synthesise(draws.normal("unseen noise", (len(batch), self.noise_dim)), condition)
-            terms["unseen_cycle"] = config.unseen_cycle_weight * self.cycle_loss(fake, condition)
+        if config.unseen_cycle_weight and len(self.data.unseen_embeddings):
+            unseen = self.unseen_batch(draws, len(batch))
+            terms["unseen_cycle"] = config.unseen_cycle_weight * self.cycle_loss(unseen.features, unseen.condition)
         return terms
 
     def cycle_loss(self, fake: Tensor, condition: Tensor) -> Tensor:
         """L_CYC of generated features ``(B, D)`` and the descriptions ``(B, A)`` they were made for; a scalar."""
         return matching.cycle(self.networks["regressor"](fake), condition)
-
-    def unseen_condition(self, draws: Draws, size: int) -> Tensor:
-        """Descriptions ``(size, A)`` of classes without rows, drawn evenly."""
-        n_unseen = len(self.unseen_embeddings)
-        return self.unseen_embeddings[
-            draws.chosen("unseen classes", lambda stream: stream.integers(n_unseen, size=size))
-        ]

@@ -111,9 +111,7 @@ class Diffusion(AdversarialGenerator, config=DiffusionConfig):
     @property
     def schedule(self) -> Schedule:
         """The noise schedule."""
-        schedule = self.networks["schedule"]
-        assert isinstance(schedule, Schedule)
-        return schedule
+        return self.network("schedule", Schedule)
 
     @property
     def latent_dim(self) -> int:
@@ -135,7 +133,7 @@ class Diffusion(AdversarialGenerator, config=DiffusionConfig):
         config = self.config
         stacked = data.batches(draws, config.critic_steps, config.batch_size)
         batches = stacked.split(len(stacked) // config.critic_steps)
-        for index, batch in enumerate(batches):
+        for index, batch in enumerate(batches if config.gan_weight else []):
             yield Update(("critic", "critic_clean"), partial(self.critics_terms, batch, draws.part(index)), True)
         yield Update(self.generator_roles, partial(self.generator_terms, batches[-1], draws))
 
@@ -174,10 +172,9 @@ class Diffusion(AdversarialGenerator, config=DiffusionConfig):
             ("critic", step.before, before, step_condition),
             ("critic_clean", real, clean, batch.condition),
         ):
-            critic, alpha = self.networks[role], draws.uniform(f"mixing {role}", (len(batch), 1))
-            assert isinstance(critic, Critic)
+            critic, alpha = self.network(role, Critic), draws.uniform(f"mixing {role}", (len(batch), 1))
             distance, penalty = critic_gradients(critic, genuine, fake, condition, alpha, scale * weight, scale)
-            terms |= {role: distance, f"{role}_penalty": scale * weight * penalty}
+            terms |= {role: distance} | ({f"{role}_penalty": scale * weight * penalty} if config.gp_weight else {})
             penalties.append(penalty)
             if config.mutual_weight:
                 gaps.append(critic(genuine, condition) - critic(fake, condition))
@@ -204,15 +201,21 @@ class Diffusion(AdversarialGenerator, config=DiffusionConfig):
         config, step, (mean, log_variance) = self.config, self.transition(batch, draws), self.encode(batch)
         latent = reparametrise(mean, log_variance, draws.normal("latent", tuple(mean.shape)))
         clean = self.denoise(latent, step.after, step.level, batch.condition)
-        before = self.schedule.posterior(clean, step.after, step.level, draws.normal("posterior", tuple(clean.shape)))
-        score = self.networks["critic"](before, self.step_condition(step, batch)).mean()
-        clean_score = self.networks["critic_clean"](clean, batch.condition).mean()
-        terms = {
-            "adversarial": -config.gan_weight * score,
-            "adversarial_clean": -config.gan_weight * clean_score,
-            "reconstruction": config.vae_weight * losses.reconstruction(clean, batch.features, config.output),
-            "divergence": config.vae_weight * losses.gaussian_divergence(mean, log_variance),
-        }
+        terms = {}
+        if config.gan_weight:
+            noise = draws.normal("posterior", tuple(clean.shape))
+            before = self.schedule.posterior(clean, step.after, step.level, noise)
+            score = self.networks["critic"](before, self.step_condition(step, batch)).mean()
+            clean_score = self.networks["critic_clean"](clean, batch.condition).mean()
+            terms = {
+                "adversarial": -config.gan_weight * score,
+                "adversarial_clean": -config.gan_weight * clean_score,
+            }
+        if config.vae_weight:
+            terms |= {
+                "reconstruction": config.vae_weight * losses.reconstruction(clean, batch.features, config.output),
+                "divergence": config.vae_weight * losses.gaussian_divergence(mean, log_variance),
+            }
         return terms | self.matching.terms(clean, batch)
 
     def synthesise(self, noise: Tensor, condition: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from fgen.compute.matmul import concat_columns
 from fgen.errors import InputError
 from fgen.features.scaling import Kind
+from fgen.features.statistics import within_class_squares
 from fgen.models.base.config import ModelConfig
 from fgen.models.base.generator import FeatureGenerator
 from fgen.nn.networks import Linear, Output
@@ -114,11 +115,10 @@ def waves(time: Tensor) -> Tensor:
 
 
 def within_variance(data: TrainingSet) -> Tensor:
-    """``(D,)``, the mean square of scaled features about their class's mean."""
-    means, total = data.class_means().cpu().numpy(), np.zeros(data.feature_dim)
-    for start, block in data.scaler.blocks(data.features):
-        total += np.square(block - means[data.labels[start : start + len(block)]], dtype=np.float64).sum(axis=0)
-    return torch.from_numpy((total / len(data)).astype(np.float32)).to(data.device)
+    """Return the mean square ``(D,)`` of scaled features about their class's mean."""
+    means = data.class_means().cpu().numpy()
+    squares = within_class_squares(data.scaler.blocks(data.features), data.labels, means)
+    return torch.from_numpy((squares / len(data)).astype(np.float32)).to(data.device)
 
 
 class Flow(FeatureGenerator, config=FlowConfig):
@@ -145,9 +145,7 @@ class Flow(FeatureGenerator, config=FlowConfig):
     def compute_statistics(self, data: TrainingSet, seed: int) -> None:
         """Also the features' variance within classes, in one pass."""
         super().compute_statistics(data, seed)
-        velocity = self.networks["velocity"]
-        assert isinstance(velocity, Velocity)
-        velocity.variance.copy_(within_variance(data).clamp(min=LEAST_VARIANCE))
+        self.network("velocity", Velocity).variance.copy_(within_variance(data).clamp(min=LEAST_VARIANCE))
 
     @property
     def noise_dim(self) -> int:

@@ -102,26 +102,34 @@ class FREE(SemanticVAEGAN, config=FREEConfig):
     def initialise(self, seed: int) -> None:
         """The lineage's; centres from N(0, 1), as in the released code."""
         super().initialise(seed)
-        points = self._centres()
+        points = self.network("centres", Centres).points
         with torch.no_grad():
             numbers = rng.stream(seed, "init centres").standard_normal(tuple(points.shape), dtype=np.float32)
             points.copy_(torch.from_numpy(numbers))
 
     def decoder_terms(self, batch: Batch, draws: Draws) -> Terms:
-        """For FR and the centres: the SAMC-loss and the embeddings' reconstruction, of real rows."""
-        config, centres = self.config, self._centres()
-        others = self.other_classes(batch.labels, draws) if config.other_centre == "random" else None
+        """Return the SAMC-loss and the embeddings' reconstruction of real rows, for FR and the centres."""
+        config, terms = self.config, {}
         _, mean, deviation = self.networks["decoder"](batch.features)
-        samc = losses.margin_to_centres(
-            mean,
-            batch.labels,
-            centres,
-            margin=config.centre_margin,
-            balance=config.centre_balance,
-            others=others,
-        )
-        error = losses.weighted_l1(self._drawn_embedding(mean, deviation, draws), unit(batch.condition))
-        return {"samc": config.centre_weight * samc, "decoding": config.recons_weight * error}
+        if config.centre_weight:
+            samc = losses.margin_to_centres(
+                mean,
+                batch.labels,
+                self.network("centres", Centres).points,
+                margin=config.centre_margin,
+                balance=config.centre_balance,
+                others=self.other_classes(batch.labels, draws) if config.other_centre == "random" else None,
+            )
+            terms["samc"] = config.centre_weight * samc
+        if config.recons_weight:
+            error = losses.weighted_l1(self._drawn_embedding(mean, deviation, draws), unit(batch.condition))
+            terms["decoding"] = config.recons_weight * error
+        return terms
+
+    @property
+    def decoder_learns(self) -> bool:
+        """Return whether a term of :meth:`decoder_terms` is switched on."""
+        return super().decoder_learns or self.config.centre_weight > 0
 
     def other_classes(self, labels: Tensor, draws: Draws) -> Tensor:
         """For each label ``(B,)`` another seen class, all of them as likely."""
@@ -143,8 +151,3 @@ class FREE(SemanticVAEGAN, config=FREEConfig):
 
     def _embedding(self, latent: Tensor) -> Tensor:
         return torch.sigmoid(latent) if self.config.decoding == "sigmoid" else unit(latent)
-
-    def _centres(self) -> Tensor:
-        centres = self.networks["centres"]
-        assert isinstance(centres, Centres)
-        return centres.points

@@ -16,7 +16,7 @@ from fgen.models.base.config import AdversarialConfig
 from fgen.nn import losses
 from fgen.nn.networks import Critic, Encoder, Output, reparametrise
 from fgen.training.draws import Draws
-from fgen.training.training_set import Batch, TrainingSet
+from fgen.training.training_set import Batch
 from fgen.training.update import Terms, Update
 
 
@@ -69,27 +69,18 @@ class FVAEGAN(AdversarialGenerator, config=FVAEGANConfig):
             networks["critic2"] = Critic(feature_dim, 0, self.config.hidden_dim)
         return networks
 
-    def compute_statistics(self, data: TrainingSet, seed: int) -> None:
-        """Also keeps what the transductive setting draws from."""
-        super().compute_statistics(data, seed)
-        self.data = data
-
     def critic_updates(self, batch: Batch, fake: Tensor, draws: Draws, index: int) -> Iterator[Update]:
-        """``gamma L_WGAN`` for D1 (Eq. 2) and, in the transductive setting, for D2 (Eq. 3)."""
+        """Yield ``gamma L_WGAN`` for D1 (Eq. 2) and, in the transductive setting, for D2 (Eq. 3)."""
+        if not self.config.gan_weight:
+            return
         alpha, scale = draws.uniform(f"mixing {index}", (len(batch), 1)), self.config.gan_weight
         yield self.wasserstein_update("critic", batch.features, fake, batch.condition, alpha, scale=scale)
         if self.config.is_transductive:
             own = draws.part(index)
             real, alpha = self.data.unlabelled(own, len(batch)), own.uniform("mixing unseen", (len(batch), 1))
             with torch.no_grad():
-                fake = self.unseen_fakes(own, len(batch))
+                fake = self.unseen_batch(own, len(batch)).features
             yield self.wasserstein_update("critic2", real, fake, real.new_zeros(len(real), 0), alpha, scale=scale)
-
-    def unseen_fakes(self, draws: Draws, size: int) -> Tensor:
-        """Features ``(size, D)`` of unseen classes, drawn evenly."""
-        classes = self.data.unseen_embeddings
-        chosen = draws.chosen("unseen classes", lambda stream: stream.integers(len(classes), size=size))
-        return self.synthesise(draws.normal("unseen noise", (size, self.noise_dim)), classes[chosen])
 
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
         """Eq. 4 for encoder and generator: reconstruction, divergence, ``-gamma E[D1]``, and ``-gamma E[D2]``."""
@@ -109,10 +100,12 @@ class FVAEGAN(AdversarialGenerator, config=FVAEGANConfig):
 
     def gan_terms(self, fake: Tensor, batch: Batch, draws: Draws) -> Terms:
         """``-gamma E[D1]`` and feature matching of ``fake (B, D)``, and transductively ``-gamma E[D2]`` of others."""
+        if not self.config.gan_weight:
+            return self.matching.terms(fake, batch)
         terms = self.adversarial_terms(fake, batch)
         terms["adversarial"] *= self.config.gan_weight
         if self.config.is_transductive:
-            unseen = self.unseen_fakes(draws, len(batch))
+            unseen = self.unseen_batch(draws, len(batch)).features
             score = self.networks["critic2"](unseen, unseen.new_zeros(len(unseen), 0)).mean()
             terms["adversarial2"] = -self.config.gan_weight * score
         return terms

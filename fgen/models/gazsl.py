@@ -84,29 +84,30 @@ class GAZSL(AdversarialGenerator, config=GAZSLConfig):
 
     def critic_terms(self, batch: Batch, fake: Tensor, alpha: Tensor) -> Terms:
         """The critic's loss; ``alpha (B, 1)`` is the share of real rows in the interpolates."""
-        config, critic = self.config, self.networks["critic"]
-        assert isinstance(critic, AuxiliaryCritic)
+        config, critic = self.config, self.network("critic", AuxiliaryCritic)
         scores, logits = critic.both(torch.cat([batch.features, fake]))
         real, generated = scores.chunk(2)
-        penalty = losses.gradient_penalty(critic, batch.features, fake, batch.condition, alpha)
-        return {
-            "critic": generated.mean() - real.mean(),
-            "gradient_penalty": config.gp_weight * penalty,
-            "critic_classification": config.critic_cls_weight * losses.classification(logits, batch.labels.repeat(2)),
-        }
+        terms = {}
+        if config.gp_weight:
+            penalty = losses.gradient_penalty(critic, batch.features, fake, batch.condition, alpha)
+            terms["gradient_penalty"] = config.gp_weight * penalty
+        terms["critic"] = generated.mean() - real.mean()
+        if config.critic_cls_weight:
+            error = losses.classification(logits, batch.labels.repeat(2))
+            terms["critic_classification"] = config.critic_cls_weight * error
+        return terms
 
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
         """The generator's loss and the feature-matching terms that are switched on, the pivot among them."""
-        config, critic = self.config, self.networks["critic"]
-        assert isinstance(critic, AuxiliaryCritic)
-        fake = self.generator_fakes(batch, draws)
-        scores, logits = critic.both(fake)
-        weights = [p for p in self.networks["generator"].parameters() if p.ndim == 2]
-        return {
-            "adversarial": -scores.mean(),
-            "classification": config.cls_weight * losses.classification(logits, batch.labels),
-            "decay": config.decay_weight * torch.stack([w.square().sum() for w in weights]).sum(),
-        } | self.matching.terms(fake, batch)
+        config, fake = self.config, self.generator_fakes(batch, draws)
+        scores, logits = self.network("critic", AuxiliaryCritic).both(fake)
+        terms = {"adversarial": -scores.mean()}
+        if config.cls_weight:
+            terms["classification"] = config.cls_weight * losses.classification(logits, batch.labels)
+        if config.decay_weight:
+            squares = [p.square().sum() for p in self.networks["generator"].parameters() if p.ndim == 2]
+            terms["decay"] = config.decay_weight * torch.stack(squares).sum()
+        return terms | self.matching.terms(fake, batch)
 
 
 class TextGenerator(nn.Module):

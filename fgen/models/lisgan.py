@@ -12,7 +12,7 @@ from fgen.errors import InputError
 from fgen.models.clswgan import CLSWGAN, CLSWGANConfig
 from fgen.nn import matching
 from fgen.training.draws import Draws
-from fgen.training.training_set import Batch, TrainingSet
+from fgen.training.training_set import Batch
 from fgen.training.update import Terms
 
 
@@ -74,29 +74,25 @@ class LisGAN(CLSWGAN, config=LisGANConfig):
     """
 
     config: LisGANConfig
-
-    def compute_statistics(self, data: TrainingSet, seed: int) -> None:
-        """Also keeps the seen classes' embeddings, to generate from."""
-        super().compute_statistics(data, seed)
-        self.seen_embeddings = data.embeddings
+    own_matching: ClassVar[tuple[str, ...]] = ("soul_mean",)
 
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
         """f-CLSWGAN's terms and L_R1, with L_R2 of features of its own in place of the batch's."""
         terms = super().generator_terms(batch, draws)
-        if self.matching.souls is not None and self.config.soul_mean_weight:
+        if self.config.soul_mean_weight:
             terms["soul_mean"] = self.config.soul_mean_weight * self.soul_mean(self.matching.souls, draws)
         return terms
 
     def soul_mean(self, souls: Tensor, draws: Draws) -> Tensor:
         """L_R2, unweighted: each class's generated mean to the nearest of its ``souls (S, K, D)``."""
         classes, n_rows = self.classes_of_means(draws), self.config.mean_rows
-        condition = self.seen_embeddings[classes].expand(n_rows, -1, -1)
+        condition = self.data.embeddings[classes].expand(n_rows, -1, -1)
         fake = self.synthesise(draws.normal("soul mean noise", (*condition.shape[:2], self.noise_dim)), condition)
         return matching.soul_means_of_turns(fake, souls[classes])
 
     def classes_of_means(self, draws: Draws) -> Tensor | slice:
         """The seen classes in this step's L_R2, each once."""
-        n_seen, wanted = len(self.seen_embeddings), self.config.mean_classes
+        n_seen, wanted = self.data.n_classes, self.config.mean_classes
         if wanted is None or wanted >= n_seen:
             return slice(None)  # where all take part, nothing is copied
         return draws.chosen("soul mean classes", lambda stream: stream.choice(n_seen, wanted, replace=False))

@@ -89,6 +89,13 @@ class LsrGAN(CLSWGAN, config=LsrGANConfig):
         shared = super().build_networks(feature_dim, embedding_dim, n_seen)
         return shared | {"classifier": Linear(feature_dim, len(self.class_embeddings))}
 
+    @property
+    def pretraining(self) -> dict[str, int]:
+        """Return the classifier's epochs, if one of its three terms needs it."""
+        config = self.config
+        needed = config.cls_weight or config.unseen_weight or config.real_weight
+        return {"classifier": config.cls_epochs} if needed else {}
+
     def learning_rate(self, role: str, epoch: int) -> float:
         """The classifier goes on with the rate that it was pre-trained with."""
         return self.config.cls_lr if role == "classifier" else super().learning_rate(role, epoch)
@@ -106,7 +113,7 @@ class LsrGAN(CLSWGAN, config=LsrGANConfig):
                 "class embeddings of unseen classes too, for lsrgan trains on them",
                 "Use clswgan where they aren't known yet",
             )
-        self.unseen_embeddings, means = data.unseen_embeddings, data.class_means()
+        means = data.class_means()
         seen, unseen, k = data.embeddings, data.unseen_embeddings, self.config.n_neighbours
         self.middle = means.mean(dim=0) if self.config.sr_centred else torch.zeros_like(means[0])
         if self.config.sr_centred:
@@ -130,16 +137,12 @@ class LsrGAN(CLSWGAN, config=LsrGANConfig):
 
     def unseen_terms(self, batch: Batch, draws: Draws) -> Terms:
         """What generator and classifier minimise on as many features of unseen classes as the batch has rows."""
-        config, classifier = self.config, self.networks["classifier"]
-        n_unseen = len(self.unseen_embeddings)
-        labels = draws.chosen("unseen classes", lambda stream: stream.integers(n_unseen, size=len(batch)))
-        noise = draws.normal("unseen noise", (len(batch), self.noise_dim))
-        fake = self.synthesise(noise, self.unseen_embeddings[labels])
-        terms = {}
+        config, classifier, terms = self.config, self.networks["classifier"], {}
+        unseen = self.unseen_batch(draws, len(batch))
         if config.sr_weight:
-            terms["sr_unseen"] = self.sr_loss(fake, labels, self.unseen_neighbours)
+            terms["sr_unseen"] = self.sr_loss(unseen.features, unseen.labels, self.unseen_neighbours)
         if config.unseen_weight:
-            error = losses.classification(classifier(fake), self.n_seen + labels)
+            error = losses.classification(classifier(unseen.features), self.n_seen + unseen.labels)
             terms["unseen_classification"] = config.unseen_weight * error
         if config.real_weight:
             error = losses.classification(classifier(batch.features), batch.labels)

@@ -81,11 +81,8 @@ class PriorGAN(AdversarialGenerator, config=PriorGANConfig):
 
     def pretrain(self, data: TrainingSet, seed: int) -> None:
         """Fit the prior to the class means, and start ``F`` from the covariance within classes."""
-        means = data.class_means()
-        prior, generator = self.networks["prior"], self.networks["generator"]
-        assert isinstance(prior, SemanticPrior)
-        assert isinstance(generator, OddGenerator)
-        prior.fit(data.embeddings, means)
+        generator = self.network("generator", OddGenerator)
+        self.network("prior", SemanticPrior).fit(data.embeddings, data.class_means())
         values, vectors = torch.linalg.eigh(data.within_class_covariance())
         leading = (vectors * values.clamp(min=0).sqrt()).T.flip(0)[: self.noise_dim]
         with torch.no_grad():
@@ -102,9 +99,7 @@ class PriorGAN(AdversarialGenerator, config=PriorGANConfig):
 
     def _left_out(self, purpose: str, batch: Batch, draws: Draws) -> Tensor:
         noise = draws.normal(purpose, (len(batch), self.noise_dim))
-        prior = self.networks["prior"]
-        assert isinstance(prior, SemanticPrior)
-        mean = prior.leave_one_out[batch.labels]
+        mean = self.network("prior", SemanticPrior).leave_one_out[batch.labels]
         return self.networks["generator"](noise, batch.condition, mean)
 
     def synthesise(self, noise: Tensor, condition: Tensor) -> Tensor:

@@ -89,12 +89,18 @@ class SemanticVAEGAN(FVAEGAN):
         raise NotImplementedError
 
     def decoder_terms(self, batch: Batch, draws: Draws) -> Terms:
-        """The decoder's reconstruction of embeddings from real rows."""
-        return {"decoding": self.decoding_error(batch.features, batch.condition, draws)}
+        """Return the decoder's reconstruction of embeddings from real rows."""
+        return self.decoding_terms("decoding", batch.features, batch.condition, draws)
 
-    def decoding_error(self, features: Tensor, condition: Tensor, draws: Draws) -> Tensor:
-        """``recons_weight * L_R`` of features ``(B, D)``, a scalar."""
-        return self.config.recons_weight * losses.weighted_l1(self.decoded(features, draws), unit(condition))
+    def decoding_terms(self, name: str, features: Tensor, condition: Tensor, draws: Draws) -> Terms:
+        """Return ``recons_weight * L_R`` of features ``(B, D)`` under a name, if it is switched on."""
+        weight = self.config.recons_weight
+        return {name: weight * losses.weighted_l1(self.decoded(features, draws), unit(condition))} if weight else {}
+
+    @property
+    def decoder_learns(self) -> bool:
+        """Return whether a term of :meth:`decoder_terms` is switched on."""
+        return self.config.recons_weight > 0
 
     def critic_fakes(self, batch: Batch, draws: Draws) -> Tensor:
         """From encoded noise, or from the prior's."""
@@ -105,19 +111,19 @@ class SemanticVAEGAN(FVAEGAN):
         return self.synthesise(noise, batch.condition)
 
     def critic_updates(self, batch: Batch, fake: Tensor, draws: Draws, index: int) -> Iterator[Update]:
-        """The decoder's update on the real rows, then f-VAEGAN's."""
-        yield Update(self.decoder_roles, partial(self.decoder_terms, batch, draws.part(index)))
+        """Yield the decoder's update on the real rows, then f-VAEGAN's."""
+        if self.decoder_learns:
+            yield Update(self.decoder_roles, partial(self.decoder_terms, batch, draws.part(index)))
         yield from super().critic_updates(batch, fake, draws, index)
 
     def penalty_weight(self, role: str) -> float | AdaptiveWeight:
         """The adaptive weight for D1."""
-        adaptive = self.networks["penalty_weight"]
-        assert isinstance(adaptive, AdaptiveWeight)
-        return adaptive if role == "critic" else super().penalty_weight(role)
+        own = role == "critic"
+        return self.network("penalty_weight", AdaptiveWeight) if own else super().penalty_weight(role)
 
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
         """Eq. 4 of f-VAEGAN and ``L_R`` of generated rows, which are the reconstructions where noise is encoded."""
         rebuilt, terms = self.vae_terms(batch, draws)
         fake = rebuilt if self.config.encoded_noise else self.generator_fakes(batch, draws)
-        semantic = {"semantic": self.decoding_error(fake, batch.condition, draws)}
+        semantic = self.decoding_terms("semantic", fake, batch.condition, draws)
         return self.gan_terms(fake, batch, draws) | terms | semantic

@@ -113,14 +113,12 @@ class TFVAEGAN(SemanticVAEGAN, config=TFVAEGANConfig):
 
     def synthesise(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Features mended by feedback: a2 of it, but in training none, then a1."""
-        generator, decoder = self.networks["generator"], self.networks["decoder"]
-        assert isinstance(generator, Generator)
-        assert isinstance(decoder, SemanticDecoder)
+        generator = self.network("generator", Generator)
         hidden = generator.activation(noise, condition)
         if not self.strength:
             return generator.features(hidden)
         with torch.no_grad():
-            first = decoder.activation(generator.features(hidden))
+            first = self.network("decoder", SemanticDecoder).activation(generator.features(hidden))
         return generator.features(hidden + self.strength * self.networks["feedback"](first))
 
     def decoded(self, features: Tensor, draws: Draws) -> Tensor:

@@ -156,14 +156,8 @@ class ZSML(AdversarialGenerator, config=ZSMLConfig):
 
     def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
         """``critic_steps - 1`` ordinary steps of the critic, then one of all networks on a step's tasks."""
-        n_batches = self.config.critic_steps - 1
-        if n_batches:
-            stacked = data.batches(draws, n_batches, self.config.batch_size)
-            with torch.no_grad():
-                fakes = self.critic_fakes(stacked, draws)
-            size = len(stacked) // n_batches
-            for index, (batch, fake) in enumerate(zip(stacked.split(size), fakes.split(size), strict=True)):
-                yield from self.critic_updates(batch, fake, draws, index)
+        if n_batches := self.config.critic_steps - 1:
+            yield from self.critic_phase(data, draws, n_batches)
         yield Update(ROLES, partial(self.query_terms, self.episodes(data, draws), draws))
 
     def episodes(self, data: TrainingSet, draws: Draws) -> Episodes:
@@ -220,24 +214,23 @@ class ZSML(AdversarialGenerator, config=ZSMLConfig):
         noise = self.config.noise_scale * draws.normal("noise", (len(batch), self.noise_dim))
         fake = self.call("generator", fast["generator"], noise, batch.condition)
         alpha = draws.uniform("mixing", (len(batch), 1))
-        critic = self.networks["critic"]
-        assert isinstance(critic, Critic)
         weights = {f"critic.{name}": value for name, value in fast["critic"].items()}
         inputs = (batch.features, fake.detach(), batch.condition, alpha)
-        distance, penalty = self.per_task(WassersteinLoss(critic), weights, *inputs)
-        return {"critic": distance.mean(), "gradient_penalty": self.config.gp_weight * penalty.mean()}, fake
+        distance, penalty = self.per_task(WassersteinLoss(self.network("critic", Critic)), weights, *inputs)
+        terms = {"critic": distance.mean()}
+        if self.config.gp_weight:
+            terms["gradient_penalty"] = self.config.gp_weight * penalty.mean()
+        return terms, fake
 
     def generator_loss(self, fast: dict[str, Weights], fake: Tensor, batch: Batch) -> Terms:
         """L_GC: its first two terms are the generator's, with the others' weights as constants, the last one is C's."""
         critic, judge = ({name: value.detach() for name, value in fast[role].items()} for role in ROLES[::2])
-        weight, labels = self.config.cls_weight, batch.labels
-        on_fake = losses.classification(self.call("classifier", judge, fake), labels)
-        on_real = losses.classification(self.call("classifier", fast["classifier"], batch.features), labels)
-        return {
-            "adversarial": -self.call("critic", critic, fake, batch.condition).mean(),
-            "classification": weight * on_fake,
-            "classifier": on_real,
-        }
+        terms = {}
+        if weight := self.config.cls_weight:
+            terms["classification"] = weight * losses.classification(self.call("classifier", judge, fake), batch.labels)
+        logits = self.call("classifier", fast["classifier"], batch.features)
+        terms["classifier"] = losses.classification(logits, batch.labels)
+        return terms | {"adversarial": -self.call("critic", critic, fake, batch.condition).mean()}
 
     def call(self, role: str, weights: Weights, *inputs: Tensor) -> Tensor:
         """A network on ``T * n`` rows, each task's with its own weights."""

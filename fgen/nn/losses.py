@@ -40,8 +40,15 @@ def critic_terms(
 
     :func:`fgen.nn.critic_gradients.critic_gradients` is the same for critics with one hidden layer, without a graph.
     """
-    distance = critic(fake, condition).mean() - critic(real, condition).mean()
+    distance = critic_distance(critic, real, fake, condition)
     return distance, gradient_penalty(critic, real, fake, condition, alpha)
+
+
+def critic_distance(
+    critic: Callable[[Tensor, Tensor], Tensor], real: Tensor, fake: Tensor, condition: Tensor
+) -> Tensor:
+    """Return ``E[D(fake)] - E[D(real)]``, a scalar."""
+    return critic(fake, condition).mean() - critic(real, condition).mean()
 
 
 def distance_from_one(gradient: Tensor) -> Tensor:

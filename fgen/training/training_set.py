@@ -13,13 +13,14 @@ from torch import Tensor
 from fgen.features.rows import Features
 from fgen.features.scaled_rows import ScaledRows
 from fgen.features.scaling import FeatureScaler
+from fgen.features.statistics import class_means, within_class_scatter
 from fgen.nn.kmeans import soul_prototypes
 from fgen.training.draws import Choice, Draws
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Real rows: scaled ``features (B, D)``, prepared ``condition (B, A)``, ``labels (B,)`` in [0, S)."""
+    """Rows, real or generated: scaled ``features (B, D)``, prepared ``condition (B, A)``, ``labels (B,)`` in [0, S)."""
 
     features: Tensor
     condition: Tensor
@@ -121,21 +122,15 @@ class TrainingSet:
         return _chosen_rows(self._unlabelled, draws, "unlabelled", lambda stream: stream.integers(n_rows, size=size))[0]
 
     def class_means(self) -> Tensor:
-        """``(S, D)`` mean of each seen class's scaled features, in one pass over the rows."""
-        sums = torch.zeros(self.n_classes, self.feature_dim, dtype=torch.float64)
-        labels = torch.from_numpy(self.labels)
-        for start, scaled in self.scaler.blocks(self.features):
-            sums.index_add_(0, labels[start : start + len(scaled)], torch.from_numpy(scaled).double())
-        return (sums / torch.bincount(labels).unsqueeze(1)).to(self.device, self.dtype)
+        """Return the mean ``(S, D)`` of each seen class's scaled features, from one pass over the rows."""
+        _, means = class_means(self.scaler.blocks(self.features), self.labels)
+        return torch.from_numpy(means).to(self.device, self.dtype)
 
     def within_class_covariance(self) -> Tensor:
-        """``(D, D)`` covariance of scaled features about the mean of their class, pooled, in two passes."""
-        means, labels = self.class_means().cpu(), torch.from_numpy(self.labels)
-        scatter = torch.zeros(self.feature_dim, self.feature_dim, dtype=torch.float64)
-        for start, scaled in self.scaler.blocks(self.features):
-            rows = (torch.from_numpy(scaled) - means[labels[start : start + len(scaled)]]).double()
-            scatter.addmm_(rows.T, rows)
-        return (scatter / max(1, len(self) - self.n_classes)).to(self.device, self.dtype)
+        """Return the pooled covariance ``(D, D)`` of scaled features about the mean of their class, from two passes."""
+        means = self.class_means().cpu().numpy()
+        scatter = within_class_scatter(self.scaler.blocks(self.features), self.labels, means)
+        return torch.from_numpy(scatter / max(1, len(self) - self.n_classes)).to(self.device, self.dtype)
 
     def soul_samples(self, n_souls: int, seed: int) -> Tensor:
         """``(S, K, D)`` prototypes of each seen class's scaled features (LisGAN)."""

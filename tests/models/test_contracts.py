@@ -1,12 +1,15 @@
 """What every method in MODELS promises; a new method is covered by being in the registry."""
 
 import dataclasses
+import gc
+import weakref
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
+from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.compute.device import cpu_threads
 from fgen.errors import InputError, TrainingDiverged
 from fgen.features.class_embeddings import EmbeddingConfig
@@ -273,6 +276,63 @@ def test_feature_matching_narrows_the_gap_that_it_measures(name, world):
         return np.mean([np.linalg.norm(generated[of == c].mean(0) - features[labels == c].mean(0)) for c in data.seen])
 
     assert gap(class_mean_weight=1e4) < 0.9 * gap()
+
+
+def quick(name):
+    """One epoch of each pre-training that the method has."""
+    return {key: 1 for key in ("cls_epochs", "regressor_epochs") if key in MODELS[name].__dataclass_fields__}
+
+
+def weight_fields(name):
+    fields = dataclasses.fields(MODELS[name])
+    return [f.name for f in fields if f.name.endswith("_weight") and not isinstance(f.default, bool)]
+
+
+@pytest.mark.numeric
+@pytest.mark.parametrize("name", METHODS)
+def test_a_weight_of_zero_leaves_its_term_out_of_a_step(name, world):
+    """No term of a step is there to be multiplied by 0; late in training, when every term is warmed up."""
+
+    def terms(**weights):
+        return [term for (_, term), _ in all_terms(*started(name, world, **weights, **quick(name))[:2])]
+
+    for key in sorted(set(weight_fields(name)) - WITHIN):
+        on, off = terms(**{key: 0.1}), terms(**{key: 0.0})
+        assert set(off) < set(on), key
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_weights_of_zero_pre_train_nothing(name, world, monkeypatch):
+    monkeypatch.setattr(SoftmaxClassifier, "fit", lambda *_, **__: pytest.fail("a classifier is trained"))
+    features, labels = world.dataset.split("trainval")
+    model = make_model(name, **(TINY | dict.fromkeys(weight_fields(name), 0.0)))
+    data = model.begin(features, labels, world.dataset.class_embeddings, device="cpu")
+    assert model.pretraining == {}
+    model.initialise(0)
+    model.pretrain(data, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "transductive"), [*((name, False) for name in METHODS), *((name, True) for name in SECOND_CRITICS)]
+)
+def test_no_model_keeps_its_training_rows_alive(name, transductive, world, monkeypatch):
+    begin, alive = FeatureGenerator.begin, []
+
+    def watched(self, *arguments, **settings):
+        data = begin(self, *arguments, **settings)
+        parts = (data, data.features, data._rows, data._unlabelled)
+        alive.extend(weakref.ref(part) for part in parts if part is not None)
+        return data
+
+    monkeypatch.setattr(FeatureGenerator, "begin", watched)
+    settings = {"transductive": True} if transductive else {}
+    unlabelled = world.dataset.split("test_unseen")[0] if transductive else None
+    model = make_model(name, **(TINY | {"steps": 2} | quick(name) | settings))
+    model.fit(*world.dataset.split("trainval"), world.dataset.class_embeddings, seed=0, unlabelled=unlabelled)
+    gc.collect()
+    assert len(alive) == 3 + transductive
+    assert [part() for part in alive] == [None] * len(alive)
+    assert model.generate([0], 1, seed=0)[0].shape[1] == world.dataset.feature_dim
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -82,7 +82,7 @@ def test_interpolates_mix_column_by_column(world):
 def test_the_cycle_term_is_read_out_by_the_trained_regressor_and_counted_once(world):
     model, data = started(world, cycle_weight=2.0)
     model.pretrain(data, 0)
-    assert model.matching.regression is None, "the linear map of other methods' cycle term stays out"
+    assert "cycle" not in model.matching.weights, "the linear map of other methods' cycle term stays out"
     draws, batch = Draws(0, 0, data.device), data.batches(Draws(0, 0, data.device), 1, 8)
     regressor, fake = model.networks["regressor"], model.generator_fakes(batch, draws)
     squares = [
@@ -116,7 +116,7 @@ def test_unseen_descriptions_are_looked_at_only_where_the_config_declares_it(wor
     assert "unseen_cycle" not in last_terms(inductive, data)
     model, data = started(world, unseen_cycle_weight=0.5)
     assert model.config.uses_unseen_embeddings
-    drawn = model.unseen_condition(Draws(0, 0, data.device), 200)
+    drawn = model.unseen_batch(Draws(0, 0, data.device), 200).condition
     unseen = {tuple(row) for row in data.unseen_embeddings.tolist()}
     assert {tuple(row) for row in drawn.tolist()} == unseen
     term = last_terms(model, data)["unseen_cycle"]

@@ -39,7 +39,7 @@ def slow_soul_mean(model, data, classes, draws):
 def test_the_mean_term_agrees_with_its_slow_twin(world, wanted):
     model, data = started(world, mean_rows=7, mean_classes=wanted)
     model.networks.double()
-    model.seen_embeddings, data.embeddings = data.embeddings.double(), data.embeddings.double()
+    data.embeddings = data.embeddings.double()
     model.matching.souls = model.matching.souls.double()
     draws = _DoubleDraws(0, 3, torch.device("cpu"))
     classes = np.arange(data.n_classes)[model.classes_of_means(draws)].tolist()

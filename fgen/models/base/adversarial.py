@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import partial
 from typing import ClassVar
 
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from fgen.models.base.config import AdversarialConfig
 from fgen.models.base.generator import FeatureGenerator
-from fgen.nn import losses
+from fgen.nn import losses, networks
 from fgen.nn.critic_gradients import critic_gradients
-from fgen.nn.networks import AdaptiveWeight, Critic, Generator
+from fgen.nn.networks import AdaptiveWeight, Critic
 from fgen.training.draws import Draws
 from fgen.training.training_set import Batch, TrainingSet
 from fgen.training.update import Terms, Update
@@ -36,7 +36,9 @@ class AdversarialGenerator(FeatureGenerator):
         """A generator and a critic with one hidden layer each."""
         config = self.config
         return {
-            "generator": Generator(self.noise_dim, embedding_dim, config.hidden_dim, feature_dim, config.output),
+            "generator": networks.Generator(
+                self.noise_dim, embedding_dim, config.hidden_dim, feature_dim, config.output
+            ),
             "critic": Critic(feature_dim, embedding_dim, config.hidden_dim),
         }
 
@@ -47,21 +49,20 @@ class AdversarialGenerator(FeatureGenerator):
 
     def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
         """``critic_steps`` critic updates, then one of the generator on the last critic batch's classes."""
-        n_batches = self.config.critic_steps
+        batch = yield from self.critic_phase(data, draws, self.config.critic_steps)
+        yield from self.generator_updates(batch, draws)
+
+    def critic_phase(self, data: TrainingSet, draws: Draws, n_batches: int) -> Generator[Update, None, Batch]:
+        """Yield the updates of ``n_batches`` critic steps; return the last batch."""
         stacked = data.batches(draws, n_batches, self.config.batch_size)
         batches = stacked.split(len(stacked) // n_batches)
-        if self.stacked_fakes:
-            with torch.no_grad():
-                fakes = self.critic_fakes(stacked, draws).split(len(batches[0]))
+        with torch.no_grad():
+            fakes = self.critic_fakes(stacked, draws).split(len(batches[0])) if self.stacked_fakes else ()
         for index, batch in enumerate(batches):
-            own = draws if self.stacked_fakes else draws.part(index)
-            if self.stacked_fakes:
-                fake = fakes[index]
-            else:
-                with torch.no_grad():
-                    fake = self.critic_fakes(batch, own)
+            with torch.no_grad():
+                fake = fakes[index] if fakes else self.critic_fakes(batch, draws.part(index))
             yield from self.critic_updates(batch, fake, draws, index)
-        yield from self.generator_updates(batch, draws)
+        return batch
 
     def generator_updates(self, batch: Batch, draws: Draws) -> Iterator[Update]:
         """The generator's step: its own update, and before or after it those of networks that train beside it."""
@@ -70,6 +71,15 @@ class AdversarialGenerator(FeatureGenerator):
     def critic_fakes(self, batch: Batch, draws: Draws) -> Tensor:
         """What the critic is shown as generated, ``(B, D)``, without a graph."""
         return self.synthesise(draws.normal("critic noise", (len(batch), self.noise_dim)), batch.condition)
+
+    def unseen_batch(self, draws: Draws, size: int) -> Batch:
+        """Generate for ``size`` classes without rows, drawn evenly; labels are rows of ``data.unseen_embeddings``."""
+        n_unseen = len(self.data.unseen_embeddings)
+        labels = draws.chosen("unseen classes", lambda stream: stream.integers(n_unseen, size=size))
+        condition = self.data.unseen_embeddings[labels]
+        return Batch(
+            self.synthesise(draws.normal("unseen noise", (size, self.noise_dim)), condition), condition, labels
+        )
 
     def critic_updates(self, batch: Batch, fake: Tensor, draws: Draws, index: int) -> Iterator[Update]:
         """One critic step: the critic's own update, and before or after it those of networks that train beside it."""
@@ -98,14 +108,17 @@ class AdversarialGenerator(FeatureGenerator):
         """
         critic = self.networks[role]
         names = ("critic", "gradient_penalty") if role == "critic" else (role, f"{role}_penalty")
-        fast = isinstance(critic, Critic) and alpha.shape[1] == 1
+        penalised = self.config.gp_weight > 0
+        fast = penalised and isinstance(critic, Critic) and alpha.shape[1] == 1
 
         def terms() -> Terms:
+            if not penalised:
+                return {names[0]: scale * losses.critic_distance(critic, real, fake, condition)}
             gp_weight = self.penalty_weight(role)
             weight = gp_weight.value if isinstance(gp_weight, AdaptiveWeight) else gp_weight
             if fast:
-                assert isinstance(critic, Critic)
-                distance, penalty = critic_gradients(critic, real, fake, condition, alpha, scale * weight, scale)
+                one_layer = self.network(role, Critic)
+                distance, penalty = critic_gradients(one_layer, real, fake, condition, alpha, scale * weight, scale)
             else:
                 distance, penalty = losses.critic_terms(critic, real, fake, condition, alpha)
                 distance = scale * distance

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Container
+
 import torch
 from torch import Tensor
 
@@ -22,17 +24,28 @@ class FeatureMatching:
             to the embeddings.
         seed: names the start of the soul samples' k-means.
 
+        without: names of terms that the method computes itself.
+
     Attributes:
-        class_means: ``(S, D)`` scaled, or None where no term needs them.
+        weights: of the switched-on terms, by name.
+        class_means, souls, regression: of the real rows, see :class:`~fgen.training.training_set.TrainingSet`; each is
+            set if a term needs it.
     """
 
-    def __init__(self, config: ModelConfig, data: TrainingSet, seed: int) -> None:
-        self.config = config
-        self.class_means = data.class_means() if config.class_mean_weight or config.pivot_weight else None
-        self.souls: Tensor | None = None
+    class_means: Tensor
+    souls: Tensor
+    regression: tuple[Tensor, Tensor]
+
+    def __init__(self, config: ModelConfig, data: TrainingSet, seed: int, without: Container[str] = ()) -> None:
+        self.temperature = config.temperature
+        weights = {name: getattr(config, f"{name}_weight") for name in TERMS if name not in without}
+        self.weights = {name: weight for name, weight in weights.items() if weight}
+        if config.class_mean_weight or config.pivot_weight:
+            self.class_means = data.class_means()
         if config.soul_weight or config.soul_mean_weight:
             self.souls = data.soul_samples(config.n_souls, seed)
-        self.regression = data.regression() if config.cycle_weight else None
+        if "cycle" in self.weights:
+            self.regression = data.regression()
 
     def terms(self, fake: Tensor, batch: Batch) -> Terms:
         """Each switched-on term, weighted.
@@ -41,28 +54,28 @@ class FeatureMatching:
             fake: ``(B, D)`` scaled, generated for ``batch.labels``.
             batch: the real rows of the same classes.
         """
-        config, terms = self.config, {}
-        if self.class_means is not None and config.class_mean_weight:
-            gap = matching.class_mean_matching(fake, batch.labels, self.class_means)
-            terms["class_mean"] = config.class_mean_weight * gap
-        if self.class_means is not None and config.pivot_weight:
-            terms["pivot"] = config.pivot_weight * matching.pivot(fake, batch.labels, self.class_means)
-        if config.moment_weight:
-            terms["moment"] = config.moment_weight * matching.moment_matching(fake, batch.features)
-        if config.mmd_weight:
-            terms["mmd"] = config.mmd_weight * matching.mmd(fake, batch.features)
-        if config.coral_weight:
-            terms["coral"] = config.coral_weight * matching.coral(fake, batch.features)
-        if self.souls is not None and config.soul_weight:
-            terms["soul"] = config.soul_weight * matching.soul_samples(fake, batch.labels, self.souls)
-        if self.souls is not None and config.soul_mean_weight:
-            terms["soul_mean"] = config.soul_mean_weight * matching.soul_means(fake, batch.labels, self.souls)
-        if config.contrastive_weight:
-            rows, labels = torch.cat([batch.features, fake]), torch.cat([batch.labels, batch.labels])
-            contrast = matching.supervised_contrastive(rows, labels, config.temperature)
-            terms["contrastive"] = config.contrastive_weight * contrast
-        if self.regression is not None:
-            slope, offset = self.regression
-            regressed = torch.addmm(offset, fake, slope)
-            terms["cycle"] = config.cycle_weight * matching.cycle(regressed, batch.condition)
-        return terms
+        return {name: weight * TERMS[name](self, fake, batch) for name, weight in self.weights.items()}
+
+    def contrastive(self, fake: Tensor, batch: Batch) -> Tensor:
+        """Return the contrast of real and generated rows together."""
+        rows, labels = torch.cat([batch.features, fake]), torch.cat([batch.labels, batch.labels])
+        return matching.supervised_contrastive(rows, labels, self.temperature)
+
+    def cycle(self, fake: Tensor, batch: Batch) -> Tensor:
+        """Return the distance of the embeddings from the linear map of generated features."""
+        slope, offset = self.regression
+        return matching.cycle(torch.addmm(offset, fake, slope), batch.condition)
+
+
+#: The terms by name, unweighted; ``NAME_weight`` of a config switches one on. Their order decides the last bits.
+TERMS: dict[str, Callable[[FeatureMatching, Tensor, Batch], Tensor]] = {
+    "class_mean": lambda own, fake, batch: matching.class_mean_matching(fake, batch.labels, own.class_means),
+    "pivot": lambda own, fake, batch: matching.pivot(fake, batch.labels, own.class_means),
+    "moment": lambda own, fake, batch: matching.moment_matching(fake, batch.features),
+    "mmd": lambda own, fake, batch: matching.mmd(fake, batch.features),
+    "coral": lambda own, fake, batch: matching.coral(fake, batch.features),
+    "soul": lambda own, fake, batch: matching.soul_samples(fake, batch.labels, own.souls),
+    "soul_mean": lambda own, fake, batch: matching.soul_means(fake, batch.labels, own.souls),
+    "contrastive": FeatureMatching.contrastive,
+    "cycle": FeatureMatching.cycle,
+}

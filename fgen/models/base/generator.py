@@ -41,7 +41,9 @@ class FeatureGenerator(StoredModel):
 
     Attributes:
         trained: roles that have an optimiser; all others are made by :meth:`pretrain` and stay as they are.
+        data: the training set, until :meth:`fit` ends.
         matching: the feature-matching terms that the config switches on.
+        own_matching: feature-matching terms that the method computes itself.
         steps_per_epoch: of the training set; a step's epoch is ``draws.step // self.steps_per_epoch``.
         bank_space: where the bank lives that a run's heads train on: ``"raw"``, or a name where the method's heads
             train on what can't be had from raw features (CADA-VAE's latents).
@@ -50,6 +52,7 @@ class FeatureGenerator(StoredModel):
 
     bank_space: ClassVar[str] = "raw"
     xavier_gain: ClassVar[float | None] = None
+    own_matching: ClassVar[tuple[str, ...]] = ()
     trained: ClassVar[tuple[str, ...]] = ("generator",)
 
     def __init_subclass__(cls, config: type[ModelConfig] | None = None) -> None:
@@ -69,7 +72,8 @@ class FeatureGenerator(StoredModel):
 
     def compute_statistics(self, data: TrainingSet, seed: int) -> None:
         """What the terms need to know of the real rows (means, prototypes), in a few passes and without training."""
-        self.matching = FeatureMatching(self.config, data, seed)
+        self.data = data
+        self.matching = FeatureMatching(self.config, data, seed, without=self.own_matching)
 
     def pretrain(self, data: TrainingSet, seed: int) -> None:
         """Work before the first step, for example pre-training a network that stays frozen."""
@@ -168,15 +172,18 @@ class FeatureGenerator(StoredModel):
             )
             self.initialise(seed)
             self.pretrain(data, seed)
-        self.history = train(
-            self,
-            data,
-            seed=seed,
-            config=train_config,
-            checkpoint=checkpoint,
-            on_epoch=on_epoch,
-            progress=progress,
-        )
+        try:
+            self.history = train(
+                self,
+                data,
+                seed=seed,
+                config=train_config,
+                checkpoint=checkpoint,
+                on_epoch=on_epoch,
+                progress=progress,
+            )
+        finally:
+            del self.data  # a trained model is much smaller than its rows
         return self
 
     def begin(

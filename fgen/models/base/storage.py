@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from fgen.io import stored_folder
 from fgen.models.base.config import ModelConfig
 
 FORMAT = "fgen-model"
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class StoredModel:
@@ -55,6 +56,12 @@ class StoredModel:
         self.networks = nn.ModuleDict(self.build_networks(feature_dim, embedding_dim, n_seen)).to(self.device)
         set_weight_layout(self.networks)
         self.n_seen = n_seen
+
+    def network(self, role: str, kind: type[Network]) -> Network:
+        """Return the network of a role, which is of that kind."""
+        network = self.networks[role]
+        assert isinstance(network, kind)
+        return network
 
     def save(self, path: str | Path) -> None:
         """Write the model to a directory; an existing model of that name is replaced as a whole."""
