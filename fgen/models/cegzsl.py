@@ -9,7 +9,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from fgen.errors import InputError
 from fgen.models.base.adversarial import AdversarialGenerator
 from fgen.models.base.config import AdversarialConfig
 from fgen.nn import losses, matching
@@ -47,14 +46,6 @@ class CEGZSLConfig(AdversarialConfig):
     cls_temperature: float = 0.1
     lr_decay: float = 0.99
     lr_decay_epochs: int = 100
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key in ("ins_temperature", "cls_temperature"):
-            if not getattr(self, key) > 0:
-                raise InputError(f"{key} is {getattr(self, key)}", "a number above 0", "The paper's is 0.1")
-        if not 0 < self.lr_decay <= 1:
-            raise InputError(f"lr_decay is {self.lr_decay}", "a number above 0 and up to 1, which switches it off")
 
 
 class CEGZSL(AdversarialGenerator, config=CEGZSLConfig):

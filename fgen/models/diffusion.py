@@ -58,8 +58,6 @@ class DiffusionConfig(AdversarialConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.n_timesteps < 1:
-            raise InputError(f"n_timesteps is {self.n_timesteps}", "at least 1")
         if not 0 < self.beta_min < self.beta_max:
             raise InputError(f"beta_min, beta_max are {self.beta_min}, {self.beta_max}", "0 < beta_min < beta_max")
 

@@ -58,11 +58,6 @@ class FlowConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.n_layers < 1 or self.n_ode_steps < 1:
-            raise InputError(f"n_layers, n_ode_steps are {self.n_layers}, {self.n_ode_steps}", "at least 1")
-        if not self.guidance >= 0 or not 0 <= self.drop_rate < 1:
-            found = f"guidance, drop_rate are {self.guidance}, {self.drop_rate}"
-            raise InputError(found, "a guidance of at least 0, a rate from 0 to below 1")
         if self.guidance != 1 and not self.drop_rate:
             raise InputError(
                 f"guidance is {self.guidance}, drop_rate is 0",

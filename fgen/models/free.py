@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from fgen import rng
-from fgen.errors import InputError
 from fgen.models.semantic_vaegan import SemanticVAEGAN, SemanticVAEGANConfig, unit
 from fgen.nn import losses
 from fgen.nn.networks import Linear, leaky_relu
@@ -43,13 +42,6 @@ class FREEConfig(SemanticVAEGANConfig):
     centre_balance: float = 0.8
     other_centre: Literal["random", "nearest"] = "random"
     decoding: Literal["sigmoid", "unit"] = "sigmoid"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.centre_margin >= 0:
-            raise InputError(f"centre_margin is {self.centre_margin}", "a number of at least 0")
-        if not 0 <= self.centre_balance <= 1:
-            raise InputError(f"centre_balance is {self.centre_balance}", "a number from 0 to 1")
 
 
 class FeatureRefiner(nn.Module):

@@ -8,7 +8,6 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fgen.errors import InputError
 from fgen.models.clswgan import CLSWGAN, CLSWGANConfig
 from fgen.nn import matching
 from fgen.training.draws import Draws
@@ -41,15 +40,6 @@ class LisGANConfig(CLSWGANConfig):
     mean_classes: int | None = None
     transductive: bool = False
     pseudo_share: float = 0.6
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key in ("mean_rows", "mean_classes"):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                raise InputError(f"{key} is {value}", "a whole number of at least 1")
-        if not 0 < self.pseudo_share <= 1:
-            raise InputError(f"pseudo_share is {self.pseudo_share}", "a number above 0, at most 1")
 
     @property
     def pseudo_labelled_share(self) -> float:

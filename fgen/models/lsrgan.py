@@ -52,14 +52,6 @@ class LsrGANConfig(CLSWGANConfig):
     unseen_weight: float = 0.03
     real_weight: float = 0.01
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.n_neighbours < 1:
-            raise InputError(f"n_neighbours is {self.n_neighbours}", "a whole number of at least 1")
-        for key in ("tolerance_below", "tolerance_above"):
-            if not getattr(self, key) >= 0:
-                raise InputError(f"{key} is {getattr(self, key)}", "a number of at least 0, in cosines")
-
     @property
     def uses_unseen_embeddings(self) -> bool:
         """Always: features of unseen classes are generated in training."""

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from fgen.compute.matmul import matmul_operand, product
-from fgen.errors import InputError
 from fgen.features.scaling import Kind
 from fgen.models.base.adversarial import AdversarialGenerator
 from fgen.models.base.config import AdversarialConfig
@@ -42,14 +41,6 @@ class PriorGANConfig(AdversarialConfig):
     prior_alpha: float = 1.0
     prior_width: float = 0.3
     truncation: float = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("prior_alpha", "prior_width"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise InputError(f"{name} is {getattr(self, name)}", "a number above 0")
-        if not 0 <= self.truncation <= 1:
-            raise InputError(f"truncation is {self.truncation}", "a number from 0 to 1")
 
 
 class PriorGAN(AdversarialGenerator, config=PriorGANConfig):

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from fgen.errors import InputError
 from fgen.models.base.adversarial import AdversarialGenerator
 from fgen.models.base.config import AdversarialConfig
 from fgen.nn import losses
@@ -64,15 +63,6 @@ class ZSMLConfig(AdversarialConfig):
     classifier_dim: int | None = None
     noise_scale: float = 0.5
     generation_scale: float = 0.25
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key, least in {"n_way": 1, "n_support": 1, "n_query": 1, "inner_steps": 0}.items():
-            if getattr(self, key) < least:
-                raise InputError(f"{key} is {getattr(self, key)}", f"a whole number of at least {least}")
-        for key in ("noise_scale", "generation_scale"):
-            if not getattr(self, key) > 0:
-                raise InputError(f"{key} is {getattr(self, key)}", "a number above 0")
 
     @property
     def n_tasks(self) -> int:

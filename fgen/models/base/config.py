@@ -1,17 +1,37 @@
-"""What every method can be told: the fields that all configs share, checked in one place."""
+"""Settings that all methods share, and the limits of every method's settings, which are checked in one place."""
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from fgen.errors import InputError
 from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.features.scaling import Kind
 from fgen.nn.networks import Output
 
-#: Whole numbers of at least 1, wherever a config has them; so are all that end in ``_epochs`` or ``_dim``.
-COUNTS = ("epochs", "steps", "batch_size", "critic_steps")
+
+class Limit(NamedTuple):
+    """The values that a field may have, None besides, and the words for them in an error."""
+
+    accepts: Callable[[Any], bool]
+    expected: str
+    remedy: str = ""
+
+
+#: By a pattern of the field's name, of which the first that matches counts, for the fields of every method.
+LIMITS = {
+    r"(.+_)?(weight|guidance|margin)|tolerance_.+|inner_steps": Limit(lambda x: x >= 0, "a number of at least 0"),
+    r"n_.+|(.+_)?(epochs|steps|dim|batch_size|rows|classes)": Limit(lambda x: x >= 1, "a whole number of at least 1"),
+    r"(.+_)?(temperature|scale|alpha|width)": Limit(lambda x: 0 < x < math.inf, "a number above 0"),
+    r"lr_decay|pseudo_share": Limit(lambda x: 0 < x <= 1, "a number above 0, at most 1"),
+    r"truncation|centre_balance": Limit(lambda x: 0 <= x <= 1, "a number from 0 to 1"),
+    r"beta[12]|drop_rate": Limit(lambda x: 0 <= x < 1, "a number from 0 to below 1"),
+    r"(.+_)?lr": Limit(lambda x: 0 < x < 1, "a number between 0 and 1", "The published rates are near 1e-4"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,23 +77,13 @@ class ModelConfig:
     temperature: float = 0.1
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            is_count = field.name in COUNTS or field.name.endswith(("_epochs", "_dim", "_batch_size"))
-            if is_count and value is not None and value < 1:
-                raise InputError(f"{field.name} is {value}", "a whole number of at least 1")
-            if field.name.endswith("_weight") and not value >= 0:
-                raise InputError(f"{field.name} is {value}", "a number of at least 0")
-            if field.name.split("_")[-1] == "lr" and value is not None and not 0 < value < 1:
-                raise InputError(
-                    f"{field.name} is {value}", "a number between 0 and 1", "The published rates are near 1e-4"
-                )
-        if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
-            raise InputError(f"beta1, beta2 are {self.beta1}, {self.beta2}", "numbers from 0 to below 1")
+        for name in (field.name for field in fields(self)):
+            limit = next((limit for pattern, limit in LIMITS.items() if re.fullmatch(pattern, name)), None)
+            value = getattr(self, name)
+            if limit is not None and value is not None and not limit.accepts(value):
+                raise InputError(f"{name} is {value}", limit.expected, limit.remedy)
         if self.batch_size < 2 and (self.moment_weight or self.coral_weight or self.mmd_weight):
             raise InputError("batch_size is 1", "at least 2 rows for matching moments, CORAL or MMD")
-        if self.n_souls < 1 or not self.temperature > 0:
-            raise InputError(f"n_souls, temperature are {self.n_souls}, {self.temperature}", "numbers above 0")
 
     @property
     def unused_fields(self) -> tuple[str, ...]:
