@@ -13,7 +13,7 @@ import torch
 from fgen.classifiers import adam
 from fgen.classifiers.softmax import SoftmaxClassifier, SoftmaxConfig
 from fgen.data.toy import toy_world
-from fgen.experiment.heads import head_scorer, train_heads
+from fgen.experiment.heads import HeadRecipe, train_heads
 from fgen.features import scaled_rows
 from fgen.features.rows import RowsView, SelectedRows
 from fgen.features.scaling import FeatureScaler
@@ -157,9 +157,9 @@ def test_heads_in_a_space_of_their_own_never_hold_the_rows_whole(name, solver, m
 
     def outcome():
         heads = train_heads(
-            config, world, *bank, seed=0, represent=represent, space=model.bank_space, precision="highest"
+            HeadRecipe(config, precision="highest"), world, *bank, represent=represent, space=model.bank_space
         )
-        result, _ = head_scorer(heads, world, represent)(0.0)
+        result, _ = heads.score(world, represent).at(0.0)
         return heads.gzsl.weight.numpy(), [result.T1, result.S, result.AUSUC]
 
     weight, scores = outcome()

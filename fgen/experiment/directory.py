@@ -23,46 +23,42 @@ from fgen.io.reading import guarded_read, read_json
 log = logging.getLogger("fgen")
 
 
+class File:
+    """Attribute of a folder: the path of a file or folder in it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, folder: SeedDirectory | RunDirectory, _: type | None = None) -> Path:
+        return folder.path / self._name
+
+
 @dataclass(frozen=True)
 class SeedDirectory:
-    """The folder of one seed."""
+    """The folder of one seed.
+
+    Attributes:
+        model: the trained generator, a folder.
+        head, head_zsl: the heads over seen and unseen classes, and over the unseen alone, folders.
+        bank: what the heads were trained on.
+        metrics: a row for each epoch.
+        predictions: what was predicted for each test row.
+        choice: what selection chose, and why.
+        data: the fingerprint of the data that all else here comes from.
+        timing: seconds by phase.
+    """
 
     path: Path
 
-    @property
-    def model(self) -> Path:
-        """The trained generator, a folder."""
-        return self.path / "model"
-
-    @property
-    def head(self) -> Path:
-        """The head over seen and unseen classes, a folder."""
-        return self.path / "head"
-
-    @property
-    def head_zsl(self) -> Path:
-        """The head over the unseen classes alone, a folder."""
-        return self.path / "head_zsl"
-
-    @property
-    def bank(self) -> Path:
-        """The bank that the heads were trained on."""
-        return self.path / "bank.h5"
-
-    @property
-    def metrics(self) -> Path:
-        """A row for each epoch."""
-        return self.path / "metrics.csv"
-
-    @property
-    def predictions(self) -> Path:
-        """What was predicted for each test row."""
-        return self.path / "predictions.npz"
-
-    @property
-    def choice(self) -> Path:
-        """What selection chose, and why."""
-        return self.path / "choice.json"
+    model = File("model")
+    head = File("head")
+    head_zsl = File("head_zsl")
+    bank = File("bank.h5")
+    metrics = File("metrics.csv")
+    predictions = File("predictions.npz")
+    choice = File("choice.json")
+    data = File("data.json")
+    timing = File("timing.json")
 
     def read_choice(self, config: ExperimentConfig) -> tuple[dict[str, Any], ExperimentConfig]:
         """What selection chose, and the experiment with the head's penalty that it chose.
@@ -79,11 +75,6 @@ class SeedDirectory:
             if not all(isinstance(row, dict) for row in choice["history"]):
                 raise ValueError("its history holds other things than evaluations")
             return choice, config.with_choice(choice)
-
-    @property
-    def data(self) -> Path:
-        """The fingerprint of the data that all else here comes from."""
-        return self.path / "data.json"
 
     def record_fingerprint(self, dataset: ZSLDataset) -> None:
         """Note what data the folder's files will come from.
@@ -117,11 +108,6 @@ class SeedDirectory:
                 "Bring it back, or choose another --out",
             )
 
-    @property
-    def timing(self) -> Path:
-        """Seconds by phase."""
-        return self.path / "timing.json"
-
     def stopped_in(self) -> str | None:
         """The first phase of a run that isn't whole; None where all are."""
         if self.predictions.exists():
@@ -136,9 +122,12 @@ class SeedDirectory:
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """``RUN_DIR``: ``result.json``, ``config.toml`` and a :class:`SeedDirectory` for each seed."""
+    """``RUN_DIR``: ``result.json``, ``config.toml`` (resolved), and a :class:`SeedDirectory` for each seed."""
 
     path: Path
+
+    config = File("config.toml")
+    result = File("result.json")
 
     @classmethod
     def create(cls, path: Path, config: dict[str, Any], *, resume: bool) -> RunDirectory:
@@ -190,16 +179,6 @@ class RunDirectory:
         with working_in(self.path):
             yield
 
-    @property
-    def config(self) -> Path:
-        """``config.toml``, resolved."""
-        return self.path / "config.toml"
-
-    @property
-    def result(self) -> Path:
-        """``result.json``."""
-        return self.path / "result.json"
-
     def seed(self, seed: int) -> SeedDirectory:
         """The folder of one seed."""
         return SeedDirectory(self.path / "seeds" / str(seed))
@@ -238,32 +217,31 @@ class Clock:
         write_json(self._path, self.seconds)
 
 
+#: Settings that may change when a run goes on: more seeds may follow the first ones, the other decides no result.
+MAY_CHANGE = ("protocol.seeds", "train.checkpoint_every")
+
+
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config without its seeds, the time between checkpoints, which decides nothing, and the numbers that its file
-    notes beside it, which may be filled in meanwhile."""
-    left_out = (("protocol", "seeds"), ("train", "checkpoint_every"))
-    return {
-        section: {key: value for key, value in keys.items() if (section, key) not in left_out}
+    """Return the settings of a config by their full names, without those that may change and without notes."""
+    named = {
+        f"{section}.{key}": value
         for section, keys in config.items()
         if section not in ("paper", "ours") and isinstance(keys, Mapping)
+        for key, value in keys.items()
     }
+    return {name: value for name, value in named.items() if name not in MAY_CHANGE}
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """The first setting that isn't what it was, or seeds that aren't the first ones; nothing where all are."""
+    """Return the first setting that differs, or seeds that aren't the first ones; "" where all are the same."""
     old, new = _settings(before), _settings(now)
-    for section in old | new:
-        then, here = old.get(section, {}), new.get(section, {})
-        for key in then | here:
-            if then.get(key) != here.get(key):
-                return f"{section}.{key} was {_said(then.get(key))} and is {_said(here.get(key))} now"
+    for name in old | new:
+        if old.get(name) != new.get(name):
+            then, here = ("not set" if value is None else repr(value) for value in (old.get(name), new.get(name)))
+            return f"{name} was {then} and is {here} now"
     if _seeds(now)[: len(_seeds(before))] != _seeds(before):
         return f"protocol.seeds was {_seeds(before)} and is {_seeds(now)} now"
     return ""
-
-
-def _said(value: Any) -> str:
-    return "not set" if value is None else repr(value)
 
 
 def _seeds(config: Mapping[str, Any]) -> list[int]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,12 @@ from fgen.compute.device import MOST_THREADS, cpu_threads
 from fgen.data.bank import FeatureBank
 from fgen.data.bank_origins import difference, run_section, training_digests
 from fgen.data.dataset import ZSLDataset
+from fgen.data.shots import ShotClasses
 from fgen.errors import InputError
 from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import RunDirectory, SeedDirectory
-from fgen.experiment.heads import head_scorer, train_heads, warn_of_a_poor_fit
+from fgen.experiment.heads import HeadRecipe, train_heads, warn_of_a_poor_fit
+from fgen.experiment.steps import representation
 from fgen.metrics.accuracy import GZSLScores
 from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import load_model
@@ -48,58 +52,84 @@ def evaluate_bank(
     if not math.isfinite(gamma):
         raise InputError(f"gamma is {gamma}", "a finite number")
     dataset.require_test_rows()
+    path, folder = Path(path), None if run is None else Path(run)
     with FeatureBank.open(path) as bank:
-        space, bank_seed, width = bank.space, bank.seed, int(bank.features.shape[1])
+        settings, space = RunSettings.of(bank.config), bank.space
         dataset = with_shots_of(bank, dataset)
-        if space != "raw" and run is None:
-            raise InputError(
-                f"{path} holds features of the space {space!r}", "the run whose model knows it", "Add --run RUN_DIR"
-            )
-        if space == "raw" and bank.features.shape[1] != dataset.feature_dim:
-            raise InputError(
-                f"{path} holds features of {bank.features.shape[1]} columns",
-                f"{dataset.feature_dim}, as {dataset.name} has",
-                "Use the bank with the data set it was made for",
-            )
+        _check_columns(path, bank, dataset, folder)
         ids = match_classes(bank, dataset)
-        warn_of_other_data(Path(path), bank, dataset, None if run is None else Path(run))
-        precision = str(_setting(bank, "train", "precision", "auto"))
-        device = "cpu" if _setting(bank, "train", "device", "auto") == "cpu" else "auto"  # others may not be here
-        threads = _threads(bank)
-        with_real = bool(_setting(bank, "bank", "real", True))
+        warn_of_other_data(path, bank, dataset, folder)
         _warn_of_classes_seen_before(bank, ids, dataset)
-        if run is not None:
-            compare_models(bank, Path(run))
+        if folder is not None:
+            compare_models(bank, folder)
         rows = np.flatnonzero(bank.synthetic & (ids[bank.labels] >= 0))
         synthetic, labels = np.asarray(bank.features[rows], dtype=np.float32), ids[bank.labels[rows]]
-    missing = np.setdiff1d(dataset.unseen, labels)
-    if missing.size:
-        name = dataset.class_names[missing[0]] if dataset.class_names else f"class {missing[0]}"
-        raise InputError(
-            f"{path} has no synthetic features for {missing.size} unseen classes, {name!r} among them",
-            f"some for each of the {len(dataset.unseen)}",
-            "Generate them with fgen generate --classes unseen",
-        )
-    if not with_real:
-        with_real = _lacks_seen_classes(path, dataset, labels)
-    model = None if run is None else model_of(bank_seed, space, width, Path(run), dataset)
-    represent = None if model is None or not model.has_own_space else model.represent
-    with cpu_threads(threads):
-        heads = train_heads(
-            classifier,
-            dataset,
-            synthetic,
-            labels,
-            seed=seed,
-            represent=represent,
-            space=space,
-            with_real=with_real,
-            precision=precision,
-            device=device,
-        )
+        missing = np.setdiff1d(dataset.unseen, labels)
+        if missing.size:
+            raise InputError(
+                f"{path} has no synthetic features for {missing.size} unseen classes, "
+                f"{dataset.name_of(missing[0])!r} among them",
+                f"some for each of the {len(dataset.unseen)}",
+                "Generate them with fgen generate --classes unseen",
+            )
+        represent = None if folder is None else representation(model_of(bank, folder, dataset))
+    with_real = settings.real or _lacks_seen_classes(path, dataset, labels)
+    recipe = HeadRecipe(classifier, seed, with_real, precision=settings.precision, device=settings.device)
+    with cpu_threads(settings.threads):
+        heads = train_heads(recipe, dataset, synthetic, labels, represent=represent, space=space)
         if with_real:
             warn_of_a_poor_fit(heads, dataset, represent)
-        return head_scorer(heads, dataset, represent)(gamma)[0]
+        return heads.score(dataset, represent).at(gamma)[0]
+
+
+def _check_columns(path: Path, bank: FeatureBank, dataset: ZSLDataset, run: Path | None) -> None:
+    """Refuse a bank of a space that no model is there for, or of other features than the data set's."""
+    if bank.space != "raw" and run is None:
+        raise InputError(
+            f"{path} holds features of the space {bank.space!r}", "the run whose model knows it", "Add --run RUN_DIR"
+        )
+    if bank.space == "raw" and bank.features.shape[1] != dataset.feature_dim:
+        raise InputError(
+            f"{path} holds features of {bank.features.shape[1]} columns",
+            f"{dataset.feature_dim}, as {dataset.name} has",
+            "Use the bank with the data set it was made for",
+        )
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Settings of the run that a bank comes from, those that evaluation uses; defaults where it comes from no run."""
+
+    split_seed: int
+    shots: int
+    shot_classes: ShotClasses
+    real: bool
+    precision: str
+    device: str
+    threads: int | None
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> RunSettings:
+        """Read the config of a bank, which anybody may have written.
+
+        Raises:
+            InputError: a ``split_seed`` or a number of shots that is no whole number.
+        """
+        dataset, bank, train = (run_section(config, section) for section in ("dataset", "bank", "train"))
+        for key in ("split_seed", "shots"):
+            value = dataset.get(key, 0)
+            if type(value) is not int or not 0 <= value < 2**63:
+                raise InputError(f"the bank's config has {value!r} as dataset.{key}", "a whole number from 0")
+        classes, threads = dataset.get("shot_classes"), train.get("threads")
+        return cls(
+            split_seed=dataset.get("split_seed", 0),
+            shots=dataset.get("shots", 0),
+            shot_classes=tuple(classes) if isinstance(classes, list) else classes,
+            real=bool(bank.get("real", True)),
+            precision=str(train.get("precision", "auto")),
+            device="cpu" if train.get("device") == "cpu" else "auto",  # others may not be here
+            threads=threads if type(threads) is int and 1 <= threads <= MOST_THREADS else None,
+        )
 
 
 def head_settings(path: str | Path, name: str) -> dict[str, Any]:
@@ -109,15 +139,15 @@ def head_settings(path: str | Path, name: str) -> dict[str, Any]:
     return given if given.get("name", "softmax") == name else {"name": name}
 
 
-def model_of(seed: int, space: str, width: int, run: Path, dataset: ZSLDataset) -> FeatureGenerator:
-    """The model of a run that a bank of this seed lives in the space of.
+def model_of(bank: FeatureBank, run: Path, dataset: ZSLDataset) -> FeatureGenerator:
+    """Return the model of a run, of the bank's seed where there is one, whose space the bank lives in.
 
     Raises:
         InputError: the run has another space, no model of the seed whose space it is, or learned from other features.
     """
-    folder = seed_folder(run, seed)
-    if space != "raw" and folder.path.name != str(seed):
-        raise InputError(f"the bank is of seed {seed}, and {run} has no model of it", "the run that it comes from")
+    folder, space, width = seed_folder(run, bank.seed), bank.space, bank.features.shape[1]
+    if space != "raw" and folder.path.name != str(bank.seed):
+        raise InputError(f"the bank is of seed {bank.seed}, and {run} has no model of it", "the run that it comes from")
     model = load_model(folder.model)
     known = {"raw": model.scaler.dim, model.bank_space: model.bank_dim}
     if known.get(space) != width:
@@ -132,31 +162,21 @@ def model_of(seed: int, space: str, width: int, run: Path, dataset: ZSLDataset) 
 
 
 def with_shots_of(bank: FeatureBank, dataset: ZSLDataset) -> ZSLDataset:
-    """The data set as the run had it that a bank comes from: with its ``split_seed``, and with those rows moved to
-    training that the generator was trained on as shots."""
-    seed, shots = (_whole_number(bank, key) for key in ("split_seed", "shots"))
-    classes = _setting(bank, "dataset", "shot_classes", None)
-    chosen = tuple(classes) if isinstance(classes, list) else classes
-    dataset = dataset.with_split_seed(seed)
-    return dataset if dataset.shots is not None else dataset.with_shots(shots, chosen, seed=seed)
+    """Return the data set as the run had it that a bank comes from.
+
+    It has the run's ``split_seed``, and the rows that the generator was trained on as shots are moved to training.
+    """
+    settings = RunSettings.of(bank.config)
+    dataset = dataset.with_split_seed(settings.split_seed)
+    if dataset.shots is not None:
+        return dataset
+    return dataset.with_shots(settings.shots, settings.shot_classes, seed=settings.split_seed)
 
 
 def split_seed_of(path: str | Path) -> int:
-    """The ``split_seed`` of the run that a bank comes from."""
+    """Return the ``split_seed`` of the run that a bank comes from."""
     with FeatureBank.open(path) as bank:
-        return _whole_number(bank, "split_seed")
-
-
-def _whole_number(bank: FeatureBank, key: str) -> int:
-    value = _setting(bank, "dataset", key, 0)
-    if type(value) is not int or not 0 <= value < 2**63:
-        raise InputError(f"the bank's config has {value!r} as dataset.{key}", "a whole number from 0")
-    return value
-
-
-def _setting(bank: FeatureBank, section: str, key: str, default: Any) -> Any:
-    """A setting of the run that the bank comes from, if it comes from one."""
-    return run_section(bank.config, section).get(key, default)
+        return RunSettings.of(bank.config).split_seed
 
 
 def warn_of_other_data(path: Path, bank: FeatureBank, dataset: ZSLDataset, run: Path | None) -> None:
@@ -188,22 +208,13 @@ def seed_folder(run: Path, seed: int) -> SeedDirectory:
     return folder if folder.model.exists() else directory.first_seed()
 
 
-def _threads(bank: FeatureBank) -> int | None:
-    """The CPU threads of the run that the bank comes from; None where that is no number of threads."""
-    threads = _setting(bank, "train", "threads", None)
-    return threads if type(threads) is int and 1 <= threads <= MOST_THREADS else None
-
-
 def match_classes(bank: FeatureBank, dataset: ZSLDataset) -> np.ndarray:
     """The data set's id of each class of the bank, -1 where it has none: by name, or by position without names."""
-    names = dataset.class_names or tuple(f"class {k}" for k in range(dataset.n_classes))
-    known = {name: k for k, name in enumerate(names)}
+    known = {dataset.name_of(k): k for k in range(dataset.n_classes)}
     ids = np.array([known.get(name, -1) for name in bank.class_names], dtype=np.int64)
     if (ids < 0).all():
-        raise InputError(
-            f"the bank's classes ({bank.class_names[0]!r}, ...) aren't among {dataset.name}'s ({names[0]!r}, ...)",
-            "the same class names",
-        )
+        found = f"the bank's classes ({bank.class_names[0]!r}, ...) aren't among {dataset.name}'s"
+        raise InputError(f"{found} ({dataset.name_of(0)!r}, ...)", "the same class names")
     return ids
 
 

@@ -31,6 +31,42 @@ log = logging.getLogger("fgen")
 
 
 @dataclass(frozen=True)
+class ScoredRows:
+    """Scores of test rows before calibration.
+
+    Attributes:
+        rows: ``(N,)`` row numbers in the data set.
+        scores: ``(N, C)`` that decide among all classes.
+        zsl_scores: ``(N, C)`` that decide among the unseen classes alone.
+    """
+
+    dataset: ZSLDataset
+    rows: np.ndarray
+    scores: np.ndarray
+    zsl_scores: np.ndarray
+
+    def at(self, gamma: float) -> tuple[GZSLScores, Predictions]:
+        """Return T1, U, S, H, AUSUC and the predictions after calibrated stacking (Chao et al. 2016).
+
+        Args:
+            gamma: subtracted from the seen classes' scores.
+        """
+        seen, unseen, labels = self.dataset.seen, self.dataset.unseen, self.dataset.labels[self.rows]
+        result = gzsl_scores(labels, self.scores, seen=seen, unseen=unseen, gamma=gamma)
+        of_unseen = np.isin(labels, unseen)
+        zsl = np.where(of_unseen, unseen[self.zsl_scores[:, unseen].argmax(1)], -1)
+        per_class = per_class_accuracy(labels[of_unseen], zsl[of_unseen], unseen)
+        result = replace(result, T1=mean_accuracy(per_class), per_class_T1=per_class)
+        predicted = predict_classes(self.scores, seen=seen, unseen=unseen, gamma=gamma)
+        return result, Predictions(self.rows, labels, predicted, zsl)
+
+
+def tested_rows(dataset: ZSLDataset) -> np.ndarray:
+    """Return the row numbers ``(N,)`` of ``test_seen`` and ``test_unseen``, in this order."""
+    return np.concatenate([dataset.splits["test_seen"], dataset.splits["test_unseen"]])
+
+
+@dataclass(frozen=True)
 class Heads:
     """Trained classifiers.
 
@@ -54,82 +90,94 @@ class Heads:
         """Read what :meth:`save` wrote."""
         return cls(load_head(gzsl), load_head(zsl) if zsl.exists() else None)
 
+    def score(self, dataset: ZSLDataset, represent: Represent | None = None) -> ScoredRows:
+        """Score the data set's test rows, which are read once."""
+        rows = tested_rows(dataset)
+        features = represented(SelectedRows(dataset.features, rows), represent)
+        scores = self.gzsl.scores(features, dataset.n_classes)
+        zsl_scores = scores if self.zsl is None else self.zsl.scores(features, dataset.n_classes)
+        return ScoredRows(dataset, rows, scores, zsl_scores)
 
-#: From gamma to what comes of it.
-Scorer = Callable[[float], tuple[GZSLScores, Predictions]]
+
+@dataclass(frozen=True)
+class HeadRecipe:
+    """How heads are trained.
+
+    Attributes:
+        config: a classifier's config; a batch size of None becomes the number of synthetic rows of an unseen class, as
+            published.
+        with_real: False leaves the real rows of seen classes out, but for the scaling that is fitted on them.
+        pseudo_share: the transductive setting's second stage (LisGAN): each head is trained again with that share of
+            the unlabelled test rows, the most confident ones, under its own predictions. ``gzsl`` chooses among the
+            test rows of seen and unseen classes, ``zsl`` among those of unseen ones.
+        precision: of training's matrix products on a CPU, see :func:`fgen.compute.device.matrix_precision`; scores are
+            float32's, and so is all of an accelerator, whose time a head's products don't take.
+        device: where they are trained.
+    """
+
+    config: Any
+    seed: int = 0
+    with_real: bool = True
+    pseudo_share: float = 0.0
+    precision: str = "auto"
+    device: str = "auto"
 
 
 def train_heads(
-    config: Any,
+    recipe: HeadRecipe,
     task: ZSLDataset,
     synthetic: np.ndarray,
     synthetic_labels: np.ndarray,
     *,
-    seed: int,
     represent: Represent | None = None,
     space: str = "raw",
     with_zsl: bool = True,
-    with_real: bool = True,
-    pseudo_share: float = 0.0,
-    precision: str = "auto",
-    device: str = "auto",
     start: Heads | None = None,
 ) -> Heads:
     """Train on the task's real seen rows and synthetic rows (Xian et al. 2018, section 3.2).
 
     Args:
-        config: a classifier's config; a batch size of None becomes the number of synthetic rows of an unseen class, as
-            published.
         synthetic: ``(M, D)``, of unseen classes and, where wanted, of seen ones.
         synthetic_labels: ``(M,)`` class ids.
-        represent: the method's map from raw features to the space of its heads.
+        represent: the method's map from raw features to the space of its heads; None is the identity.
         space: where ``synthetic`` lives; raw, or already where the heads do.
         with_zsl: also train the head over the unseen classes.
-        with_real: False leaves the real rows of seen classes out, but for the scaling that is fitted on them.
-        pseudo_share: the transductive setting's second stage (LisGAN): each head is trained again with that share of
-            the unlabelled test rows, the most confident ones, under its own predictions. ``gzsl`` chooses
-            among the test rows of seen and unseen classes, ``zsl`` among those of unseen ones.
-        precision: of training's matrix products on a CPU, see :func:`fgen.compute.device.matrix_precision`; scores are
-            float32's, and so is all of an accelerator, whose time a head's products don't take.
-        device: where they are trained.
         start: heads of another penalty of the softmax head on the same rows, to start from.
     """
+    config = recipe.config
     if len(synthetic_labels):
         of_unseen = synthetic_labels[np.isin(synthetic_labels, task.unseen)]
         config = config.for_bank(int(np.bincount(of_unseen if len(of_unseen) else synthetic_labels).max()))
     rows = task.splits["trainval"]
-    real: Any = SelectedRows(task.features, rows)
-    if represent is not None:
-        real, synthetic = represented(real, represent), represent(synthetic) if space == "raw" else synthetic
-    kept = np.flatnonzero(np.isin(task.labels[rows], task.unseen) | with_real)
+    real = represented(SelectedRows(task.features, rows), represent)
+    if represent is not None and space == "raw":
+        synthetic = represent(synthetic)
+    kept = np.flatnonzero(np.isin(task.labels[rows], task.unseen) | recipe.with_real)
     labels = np.concatenate([task.labels[rows][kept], synthetic_labels])
     candidates = np.union1d(task.seen, np.unique(synthetic_labels))
-    known = {"seed": seed, "scaling_rows": real, "seen": task.seen, "device": device}
+    known = {"seed": recipe.seed, "scaling_rows": real, "seen": task.seen, "device": recipe.device}
 
     def fitted(features: Any, labels: np.ndarray, **classes: Any) -> Any:
-        with head_precision(precision, choose_device(device)):
+        with head_precision(recipe.precision, choose_device(recipe.device)):
             return config.build().fit(features, labels, **known, **classes)
 
     def trained(features: Any, labels: np.ndarray, unlabelled_rows: np.ndarray, before: Any, **classes: Any) -> Any:
         head = fitted(features, labels, **classes, **({} if before is None else {"start": before}))
-        if not pseudo_share:
+        if not recipe.pseudo_share:
             return head
-        unlabelled: Any = SelectedRows(task.features, unlabelled_rows)
-        if represent is not None:
-            unlabelled = represented(unlabelled, represent)
-        chosen, predictions = most_confident_rows(head, unlabelled, pseudo_share)
+        unlabelled = represented(SelectedRows(task.features, unlabelled_rows), represent)
+        chosen, predictions = most_confident_rows(head, unlabelled, recipe.pseudo_share)
         more = ConcatRows([features, SelectedRows(unlabelled, chosen)])
         return fitted(more, np.concatenate([labels, predictions]), **classes)
 
-    test_seen, test_unseen = task.splits["test_seen"], task.splits["test_unseen"]
-    everything = ConcatRows([real if with_real else SelectedRows(real, kept), synthetic])
-    before, unlabelled_rows = start or Heads(None), np.concatenate([test_seen, test_unseen])
-    gzsl = trained(everything, labels, unlabelled_rows, before.gzsl, classes=candidates)
+    everything = ConcatRows([real if recipe.with_real else SelectedRows(real, kept), synthetic])
+    before = start or Heads(None)
+    gzsl = trained(everything, labels, tested_rows(task), before.gzsl, classes=candidates)
     zsl = None
     of_unseen = np.flatnonzero(np.isin(labels, task.unseen))  # synthetic rows, and shots
     # A whitened head of the unseen classes alone would lack the real rows that show the spread.
     if with_zsl and not config.needs_seen_rows and len(np.unique(labels[of_unseen])) > 1:
-        zsl = trained(SelectedRows(everything, of_unseen), labels[of_unseen], test_unseen, before.zsl)
+        zsl = trained(SelectedRows(everything, of_unseen), labels[of_unseen], task.splits["test_unseen"], before.zsl)
     return Heads(gzsl, zsl)
 
 
@@ -139,8 +187,7 @@ def warn_of_a_poor_fit(heads: Heads, task: ZSLDataset, represent: Represent | No
     Up to FITTED_ROWS of them are asked about, evenly spread; a fit is poor below a third.
     """
     rows = evenly_spaced(task.splits["trainval"], FITTED_ROWS)
-    features = task.rows(rows)
-    right = np.mean(heads.gzsl.predict(features if represent is None else represent(features)) == task.labels[rows])
+    right = np.mean(heads.gzsl.predict(represented(task.rows(rows), represent)) == task.labels[rows])
     if right < 1 / 3:
         log.warning(
             "the head answers %.0f %% of its own training rows rightly, so scores say little of the features: try %s",
@@ -154,33 +201,9 @@ def head_precision(precision: str, device: torch.device) -> AbstractContextManag
     return matrix_precision(precision if device.type == "cpu" else "highest", device)
 
 
-def represented(features: Any, represent: Represent) -> Any:
-    """Rows ``(N, D)`` where heads live, ``(N, D')``: at once where they are small, else block by block as asked for."""
+def represented(features: Any, represent: Represent | None) -> Any:
+    """Return rows ``(N, D)`` where heads live, ``(N, D')``: at once where they are small, else block by block."""
+    if represent is None:
+        return features
     rows = MappedRows(features, represent)
     return rows[:] if fits_memory(rows.shape, torch.float32) else rows
-
-
-def head_scorer(heads: Heads, task: ZSLDataset, represent: Represent | None = None) -> Scorer:
-    """From gamma, which is subtracted from the seen classes' scores (calibrated stacking, Chao et al. 2016), to T1, U,
-    S, H and AUSUC of trained heads on the task's test rows; these are read and scored once."""
-    rows = np.concatenate([task.splits["test_seen"], task.splits["test_unseen"]])
-    features: Any = SelectedRows(task.features, rows)
-    if represent is not None:
-        features = represented(features, represent)
-    scores = heads.gzsl.scores(features, task.n_classes)
-    zsl_scores = scores if heads.zsl is None else heads.zsl.scores(features, task.n_classes)
-    return lambda gamma: score_matrix(task, rows, scores, zsl_scores, gamma)
-
-
-def score_matrix(
-    task: ZSLDataset, rows: np.ndarray, scores: np.ndarray, zsl_scores: np.ndarray, gamma: float
-) -> tuple[GZSLScores, Predictions]:
-    """Scores at one gamma from matrices ``(N, C)`` of ``rows``; ``zsl_scores`` decide among the unseen classes."""
-    labels = task.labels[rows]
-    result = gzsl_scores(labels, scores, seen=task.seen, unseen=task.unseen, gamma=gamma)
-    of_unseen = np.isin(labels, task.unseen)
-    zsl = np.where(of_unseen, task.unseen[zsl_scores[:, task.unseen].argmax(1)], -1)
-    per_class = per_class_accuracy(labels[of_unseen], zsl[of_unseen], task.unseen)
-    result = replace(result, T1=mean_accuracy(per_class), per_class_T1=per_class)
-    predicted = predict_classes(scores, seen=task.seen, unseen=task.unseen, gamma=gamma)
-    return result, Predictions(rows, labels, predicted, zsl)

@@ -7,30 +7,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fgen.baselines import BASELINES
 from fgen.compute.device import cpu_threads
 from fgen.data.bank import FeatureBank
+from fgen.data.bank_spec import BankSpec
 from fgen.data.bank_writer import recover_bank
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
+from fgen.experiment.banks import write_bank
 from fgen.experiment.config import ExperimentConfig, Recipe
 from fgen.experiment.directory import Clock, SeedDirectory
-from fgen.experiment.heads import Heads, Scorer, head_scorer, score_matrix, warn_of_a_poor_fit
+from fgen.experiment.heads import Heads, ScoredRows, tested_rows, warn_of_a_poor_fit
 from fgen.experiment.records import write_metrics, write_predictions
 from fgen.experiment.results import SeedOutcome
 from fgen.experiment.steps import (
     Task,
     embedding_config,
-    fill_bank,
     fit,
     new_heads,
     new_model,
     representation,
+    synthetic_counts,
     synthetic_rows,
 )
 from fgen.features.class_embeddings import EmbeddingPreprocessor
@@ -43,7 +46,11 @@ from fgen.models.registry import load_model
 
 
 def selection_task(recipe: Recipe, dataset: ZSLDataset) -> ZSLDataset:
-    """What hyperparameters are chosen on: the validation task, or under ``legacy`` the test rows themselves."""
+    """Return the data that hyperparameters are chosen on: the validation task, under ``legacy`` the test rows.
+
+    Raises:
+        InputError: too few classes or rows to hold some out.
+    """
     if recipe.protocol.name != "honest":
         return dataset
     task = dataset.validation()
@@ -62,48 +69,133 @@ def selection_task(recipe: Recipe, dataset: ZSLDataset) -> ZSLDataset:
     return task
 
 
-# A generator.
+@dataclass(frozen=True)
+class SeedRun:
+    """One seed of an experiment. A step whose files are whole already is not repeated.
+
+    Attributes:
+        folder: where the files of the seed are.
+        progress: show bars.
+        choice: what selection chose; None before it, and in a training without selection.
+    """
+
+    config: ExperimentConfig
+    dataset: ZSLDataset
+    seed: int
+    folder: SeedDirectory
+    progress: bool = False
+    choice: dict[str, Any] | None = None
+
+    @property
+    def task(self) -> Task:
+        """The experiment as a recipe, a data set and a seed."""
+        return Task(self.config, self.dataset, self.seed)
+
+    def outcome(self) -> SeedOutcome:
+        """Select, train, fill the bank, train the heads, test."""
+        clock = Clock(self.folder.timing)
+        self.folder.record_fingerprint(self.dataset)
+        if self.config.model.name in BASELINES:
+            return self._outcome_of_baseline(clock)
+        run = self.select()
+        clock.mark("selection")
+        model = run.train()
+        clock.mark("training")
+        run.fill_bank(model)
+        clock.mark("bank")
+        heads = run.train_heads(model)
+        clock.mark("heads")
+        return run.test(heads.score(self.dataset, representation(model)), clock)
+
+    def select(self) -> SeedRun:
+        """Return the run with the choice of its selection, which decides the head's penalty too."""
+        if not self.folder.choice.exists():
+            choice = choose_epochs(self.task, self._title("selection"), self.folder.checkpoint("selection"))
+            write_json(self.folder.choice, choice)
+        choice, config = self.folder.read_choice(self.config)
+        return replace(self, config=config, choice=choice)
+
+    def train(self) -> FeatureGenerator:
+        """Train on trainval for the chosen number of epochs, or without a choice for the config's own."""
+        self.folder.record_fingerprint(self.dataset)
+        settings = self.config.model if self.choice is None else chosen_model(self.task, self.choice)
+        if not self.folder.model.exists():
+            task = replace(self.task, recipe=replace(self.config, model=settings))
+            model = fit(
+                task, new_model(task), title=self._title("training"), checkpoint=self.folder.checkpoint("final")
+            )
+            phases = {"selection": [] if self.choice is None else self.choice["history"], "final": model.history}
+            write_metrics(self.folder.metrics, phases)
+            model.save(self.folder.model)
+        model = load_model(self.folder.model, self.config.train.device)
+        if (model.config.epochs, model.config.steps) != (settings.epochs, settings.steps):
+            raise InputError(
+                f"{self.folder.model} was trained for {model.config.epochs} epochs, by the other of fgen train and "
+                "fgen run",
+                f"{settings.epochs}",
+                "Choose another --out",
+            )
+        return model
+
+    def fill_bank(self, model: FeatureGenerator) -> None:
+        """Write the synthetic features of the unseen classes, and of the seen ones where wanted, to the run's bank."""
+        recover_bank(self.folder.bank)
+        if self.folder.bank.exists():
+            return
+        spec = BankSpec(
+            class_names=self.dataset.class_names,
+            class_embeddings=self.dataset.class_embeddings,
+            counts=synthetic_counts(self.task),
+            is_seen=np.isin(np.arange(self.dataset.n_classes), self.dataset.seen),
+            feature_dim=model.bank_dim,
+            seed=self.seed,
+            config=self.config.of_seed(self.seed).to_mapping(),
+            data_sha256=self.dataset.fingerprint,
+            space=model.bank_space,
+            dtype=self.config.bank.dtype,
+        )
+        write_bank(self.folder.bank, model, spec, progress=self.progress)
+
+    def train_heads(self, model: FeatureGenerator) -> Heads:
+        """Return the heads that an earlier call saved, or new ones, trained on the real rows and the run's bank."""
+        if self.folder.head.exists():
+            return Heads.load(self.folder.head, self.folder.head_zsl)
+        with FeatureBank.open(self.folder.bank) as bank:
+            synthetic, labels = bank.to_numpy()
+        heads = new_heads(self.task, model, synthetic, labels)
+        heads.save(self.folder.head, self.folder.head_zsl)
+        if self.config.bank.real:
+            warn_of_a_poor_fit(heads, self.dataset, representation(model))
+        return heads
+
+    def test(self, scored: ScoredRows, clock: Clock) -> SeedOutcome:
+        """Score the test rows at the chosen gamma and without one, and write what is predicted."""
+        choice = self.choice or {}
+        (scores, predictions), (uncalibrated, _) = scored.at(choice.get("gamma", 0.0)), scored.at(0.0)
+        clock.mark("test")
+        write_predictions(self.folder.predictions, predictions, scores)
+        return SeedOutcome(self.seed, scores, uncalibrated, choice, clock.seconds)
+
+    def _outcome_of_baseline(self, clock: Clock) -> SeedOutcome:
+        """Choose the baseline's setting and gamma where a generator's epochs are chosen, and test it."""
+        task, goal = validation_task(self.task), goal_score(self.config)
+        candidates = self.config.model.candidates()
+        tried = [validation_scores(self.config, score_baseline(task, c).at(0.0)[0]) for c in candidates]
+        best = max(range(len(tried)), key=lambda k: tried[k][goal])
+        settings, gamma = asdict(candidates[best]), tried[best]["val_gamma"]
+        choice = {"settings": settings, "gamma": gamma, goal: tried[best][goal], "history": tried}
+        clock.mark("selection")
+        scored = score_baseline(self.task, candidates[best])
+        write_json(self.folder.choice, choice)
+        return replace(self, choice=choice).test(scored, clock)
+
+    def _title(self, phase: str) -> str | None:
+        return f"{phase}, seed {self.seed}" if self.progress else None
 
 
-def run_generator(
-    config: ExperimentConfig, dataset: ZSLDataset, seed: int, folder: SeedDirectory, progress: bool = False
-) -> SeedOutcome:
-    """Selection, final training, bank, heads, test; a step whose files are whole already is not repeated."""
-    clock = Clock(folder.timing)
-    folder.record_fingerprint(dataset)
-    if not folder.choice.exists():
-        title = f"selection, seed {seed}" if progress else None
-        write_json(folder.choice, choose_epochs(Task(config, dataset, seed), title, folder.checkpoint("selection")))
-    choice, config = folder.read_choice(config)
-    clock.mark("selection")
-    model = train_final(config, dataset, seed, folder, progress, choice)
-    clock.mark("training")
-    recover_bank(folder.bank)
-    if not folder.bank.exists():
-        fill_bank(config, dataset, model, seed, folder.bank, progress)
-    clock.mark("bank")
-    heads = load_or_train_heads(config, dataset, seed, folder, model)
-    clock.mark("heads")
-    score = head_scorer(heads, dataset, representation(model))
-    (scores, predictions), (uncalibrated, _) = score(choice["gamma"]), score(0.0)
-    clock.mark("test")
-    write_predictions(folder.predictions, predictions, scores)
-    return SeedOutcome(seed, scores, uncalibrated, choice, clock.seconds)
-
-
-def load_or_train_heads(
-    config: ExperimentConfig, dataset: ZSLDataset, seed: int, folder: SeedDirectory, model: FeatureGenerator
-) -> Heads:
-    """The heads that an earlier call saved, or new ones, trained on the real rows and the run's bank."""
-    if folder.head.exists():
-        return Heads.load(folder.head, folder.head_zsl)
-    with FeatureBank.open(folder.bank) as bank:
-        synthetic, labels = bank.to_numpy()
-    heads = new_heads(Task(config, dataset, seed), model, synthetic, labels)
-    heads.save(folder.head, folder.head_zsl)
-    if config.bank.real:
-        warn_of_a_poor_fit(heads, dataset, representation(model))
-    return heads
+def validation_task(task: Task) -> Task:
+    """Return the task with the data that hyperparameters are chosen on."""
+    return replace(task, dataset=selection_task(task.recipe, task.dataset))
 
 
 def choose_epochs(task: Task, title: str | None = None, checkpoint: Path | None = None) -> dict[str, Any]:
@@ -121,7 +213,7 @@ def choose_epochs(task: Task, title: str | None = None, checkpoint: Path | None 
         and the ``history`` of all evaluations.
     """
     recipe = task.recipe
-    task = replace(task, dataset=selection_task(recipe, task.dataset))
+    task = validation_task(task)
     n_rows = len(task.dataset.splits["trainval"])
     last = math.ceil(recipe.model.n_steps(n_rows) / recipe.model.steps_per_epoch(n_rows))
     times = min(recipe.protocol.evaluations, last)
@@ -137,7 +229,7 @@ def choose_epochs(task: Task, title: str | None = None, checkpoint: Path | None 
         for candidate in candidates:
             heads = new_heads(replace(task, recipe=candidate), model, *bank, with_zsl=zsl, start=heads)
             with cpu_threads(recipe.train.threads):
-                scores, _ = head_scorer(heads, task.dataset, representation(model))(0.0)
+                scores, _ = heads.score(task.dataset, representation(model)).at(0.0)
             penalty = {"val_l2": candidate.classifier.l2} if len(candidates) > 1 else {}
             tried.append(validation_scores(recipe, scores) | penalty)
         return max(tried, key=lambda row: row[goal])
@@ -162,34 +254,6 @@ def validation_scores(recipe: Recipe, scores: GZSLScores) -> dict[str, float]:
     return {"val_T1": float(scores.T1 or 0.0), "val_U": scores.U, "val_S": scores.S, "val_H": best, "val_gamma": gamma}
 
 
-def train_final(
-    config: ExperimentConfig,
-    dataset: ZSLDataset,
-    seed: int,
-    folder: SeedDirectory,
-    progress: bool = False,
-    choice: dict[str, Any] | None = None,
-) -> FeatureGenerator:
-    """The model trained on trainval for the chosen number of epochs, or without a choice for the config's own."""
-    folder.record_fingerprint(dataset)
-    settings = config.model if choice is None else chosen_model(Task(config, dataset, seed), choice)
-    if not folder.model.exists():
-        task = Task(replace(config, model=settings), dataset, seed)
-        title = f"training, seed {seed}" if progress else None
-        model = fit(task, new_model(task), title=title, checkpoint=folder.checkpoint("final"))
-        phases = {"selection": [] if choice is None else choice["history"], "final": model.history}
-        write_metrics(folder.metrics, phases)
-        model.save(folder.model)
-    model = load_model(folder.model, config.train.device)
-    if (model.config.epochs, model.config.steps) != (settings.epochs, settings.steps):
-        raise InputError(
-            f"{folder.model} was trained for {model.config.epochs} epochs, by the other of fgen train and fgen run",
-            f"{settings.epochs}",
-            "Choose another --out",
-        )
-    return model
-
-
 def chosen_model(task: Task, choice: Mapping[str, Any]) -> Any:
     """Return the model's config for the chosen number of epochs on trainval; a limit in steps still holds."""
     settings = task.recipe.model
@@ -198,37 +262,13 @@ def chosen_model(task: Task, choice: Mapping[str, Any]) -> Any:
     return replace(settings, epochs=choice["epochs"], steps=steps)
 
 
-# An embedding baseline.
-
-
-def run_baseline(
-    config: ExperimentConfig, dataset: ZSLDataset, seed: int, folder: SeedDirectory, progress: bool = False
-) -> SeedOutcome:
-    """A baseline under the same protocol: its setting and gamma are chosen where a generator's epochs are."""
-    clock = Clock(folder.timing)
-    folder.record_fingerprint(dataset)
-    task, goal = selection_task(config, dataset), goal_score(config)
-    candidates = config.model.candidates()
-    tried = [validation_scores(config, _baseline_scorer(config, c, task, seed)(0.0)[0]) for c in candidates]
-    best = max(range(len(tried)), key=lambda k: tried[k][goal])
-    gamma = tried[best]["val_gamma"]
-    choice = {"settings": asdict(candidates[best]), "gamma": gamma, goal: tried[best][goal], "history": tried}
-    clock.mark("selection")
-    score = _baseline_scorer(config, candidates[best], dataset, seed)
-    (scores, predictions), (uncalibrated, _) = score(gamma), score(0.0)
-    clock.mark("test")
-    write_json(folder.choice, choice)
-    write_predictions(folder.predictions, predictions, scores)
-    return SeedOutcome(seed, scores, uncalibrated, choice, clock.seconds)
-
-
-def _baseline_scorer(config: ExperimentConfig, settings: Any, task: ZSLDataset, seed: int) -> Scorer:
-    """A baseline fitted to the task's trainval rows: gamma to its scores on the task's test rows."""
-    embeddings = EmbeddingPreprocessor.fit(
-        embedding_config(Task(config, task, seed)), task.class_embeddings[task.seen]
-    )(task.class_embeddings)
-    rows = task.splits["trainval"]
-    baseline = settings.build().fit(SelectedRows(task.features, rows), task.labels[rows], embeddings, seed=seed)
-    test = np.concatenate([task.splits["test_seen"], task.splits["test_unseen"]])
-    scores = baseline.scores(task.rows(test))
-    return lambda gamma: score_matrix(task, test, scores, scores, gamma)
+def score_baseline(task: Task, settings: Any) -> ScoredRows:
+    """Fit a baseline on the data set's trainval rows and score its test rows."""
+    dataset = task.dataset
+    prepare = EmbeddingPreprocessor.fit(embedding_config(task), dataset.class_embeddings[dataset.seen])
+    embeddings, rows = prepare(dataset.class_embeddings), dataset.splits["trainval"]
+    features = SelectedRows(dataset.features, rows)
+    baseline = settings.build().fit(features, dataset.labels[rows], embeddings, seed=task.seed)
+    tested = tested_rows(dataset)
+    scores = baseline.scores(dataset.rows(tested))
+    return ScoredRows(dataset, tested, scores, scores)

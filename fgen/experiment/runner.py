@@ -15,7 +15,7 @@ from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import RunDirectory
-from fgen.experiment.protocol import run_baseline, run_generator, selection_task, train_final
+from fgen.experiment.protocol import SeedRun, selection_task
 from fgen.experiment.provenance import git_commit, version
 from fgen.experiment.results import RunResult, SeedOutcome
 from fgen.experiment.steps import Task, new_model, synthetic_counts
@@ -60,18 +60,16 @@ def run(
         with _temporary_folder() as folder:
             return replace(run(config, out=Path(folder) / "run", progress=progress), out=None)
     dataset = config.dataset.load()
-    task = selection_task(config, dataset)
-    check_requirements(config)
-    for part in (dataset, task):
+    phases = (selection_task(config, dataset), dataset)
+    for part in phases:
         part.require_test_rows()
-    directory = RunDirectory.create(Path(out), config.to_mapping(), resume=resume)
-    log_notes(config, dataset)
-    run_seed = run_baseline if config.model.name in BASELINES else run_generator
+    directory = _begin(config, dataset, out, resume=resume)
     # Training and heads take the experiment's precision; all else, as banks and scores, is float32's.
     with directory.locked(), cpu_threads(config.train.threads), matrix_precision("highest", CPU):
-        if run_seed is run_generator:
-            announce(config, dataset, directory, phases=(task, dataset))
-        outcomes = [run_seed(config, dataset, seed, directory.seed(seed), progress) for seed in config.protocol.seeds]
+        if config.model.name not in BASELINES:
+            announce(config, dataset, directory, phases=phases)
+        seeds = config.protocol.seeds
+        outcomes = [SeedRun(config, dataset, seed, directory.seed(seed), progress).outcome() for seed in seeds]
         result = RunResult(describe(config, dataset, outcomes), tuple(outcomes), directory.path)
         write_json(directory.result, result.description)
     return result
@@ -101,18 +99,24 @@ def train_only(
     if config.model.name in BASELINES:
         raise InputError(f"model.name is {config.model.name!r}, a baseline", f"a generator: {', '.join(MODELS)}")
     dataset = config.dataset.load()
-    check_requirements(config)
-    directory = RunDirectory.create(Path(out), config.to_mapping(), resume=resume)
-    log_notes(config, dataset)
+    directory = _begin(config, dataset, out, resume=resume)
     with directory.locked():
         announce(config, dataset, directory, phases=(dataset,))
         for seed in config.protocol.seeds:
-            train_final(config, dataset, seed, directory.seed(seed), progress)
+            SeedRun(config, dataset, seed, directory.seed(seed), progress).train()
     return [directory.seed(seed).model for seed in config.protocol.seeds]
 
 
+def _begin(config: ExperimentConfig, dataset: ZSLDataset, out: str | Path, *, resume: bool) -> RunDirectory:
+    """Refuse what can't be run here, then begin the run folder or go on in it."""
+    check_requirements(config)
+    directory = RunDirectory.create(Path(out), config.to_mapping(), resume=resume)
+    log_notes(config, dataset)
+    return directory
+
+
 def log_notes(config: ExperimentConfig, dataset: ZSLDataset) -> None:
-    """Log what is to be known of the data and the settings before any work."""
+    """Log the notes on the data, and settings that have no effect."""
     for note in dataset.notes:
         log.info("%s: %s", dataset.name, note)
     if unused := config.unused():
@@ -185,6 +189,6 @@ def describe(config: ExperimentConfig, dataset: ZSLDataset, outcomes: Sequence[S
 
 
 def check_requirements(config: ExperimentConfig) -> None:
-    """A device or an optional library that isn't there is told of before a run folder is made, not hours later."""
+    """Refuse a device or an optional library that isn't there, before a run folder is made."""
     choose_device(config.train.device)
     config.classifier.build()

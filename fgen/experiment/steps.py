@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from fgen.compute.device import cpu_threads
-from fgen.data.bank_spec import BankSpec
 from fgen.data.dataset import ZSLDataset
-from fgen.experiment.banks import write_bank
-from fgen.experiment.config import ExperimentConfig, Recipe
-from fgen.experiment.heads import Heads, Represent, train_heads
+from fgen.experiment.config import Recipe
+from fgen.experiment.heads import HeadRecipe, Heads, Represent, train_heads
 from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.features.rows import SelectedRows
 from fgen.models.base.fixed_batches import concatenate_blocks
@@ -95,25 +93,6 @@ def synthetic_rows(task: Task, model: FeatureGenerator) -> tuple[np.ndarray, np.
         return concatenate_blocks(blocks, int(counts.sum())), np.repeat(classes, counts[classes])
 
 
-def fill_bank(
-    config: ExperimentConfig, dataset: ZSLDataset, model: FeatureGenerator, seed: int, path: Path, progress: bool
-) -> None:
-    """The run's bank: synthetic features of the unseen classes, and of the seen ones where wanted."""
-    spec = BankSpec(
-        class_names=dataset.class_names,
-        class_embeddings=dataset.class_embeddings,
-        counts=synthetic_counts(Task(config, dataset, seed)),
-        is_seen=np.isin(np.arange(dataset.n_classes), dataset.seen),
-        feature_dim=model.bank_dim,
-        seed=seed,
-        config=config.of_seed(seed).to_mapping(),
-        data_sha256=dataset.fingerprint,
-        space=model.bank_space,
-        dtype=config.bank.dtype,
-    )
-    write_bank(path, model, spec, progress=progress)
-
-
 def new_heads(
     task: Task,
     model: FeatureGenerator,
@@ -127,18 +106,20 @@ def new_heads(
     recipe = task.recipe
     with cpu_threads(recipe.train.threads):
         return train_heads(
-            recipe.classifier,
+            HeadRecipe(
+                config=recipe.classifier,
+                seed=task.seed,
+                with_real=recipe.bank.real,
+                pseudo_share=recipe.model.pseudo_labelled_share,
+                precision=recipe.train.precision,
+                device=recipe.train.device,
+            ),
             task.dataset,
             synthetic,
             labels,
-            seed=task.seed,
             represent=representation(model),
             space=model.bank_space,
             with_zsl=with_zsl,
-            with_real=recipe.bank.real,
-            pseudo_share=recipe.model.pseudo_labelled_share,
-            precision=recipe.train.precision,
-            device=recipe.train.device,
             start=start,
         )
 

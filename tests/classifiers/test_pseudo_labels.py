@@ -10,7 +10,7 @@ from fgen.classifiers.base import Head
 from fgen.classifiers.pseudo_labels import most_confident_rows
 from fgen.classifiers.registry import CLASSIFIERS
 from fgen.errors import InputError
-from fgen.experiment.heads import train_heads
+from fgen.experiment.heads import HeadRecipe, train_heads
 
 pytestmark = pytest.mark.numeric
 
@@ -72,7 +72,7 @@ def slow_second_stage(task, rows, labels, asked, real):
 
 def test_each_head_trains_on_its_own_answers_to_what_it_will_be_asked(world):
     task, (rows, labels) = world.dataset, off_bank(world.dataset)
-    heads = train_heads(SOFTMAX, task, rows, labels, seed=0, pseudo_share=0.5, precision="highest")
+    heads = train_heads(HeadRecipe(SOFTMAX, pseudo_share=0.5, precision="highest"), task, rows, labels)
     real, real_labels = task.split("trainval")
     of_unseen = task.splits["test_unseen"]
     everyone = np.concatenate([real, rows]), np.concatenate([real_labels, labels])
@@ -83,7 +83,7 @@ def test_each_head_trains_on_its_own_answers_to_what_it_will_be_asked(world):
     )
     for head, twin in zip((heads.gzsl, heads.zsl), slow, strict=True):
         torch.testing.assert_close(head.weight, twin.weight, rtol=1e-3, atol=1e-4)
-    first = train_heads(SOFTMAX, task, rows, labels, seed=0)
+    first = train_heads(HeadRecipe(SOFTMAX), task, rows, labels)
     assert not torch.allclose(first.gzsl.weight, heads.gzsl.weight, atol=1e-2)
     assert not torch.allclose(first.zsl.weight, heads.zsl.weight, atol=1e-2)
 
@@ -94,14 +94,14 @@ def test_the_labels_of_the_unlabelled_rows_are_never_read(world):
     blind.labels = task.labels.copy()
     blind.labels[task.splits["test_unseen"]] = task.unseen[0]
     blind.labels[task.splits["test_seen"]] = task.seen[0]
-    heads, again = (train_heads(SOFTMAX, data, *bank, seed=0, pseudo_share=0.5) for data in (task, blind))
+    heads, again = (train_heads(HeadRecipe(SOFTMAX, pseudo_share=0.5), data, *bank) for data in (task, blind))
     assert torch.equal(heads.gzsl.weight, again.gzsl.weight)
     assert torch.equal(heads.zsl.weight, again.zsl.weight)
 
 
 def test_unlabelled_rows_are_represented_as_all_others_are(world):
     task, bank = world.dataset, off_bank(world.dataset)
-    plain = train_heads(SOFTMAX, task, *bank, seed=0, pseudo_share=0.5)
-    doubled = train_heads(SOFTMAX, task, *bank, seed=0, pseudo_share=0.5, represent=lambda rows: 2 * rows)
+    plain = train_heads(HeadRecipe(SOFTMAX, pseudo_share=0.5), task, *bank)
+    doubled = train_heads(HeadRecipe(SOFTMAX, pseudo_share=0.5), task, *bank, represent=lambda rows: 2 * rows)
     rows = task.rows(task.splits["test_unseen"])  # min-max scaling undoes the doubling
     np.testing.assert_allclose(doubled.gzsl.decision_function(2 * rows), plain.gzsl.decision_function(rows), atol=1e-2)

@@ -68,7 +68,7 @@ def test_a_head_that_has_not_learned_its_own_rows_is_told_of(tmp_path, caplog):
 def test_heads_are_trained_in_the_runs_precision(tmp_path, monkeypatch):
     toy, asked = fgen.load_dataset("toy"), []
     train = evaluation.train_heads
-    monkeypatch.setattr(evaluation, "train_heads", lambda *a, **k: (asked.append(k["precision"]), train(*a, **k))[1])
+    monkeypatch.setattr(evaluation, "train_heads", lambda *a, **k: (asked.append(a[0].precision), train(*a, **k))[1])
     for name, config in (("run", {"run": {"train": {"precision": "highest"}}}), ("none", {})):
         bank_of_seen_classes(tmp_path / name, toy, toy.seen, config)
         evaluation.evaluate_bank(tmp_path / name, toy, CLASSIFIERS["cosine"]())

@@ -11,7 +11,7 @@ from fgen import load_dataset
 from fgen.classifiers.registry import CLASSIFIERS, load_head
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.errors import InputError
-from fgen.experiment.heads import Heads, head_scorer, train_heads
+from fgen.experiment.heads import HeadRecipe, Heads, train_heads
 
 pytestmark = pytest.mark.numeric
 
@@ -35,14 +35,14 @@ def bank(task):
 def test_heads_are_told_which_classes_are_seen(task, bank, solver):
     plain = CLASSIFIERS["softmax"](solver=solver)
     adjusted = CLASSIFIERS["softmax"](solver=solver, logit_adjustment=1.0, prior_ratio=1e6)
-    scores = [head_scorer(train_heads(config, task, *bank, seed=0), task)(0.0)[0] for config in (plain, adjusted)]
+    scores = [train_heads(HeadRecipe(config), task, *bank).score(task).at(0.0)[0] for config in (plain, adjusted)]
     assert scores[1].U > scores[0].U
     assert scores[1].S < scores[0].S
 
 
 @pytest.mark.parametrize("name", ["softmax", "cosine"])
 def test_both_heads_of_a_run_come_back_as_what_they_were(task, bank, name, tmp_path):
-    heads = train_heads(CLASSIFIERS[name](), task, *bank, seed=0)
+    heads = train_heads(HeadRecipe(CLASSIFIERS[name]()), task, *bank)
     heads.save(tmp_path / "gzsl", tmp_path / "zsl")
     for head, folder in ((heads.gzsl, "gzsl"), (heads.zsl, "zsl")):
         loaded = load_head(tmp_path / folder)
@@ -52,7 +52,7 @@ def test_both_heads_of_a_run_come_back_as_what_they_were(task, bank, name, tmp_p
 
 
 def test_the_cosine_head_recognises_the_toy_classes(task, bank):
-    scores, _ = head_scorer(train_heads(CLASSIFIERS["cosine"](), task, *bank, seed=0), task)(0.0)
+    scores, _ = train_heads(HeadRecipe(CLASSIFIERS["cosine"]()), task, *bank).score(task).at(0.0)
     assert scores.T1 > 0.8
     assert scores.H > 0.6
 
@@ -62,13 +62,13 @@ def test_without_real_rows_heads_learn_from_generated_ones_and_shots_alone(task,
     rows = np.concatenate([seen_rows, bank[0]])
     labels = np.concatenate([task.labels[task.splits["trainval"]], bank[1]])
     config, real = CLASSIFIERS["softmax"](solver="lbfgs"), task.rows(task.splits["trainval"])
-    heads = train_heads(config, task, rows, labels, seed=0, with_real=False, precision="highest")
+    heads = train_heads(HeadRecipe(config, with_real=False, precision="highest"), task, rows, labels)
     alone = config.build().fit(rows, labels, scaling_rows=real)
     assert torch.equal(heads.gzsl.weight, alone.weight)
-    both = train_heads(config, task, rows, labels, seed=0, precision="highest")
+    both = train_heads(HeadRecipe(config, precision="highest"), task, rows, labels)
     assert not torch.equal(heads.gzsl.weight, both.gzsl.weight)
     shots = task.with_shots(2, None, seed=0)
-    with_shots = train_heads(config, shots, rows, labels, seed=0, with_real=False, precision="highest")
+    with_shots = train_heads(HeadRecipe(config, with_real=False, precision="highest"), shots, rows, labels)
     kept = shots.splits["trainval"][np.isin(shots.labels[shots.splits["trainval"]], shots.unseen)]
     assert len(kept) == 2 * len(task.unseen)
     rows, labels = np.concatenate([task.rows(kept), rows]), np.concatenate([task.labels[kept], labels])
@@ -78,7 +78,7 @@ def test_without_real_rows_heads_learn_from_generated_ones_and_shots_alone(task,
 
 def test_the_batch_is_as_large_as_the_bank_has_rows_of_a_class(task, bank):
     weights = [
-        train_heads(CLASSIFIERS["softmax"](epochs=1, batch_size=size), task, *bank, seed=0).gzsl.weight
+        train_heads(HeadRecipe(CLASSIFIERS["softmax"](epochs=1, batch_size=size)), task, *bank).gzsl.weight
         for size in (None, 10, 64)
     ]
     assert torch.equal(weights[0], weights[1])
@@ -90,24 +90,24 @@ def test_the_batch_does_not_count_generated_rows_of_seen_classes(task, bank):
     more = np.repeat(rows[:1], 30, axis=0), np.full(30, task.seen[0])
     both = np.concatenate([rows, more[0]]), np.concatenate([labels, more[1]])
     weights = [
-        train_heads(CLASSIFIERS["softmax"](epochs=1, batch_size=size), task, *both, seed=0).gzsl.weight
+        train_heads(HeadRecipe(CLASSIFIERS["softmax"](epochs=1, batch_size=size)), task, *both).gzsl.weight
         for size in (None, 10)
     ]
     assert torch.equal(*weights)
 
 
 def test_t1_is_the_unseen_heads_and_h_is_not(task, bank):
-    heads = train_heads(CLASSIFIERS["softmax"](solver="lbfgs"), task, *bank, seed=0)
+    heads = train_heads(HeadRecipe(CLASSIFIERS["softmax"](solver="lbfgs")), task, *bank)
     shifted = task.unseen[(np.searchsorted(task.unseen, bank[1]) + 1) % len(task.unseen)]
-    wrong = train_heads(CLASSIFIERS["softmax"](solver="lbfgs"), task, bank[0], shifted, seed=0)
-    right, mixed = head_scorer(heads, task)(0.0)[0], head_scorer(Heads(heads.gzsl, wrong.zsl), task)(0.0)[0]
+    wrong = train_heads(HeadRecipe(CLASSIFIERS["softmax"](solver="lbfgs")), task, bank[0], shifted)
+    right, mixed = heads.score(task).at(0.0)[0], Heads(heads.gzsl, wrong.zsl).score(task).at(0.0)[0]
     assert mixed.T1 < 0.5 < right.T1
     assert (mixed.U, mixed.S, mixed.H) == (right.U, right.S, right.H)
 
 
 def test_a_head_that_cannot_be_saved_leaves_no_folder(task, bank, tmp_path):
     pytest.importorskip("sklearn")
-    heads = train_heads(CLASSIFIERS["knn"](), task, *bank, seed=0)
+    heads = train_heads(HeadRecipe(CLASSIFIERS["knn"]()), task, *bank)
     Heads(heads.gzsl, None).save(tmp_path / "gzsl", tmp_path / "zsl")
     assert not list(tmp_path.iterdir())
 
@@ -120,7 +120,7 @@ def test_unknown_formats_are_refused_and_the_file_is_named(tmp_path, form):
 
 
 def test_a_head_of_another_kind_is_refused_by_its_format(task, bank, tmp_path):
-    train_heads(CLASSIFIERS["cosine"](), task, *bank, seed=0).gzsl.save(tmp_path / "head")
+    train_heads(HeadRecipe(CLASSIFIERS["cosine"]()), task, *bank).gzsl.save(tmp_path / "head")
     with pytest.raises(InputError, match="fgen-cosine 1"):
         SoftmaxClassifier.load(tmp_path / "head")
 
@@ -133,7 +133,8 @@ def test_a_missing_folder_is_named(tmp_path):
 def test_heads_train_in_the_precision_they_are_told_and_leave_torchs_as_it_was(task, bank, bf16):
     config = CLASSIFIERS["softmax"](solver="lbfgs")
     whole, again, rounded = (
-        train_heads(config, task, *bank, seed=0, precision=name).gzsl.weight for name in ("highest", "highest", "auto")
+        train_heads(HeadRecipe(config, precision=name), task, *bank).gzsl.weight
+        for name in ("highest", "highest", "auto")
     )
     assert torch.equal(whole, again)
     assert 0 < (whole - rounded).norm() < 0.02 * whole.norm()

@@ -372,7 +372,7 @@ def test_the_final_training_has_the_chosen_epochs_and_no_more_steps_than_the_con
     dataset, room = config.dataset.load(), SeedDirectory(tmp_path / "0")
     per_epoch = config.model.steps_per_epoch(len(dataset.splits["trainval"]))
     assert 2 * per_epoch < 20 < 3 * per_epoch
-    model = protocol.train_final(config, dataset, 0, room, choice={"epochs": chosen, "history": []})
+    model = protocol.SeedRun(config, dataset, 0, room, choice={"epochs": chosen, "history": []}).train()
     assert model.config.n_steps(len(dataset.splits["trainval"])) == min(20, chosen * per_epoch)
     rows = csv.DictReader(room.metrics.read_text().splitlines())
     assert [float(row["epoch"]) for row in rows] == list(range(1, chosen + 1))
@@ -391,12 +391,12 @@ def test_a_bank_holds_as_many_synthetic_rows_of_seen_classes_as_wanted_in_the_ty
 def test_heads_of_the_selection_learn_from_the_same_kinds_of_rows_as_the_runs(path, tmp_path, monkeypatch, real):
     asked, train = [], steps.train_heads
 
-    def recorded(config, task, synthetic, labels, **options):
+    def recorded(recipe, task, synthetic, labels, **options):
         counts = np.bincount(labels, minlength=task.n_classes)
-        asked.append((set(counts[task.seen]), set(counts[task.unseen]), options["with_real"]))
+        asked.append((set(counts[task.seen]), set(counts[task.unseen]), recipe.with_real))
         candidates = [*task.seen, *task.unseen]
         assert not np.delete(counts, candidates).any(), "classes that are unseen in the test are no candidates before"
-        return train(config, task, synthetic, labels, **options)
+        return train(recipe, task, synthetic, labels, **options)
 
     monkeypatch.setattr(steps, "train_heads", recorded)
     section = {"n_per_class": 6, "n_per_seen_class": 2, "real": real}
@@ -548,9 +548,9 @@ def test_gamma_is_that_of_the_chosen_epoch(path, monkeypatch):
 def test_heads_of_the_selection_and_of_the_run_are_trained_as_the_config_says(path, tmp_path, monkeypatch, setting):
     asked, train = [], steps.train_heads
 
-    def recorded(*arguments, **options):
-        asked.append((options["with_zsl"], options["precision"]))
-        return train(*arguments, **options)
+    def recorded(recipe, *arguments, **options):
+        asked.append((options["with_zsl"], recipe.precision))
+        return train(recipe, *arguments, **options)
 
     monkeypatch.setattr(steps, "train_heads", recorded)
     changes = {"train": {"precision": "highest"}, "protocol": {"setting": setting, "evaluations": 1}}
