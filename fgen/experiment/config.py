@@ -138,8 +138,7 @@ class Recipe:
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Recipe:
         """Build from a section for each field, as :meth:`ExperimentConfig.from_mapping` does."""
         expect_plain(mapping)
-        embedding = build(EmbeddingConfig, mapping.get("embedding", {}), "embedding")
-        return cls(embedding=embedding, **_recipe_sections(mapping))
+        return cls(**{section: _built(section, mapping) for section in ("embedding", *METHOD_SECTIONS)})
 
     def candidates(self) -> list[Self]:
         """Return the recipe with each of the heads to choose from."""
@@ -194,9 +193,8 @@ class ExperimentConfig(Recipe):
         for section, value in mapping.items():
             if not isinstance(value, Mapping):
                 raise InputError(f"[{section}] is {value!r}", "a section with keys")
-        dataset = build(DatasetConfig, mapping.get("dataset", {}), "dataset")
-        paper, ours = _noted(mapping, "paper"), _noted(mapping, "ours")
-        return cls(dataset=dataset, paper=paper, ours=ours, **_recipe_sections(mapping))
+        settings: dict[str, Any] = {section: _built(section, mapping) for section in ("dataset", *METHOD_SECTIONS)}
+        return cls(**settings, paper=_noted(mapping, "paper"), ours=_noted(mapping, "ours"))
 
     @classmethod
     def from_file(cls, path: str | Path, overrides: list[str] | None = None) -> ExperimentConfig:
@@ -228,33 +226,41 @@ class ExperimentConfig(Recipe):
         return replace(self, protocol=replace(self.protocol, seeds=(seed,)))
 
 
-def _recipe_sections(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """Build what the sections ``train``, ``bank``, ``classifier``, ``protocol`` and ``model`` say."""
-    parts = {"train": TrainConfig, "bank": BankConfig, "protocol": ProtocolConfig}
-    sections: dict[str, Any] = {name: build(part, mapping.get(name, {}), name) for name, part in parts.items()}
-    sections["classifier"] = classifier_config(mapping.get("classifier", {}))
-    return sections | {"model": _build_named({**MODELS, **BASELINES}, mapping.get("model", {}), "model")}
+#: The dataclass of each section, or those that its key ``name`` chooses from.
+KINDS: dict[str, Any] = {
+    "dataset": DatasetConfig,
+    "model": {**MODELS, **BASELINES},
+    "train": TrainConfig,
+    "bank": BankConfig,
+    "classifier": CLASSIFIERS,
+    "protocol": ProtocolConfig,
+    "embedding": EmbeddingConfig,
+}
+#: The sections of a recipe in the order in which they are checked.
+METHOD_SECTIONS = ("train", "bank", "classifier", "protocol", "model")
+
+
+def _built(section: str, mapping: Mapping[str, Any]) -> Any:
+    """Return the dataclass of a section."""
+    given, kind = mapping.get(section, {}), KINDS[section]
+    if section == "classifier":
+        return classifier_config(given)
+    return _build_named(kind, given, section) if isinstance(kind, dict) else build(kind, given, section)
 
 
 def _refuse_unknown_sections(mapping: Mapping[str, Any]) -> None:
-    known: dict[str, list[Any]] = {
-        "dataset": [DatasetConfig],
-        "model": [*MODELS.values(), *BASELINES.values()],
-        "train": [TrainConfig],
-        "bank": [BankConfig],
-        "classifier": [*CLASSIFIERS.values()],
-        "protocol": [ProtocolConfig],
-    }
     sections = ExperimentConfig.section_names()
     for key in mapping:
-        owners = [f"{name}.{key}" for name, classes in known.items() if any(key in _keys(cls) for cls in classes)]
+        owners = [f"{name}.{key}" for name in sections if key in _keys(KINDS.get(name, {}))]
         if key not in sections and owners:
             raise InputError(f"{key} stands in no section", " or ".join(owners))
     refuse_unknown(mapping, sections, "config")
 
 
-def _keys(cls: Any) -> set[str]:
-    return {setting.name for setting in fields(cls)}
+def _keys(kind: Any) -> set[str]:
+    """Return the keys of a dataclass, or of all that there are to choose from."""
+    classes = kind.values() if isinstance(kind, dict) else [kind]
+    return {setting.name for cls in classes for setting in fields(cls)}
 
 
 def _noted(mapping: Mapping[str, Any], section: str) -> dict[str, Any]:

@@ -52,22 +52,10 @@ def write_predictions(path: Path, predictions: Predictions, scores: GZSLScores) 
     assert scores.per_class_T1 is not None  # the protocol always has scores of the unseen classes alone
     assert scores.curve is not None
     with atomic_file(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(
-            file,
-            rows=predictions.rows,
-            labels=predictions.labels,
-            gzsl=predictions.gzsl,
-            zsl=predictions.zsl,
-            gamma=np.float64(scores.gamma),
-            seen=scores.seen,
-            unseen=scores.unseen,
-            per_class_T1=scores.per_class_T1,
-            per_class_U=scores.per_class_U,
-            per_class_S=scores.per_class_S,
-            curve_breakpoints=scores.curve.breakpoints,
-            curve_seen=scores.curve.seen,
-            curve_unseen=scores.curve.unseen,
-        )
+        of_classes = ("seen", "unseen", "per_class_T1", "per_class_U", "per_class_S")
+        parts = vars(predictions) | {"gamma": np.float64(scores.gamma)}
+        parts |= {name: getattr(scores, name) for name in of_classes}
+        np.savez_compressed(file, **parts, **{f"curve_{name}": part for name, part in vars(scores.curve).items()})
 
 
 def read_predictions(path: Path) -> tuple[Predictions, GZSLScores]:

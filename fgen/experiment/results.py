@@ -107,18 +107,15 @@ class RunResult:
         return [label, *(format_score(self.scores[name]) for name in SCORES)]
 
 
-def format_score(score: dict[str, Any]) -> str:
-    """``mean [low, high]`` in percent; ``-`` where there is none."""
+def format_score(score: Mapping[str, Any]) -> str:
+    """Return ``mean [low, high]`` in percent, without what is None; ``-`` where there is no mean."""
     mean, low, high = (score.get(key) for key in ("mean", "low", "high"))
-    if mean is None:
-        return "-"
-    return (
-        f"{100 * mean:.1f}" if low is None or high is None else f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-    )
+    interval = "" if low is None or high is None else f" [{100 * low:.1f}, {100 * high:.1f}]"
+    return "-" if mean is None else f"{100 * mean:.1f}{interval}"
 
 
 def format_gap(gap: Mapping[str, float | None]) -> str:
-    """A paired difference in percent, as ``+1.0 [-0.5, +2.5]``; ``-`` where there is none."""
+    """Return a paired difference in percent, as ``+1.0 [-0.5, +2.5]``; ``-`` where there is none."""
     mean, low, high = (gap[key] for key in ("difference", "low", "high"))
     if mean is None or low is None or high is None:
         return "-"
