@@ -328,13 +328,13 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 def _predict(arguments: argparse.Namespace) -> None:
     from fgen.data.tables import expect_predictions, read_features, write_predictions_csv
-    from fgen.inference.from_run import Recogniser
+    from fgen.inference.from_run import predictor_of_run
 
     expect_predictions(Path(arguments.out))
     features, _ = read_features(arguments.features)
-    recogniser = Recogniser.open(arguments.run, arguments.banks, width=features.shape[1])
-    classes, scores = recogniser.predict(features)
-    names = [recogniser.name(class_id) for class_id in classes]
+    predictor = predictor_of_run(arguments.run, arguments.banks, width=features.shape[1])
+    classes, scores = predictor.predict(features)
+    names = [predictor.name(class_id) for class_id in classes]
     write_predictions_csv(arguments.out, zip(range(len(classes)), classes, names, scores, strict=True))
     _say(f"predictions: {arguments.out} ({len(classes):,} rows)")
 

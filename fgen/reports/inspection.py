@@ -16,7 +16,7 @@ from fgen.errors import InputError
 from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import RunDirectory
 from fgen.experiment.results import SCORES, RunResult, format_score
-from fgen.inference.storage import read_classifier
+from fgen.inference.predictor import Predictor
 from fgen.io.consistent_read import current
 from fgen.models.registry import load_model
 
@@ -54,7 +54,7 @@ def inspect(source: str) -> dict[str, Any]:
 
 
 def _classifier_facts(path: Path) -> dict[str, Any]:
-    fitted, _ = read_classifier(path, "cpu")
+    fitted = Predictor.load(path)
     return {
         "kind": "saved ZeroShotClassifier",
         "method": fitted.model.config.name,

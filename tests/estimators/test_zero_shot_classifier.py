@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import date
 from types import MappingProxyType
 
@@ -18,10 +19,10 @@ import torch
 from safetensors.torch import load_file, save
 
 from fgen import ZeroShotClassifier
+from fgen.classifiers.registry import load_head
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
 from fgen.estimators import zero_shot_classifier
-from fgen.inference import storage
 from fgen.models.registry import load_model
 from fgen.reports.inspection import inspect
 
@@ -301,7 +302,7 @@ def another(data, fitted):
 
 
 def test_one_that_is_replaced_while_it_is_read_is_the_old_or_the_new_one(fitted, another, tmp_path, monkeypatch):
-    path, load_head = tmp_path / "it", storage.load_head
+    path = tmp_path / "it"
     fitted.save(path)
 
     def late(folder):
@@ -309,7 +310,7 @@ def test_one_that_is_replaced_while_it_is_read_is_the_old_or_the_new_one(fitted,
         another.save(path)
         return load_head(folder)
 
-    monkeypatch.setattr(storage, "load_head", late)
+    monkeypatch.setattr("fgen.inference.predictor.load_head", late)
     ZeroShotClassifier.load(path).save(tmp_path / "read")
     another.save(tmp_path / "another")
     assert trees(tmp_path / "read") == trees(tmp_path / "another")
@@ -548,7 +549,7 @@ def test_of_several_penalties_one_is_chosen_on_held_out_classes(data, monkeypatc
     X, y = data.split("trainval")
     settings = GOOD | {"model": MODEL | {"epochs": 20}, "classifier": {"solver": "lbfgs", "l2": [10.0, 1e-3]}}
     model = ZeroShotClassifier(data.class_embeddings, **settings).fit(X, y)
-    assert model.heads_.gzsl.config.l2 == 1e-3
+    assert model.predictor_.head.config.l2 == 1e-3
     model.set_params(calibrate=False)
     monkeypatch.setattr(zero_shot_classifier, "fit", lambda *_: pytest.fail("it is told before anything is trained"))
     with pytest.raises(InputError, match=r"l2 holds several penalties, .*; expected one of them, or calibrate=True"):
@@ -951,7 +952,7 @@ def test_the_decisions_of_two_classes_are_one_column_positive_for_the_second(dat
     assert decisions.shape == (len(X),)
     np.testing.assert_allclose(decisions, np.log(probabilities[:, 1] / probabilities[:, 0]), rtol=1e-3, atol=1e-3)
     assert model.classes_[(decisions > 0).astype(int)].tolist() == model.predict(X).tolist()
-    model.gamma_, model._seen_ids = 1.5, np.array([0])  # as where the second class is unseen
+    model.predictor_ = replace(model.predictor_, gamma=1.5, seen=np.array([0]))  # as where the second class is unseen
     np.testing.assert_allclose(model.decision_function(X), decisions + 1.5, rtol=1e-4)
 
 
@@ -990,7 +991,7 @@ torch.set_num_threads(1)
 from fgen import ZeroShotClassifier
 from fgen.data.toy import make_toy
 from fgen.errors import InputError
-assert ZeroShotClassifier.__mro__[1].__module__ == "fgen.estimators.zero_shot_classifier"
+assert ZeroShotClassifier.__mro__[1].__module__ == "fgen.estimators.base"
 data = make_toy(n_seen=6, n_unseen=2, rows_per_class=20)
 X, y = data.split("trainval")
 small = {"hidden_dim": 8, "cls_epochs": 1}

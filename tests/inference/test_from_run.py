@@ -19,7 +19,7 @@ from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import RunDirectory
 from fgen.experiment.generation import generate_from_run
 from fgen.experiment.runner import train_only
-from fgen.inference.from_run import Recogniser
+from fgen.inference.from_run import predictor_of_run
 from tests.estimators.test_zero_shot_classifier import MODEL
 
 numeric = pytest.mark.numeric
@@ -68,7 +68,7 @@ def bank(world, run, tmp_path_factory):
 
 @numeric
 def test_new_classes_are_recognised_and_the_old_ones_still_are(world, run, bank):
-    before, after = Recogniser.open(run), Recogniser.open(run, [bank])
+    before, after = predictor_of_run(run), predictor_of_run(run, [bank])
     labels = world.dataset.labels
     old, late = (world.dataset.splits["test_seen"], np.flatnonzero(np.isin(labels, LATE)))
     right = {
@@ -89,7 +89,7 @@ def test_a_larger_bank_of_new_classes_does_not_outweigh_the_runs_own(world, run,
     (tmp_path / "late.csv").write_text("\n".join(lines))
     generate_from_run(run, out=tmp_path / "large.h5", embeddings=tmp_path / "late.csv", n_per_class=400)
     rows = world.dataset.features[:]
-    few, many = (Recogniser.open(run, [path]).predict(rows) for path in (bank, tmp_path / "large.h5"))
+    few, many = (predictor_of_run(run, [path]).predict(rows) for path in (bank, tmp_path / "large.h5"))
     assert all(np.array_equal(a, b) for a, b in zip(few, many, strict=True)), "the first rows of a class are the same"
 
 
@@ -101,14 +101,14 @@ def test_raw_rows_go_to_a_heads_own_space_and_others_latents_are_refused(world, 
     data = world.dataset
     (tmp_path / "late.csv").write_text(",".join(["late", *map(str, data.class_embeddings[22])]))
     generate_from_run(tmp_path / "own", out=tmp_path / "late.h5", embeddings=tmp_path / "late.csv", n_per_class=50)
-    recogniser = Recogniser.open(tmp_path / "own", [tmp_path / "late.h5"])
-    answers, scores = recogniser.predict(data.features[:])
-    assert recogniser.name(22) == "late"
-    assert 22 in recogniser.head.classes_
+    predictor = predictor_of_run(tmp_path / "own", [tmp_path / "late.h5"])
+    answers, scores = predictor.predict(data.features[:])
+    assert predictor.name(22) == "late"
+    assert 22 in predictor.head.classes_
     assert np.isfinite(scores).all()
     assert answers.max() <= 22
     with pytest.raises(InputError, match="made by another cadavae"):
-        Recogniser.open(tmp_path / "own", [RunDirectory.open(tmp_path / "other").seed(0).bank])
+        predictor_of_run(tmp_path / "own", [RunDirectory.open(tmp_path / "other").seed(0).bank])
 
 
 @numeric
@@ -130,13 +130,13 @@ def test_a_training_alone_answers_seen_and_unseen_classes(world, run, tmp_path, 
     config = ExperimentConfig.from_file(RunDirectory.open(run).config).to_mapping()
     config = ExperimentConfig.from_mapping(config | changes | {"dataset": {"path": str(tmp_path / "own.npz")}})
     train_only(config, out=tmp_path / "trained")
-    recogniser = Recogniser.open(tmp_path / "trained")
-    assert recogniser.gamma == 0
+    predictor = predictor_of_run(tmp_path / "trained")
+    assert predictor.gamma == 0
     for group, least in (("test_seen", 0.4), ("test_unseen", 0.25)):
         own = data.splits[group]
-        assert np.mean(recogniser.predict(data.rows(own))[0] == data.labels[own]) > least, f"{group}: chance is 1 / 24"
+        assert np.mean(predictor.predict(data.rows(own))[0] == data.labels[own]) > least, f"{group}: chance is 1 / 24"
     assert "scaled" not in caplog.text
-    recogniser.predict(data.rows(own) / 10)
+    predictor.predict(data.rows(own) / 10)
     assert caplog.text.count("are they scaled as the run's were?") == 1
 
 
@@ -147,7 +147,7 @@ def test_a_run_that_was_stopped_answers_nothing_yet(run, bank, tmp_path):
     shutil.rmtree(folder.head)
     for banks in ([], [bank]):
         with pytest.raises(InputError, match="has no saved head; expected a finished run"):
-            Recogniser.open(tmp_path / "run", banks)
+            predictor_of_run(tmp_path / "run", banks)
 
 
 def test_the_shell_answers_new_classes_by_name(world, run, bank, tmp_path):
@@ -160,9 +160,9 @@ def test_the_shell_answers_new_classes_by_name(world, run, bank, tmp_path):
 def test_banks_that_do_not_fit_are_refused(run, bank, tmp_path):
     own = RunDirectory.open(run).seed(0).bank
     with pytest.raises(InputError, match=r"rows of 'class 20', which is answered already; expected classes that are"):
-        Recogniser.open(run, [own])
+        predictor_of_run(run, [own])
     with pytest.raises(InputError, match=r"late.h5 has rows of 'class 22', which is answered already"):
-        Recogniser.open(run, [bank, bank])
+        predictor_of_run(run, [bank, bank])
     with FeatureBank.open(bank) as full:
         parts = {"class_names": ["new"], "class_embeddings": full.class_embeddings[:1], "counts": np.array([1])}
     with FeatureBank.create(
@@ -176,7 +176,7 @@ def test_banks_that_do_not_fit_are_refused(run, bank, tmp_path):
             file[key] = np.asarray(value, kind)
         file["class_ptr"][:] = 0
     with pytest.raises(InputError, match=r"none\.h5 has no rows; expected some of each new class"):
-        Recogniser.open(run, [tmp_path / "none.h5"])
+        predictor_of_run(run, [tmp_path / "none.h5"])
     for name, width, columns, message in (
         ("wide.h5", 17, 4, "holds 17 columns of the space 'raw'; expected 16"),
         ("other.h5", 16, 5, "new classes have 5 columns; expected 4"),
@@ -193,14 +193,14 @@ def test_banks_that_do_not_fit_are_refused(run, bank, tmp_path):
         ) as writer:
             writer.write(0, np.ones((2, width)))
         with pytest.raises(InputError, match=message):
-            Recogniser.open(run, [tmp_path / name])
+            predictor_of_run(run, [tmp_path / name])
 
 
 def test_a_head_is_trained_and_asked_on_the_runs_threads(world, run, bank, tmp_path, threads_of_heads):
     before, config = torch.get_num_threads(), ExperimentConfig.from_file(run / "config.toml", ["train.threads=3"])
     train_only(replace(config, model=replace(config.model, epochs=1)), out=tmp_path / "trained")
     threads_of_heads.clear()
-    recogniser = Recogniser.open(tmp_path / "trained", [bank])
-    recogniser.predict(world.dataset.features[:5])
+    predictor = predictor_of_run(tmp_path / "trained", [bank])
+    predictor.predict(world.dataset.features[:5])
     assert {*threads_of_heads} == {3}
     assert torch.get_num_threads() == before

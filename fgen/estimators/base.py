@@ -1,0 +1,67 @@
+"""scikit-learn's base classes, or without scikit-learn what of them fgen's estimators need."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+
+from fgen.errors import InputError
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.exceptions import NotFittedError
+except ImportError:
+
+    class NotFittedError(ValueError, AttributeError):  # type: ignore[no-redef]
+        """Raised where an estimator isn't fitted."""
+
+    class BaseEstimator:  # type: ignore[no-redef]
+        """An estimator whose parameters are the arguments of its constructor."""
+
+        def get_params(self, deep: bool = True) -> dict[str, Any]:
+            """Return the constructor's arguments by name."""
+            return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+        def set_params(self, **parameters: Any) -> Any:
+            """Set constructor arguments.
+
+            Raises:
+                InputError: the constructor has no such argument.
+            """
+            known = self.get_params()
+            for name, value in parameters.items():
+                if name not in known:
+                    raise InputError(f"parameter {name!r} is unknown", f"one of {', '.join(known)}")
+                setattr(self, name, value)
+            return self
+
+        def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+            """Return the class and the arguments that are set."""
+            given = (f"{name}={value!r}" for name, value in self.get_params().items() if value is not None)
+            return f"{type(self).__name__}({', '.join(given)})"
+
+    class ClassifierMixin:  # type: ignore[no-redef]
+        """The default score of a classifier."""
+
+        def score(self, X: Any, y: Any) -> float:
+            """Return the share of rows ``X`` that are predicted as ``y``."""
+            return float(np.mean(self.predict(X) == np.asarray(y)))  # type: ignore[attr-defined]
+
+
+class NotFitted(InputError, NotFittedError):
+    """The error of an estimator that isn't fitted; with scikit-learn also its ``NotFittedError``."""
+
+
+class Size:
+    """Short ``repr`` of an argument that is too long to print: its type and shape or length."""
+
+    def __init__(self, argument: Any) -> None:
+        self.argument = argument
+
+    def __repr__(self) -> str:
+        kind, argument = type(self.argument).__name__, self.argument
+        if hasattr(argument, "shape"):
+            return f"<{kind} {tuple(argument.shape)}>"
+        return f"<{kind} of {len(argument)}>" if hasattr(argument, "__len__") else repr(argument)

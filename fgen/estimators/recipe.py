@@ -1,0 +1,103 @@
+"""Recipes from the arguments of an estimator's constructor."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Mapping
+from typing import Any
+
+from fgen.baselines import BASELINES
+from fgen.errors import InputError, did_you_mean
+from fgen.experiment.config import Recipe
+from fgen.models.registry import MODELS
+
+#: Arguments that are a section of a recipe.
+SECTIONS = ("model", "classifier", "train")
+
+
+def recipe_of(parameters: Mapping[str, Any]) -> Recipe:
+    """Return the recipe that :class:`fgen.ZeroShotClassifier` trains by.
+
+    Args:
+        parameters: the constructor's arguments by name.
+
+    Raises:
+        InputError: one that is wrong, or a method that needs rows of unseen classes.
+    """
+    method, seed = parameters["method"], parameters["random_state"]
+    for name in SECTIONS:
+        _expect_settings(name, parameters[name])
+    sections = {name: dict(parameters[name] or {}) for name in SECTIONS}
+    _expect_method(method, sections["model"].get("name", method))
+    if not isinstance(seed, numbers.Integral) or not 0 <= int(seed) < 2**63:
+        expected, remedy = "a whole number from 0 to 2**63 - 1", "The same number gives the same classifier"
+        raise InputError(f"random_state is {seed!r}", expected, remedy)
+    sections["model"] |= {"name": method}
+    sections["embedding"] = {"norm": parameters["embedding_norm"], "scale": parameters["embedding_scale"]}
+    sections["bank"] = {"n_per_class": parameters["n_per_class"]}
+    recipe = Recipe.from_mapping(sections | {"protocol": {"calibrate": True}})
+    if recipe.model.sees_test_rows:
+        raise InputError(
+            f"{method} is set to the transductive setting, and there are no unlabelled rows here",
+            "the inductive setting",
+            "Leave transductive out, or use fgen.run or make_model",
+        )
+    return recipe
+
+
+def storable_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the constructor's arguments as JSON can hold them, without embeddings and labels.
+
+    Raises:
+        InputError: as :func:`recipe_of` has it.
+    """
+    plain = recipe_of(parameters).to_mapping()
+    sections = {
+        name: None if given is None else {key: plain[name][key] for key in given if key in plain[name]}
+        for name in SECTIONS
+        for given in (parameters[name],)
+    }
+    return sections | {
+        "method": parameters["method"],
+        "embedding_norm": plain["embedding"]["norm"],
+        "embedding_scale": plain["embedding"]["scale"],
+        "n_per_class": plain["bank"]["n_per_class"],
+        "calibrate": bool(parameters["calibrate"]),
+        "random_state": int(parameters["random_state"]),
+        "verbose": bool(parameters["verbose"]),
+    }
+
+
+def _expect_settings(name: str, settings: Any) -> None:
+    """Refuse an argument that is no mapping of settings."""
+    if name == "model" and isinstance(settings, str):
+        expected = "a dict of settings, such as {'epochs': 30}, the generator's name being the method"
+        raise InputError(f"model is {settings!r}", expected, _method_remedy(settings))
+    if settings is not None and not isinstance(settings, Mapping):
+        raise InputError(f"{name} is {settings!r}", "a dict of settings, such as {'name': 'knn'} of a classifier")
+
+
+def _expect_method(method: Any, named: Any) -> None:
+    """Refuse a method that is no generator's name, or other than the name in the model's settings."""
+    for where, name in (("method", method), ("model['name']", named)):
+        if not isinstance(name, str) or name not in MODELS:
+            raise InputError(f"{where} is {name!r}", f"one of the generators {', '.join(MODELS)}", _method_remedy(name))
+    if named != method:
+        found = f"model['name'] is {named!r}, and method {method!r}"
+        raise InputError(found, "the generator's name as method", _method_remedy(named))
+
+
+def _method_remedy(name: Any) -> str:
+    """Return what to do about a name that is no generator's, or that isn't given as ``method``."""
+    of_baseline = "a baseline, which makes no features and is run by `fgen run`"
+    if not isinstance(name, str):
+        return ""
+    if name in MODELS:
+        return f"Pass method={name!r}"
+    if name in BASELINES:
+        return f"{name!r} is {of_baseline}"
+
+    def shown(near: str) -> str:
+        return f"method={near!r}" if near in MODELS else f"{near!r}, {of_baseline}"
+
+    return did_you_mean(name, [*MODELS, *BASELINES], show=shown)
