@@ -8,7 +8,8 @@ from fgen.classifiers.base import HeadConfig
 from fgen.classifiers.cosine import CosineClassifier, CosineConfig
 from fgen.classifiers.sklearn_heads import KNNConfig, LinearSVMConfig, LogisticConfig
 from fgen.classifiers.softmax import SoftmaxClassifier, SoftmaxConfig
-from fgen.classifiers.storage import StoredHead, read_head
+from fgen.classifiers.storage import StoredHead
+from fgen.io import stored_folder
 
 #: name -> frozen config; ``config.build()`` gives an untrained head, and imports scikit-learn where it needs it.
 CLASSIFIERS: dict[str, type[HeadConfig]] = {
@@ -26,4 +27,5 @@ def load_head(path: str | Path) -> StoredHead:
     Raises:
         InputError: no such folder, files that are damaged, or a format this fgen doesn't know.
     """
-    return read_head(path, SoftmaxClassifier, CosineClassifier)
+    kinds: tuple[type[StoredHead], ...] = (SoftmaxClassifier, CosineClassifier)
+    return stored_folder.read(path, "head", {kind.format: kind.restored for kind in kinds})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -47,9 +47,10 @@ class StoredHead(Head):
         """
         self.require_trained()
         tensors = {name: getattr(self, attribute) for name, attribute in self.stored.items()}
-        tensors |= {f"feature.{key}": array for key, array in self.scaler.to_arrays().items()}
+        arrays = {f"feature.{key}": array for key, array in self.scaler.to_arrays().items()}
+        tensors |= {key: torch.from_numpy(array) for key, array in (arrays | {"classes": self.classes_}).items()}
         description = {"config": to_mapping(self.config), "n_classes": self.n_classes_}
-        stored_folder.write(path, "head", self.format, description, tensors | {"classes": self.classes_})
+        stored_folder.write(path, "head", self.format, description, tensors)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -58,7 +59,7 @@ class StoredHead(Head):
         Raises:
             InputError: no such folder, or files that are damaged or no such head's.
         """
-        return read_head(path, cls)
+        return stored_folder.read(path, "head", {cls.format: cls.restored})
 
     @classmethod
     def restored(cls, description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
@@ -81,20 +82,3 @@ class StoredHead(Head):
                 raise InputError(found, f"{shape} finite float32")
             setattr(head, cls.stored[name], tensor)
         return head
-
-
-H = TypeVar("H", bound=StoredHead)
-
-
-def read_head(path: str | Path, *kinds: type[H]) -> H:
-    """Read a saved head of one of these kinds.
-
-    Raises:
-        InputError: no such folder, files that are damaged, or a head of another format.
-    """
-    by_format = {kind.format: kind for kind in kinds}
-
-    def restored(description: dict[str, Any], tensors: dict[str, Tensor]) -> H:
-        return by_format[description["format"]].restored(description, tensors)
-
-    return stored_folder.read(path, "head", [*by_format], restored)

@@ -17,15 +17,7 @@ from fgen.compute.device import choose_device, cpu_threads
 from fgen.errors import InputError
 from fgen.experiment.heads import represented
 from fgen.features.rows import Features, as_rows
-from fgen.inference.storage import (
-    FORMAT,
-    TEXT,
-    VERSION,
-    expect_replaceable,
-    expect_stored,
-    restored_fields,
-    storable_labels,
-)
+from fgen.inference import storage
 from fgen.io.atomic import replace_directory, write_json
 from fgen.io.consistent_read import read_folder
 from fgen.io.reading import guarded_read, read_json
@@ -109,17 +101,17 @@ class Predictor:
             kept = "'softmax' or 'cosine' as classifier's name"
             raise InputError(f"the head {self.head.config.name!r} is scikit-learn's and can only be pickled", kept)
         description = {
-            "format": FORMAT,
-            "format_version": VERSION,
-            "labels": storable_labels(self.labels),
-            "label_type": TEXT if self.labels.dtype.kind in "UT" else self.labels.dtype.str,
+            "format": storage.FORMAT,
+            "format_version": storage.VERSION,
+            "labels": storage.storable_labels(self.labels),
+            "label_type": storage.TEXT if self.labels.dtype.kind in "UT" else self.labels.dtype.str,
             "seen": self.seen.tolist(),
             "gamma": float(self.gamma),
             "parameters": dict(self.parameters),
         }
         if self.feature_names is not None:
             description["feature_names"] = list(self.feature_names)
-        with replace_directory(path, expect_replaceable) as folder:
+        with replace_directory(path, storage.expect_replaceable) as folder:
             self.model.save(folder / "model")
             self.head.save(folder / "head")
             write_json(folder / "classifier.json", description)
@@ -136,10 +128,10 @@ class Predictor:
 
     @classmethod
     def _load(cls, path: Path, device: str) -> Predictor:
-        expect_stored(path)
+        storage.expect_stored(path)
         model, head = load_model(path / "model", device), load_head(path / "head")
         with guarded_read(path / "classifier.json", "classifier"):
-            return cls(model, head, **restored_fields(read_json(path / "classifier.json"), model, head))
+            return cls(model, head, **storage.restored_fields(read_json(path / "classifier.json"), model, head))
 
 
 def expect_width(width: int, model: FeatureGenerator) -> None:

@@ -86,4 +86,4 @@ def load_model(path: str | Path, device: str = "cpu") -> FeatureGenerator:
         model.restore(description, tensors, chosen)
         return model
 
-    return stored_folder.read(path, "model", [FORMAT], restored)
+    return stored_folder.read(path, "model", {FORMAT: restored})

@@ -72,7 +72,7 @@ class StoredModel:
             "embedding.offset": self.preprocessor.offset,
             "embedding.scale": self.preprocessor.scale,
         } | {f"feature.{key}": array for key, array in self.scaler.to_arrays().items()}
-        tensors: dict[str, Tensor | np.ndarray] = {k: np.asarray(array, np.float32) for k, array in arrays.items()}
+        tensors = {key: torch.from_numpy(np.array(array, dtype=np.float32)) for key, array in arrays.items()}
         tensors |= {f"network.{key}": value for key, value in self.networks.state_dict().items()}
         description = {
             "method": self.config.name,
