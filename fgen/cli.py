@@ -265,7 +265,7 @@ def _generate(arguments: argparse.Namespace) -> None:
 def _features(arguments: argparse.Namespace) -> None:
     from fgen.data.files import expect_target, save_dataset
     from fgen.data.tables import read_embeddings_csv
-    from fgen.encoders.image import dataset_of_pictures
+    from fgen.encoders.image_folder import dataset_of_pictures
 
     names, embeddings = read_embeddings_csv(arguments.embeddings)
     out = expect_target(arguments.out, overwrite=arguments.overwrite).absolute()

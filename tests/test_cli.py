@@ -782,7 +782,7 @@ def test_a_command_with_a_bar_runs_where_output_and_errors_are_closed(
     """As a daemon's, where Python has None in their place."""
     (tmp_path / "names.csv").write_text("ant,1\nbee,2\n")
     monkeypatch.setitem(fgen.encoders.text.ENCODERS, "sentence", lambda texts, *_, **__: np.ones((len(texts), 2)))
-    monkeypatch.setattr("fgen.encoders.image.dataset_of_pictures", lambda *a, keep, **k: keep.touch() or toy)
+    monkeypatch.setattr("fgen.encoders.image_folder.dataset_of_pictures", lambda *a, keep, **k: keep.touch() or toy)
     if command == "report":
         pytest.importorskip("matplotlib")
     words = {

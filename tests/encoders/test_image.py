@@ -8,7 +8,7 @@ import pytest
 
 import fgen
 from fgen.cli import main
-from fgen.encoders import image
+from fgen.encoders import image, image_folder
 from fgen.errors import InputError
 from fgen.io.atomic import lock_file
 
@@ -90,7 +90,7 @@ def test_of_a_few_pictures_of_a_class_one_is_kept_for_the_test(folder, mean_colo
         for k in range(kept, 10):
             (folder / "photos" / name / f"{k}.png").unlink()
     names, embeddings = ["red", "green", "blue"], np.eye(3)
-    data = image.dataset_of_pictures(folder / "photos", names, embeddings, unseen=["blue"])
+    data = image_folder.dataset_of_pictures(folder / "photos", names, embeddings, unseen=["blue"])
     assert np.bincount(data.labels[data.splits["test_seen"]], minlength=3).tolist() == [0, 1, 0]
     assert np.bincount(data.labels[data.splits["trainval"]], minlength=3).tolist() == [1, 2, 0]
 
@@ -113,7 +113,7 @@ def test_a_stopped_call_goes_on_and_changed_pictures_begin_anew(folder, monkeypa
     stop = 0
     assert main(words) == 0
     assert len(looked) == 12 + 30 - 11, "the one that was stopped at is looked at again"
-    pictures = [path for found in image.pictures_of_classes(folder / "photos").values() for path in found]
+    pictures = [path for found in image_folder.pictures_of_classes(folder / "photos").values() for path in found]
     assert np.array_equal(fgen.load_dataset(folder / "o.npz").features, image.encode_images(pictures))
     assert sorted(path.name for path in folder.iterdir()) == ["e.csv", "o.npz", "photos"]
     looked.clear()
@@ -156,14 +156,14 @@ def test_a_record_that_a_kill_cut_short_is_looked_at_again(folder, mean_colour, 
 def test_files_that_are_no_pictures_are_told_of_and_a_class_of_them_alone_refused(folder, caplog):
     (folder / "photos" / "red" / "._0.png").write_bytes(b"of another system")
     (folder / "photos" / "red" / "0.heic").write_bytes(b"")
-    found = image.pictures_of_classes(folder / "photos")
+    found = image_folder.pictures_of_classes(folder / "photos")
     assert [path.name for path in found["red"]] == [f"{k}.png" for k in range(10)]
     assert "red: 1 entries that are no pictures are passed over" in caplog.text
     (folder / "photos" / "yellow").mkdir()
-    assert "yellow" not in image.pictures_of_classes(folder / "photos"), "a class without pictures is legal"
+    assert "yellow" not in image_folder.pictures_of_classes(folder / "photos"), "a class without pictures is legal"
     (folder / "photos" / "yellow" / "0.heic").write_bytes(b"")
     with pytest.raises(InputError, match=r"yellow holds '0\.heic' and no picture"):
-        image.pictures_of_classes(folder / "photos")
+        image_folder.pictures_of_classes(folder / "photos")
 
 
 def test_sixteen_bits_are_read_and_numbers_without_a_white_refused(tmp_path):
@@ -227,7 +227,7 @@ def test_what_is_no_picture_and_classes_that_are_not_described_are_named(folder,
         (folder / "e.csv", "no folder"),
     ):
         with pytest.raises(InputError, match=message):
-            image.pictures_of_classes(empty)
+            image_folder.pictures_of_classes(empty)
     assert not (folder / "o.npz").exists()
 
 
@@ -242,9 +242,9 @@ def test_what_is_no_picture_and_classes_that_are_not_described_are_named(folder,
 def test_names_and_embeddings_that_do_not_fit_are_refused_before_any_picture_is_looked_at(
     folder, monkeypatch, names, embeddings, words
 ):
-    monkeypatch.setattr(image, "encode_images", lambda *_, **__: pytest.fail("it is told before"))
+    monkeypatch.setattr(image_folder, "encode_images", lambda *_, **__: pytest.fail("it is told before"))
     with pytest.raises(InputError, match=words):
-        image.dataset_of_pictures(folder / "photos", names, embeddings)
+        image_folder.dataset_of_pictures(folder / "photos", names, embeddings)
 
 
 @with_extra
