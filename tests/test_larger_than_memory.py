@@ -156,7 +156,7 @@ def test_heads_in_a_space_of_their_own_never_hold_the_rows_whole(name, solver, m
     represent = model.represent
 
     def outcome():
-        heads = train_heads(
+        (heads,) = train_heads(
             HeadRecipe(config, precision="highest"), world, *bank, represent=represent, space=model.bank_space
         )
         result, _ = heads.score(world, represent).at(0.0)

@@ -16,7 +16,7 @@ from experiments.bench.timing import Comparison, alternate
 from fgen.baselines.ridge import ridge
 from fgen.classifiers.softmax import SoftmaxClassifier, SoftmaxConfig
 from fgen.data.emoji import load_emoji
-from fgen.experiment.heads import head_precision
+from fgen.experiment.heads import HeadRecipe
 from fgen.features.scaled_rows import CPU
 from fgen.metrics.accuracy import mean_accuracy, per_class_accuracy
 
@@ -102,7 +102,7 @@ def fit(
 ) -> SoftmaxClassifier:
     """fgen's head on raw rows, by default in the precision that experiments train heads in: a GPU's is float32."""
     known: dict[str, Any] = {"classes": np.arange(task.n_classes), "scaling_rows": task.real, "seen": task.seen}
-    with head_precision(precision, device):
+    with HeadRecipe(config, precision=precision, device=device.type).matmul_precision():
         return config.build().fit(task.features, task.labels, **known, device=device.type, start=start)
 
 

@@ -63,19 +63,25 @@ def train_adam(
     rows: ScaledRows,
     targets: Tensor,
     row_weights: Tensor,
-    weight: Tensor,
-    bias: Tensor,
+    parameters: tuple[Tensor, Tensor],
     config: AdamConfig,
     seed: int,
-    *,
     offsets: Tensor | None = None,
     progress: bool = False,
 ) -> None:
-    """Minimise the batches' mean weighted cross-entropy, in place on ``weight (K, D)`` and ``bias (K,)``.
+    """Minimise the batches' mean weighted cross-entropy, in place.
 
-    ``targets (N,)`` index classes, ``row_weights (N, 1)``.
-    ``offsets (K,)`` are added to the logits here and never again, see :func:`fgen.classifiers.seen_bias.log_prior`.
+    Args:
+        rows: the features ``(N, D)``.
+        targets: ``(N,)`` indices of classes.
+        row_weights: ``(N, 1)``.
+        parameters: weights ``(K, D)`` and biases ``(K,)``, which are changed.
+        config: the settings.
+        seed: names the order of the rows.
+        offsets: ``(K,)`` added to the logits in training alone, see :func:`fgen.classifiers.seen_bias.log_prior`.
+        progress: show a bar.
     """
+    weight, bias = parameters
     weight.grad, bias.grad = to_weight, to_bias = torch.empty_like(weight), torch.empty_like(bias)
     betas = (config.beta1, 0.999)
     adam = torch.optim.Adam([weight, bias], lr=config.lr, betas=betas, weight_decay=config.weight_decay, fused=True)

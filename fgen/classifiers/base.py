@@ -1,18 +1,24 @@
-"""What every head does alike, whoever trains it: labels against candidates, scores by class id, calibrated answers."""
+"""Base class of all heads: checked training rows, scores by class id, calibrated predictions."""
 
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Self, get_args
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from fgen.compute.device import matrix_precision
+from fgen.compute.device import choose_device, cpu_if_no_memory, matrix_precision
+from fgen.config import build, to_mapping
 from fgen.errors import InputError
 from fgen.features.checks import as_ids
 from fgen.features.rows import Features, as_rows
-from fgen.features.scaled_rows import CPU
+from fgen.features.scaled_rows import CPU, CentredRows, fits_memory
 from fgen.features.scaling import FeatureScaler, Kind
 from fgen.metrics.calibration import predict_classes
 
@@ -23,7 +29,7 @@ NO_CANDIDATE = -1e30
 
 @dataclass(frozen=True, kw_only=True)
 class HeadConfig:
-    """What the settings of all heads share.
+    """Settings that all heads share.
 
     Attributes:
         scaling: of the features, fitted on the real rows in an experiment.
@@ -38,69 +44,207 @@ class HeadConfig:
             raise InputError(f"scaling is {self.scaling!r}", f"one of {', '.join(get_args(Kind))}")
 
     def build(self) -> Head:
-        """An untrained head."""
+        """Return an untrained head."""
         raise NotImplementedError
 
     @property
     def unused_fields(self) -> tuple[str, ...]:
-        """Settings that have no effect beside the others."""
+        """Settings that have no effect, given the others."""
         return ()
 
     @property
     def remedy(self) -> str:
-        """What to try where the head doesn't even learn its own rows."""
+        """What to change where the head fails to learn its own training rows."""
         return "another classifier.scaling"
 
     @property
     def needs_seen_rows(self) -> bool:
-        """Whether real rows of seen classes teach more than these classes: a head of unseen ones alone lacks them."""
+        """Whether a head needs real rows of seen classes for more than these classes."""
         return False
 
     def candidates(self) -> tuple[Self, ...]:
-        """What is to be chosen from on validation classes, in an order in which each may start from the one before."""
+        """Return what is chosen from on validation classes; each head may start from the one before it."""
         return (self,)
 
     def for_bank(self, n_per_class: int) -> Self:
-        """The settings for a bank with so many synthetic rows of an unseen class."""
+        """Return the settings for a bank with ``n_per_class`` synthetic rows of an unseen class."""
         return self
 
+    def check_fit(self, seen: Any | None) -> None:
+        """Refuse to train where a setting is left open, or needs ``seen`` and that is None."""
 
-class Head:
-    """A trained head: raw features in, scores of classes out.
+    def row_weights(self, targets: Tensor, is_seen: Tensor) -> Tensor:
+        """Return the weights ``(N, 1)`` of the rows in the loss, of mean 1.
+
+        Args:
+            targets: ``(N,)`` positions of the rows' classes.
+            is_seen: ``(K,)`` bool, the classes that are seen.
+        """
+        return torch.ones(len(targets), 1)
+
+
+@dataclass(frozen=True, eq=False)
+class HeadProblem:
+    """Frozen description of what a head learns: checked rows of candidate classes.
+
+    Heads that learn the same problem share the copy of its rows.
 
     Attributes:
-        classes_: ``(K,)`` ascending ids of the classes that can be answered.
-        n_classes_: how many ids there are in the caller's numbering, candidates or not.
+        features: ``(N, D)`` raw.
+        labels: ``(N,)`` int64 class ids.
+        classes: ``(K,)`` ascending ids of the candidates.
+        is_seen: ``(K,)`` bool, the candidates that are seen classes; none where the caller didn't name them.
+        config: settings of the heads, among which only the penalty may differ.
+        scaler: the scaling of the features.
+        seed, device, progress: as in :meth:`Head.fit`.
+    """
+
+    features: Features
+    labels: np.ndarray
+    classes: np.ndarray
+    is_seen: Tensor
+    config: HeadConfig
+    scaler: FeatureScaler
+    seed: int
+    device: str
+    progress: bool
+
+    @cached_property
+    def place(self) -> torch.device:
+        """The device, or the CPU where a GPU lacks memory for a scaled copy, if one is kept, and two logit matrices."""
+        shape = (len(self.labels), self.scaler.dim)
+        copied = shape[0] * shape[1] if fits_memory(shape, torch.float32) else 0
+        return cpu_if_no_memory(choose_device(self.device), 4 * (copied + 2 * shape[0] * len(self.classes)) + (1 << 30))
+
+    @cached_property
+    def targets(self) -> Tensor:
+        """``(N,)`` positions of the rows' classes in :attr:`classes`, on :attr:`place`."""
+        return torch.from_numpy(np.searchsorted(self.classes, self.labels)).to(self.place)
+
+    @cached_property
+    def row_weights(self) -> Tensor:
+        """``(N, 1)`` weights of the rows in the loss, on :attr:`place`."""
+        return self.config.row_weights(self.targets.cpu(), self.is_seen).to(self.place)
+
+    @cached_property
+    def centred_rows(self) -> CentredRows:
+        """The scaled rows less a vector near their weighted mean, on :attr:`place`."""
+        return CentredRows(self.features, self.scaler, self.row_weights)
+
+
+class Head(ABC):
+    """A classifier of features: raw features in, scores of classes out.
+
+    Attributes:
+        config: the settings.
+        classes_: ``(K,)`` ascending ids of the classes that can be predicted.
+        n_classes_: number of ids in the caller's numbering, candidates or not.
         scaler: the scaling of the features.
     """
 
+    config_class: ClassVar[type[HeadConfig]]
+
+    config: HeadConfig
     classes_: np.ndarray
     n_classes_: int
     scaler: FeatureScaler
 
+    def __init__(self, config: HeadConfig | None = None, **overrides: Any) -> None:
+        given = to_mapping(config or self.config_class())
+        self.config = build(self.config_class, given | overrides, "classifier")
+
+    def fit(
+        self,
+        features: Features,
+        labels: Any,
+        *,
+        classes: Any | None = None,
+        n_classes: int | None = None,
+        seed: int = 0,
+        scaling_rows: Features | None = None,
+        scaler: FeatureScaler | None = None,
+        seen: Any | None = None,
+        start: Head | None = None,
+        path: Sequence[Head] = (),
+        device: str = "cpu",
+        progress: bool = False,
+    ) -> Self:
+        """Train on raw features.
+
+        The softmax head multiplies in bfloat16 under ``torch.set_float32_matmul_precision("medium")`` where that is
+        faster on the CPU.
+
+        Args:
+            features: ``(N, D)``: an array, a memory map, an open HDF5 dataset or a tensor.
+            labels: ``(N,)`` class ids of at least 2 classes, in the caller's numbering, gaps allowed.
+            classes: ids of all candidates; by default those in ``labels``. Heads other than softmax score a candidate
+                without rows as :data:`NO_CANDIDATE`.
+            n_classes: number of ids, candidates or not; by default up to the largest candidate.
+            seed: names the initial weights and the order of the rows.
+            scaling_rows: ``(M, D)`` raw features that the scaling is fitted on; by default ``features``.
+            scaler: a scaling that is fitted already, of the kind that the config names; ``scaling_rows`` are not read.
+            seen: ids of the seen classes, candidates or not. The softmax head's ``seen_weight`` and ``prior_ratio``
+                need them; the cosine head takes the spread within classes from their rows.
+            start: a head of another penalty on the same rows and classes, from which lbfgs needs fewer steps.
+            path: heads of other penalties to train on the same rows in turn, each from the one before.
+            device: where the softmax head is trained: ``"cpu"``, ``"cuda"``, or ``"auto"``. A GPU without enough
+                memory leaves it to the CPU. A trained head is on the CPU.
+            progress: show a bar.
+
+        Raises:
+            InputError: shapes or ids that don't match, fewer than 2 classes, features that aren't finite, ``seen``
+                missing where the config needs it, or several penalties.
+            TrainingDiverged: the weights aren't finite.
+        """
+        features = as_rows(features)
+        labels, classes, n_classes = checked_labels(labels, len(features), classes, n_classes)
+        heads: list[Head] = [self, *path]
+        for head in heads:
+            head.config.check_fit(seen)
+        is_seen = torch.from_numpy(seen_mask(classes, () if seen is None else seen))
+        if scaler is None:
+            scaler = FeatureScaler.fit(self.config.scaling, features if scaling_rows is None else as_rows(scaling_rows))
+        if (scaler.kind, scaler.dim) != (self.config.scaling, features.shape[1]):
+            found = f"the scaling is {scaler.kind!r} and has {scaler.dim} columns"
+            raise InputError(found, f"{self.config.scaling!r} and {features.shape[1]}, as config and features have")
+        problem = HeadProblem(features, labels, classes, is_seen, self.config, scaler, seed, device, progress)
+        for before, head in zip([start, *heads[:-1]], heads, strict=True):
+            head.classes_ = head.learn(problem, before)
+            head.scaler, head.n_classes_ = scaler, n_classes
+        return self
+
+    @abstractmethod
+    def learn(self, problem: HeadProblem, start: Head | None) -> np.ndarray:
+        """Train, and return the ascending ids ``(K,)`` of the classes that can be predicted.
+
+        Args:
+            problem: what to learn.
+            start: see :meth:`fit`; heads without iterations ignore it.
+        """
+
+    @abstractmethod
     def block_scores(self, scaled: np.ndarray) -> np.ndarray:
-        """Scores ``(n, K)`` of scaled rows ``(n, D)``."""
-        raise NotImplementedError
+        """Return scores ``(n, K)`` of scaled rows ``(n, D)``."""
 
     def decision_function(self, features: Features) -> np.ndarray:
-        """Scores ``(N, K)`` float32 of raw features ``(N, D)``, in the order of :attr:`classes_`.
+        """Return scores ``(N, K)`` float32 of raw features ``(N, D)``, in the order of :attr:`classes_`.
 
-        It warns, as :meth:`predict` does, of rows that are much longer or shorter than those of the training.
+        Warns, as :meth:`predict` does, if the rows are much longer or shorter than those of the training.
 
         Raises:
             InputError: the head isn't trained, or the features don't fit it or aren't finite.
         """
-        return self._told_scores(features)
+        return self._scores_with_warning(features)
 
-    def _told_scores(self, features: Features) -> np.ndarray:
-        """:meth:`candidate_scores`, with the warning where the public method's caller stands."""
+    def _scores_with_warning(self, features: Features) -> np.ndarray:
+        """Return :meth:`candidate_scores`; a warning names the line that called the public method."""
         scores = self.candidate_scores(features)
         if odd := self.scaler.scale_warning(as_rows(features)):
             warnings.warn(f"{odd}: were both normalised alike?", stacklevel=3)
         return scores
 
     def candidate_scores(self, features: Features) -> np.ndarray:
-        """What :meth:`decision_function` returns, without its warning."""
+        """Return what :meth:`decision_function` returns, without its warning."""
         self.require_trained()
         features = as_rows(features)
         if features.shape[1] != self.scaler.dim:
@@ -112,44 +256,42 @@ class Head:
         return result
 
     def scores(self, features: Features, n_classes: int | None = None) -> np.ndarray:
-        """Scores ``(N, n_classes)`` by class id; :data:`NO_CANDIDATE` for classes that are none."""
-        result = self.candidate_scores(features)
-        return by_class_id(result, self.classes_, self.n_classes_ if n_classes is None else n_classes)
+        """Return scores ``(N, n_classes)`` float32 by class id; :data:`NO_CANDIDATE` for classes that are none."""
+        scores = self.candidate_scores(features)
+        n_classes = self.n_classes_ if n_classes is None else n_classes
+        if n_classes <= self.classes_[-1]:
+            raise InputError(f"n_classes is {n_classes}", f"more than the largest class id, {self.classes_[-1]}")
+        result = np.full((len(scores), n_classes), NO_CANDIDATE, dtype=np.float32)
+        # A probability of 0 has the logarithm -inf; a candidate stays above what is none.
+        result[:, self.classes_] = np.maximum(scores, NO_CANDIDATE / 10)
+        return result
 
     def predict(self, features: Features, gamma: float = 0.0, seen: Any | None = None) -> np.ndarray:
-        """The best class id of each row, ``(N,)``.
+        """Return the class id with the best score for each row, ``(N,)``.
 
         Args:
             features: ``(N, D)`` raw.
             gamma: subtracted from the scores of ``seen`` classes (calibrated stacking, Chao et al. 2016), in the unit
-                of the head's own scores: nats here, shares of votes or distances there.
+                of the head's scores: nats, shares of votes or distances.
             seen: ids of the seen classes; needed for a gamma other than 0.
         """
-        return predict_calibrated(self._told_scores(features), self.classes_, gamma, seen)
+        return predict_calibrated(self._scores_with_warning(features), self.classes_, gamma, seen)
 
     def require_trained(self) -> None:
-        """Refuse to go on without a training."""
+        """Raise an InputError if the head isn't trained."""
         if not hasattr(self, "scaler"):
             raise InputError("the head hasn't been trained", "fit() first")
 
 
-def fitted_scaler(kind: Any, features: Features, scaling_rows: Features | None) -> FeatureScaler:
-    """The scaling fitted on ``scaling_rows (M, D)``, by default on ``features (N, D)`` themselves."""
-    fitted_on = features if scaling_rows is None else as_rows(scaling_rows)
-    if fitted_on.shape[1] != features.shape[1]:
-        raise InputError(f"scaling_rows has {fitted_on.shape[1]} columns", f"{features.shape[1]}, as features has")
-    return FeatureScaler.fit(kind, fitted_on)
-
-
 def seen_mask(classes: np.ndarray, seen: Any) -> np.ndarray:
-    """``(K,)`` which of the candidates are among the ids ``seen``."""
+    """Return ``(K,)`` bool: which of the ids ``classes (K,)`` are among the ids ``seen``."""
     return np.isin(classes, as_ids("seen", seen, least=0))
 
 
 def checked_labels(
     labels: Any, n_rows: int, classes: Any | None, n_classes: int | None
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Labels ``(N,)``, ascending candidates ``(K,)`` and the number of ids, checked against each other."""
+    """Return labels ``(N,)``, ascending candidates ``(K,)`` and the number of ids, checked against each other."""
     labels = as_ids("labels", labels)
     candidates = np.unique(labels if classes is None else as_ids("classes", classes))
     if len(labels) != n_rows:
@@ -165,18 +307,8 @@ def checked_labels(
     return labels, candidates, int(n_classes or largest + 1)
 
 
-def by_class_id(scores: np.ndarray, classes: np.ndarray, n_classes: int) -> np.ndarray:
-    """Scores ``(N, K)`` of ``classes (K,)`` as ``(N, n_classes)`` float32, :data:`NO_CANDIDATE` elsewhere."""
-    if n_classes <= classes[-1]:
-        raise InputError(f"n_classes is {n_classes}", f"more than the largest class id, {classes[-1]}")
-    result = np.full((len(scores), n_classes), NO_CANDIDATE, dtype=np.float32)
-    # A probability of 0 has the logarithm -inf; a candidate stays above what is none.
-    result[:, classes] = np.maximum(scores, NO_CANDIDATE / 10)
-    return result
-
-
 def predict_calibrated(scores: np.ndarray, classes: np.ndarray, gamma: float, seen: Any | None) -> np.ndarray:
-    """The class id ``(N,)`` with the best score after ``gamma`` is taken from the seen ones', ties as in scoring."""
+    """Return the ids ``(N,)`` with the best score after subtracting ``gamma`` from seen classes, ties as in scoring."""
     if seen is None and gamma != 0:
         raise InputError(f"gamma is {gamma} without seen", "the ids of the seen classes", "Give seen, or gamma=0")
     is_seen = seen_mask(classes, () if seen is None else seen)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fgen.classifiers.base import HeadConfig, checked_labels, fitted_scaler, seen_mask
+from fgen.classifiers.base import Head, HeadConfig, HeadProblem
 from fgen.classifiers.storage import StoredHead
-from fgen.config import build, to_mapping
 from fgen.errors import InputError
-from fgen.features.rows import Features, as_rows
 from fgen.features.scaling import Kind
 from fgen.features.statistics import class_means, within_class_scatter
 
@@ -77,50 +75,31 @@ class CosineClassifier(StoredHead):
         scaler: the scaling of the features.
     """
 
-    format: ClassVar[str] = "fgen-cosine"
     config_class: ClassVar[type[HeadConfig]] = CosineConfig
+    format: ClassVar[str] = "fgen-cosine"
     stored: ClassVar[dict[str, str]] = {"centre": "centre", "directions": "prototypes", "roundness": "whitening"}
 
-    def __init__(self, config: CosineConfig | None = None, **overrides: Any) -> None:
-        super().__init__(build(CosineConfig, to_mapping(config or CosineConfig()) | overrides, "classifier"))
+    config: CosineConfig
+    centre: Tensor
+    prototypes: Tensor
+    whitening: Tensor
 
-    def fit(
-        self,
-        features: Features,
-        labels: Any,
-        *,
-        classes: Any | None = None,
-        n_classes: int | None = None,
-        seed: int = 0,
-        scaling_rows: Features | None = None,
-        seen: Any | None = None,
-        device: str = "cpu",
-        progress: bool = False,
-    ) -> CosineClassifier:
-        """Take the class means of raw features ``(N, D)`` with class ids ``(N,)`` in one pass, block by block.
-
-        Arguments and errors as in :meth:`fgen.classifiers.softmax.SoftmaxClassifier.fit`, but for two: a class of
-        ``classes`` without a row has no prototype, and is scored as no candidate; ``seed``, ``device`` and ``progress``
-        make no difference. ``seen`` names the classes whose rows show the spread within classes (by default all do):
-        rows that were generated spread as their generator does.
-        """
-        features = as_rows(features)
-        labels, _, n_classes = checked_labels(labels, len(features), classes, n_classes)
-        scaler = fitted_scaler(self.config.scaling, features, scaling_rows)
-        present, means = class_means(scaler.blocks(features), labels)
+    def learn(self, problem: HeadProblem, start: Head | None) -> np.ndarray:
+        """Take the class means in one pass over the rows, and with whitening their spread in a second one."""
+        scaler, features = problem.scaler, problem.features
+        present, means = class_means(scaler.blocks(features), problem.labels)
         of_classes = torch.from_numpy(means)
         centre = of_classes.mean(dim=0)
         self.whitening, prototypes = torch.zeros(0, scaler.dim), of_classes - centre
         if self.config.whitening is not None:
-            spread = np.ones(len(present), bool) if seen is None else seen_mask(present, seen)
-            positions = np.searchsorted(present, labels)
-            chosen = spread[positions] if spread.any() else np.ones(len(positions), bool)
+            chosen = np.isin(problem.labels, problem.classes[problem.is_seen.numpy()])
+            chosen = chosen if chosen.any() else np.ones(len(chosen), bool)
+            positions = np.searchsorted(present, problem.labels)
             scatter = within_class_scatter(scaler.blocks(features), positions, means, chosen)
             whitening = whitening_matrix(torch.from_numpy(scatter / chosen.sum()), self.config.whitening)
             self.whitening, prototypes = whitening.float(), prototypes @ whitening
         self.prototypes, self.centre = l2_normalise(prototypes).float(), centre.float()
-        self.scaler, self.classes_, self.n_classes_ = scaler, present, n_classes
-        return self
+        return present
 
     def block_scores(self, scaled: np.ndarray) -> np.ndarray:
         """Log-probabilities ``(n, K)`` of scaled rows ``(n, D)``."""

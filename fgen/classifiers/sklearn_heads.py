@@ -9,9 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.special import log_softmax
 
-from fgen.classifiers.base import Head, HeadConfig, checked_labels, fitted_scaler
+from fgen.classifiers.base import Head, HeadConfig, HeadProblem
 from fgen.errors import InputError, require
-from fgen.features.rows import Features, as_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,16 +42,15 @@ class SklearnConfig(HeadConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogisticConfig(SklearnConfig):
-    """Multinomial logistic regression by L-BFGS; its scores are log-probabilities.
+class LinearConfig(SklearnConfig):
+    """Settings that the linear heads share.
 
     Attributes:
-        C: inverse of the L2 penalty; l2 = 1 / (C N) of the softmax head's ``lbfgs`` is the same problem.
-        max_iter: L-BFGS steps at most.
+        C: inverse of the L2 penalty.
+        max_iter: the largest number of steps.
     """
 
-    name: ClassVar[str] = "logistic"
-    module: ClassVar[str] = "sklearn.linear_model"
+    estimator_name: ClassVar[str]
 
     C: float = 1.0
     max_iter: int = 1000
@@ -62,41 +60,39 @@ class LogisticConfig(SklearnConfig):
         _require_positive(self, "C", "max_iter")
 
     def estimator(self, seed: int) -> Any:
-        """``sklearn.linear_model.LogisticRegression``."""
-        return self.sklearn().LogisticRegression(C=self.C, max_iter=self.max_iter, random_state=seed)
+        """Return an untrained linear estimator."""
+        kind = getattr(self.sklearn(), self.estimator_name)
+        return kind(C=self.C, max_iter=self.max_iter, random_state=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogisticConfig(LinearConfig):
+    """Multinomial logistic regression by L-BFGS; its scores are log-probabilities.
+
+    The softmax head's ``lbfgs`` with l2 = 1 / (C N) is the same problem.
+    """
+
+    name: ClassVar[str] = "logistic"
+    module: ClassVar[str] = "sklearn.linear_model"
+    estimator_name: ClassVar[str] = "LogisticRegression"
 
     def scores(self, estimator: Any, features: np.ndarray) -> np.ndarray:
-        """Log-probabilities, finite where scikit-learn's own take the logarithm of 0."""
+        """Return log-probabilities, finite where scikit-learn's own take the logarithm of 0."""
         logits = estimator.decision_function(features)
         # With two classes scikit-learn gives one column, the second's log-odds.
         return log_softmax(np.stack([0 * logits, logits], axis=1) if logits.ndim == 1 else logits, axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearSVMConfig(SklearnConfig):
-    """One-against-rest linear support vector machine; its scores are distances to the planes, not probabilities.
-
-    Attributes:
-        C: inverse of the L2 penalty.
-        max_iter: steps at most.
-    """
+class LinearSVMConfig(LinearConfig):
+    """One-against-rest linear support vector machine; its scores are distances to the planes, not probabilities."""
 
     name: ClassVar[str] = "linear_svm"
     module: ClassVar[str] = "sklearn.svm"
-
-    C: float = 1.0
-    max_iter: int = 1000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _require_positive(self, "C", "max_iter")
-
-    def estimator(self, seed: int) -> Any:
-        """``sklearn.svm.LinearSVC``."""
-        return self.sklearn().LinearSVC(C=self.C, max_iter=self.max_iter, random_state=seed)
+    estimator_name: ClassVar[str] = "LinearSVC"
 
     def scores(self, estimator: Any, features: np.ndarray) -> np.ndarray:
-        """Signed distances to the planes, up to the planes' scale."""
+        """Return signed distances to the planes, up to the planes' scale."""
         signed = estimator.decision_function(features)
         # With two classes scikit-learn gives one column, positive for the second.
         return np.stack([-signed, signed], axis=1) if signed.ndim == 1 else signed
@@ -139,35 +135,16 @@ class SklearnHead(Head):
         estimator: the trained scikit-learn object.
     """
 
+    config: SklearnConfig
+
     def __init__(self, config: SklearnConfig) -> None:
         self.config = config
 
-    def fit(
-        self,
-        features: Features,
-        labels: Any,
-        *,
-        classes: Any | None = None,
-        n_classes: int | None = None,
-        seed: int = 0,
-        scaling_rows: Features | None = None,
-        seen: Any | None = None,
-        device: str = "cpu",
-        progress: bool = False,
-    ) -> SklearnHead:
-        """Train on raw features ``(N, D)`` with class ids ``(N,)``; a scaled copy is held in memory.
-
-        Arguments and errors as in :meth:`fgen.classifiers.softmax.SoftmaxClassifier.fit`, but for three: a class
-        of ``classes`` without a row can't be learnt by scikit-learn, and is scored as no candidate; ``seen`` and
-        ``device`` make no difference; there is no bar.
-        """
-        features = as_rows(features)
-        labels, _, n_classes = checked_labels(labels, len(features), classes, n_classes)
-        scaler = fitted_scaler(self.config.scaling, features, scaling_rows)
-        scaled = np.concatenate([block for _, block in scaler.blocks(features)])
-        self.estimator = self.config.estimator(seed).fit(scaled, labels)
-        self.scaler, self.classes_, self.n_classes_ = scaler, self.estimator.classes_, n_classes
-        return self
+    def learn(self, problem: HeadProblem, start: Head | None) -> np.ndarray:
+        """Fit the estimator; a scaled copy of the rows is held in memory."""
+        scaled = np.concatenate([block for _, block in problem.scaler.blocks(problem.features)])
+        self.estimator = self.config.estimator(problem.seed).fit(scaled, problem.labels)
+        return self.estimator.classes_
 
     def block_scores(self, scaled: np.ndarray) -> np.ndarray:
         """Scores ``(n, K)``, the larger the likelier, see the configs."""

@@ -7,18 +7,16 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fgen.classifiers.adam import AdamConfig, initial_parameters, train_adam
-from fgen.classifiers.base import HeadConfig, checked_labels, fitted_scaler, seen_mask
+from fgen.classifiers.base import Head, HeadConfig, HeadProblem
 from fgen.classifiers.lbfgs import train_lbfgs
 from fgen.classifiers.seen_bias import log_prior, row_weights
 from fgen.classifiers.storage import StoredHead
-from fgen.compute.device import choose_device, cpu_if_no_memory
-from fgen.config import build, to_mapping
 from fgen.errors import InputError, TrainingDiverged
-from fgen.features.rows import Features, as_rows
-from fgen.features.scaled_rows import CentredRows, ScaledRows, fits_memory
-from fgen.features.scaling import FeatureScaler
+from fgen.features.rows import Features
+from fgen.features.scaled_rows import ScaledRows
 
 Solver = Literal["adam", "lbfgs"]
 ClassWeight = Literal["none", "balanced"]
@@ -109,10 +107,18 @@ class SoftmaxConfig(AdamConfig, HeadConfig):
         """With the published batch size, where none is set."""
         return self if self.batch_size is not None else replace(self, batch_size=n_per_class)
 
-    @property
-    def needs_seen(self) -> bool:
-        """Whether training has to know which classes are seen."""
-        return self.seen_weight != 1 or self.prior_ratio is not None
+    def check_fit(self, seen: Any | None) -> None:
+        """Refuse several penalties, and a missing ``seen`` where training has to know which classes are seen."""
+        if seen is None and (self.seen_weight != 1 or self.prior_ratio is not None):
+            raise InputError("seen_weight or prior_ratio is set, without seen", "the ids of the seen classes")
+        if len(self.penalties) > 1:
+            hint = "fgen run chooses among several; elsewhere name one, as with --set classifier.l2=0.001"
+            raise InputError(f"l2 holds {len(self.penalties)} penalties", "one to train with", hint)
+
+    def row_weights(self, targets: Tensor, is_seen: Tensor) -> Tensor:
+        """Return the weights ``(N, 1)`` that ``class_weight`` and ``seen_weight`` give the rows."""
+        balanced = self.class_weight == "balanced"
+        return row_weights(targets, is_seen, balanced=balanced, seen_weight=self.seen_weight)
 
     def build(self) -> SoftmaxClassifier:
         """An untrained head."""
@@ -133,78 +139,36 @@ class SoftmaxClassifier(StoredHead):
         scaler: the scaling of the features.
     """
 
-    format: ClassVar[str] = "fgen-softmax"
     config_class: ClassVar[type[HeadConfig]] = SoftmaxConfig
+    format: ClassVar[str] = "fgen-softmax"
     stored: ClassVar[dict[str, str]] = {"weight": "weight", "bias": "bias"}
 
-    def __init__(self, config: SoftmaxConfig | None = None, **overrides: Any) -> None:
-        super().__init__(build(SoftmaxConfig, to_mapping(config or SoftmaxConfig()) | overrides, "classifier"))
+    config: SoftmaxConfig
+    weight: Tensor
+    bias: Tensor
 
-    def fit(
-        self,
-        features: Features,
-        labels: Any,
-        *,
-        classes: Any | None = None,
-        n_classes: int | None = None,
-        seed: int = 0,
-        scaling_rows: Features | None = None,
-        seen: Any | None = None,
-        start: SoftmaxClassifier | None = None,
-        device: str = "cpu",
-        progress: bool = False,
-    ) -> SoftmaxClassifier:
-        """Train on raw features.
-
-        Products are in bfloat16 under ``torch.set_float32_matmul_precision("medium")`` where a CPU is faster so.
-
-        Args:
-            features: ``(N, D)``: an array, a memory map, an open HDF5 dataset or a tensor.
-            labels: ``(N,)`` class ids of at least 2 classes, in the caller's numbering, gaps allowed.
-            classes: ids of all candidates; by default those in ``labels``.
-            n_classes: how many ids there are, candidates or not; by default up to the largest candidate.
-            seed: names the initial weights and the order of the rows.
-            scaling_rows: ``(M, D)`` raw features that the scaling is fitted on; by default ``features``.
-            seen: ids of the seen classes, candidates or not; needed by ``seen_weight`` and ``prior_ratio`` alone.
-            start: a head of another penalty on the same rows and classes, which lbfgs starts from: fewer steps.
-            device: where it is trained: ``"cpu"``, ``"cuda"``, or ``"auto"``; a GPU without room leaves it to the CPU.
-                The trained head lies on the CPU.
-            progress: show a bar.
-
-        Raises:
-            InputError: shapes or ids that don't match, fewer than 2 classes, features that aren't finite, ``seen``
-                missing where the config needs it, or several penalties.
-            TrainingDiverged: the weights left the finite numbers.
-        """
-        features = as_rows(features)
-        labels, classes, n_classes = checked_labels(labels, len(features), classes, n_classes)
-        if self.config.needs_seen and seen is None:
-            raise InputError("seen_weight or prior_ratio is set, without seen", "the ids of the seen classes")
-        if (n_penalties := len(self.config.penalties)) > 1:
-            hint = "fgen run chooses among several; elsewhere name one, as with --set classifier.l2=0.001"
-            raise InputError(f"l2 holds {n_penalties} penalties", "one to train with", hint)
-        is_seen = torch.from_numpy(seen_mask(classes, () if seen is None else seen))
-        scaler = fitted_scaler(self.config.scaling, features, scaling_rows)
-        place = _place(device, len(features), scaler.dim, len(classes))
-        targets = torch.from_numpy(np.searchsorted(classes, labels))
-        balanced = self.config.class_weight == "balanced"
-        weights = row_weights(targets, is_seen, balanced=balanced, seen_weight=self.config.seen_weight).to(place)
+    def learn(self, problem: HeadProblem, start: Head | None) -> np.ndarray:
+        """Minimise the loss; weights and biases are those of all candidates."""
+        config, classes, place = self.config, problem.classes, problem.place
+        targets, weights, progress = problem.targets, problem.row_weights, problem.progress
         offsets = None
-        if self.config.logit_adjustment:
-            offsets = (self.config.logit_adjustment * log_prior(targets, is_seen, self.config.prior_ratio)).to(place)
-        targets = targets.to(place)
-        if self.config.solver == "adam":
-            rows = ScaledRows(features, scaler, place)
+        if config.logit_adjustment:
+            prior = log_prior(targets.cpu(), problem.is_seen, config.prior_ratio)
+            offsets = (config.logit_adjustment * prior).to(place)
+        if config.solver == "adam":
+            rows = ScaledRows(problem.features, problem.scaler, place)
             if not rows.in_memory:
-                for _ in scaler.blocks(features):  # a row that isn't finite is named before the training
+                for _ in problem.scaler.blocks(
+                    problem.features
+                ):  # a row that isn't finite is named before the training
                     pass
-            weight, bias = initial_parameters(len(classes), scaler.dim, seed, place)
-            train_adam(rows, targets, weights, weight, bias, self.config, seed, offsets=offsets, progress=progress)
+            weight, bias = initial_parameters(len(classes), problem.scaler.dim, problem.seed, place)
+            train_adam(rows, targets, weights, (weight, bias), config, problem.seed, offsets, progress)
         else:
-            begin = None if start is None else start.parameters_for(classes, scaler, offsets, place)
-            centred = CentredRows(features, scaler, weights)
-            (l2,) = self.config.penalties
-            weight, bias = train_lbfgs(centred, targets, weights, len(classes), l2, start=begin, progress=progress)
+            begin, (l2,) = _start(start, problem, offsets), config.penalties
+            weight, bias = train_lbfgs(
+                problem.centred_rows, targets, weights, len(classes), l2, start=begin, progress=progress
+            )
             if offsets is not None:  # biases bear no penalty: this minimum is the one without offsets, shifted
                 bias -= offsets
         if not bool(torch.isfinite(weight).all() and torch.isfinite(bias).all()):
@@ -214,37 +178,28 @@ class SoftmaxClassifier(StoredHead):
                 "Choose another classifier.scaling, or lower classifier.lr",
             )
         self.weight, self.bias = weight.cpu(), bias.cpu()
-        self.scaler, self.classes_, self.n_classes_ = scaler, classes, n_classes
-        return self
-
-    def parameters_for(
-        self, classes: np.ndarray, scaler: FeatureScaler, offsets: torch.Tensor | None, device: torch.device
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weights and biases for another head's training on these classes and columns, to which ``offsets`` belong.
-
-        Raises:
-            InputError: this head has others, or none yet.
-        """
-        self.require_trained()
-        if not np.array_equal(self.classes_, classes) or self.scaler.dim != scaler.dim:
-            raise InputError("start was trained on other classes or columns", "a head of the same")
-        weight, bias = self.weight.to(device), self.bias.to(device)
-        return weight, bias if offsets is None else bias + offsets
+        return classes
 
     def block_scores(self, scaled: np.ndarray) -> np.ndarray:
-        """Log-probabilities ``(n, K)`` of scaled rows ``(n, D)``; no prior is added here."""
+        """Return log-probabilities ``(n, K)`` of scaled rows ``(n, D)``; no prior is added here."""
         return torch.addmm(self.bias, torch.from_numpy(scaled), self.weight.T).log_softmax(dim=1).numpy()
 
     def predict_proba(self, features: Features) -> np.ndarray:
-        """Probabilities ``(N, K)`` in the order of :attr:`classes_`."""
-        return np.exp(self._told_scores(features))
+        """Return probabilities ``(N, K)`` in the order of :attr:`classes_`."""
+        return np.exp(self._scores_with_warning(features))
 
     def stored_shapes(self) -> dict[str, tuple[int, ...]]:
         """``(K, D)`` and ``(K,)``."""
         return {"weight": (len(self.classes_), self.scaler.dim), "bias": (len(self.classes_),)}
 
 
-def _place(device: str, n_rows: int, dim: int, n_classes: int) -> torch.device:
-    """The device, or the CPU where a GPU lacks room for a scaled copy, if one is kept, and two matrices of logits."""
-    copied = n_rows * dim if fits_memory((n_rows, dim), torch.float32) else 0
-    return cpu_if_no_memory(choose_device(device), 4 * (copied + 2 * n_rows * n_classes) + (1 << 30))
+def _start(head: Head | None, problem: HeadProblem, offsets: Tensor | None) -> tuple[Tensor, Tensor] | None:
+    """Return the weights and biases of ``head`` for a training to which ``offsets (K,)`` belong."""
+    if head is None:
+        return None
+    head.require_trained()
+    same = np.array_equal(head.classes_, problem.classes) and head.scaler.dim == problem.scaler.dim
+    if not (isinstance(head, SoftmaxClassifier) and same):
+        raise InputError("start was trained on other classes or columns", "a softmax head of the same")
+    weight, bias = head.weight.to(problem.place), head.bias.to(problem.place)
+    return weight, bias if offsets is None else bias + offsets

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fgen.classifiers.base import Head, HeadConfig, checked_labels
+from fgen.classifiers.base import Head, checked_labels
 from fgen.config import build, to_mapping
 from fgen.errors import InputError
 from fgen.features.scaling import FeatureScaler
@@ -22,16 +22,11 @@ class StoredHead(Head):
 
     Attributes:
         format: its name in ``head.json``.
-        config_class: of its settings.
         stored: name of each of its tensors in the file -> the attribute that holds it.
     """
 
     format: ClassVar[str]
-    config_class: ClassVar[type[HeadConfig]]
     stored: ClassVar[dict[str, str]]
-
-    def __init__(self, config: Any) -> None:
-        self.config = config
 
     def stored_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of each stored tensor, from the classes, the scaler and the config."""

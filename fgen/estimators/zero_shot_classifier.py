@@ -133,8 +133,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
                 "one of them, or calibrate=True and rows to hold out",
             )
         model = fit(task, new_model(task), title="training" if self.verbose else None)
-        head = new_heads(task, model, *synthetic_rows(task, model), with_zsl=False).gzsl
-        self.predictor_ = Predictor(model, head, labels, dataset.seen, gamma, feature_names=column_names(X))
+        (heads,) = new_heads(task, model, *synthetic_rows(task, model), with_zsl=False)
+        self.predictor_ = Predictor(model, heads.gzsl, labels, dataset.seen, gamma, feature_names=column_names(X))
         return self
 
     # A fitted one's attributes; before fit() they don't exist, as scikit-learn wants it.

@@ -76,7 +76,7 @@ def evaluate_bank(
     with_real = settings.real or _lacks_seen_classes(path, dataset, labels)
     recipe = HeadRecipe(classifier, seed, with_real, precision=settings.precision, device=settings.device)
     with cpu_threads(settings.threads):
-        heads = train_heads(recipe, dataset, synthetic, labels, represent=represent, space=space)
+        (heads,) = train_heads(recipe, dataset, synthetic, labels, represent=represent, space=space)
         if with_real:
             warn_of_a_poor_fit(heads, dataset, represent)
         return heads.score(dataset, represent).at(gamma)[0]

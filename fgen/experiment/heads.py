@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fgen.classifiers.base import Head, HeadConfig
 from fgen.classifiers.pseudo_labels import most_confident_rows
 from fgen.classifiers.registry import load_head
 from fgen.classifiers.storage import StoredHead
@@ -21,6 +22,7 @@ from fgen.data.splits import evenly_spaced
 from fgen.experiment.records import Predictions
 from fgen.features.rows import ConcatRows, MappedRows, SelectedRows
 from fgen.features.scaled_rows import fits_memory
+from fgen.features.scaling import FeatureScaler
 from fgen.metrics.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_class_accuracy
 from fgen.metrics.calibration import predict_classes
 
@@ -115,12 +117,17 @@ class HeadRecipe:
         device: where they are trained.
     """
 
-    config: Any
+    config: HeadConfig
     seed: int = 0
     with_real: bool = True
     pseudo_share: float = 0.0
     precision: str = "auto"
     device: str = "auto"
+
+    def matmul_precision(self) -> AbstractContextManager[None]:
+        """Return the context that heads are trained in; an accelerator's are float32."""
+        device = choose_device(self.device)
+        return matrix_precision(self.precision if device.type == "cpu" else "highest", device)
 
 
 def train_heads(
@@ -131,9 +138,9 @@ def train_heads(
     *,
     represent: Represent | None = None,
     space: str = "raw",
+    scaler: FeatureScaler | None = None,
     with_zsl: bool = True,
-    start: Heads | None = None,
-) -> Heads:
+) -> list[Heads]:
     """Train on the task's real seen rows and synthetic rows (Xian et al. 2018, section 3.2).
 
     Args:
@@ -141,44 +148,88 @@ def train_heads(
         synthetic_labels: ``(M,)`` class ids.
         represent: the method's map from raw features to the space of its heads; None is the identity.
         space: where ``synthetic`` lives; raw, or already where the heads do.
+        scaler: the scaling of the heads' features, fitted on the real seen rows; None fits it.
         with_zsl: also train the head over the unseen classes.
-        start: heads of another penalty of the softmax head on the same rows, to start from.
+
+    Returns:
+        Heads for each of the config's candidates; each starts from the one before it.
     """
-    config = recipe.config
     if len(synthetic_labels):
         of_unseen = synthetic_labels[np.isin(synthetic_labels, task.unseen)]
-        config = config.for_bank(int(np.bincount(of_unseen if len(of_unseen) else synthetic_labels).max()))
+        n_per_class = int(np.bincount(of_unseen if len(of_unseen) else synthetic_labels).max())
+        recipe = replace(recipe, config=recipe.config.for_bank(n_per_class))
+
+    def own_rows(numbers: np.ndarray) -> Any:
+        return represented(SelectedRows(task.features, numbers), represent)
+
     rows = task.splits["trainval"]
-    real = represented(SelectedRows(task.features, rows), represent)
+    real = own_rows(rows)
     if represent is not None and space == "raw":
         synthetic = represent(synthetic)
+    if scaler is None:
+        with recipe.matmul_precision():
+            scaler = FeatureScaler.fit(recipe.config.scaling, real)
+    training = _Training(recipe, scaler, task.seen)
     kept = np.flatnonzero(np.isin(task.labels[rows], task.unseen) | recipe.with_real)
-    labels = np.concatenate([task.labels[rows][kept], synthetic_labels])
-    candidates = np.union1d(task.seen, np.unique(synthetic_labels))
-    known = {"seed": recipe.seed, "scaling_rows": real, "seen": task.seen, "device": recipe.device}
-
-    def fitted(features: Any, labels: np.ndarray, **classes: Any) -> Any:
-        with head_precision(recipe.precision, choose_device(recipe.device)):
-            return config.build().fit(features, labels, **known, **classes)
-
-    def trained(features: Any, labels: np.ndarray, unlabelled_rows: np.ndarray, before: Any, **classes: Any) -> Any:
-        head = fitted(features, labels, **classes, **({} if before is None else {"start": before}))
-        if not recipe.pseudo_share:
-            return head
-        unlabelled = represented(SelectedRows(task.features, unlabelled_rows), represent)
-        chosen, predictions = most_confident_rows(head, unlabelled, recipe.pseudo_share)
-        more = ConcatRows([features, SelectedRows(unlabelled, chosen)])
-        return fitted(more, np.concatenate([labels, predictions]), **classes)
-
     everything = ConcatRows([real if recipe.with_real else SelectedRows(real, kept), synthetic])
-    before = start or Heads(None)
-    gzsl = trained(everything, labels, tested_rows(task), before.gzsl, classes=candidates)
-    zsl = None
+    labels = np.concatenate([task.labels[rows][kept], synthetic_labels])
+    unlabelled = own_rows(tested_rows(task)) if recipe.pseudo_share else None
+    gzsl = training.heads(everything, labels, unlabelled, np.union1d(task.seen, np.unique(synthetic_labels)))
     of_unseen = np.flatnonzero(np.isin(labels, task.unseen))  # synthetic rows, and shots
     # A whitened head of the unseen classes alone would lack the real rows that show the spread.
-    if with_zsl and not config.needs_seen_rows and len(np.unique(labels[of_unseen])) > 1:
-        zsl = trained(SelectedRows(everything, of_unseen), labels[of_unseen], task.splits["test_unseen"], before.zsl)
-    return Heads(gzsl, zsl)
+    if not with_zsl or recipe.config.needs_seen_rows or len(np.unique(labels[of_unseen])) < 2:
+        return [Heads(head) for head in gzsl]
+    unlabelled = own_rows(task.splits["test_unseen"]) if recipe.pseudo_share else None
+    zsl = training.heads(SelectedRows(everything, of_unseen), labels[of_unseen], unlabelled)
+    return [Heads(*pair) for pair in zip(gzsl, zsl, strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Training:
+    """What the heads of a bank have in common, see :func:`train_heads`."""
+
+    recipe: HeadRecipe
+    scaler: FeatureScaler
+    seen: np.ndarray
+
+    def heads(
+        self, features: Any, labels: np.ndarray, unlabelled: Any | None, classes: np.ndarray | None = None
+    ) -> list[Head]:
+        """Return a head for each of the config's candidates, trained in one or two stages."""
+        candidates = self.recipe.config.candidates()
+        if unlabelled is None:
+            return self._fit(candidates, features, labels, classes)
+        heads: list[Head] = []
+        for config in candidates:
+            (head,) = self._fit([config], features, labels, classes, heads[-1] if heads else None)
+            chosen, predictions = most_confident_rows(head, unlabelled, self.recipe.pseudo_share)
+            more = ConcatRows([features, SelectedRows(unlabelled, chosen)])
+            heads += self._fit([config], more, np.concatenate([labels, predictions]), classes)
+        return heads
+
+    def _fit(
+        self,
+        configs: Sequence[HeadConfig],
+        features: Any,
+        labels: np.ndarray,
+        classes: np.ndarray | None,
+        start: Head | None = None,
+    ) -> list[Head]:
+        """Return heads of several penalties that are fitted to the same rows."""
+        first, *path = [config.build() for config in configs]
+        with self.recipe.matmul_precision():
+            first.fit(
+                features,
+                labels,
+                classes=classes,
+                seed=self.recipe.seed,
+                scaler=self.scaler,
+                seen=self.seen,
+                start=start,
+                path=path,
+                device=self.recipe.device,
+            )
+        return [first, *path]
 
 
 def warn_of_a_poor_fit(heads: Heads, task: ZSLDataset, represent: Represent | None = None) -> None:
@@ -194,11 +245,6 @@ def warn_of_a_poor_fit(heads: Heads, task: ZSLDataset, represent: Represent | No
             100 * right,
             heads.gzsl.config.remedy,
         )
-
-
-def head_precision(precision: str, device: torch.device) -> AbstractContextManager[None]:
-    """What heads are trained under: an accelerator's are float32, whose products take no time there."""
-    return matrix_precision(precision if device.type == "cpu" else "highest", device)
 
 
 def represented(features: Any, represent: Represent | None) -> Any:

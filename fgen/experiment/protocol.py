@@ -162,7 +162,7 @@ class SeedRun:
             return Heads.load(self.folder.head, self.folder.head_zsl)
         with FeatureBank.open(self.folder.bank) as bank:
             synthetic, labels = bank.to_numpy()
-        heads = new_heads(self.task, model, synthetic, labels)
+        (heads,) = new_heads(self.task, model, synthetic, labels)
         heads.save(self.folder.head, self.folder.head_zsl)
         if self.config.bank.real:
             warn_of_a_poor_fit(heads, self.dataset, representation(model))
@@ -225,9 +225,8 @@ def choose_epochs(task: Task, title: str | None = None, checkpoint: Path | None 
         if epoch not in evaluated:
             return {}
         zsl, bank = recipe.protocol.setting == "zsl", synthetic_rows(task, model)
-        heads, tried = None, []
-        for candidate in candidates:
-            heads = new_heads(replace(task, recipe=candidate), model, *bank, with_zsl=zsl, start=heads)
+        tried = []
+        for candidate, heads in zip(candidates, new_heads(task, model, *bank, with_zsl=zsl), strict=True):
             with cpu_threads(recipe.train.threads):
                 scores, _ = heads.score(task.dataset, representation(model)).at(0.0)
             penalty = {"val_l2": candidate.classifier.l2} if len(candidates) > 1 else {}

@@ -14,6 +14,7 @@ from fgen.experiment.config import Recipe
 from fgen.experiment.heads import HeadRecipe, Heads, Represent, train_heads
 from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.features.rows import SelectedRows
+from fgen.features.scaling import FeatureScaler
 from fgen.models.base.fixed_batches import concatenate_blocks
 from fgen.models.base.generator import FeatureGenerator
 
@@ -100,9 +101,12 @@ def new_heads(
     labels: np.ndarray,
     *,
     with_zsl: bool = True,
-    start: Heads | None = None,
-) -> Heads:
-    """Train the recipe's heads on the data set's rows and on synthetic ``(M, D)`` in the model's ``bank_space``."""
+) -> list[Heads]:
+    """Train heads on the data set's rows and on synthetic ``(M, D)`` in the model's ``bank_space``.
+
+    Returns:
+        Heads for each candidate of the recipe's classifier.
+    """
     recipe = task.recipe
     with cpu_threads(recipe.train.threads):
         return train_heads(
@@ -119,9 +123,15 @@ def new_heads(
             labels,
             represent=representation(model),
             space=model.bank_space,
+            scaler=shared_scaler(recipe, model),
             with_zsl=with_zsl,
-            start=start,
         )
+
+
+def shared_scaler(recipe: Recipe, model: FeatureGenerator) -> FeatureScaler | None:
+    """Return the model's scaling, where the heads' would be fitted on the same rows to the same numbers, else None."""
+    same = model.scaler.kind == recipe.classifier.scaling and model.scaler.length is not None  # older files lack it
+    return model.scaler if same and not model.has_own_space else None
 
 
 def representation(model: FeatureGenerator) -> Represent | None:

@@ -94,7 +94,8 @@ def _head_with(
         task = replace(task, dataset=dataset)
     # Of several penalties a run has chosen one by now; a training alone takes the smallest.
     task = replace(task, recipe=config.candidates()[-1])
-    return new_heads(task, model, features, labels, with_zsl=False).gzsl, task.dataset
+    (heads,) = new_heads(task, model, features, labels, with_zsl=False)
+    return heads.gzsl, task.dataset
 
 
 def _expect_same_space(bank: FeatureBank, path: str | Path, run: Path, model: FeatureGenerator) -> None:

@@ -62,7 +62,9 @@ class CLSWGAN(AdversarialGenerator, config=CLSWGANConfig):
             batch_size=config.cls_batch_size,
             lr=config.cls_lr,
             scaling=config.feature_scaling,
-        ).fit(data.features, data.labels, classes=np.arange(classifier.out_features), seed=seed, device=device)
+        )
+        classes = np.arange(classifier.out_features)
+        head.fit(data.features, data.labels, classes=classes, seed=seed, scaler=data.scaler, device=device)
         with torch.no_grad():
             classifier.weight.copy_(head.weight)
             classifier.bias.copy_(head.bias)

@@ -70,7 +70,7 @@ def test_adam_with_offsets_is_the_autograd_twin_that_adds_them_to_its_logits(wei
     rows = ScaledRows(features, FeatureScaler.fit("none", features), dtype=torch.float64)
     weight, bias = (parameter.double() for parameter in initial_parameters(4, 6, seed=5))
     twin = [weight.clone().requires_grad_(), bias.clone().requires_grad_()]
-    train_adam(rows, targets, torch.ones(len(labels), 1), weight, bias, config, seed=5, offsets=offsets)
+    train_adam(rows, targets, torch.ones(len(labels), 1), (weight, bias), config, seed=5, offsets=offsets)
     adam = torch.optim.Adam(twin, lr=0.1, betas=(0.5, 0.999), weight_decay=weight_decay)
     for _ in range(4):
         adam.zero_grad()

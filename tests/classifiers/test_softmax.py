@@ -16,10 +16,10 @@ from fgen.classifiers import lbfgs
 from fgen.classifiers.base import NO_CANDIDATE
 from fgen.classifiers.lbfgs import train_lbfgs
 from fgen.classifiers.registry import load_head
-from fgen.classifiers.softmax import CentredRows, SoftmaxClassifier, SoftmaxConfig, initial_parameters, train_adam
+from fgen.classifiers.softmax import SoftmaxClassifier, SoftmaxConfig, initial_parameters, train_adam
 from fgen.errors import InputError, TrainingDiverged
 from fgen.features import scaled_rows
-from fgen.features.scaled_rows import ScaledRows
+from fgen.features.scaled_rows import CentredRows, ScaledRows
 from fgen.features.scaling import FeatureScaler
 from fgen.io import stored_folder
 
@@ -67,7 +67,7 @@ def test_the_closed_form_gives_the_parameters_of_the_autograd_twin(overrides, we
     config = SoftmaxConfig(epochs=3, batch_size=10, **overrides)
     rows = ScaledRows(features, FeatureScaler.fit("none", features), dtype=torch.float64)
     weight, bias = (parameter.double() for parameter in initial_parameters(4, features.shape[1], seed=5))
-    train_adam(rows, targets, row_weights, weight, bias, config, seed=5)
+    train_adam(rows, targets, row_weights, (weight, bias), config, seed=5)
     expected = textbook(torch.from_numpy(features).double(), targets, row_weights, config, seed=5)
     assert (weight - expected[0]).abs().max() < 1e-5
     assert (bias - expected[1]).abs().max() < 1e-5
@@ -469,7 +469,7 @@ def test_lbfgs_lowers_the_loss_below_any_adam_head():
     for solver in ("adam", "lbfgs"):
         weight, bias = initial_parameters(4, 6, seed=0)
         if solver == "adam":
-            train_adam(rows, targets, torch.ones(120, 1), weight, bias, SoftmaxConfig(epochs=50), seed=0)
+            train_adam(rows, targets, torch.ones(120, 1), (weight, bias), SoftmaxConfig(epochs=50), seed=0)
         else:
             centred = CentredRows(features, FeatureScaler.fit("minmax", features), torch.ones(120, 1))
             weight, bias = train_lbfgs(centred, targets, torch.ones(120, 1), 4, l2=1e-3)
