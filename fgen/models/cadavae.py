@@ -16,7 +16,7 @@ from fgen.errors import InputError
 from fgen.models.base.config import ModelConfig
 from fgen.models.base.generator import FeatureGenerator
 from fgen.nn import losses
-from fgen.nn.networks import Linear, Output, output_activation, reparametrise
+from fgen.nn.networks import Encoder, Linear, Output, output_activation, reparametrise
 from fgen.training.draws import Draws
 from fgen.training.training_set import Batch, TrainingSet
 from fgen.training.update import Terms, Update, adam
@@ -79,21 +79,6 @@ class CADAVAEConfig(ModelConfig):
         return getattr(self, f"{term}_weight") * min(max((epoch - start) / (end - start), 0.0), 1.0)
 
 
-class LatentEncoder(nn.Module):
-    """One modality's rows to a Gaussian over the latent space, one hidden layer of ReLU."""
-
-    def __init__(self, input_dim: int, hidden_dim: int, latent_dim: int) -> None:
-        super().__init__()
-        self.hidden = Linear(input_dim, hidden_dim)
-        self.mean = Linear(hidden_dim, latent_dim)
-        self.log_variance = Linear(hidden_dim, latent_dim)
-
-    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance, ``(B, Z)`` twice."""
-        hidden = F.relu(self.hidden(rows))
-        return self.mean(hidden), self.log_variance(hidden)
-
-
 class CADAVAE(FeatureGenerator, config=CADAVAEConfig):
     """Two VAEs, of features and of class embeddings, whose latent spaces are drawn together.
 
@@ -130,17 +115,16 @@ class CADAVAE(FeatureGenerator, config=CADAVAEConfig):
         """An encoder and a decoder for each modality."""
         config, latent = self.config, self.noise_dim
         return {
-            "feature_encoder": LatentEncoder(feature_dim, config.hidden_dim, latent),
+            "feature_encoder": Encoder(feature_dim, config.hidden_dim, latent, activation=F.relu),
             "feature_decoder": _decoder(latent, config.feature_decoder_dim, feature_dim),
-            "description_encoder": LatentEncoder(embedding_dim, config.description_encoder_dim, latent),
+            "description_encoder": Encoder(embedding_dim, config.description_encoder_dim, latent, activation=F.relu),
             "description_decoder": _decoder(latent, config.description_decoder_dim, embedding_dim),
         }
 
     def optimiser(self, role: str) -> torch.optim.Optimizer:
         """Adam with AMSGrad; one for each network, which is the same as the paper's one for all."""
         config, parameters = self.config, self.networks[role].parameters()
-        betas = (config.beta1, config.beta2)
-        return adam(parameters, lr=config.lr, betas=betas, amsgrad=True)
+        return adam(parameters, lr=config.lr, betas=(config.beta1, config.beta2), amsgrad=True)
 
     def graph_constants(self, epoch: int) -> tuple[float, ...]:
         """The weights that are warmed up."""

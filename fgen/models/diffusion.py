@@ -97,7 +97,7 @@ class Diffusion(AdversarialGenerator, config=DiffusionConfig):
         inputs = latent + feature_dim + n
         networks: dict[str, nn.Module] = {
             "generator": Generator(inputs, embedding_dim, config.hidden_dim, feature_dim, config.output),
-            "encoder": Encoder(feature_dim, embedding_dim, config.hidden_dim, latent, 2 * latent),
+            "encoder": Encoder(feature_dim + embedding_dim, config.hidden_dim, latent, 2 * latent),
             "critic": Critic(feature_dim, feature_dim + embedding_dim + n, config.hidden_dim),
             "critic_clean": Critic(feature_dim, embedding_dim, config.hidden_dim),
             "schedule": Schedule(n, config.beta_min, config.beta_max),

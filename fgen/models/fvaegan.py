@@ -64,7 +64,7 @@ class FVAEGAN(AdversarialGenerator, config=FVAEGANConfig):
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """Generator and critic, the VAE's encoder, and D2 in the transductive setting."""
         networks = super().build_networks(feature_dim, embedding_dim, n_seen)
-        networks["encoder"] = Encoder(feature_dim, embedding_dim, self.config.hidden_dim, self.noise_dim)
+        networks["encoder"] = Encoder(feature_dim + embedding_dim, self.config.hidden_dim, self.noise_dim)
         if self.config.is_transductive:
             networks["critic2"] = Critic(feature_dim, 0, self.config.hidden_dim)
         return networks

@@ -69,7 +69,7 @@ class SemanticVAEGAN(FVAEGAN):
         """f-VAEGAN's with a deeper encoder, and the penalty's weight; methods add their decoder."""
         config, width = self.config, self.noise_dim
         networks = super().build_networks(feature_dim, embedding_dim, n_seen)
-        networks["encoder"] = Encoder(feature_dim, embedding_dim, config.hidden_dim, width, 2 * width)
+        networks["encoder"] = Encoder(feature_dim + embedding_dim, config.hidden_dim, width, 2 * width)
         networks["penalty_weight"] = AdaptiveWeight(config.gp_weight, config.critic_steps)
         return networks
 

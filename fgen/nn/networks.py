@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -63,26 +64,34 @@ class Generator(nn.Module):
 
 
 class Encoder(nn.Module):
-    """``[features; condition]`` to the mean and log-variance of a Gaussian over the noise, one hidden layer or two.
+    """Rows, or ``[features; condition]``, to the mean and log-variance of a Gaussian, by one hidden layer or two.
 
     Args:
+        input_dim: columns of all inputs together.
         middle_dim: width of a second hidden layer; None leaves it out.
+        activation: of the hidden layers.
     """
 
     def __init__(
-        self, feature_dim: int, embedding_dim: int, hidden_dim: int, noise_dim: int, middle_dim: int | None = None
+        self,
+        input_dim: int,
+        hidden_dim: int,
+        noise_dim: int,
+        middle_dim: int | None = None,
+        activation: Callable[[Tensor], Tensor] = leaky_relu,
     ) -> None:
         super().__init__()
-        self.hidden = Linear(feature_dim + embedding_dim, hidden_dim)
+        self.activation = activation
+        self.hidden = Linear(input_dim, hidden_dim)
         self.middle = Linear(hidden_dim, middle_dim) if middle_dim else None
         self.mean = Linear(middle_dim or hidden_dim, noise_dim)
         self.log_variance = Linear(middle_dim or hidden_dim, noise_dim)
 
-    def forward(self, features: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """``(B, Z)`` twice."""
-        hidden = leaky_relu(self.hidden(concat_columns(features, condition)))
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance, ``(B, Z)`` twice, of inputs ``(B, A)``, ``(B, B)`` and so on."""
+        hidden = self.activation(self.hidden(concat_columns(*inputs)))
         if self.middle is not None:
-            hidden = leaky_relu(self.middle(hidden))
+            hidden = self.activation(self.middle(hidden))
         return self.mean(hidden), self.log_variance(hidden)
 
 

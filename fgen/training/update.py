@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -31,33 +32,51 @@ class Update:
 
 
 class TrainSettings(Protocol):
-    """The settings of a method that the loop reads."""
+    """The settings of a method that the loop and the optimisers read."""
 
     @property
     def lr(self) -> float: ...
 
-    def n_steps(self, n_rows: int) -> int:
-        """Return the training steps for ``n_rows`` rows."""
-        ...
-
-
-class Trainable(Protocol):
-    """What the loop asks of a method, see :class:`~fgen.models.base.generator.FeatureGenerator`."""
-
-    networks: nn.ModuleDict
-    steps_per_epoch: int
-    trained: ClassVar[tuple[str, ...]]
+    @property
+    def beta1(self) -> float: ...
 
     @property
-    def config(self) -> TrainSettings: ...
+    def beta2(self) -> float: ...
 
-    def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]: ...
+    def n_steps(self, n_rows: int) -> int: ...
 
-    def optimiser(self, role: str) -> torch.optim.Optimizer: ...
 
-    def learning_rate(self, role: str, epoch: int) -> float: ...
+class Trainable(ABC):
+    """Networks and what each training step does with them: the base of all that the loop trains.
 
-    def graph_constants(self, epoch: int) -> tuple[float, ...]: ...
+    Attributes:
+        config: settings of the method.
+        networks: by role.
+        trained: roles that have an optimiser.
+        steps_per_epoch: of the training set; a step's epoch is ``draws.step // self.steps_per_epoch``.
+    """
+
+    config: TrainSettings
+    networks: nn.ModuleDict
+    steps_per_epoch: int
+    trained: ClassVar[tuple[str, ...]] = ("generator",)
+
+    @abstractmethod
+    def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
+        """Yield the updates of one training step in order; each sees the networks as the ones before it left them."""
+
+    def optimiser(self, role: str) -> torch.optim.Optimizer:
+        """Return the optimiser of a role's network."""
+        config = self.config
+        return adam(self.networks[role].parameters(), lr=config.lr, betas=(config.beta1, config.beta2))
+
+    def learning_rate(self, role: str, epoch: int) -> float:
+        """Return the learning rate of a role in an epoch, counted from 0."""
+        return self.config.lr
+
+    def graph_constants(self, epoch: int) -> tuple[float, ...]:
+        """Return the numbers besides the learning rates that terms take from an epoch, counted from 0."""
+        return ()
 
 
 def adam(parameters: Iterable[nn.Parameter], **settings: Any) -> torch.optim.Adam:

@@ -27,33 +27,31 @@ from fgen.models.base.feature_matching import FeatureMatching
 from fgen.models.base.fixed_batches import NOISE_CHUNK, concatenate_blocks, noise_blocks, rows_by_class
 from fgen.models.base.storage import StoredModel
 from fgen.nn.networks import initialise
-from fgen.training.draws import Draws
 from fgen.training.loop import TrainConfig, train
 from fgen.training.training_set import TrainingSet
-from fgen.training.update import Update, adam
+from fgen.training.update import Trainable
 
 #: More of a class are taken for a slip of the pen.
 MOST_ROWS = 2**31
 
 
-class FeatureGenerator(StoredModel):
+class FeatureGenerator(StoredModel, Trainable):
     """A conditional generator of features: the base of every method.
 
     Attributes:
-        trained: roles that have an optimiser; all others are made by :meth:`pretrain` and stay as they are.
+        trained: roles that have an optimiser; all others are made by :meth:`pretrain` and then stay fixed.
         data: the training set, until :meth:`fit` ends.
         matching: the feature-matching terms that the config switches on.
         own_matching: feature-matching terms that the method computes itself.
-        steps_per_epoch: of the training set; a step's epoch is ``draws.step // self.steps_per_epoch``.
         bank_space: where the bank lives that a run's heads train on: ``"raw"``, or a name where the method's heads
             train on what can't be had from raw features (CADA-VAE's latents).
         xavier_gain: how the networks start, see :func:`fgen.nn.networks.initialise`; None is the lineage's N(0, 0.02).
     """
 
+    config: ModelConfig
     bank_space: ClassVar[str] = "raw"
     xavier_gain: ClassVar[float | None] = None
     own_matching: ClassVar[tuple[str, ...]] = ()
-    trained: ClassVar[tuple[str, ...]] = ("generator",)
 
     def __init_subclass__(cls, config: type[ModelConfig] | None = None) -> None:
         if config is not None:
@@ -82,24 +80,6 @@ class FeatureGenerator(StoredModel):
     def pretraining(self) -> dict[str, int]:
         """Return how many epochs :meth:`pretrain` trains a network, by its role."""
         return {}
-
-    def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
-        """The updates of one training step, in order; each sees the networks as the ones before it left them."""
-        raise NotImplementedError
-
-    def optimiser(self, role: str) -> torch.optim.Optimizer:
-        """The optimiser of a role's network."""
-        config = self.config
-        betas = (config.beta1, config.beta2)
-        return adam(self.networks[role].parameters(), lr=config.lr, betas=betas)
-
-    def learning_rate(self, role: str, epoch: int) -> float:
-        """The learning rate of a role in an epoch, counted from 0."""
-        return self.config.lr
-
-    def graph_constants(self, epoch: int) -> tuple[float, ...]:
-        """What else the terms take from the number of an epoch, counted from 0."""
-        return ()
 
     def synthesise(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Noise ``(B, Z)`` and prepared embeddings ``(B, A)`` to scaled features ``(B, D)``."""
