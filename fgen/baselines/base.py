@@ -1,10 +1,11 @@
-"""What every embedding baseline shares: checked inputs, and scores block by block."""
+"""Base classes of the embedding baselines: settings to choose from, checked inputs, scores block by block."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -14,19 +15,59 @@ from fgen.features.frames import rows_by_name
 from fgen.features.labels import labels_of_rows
 from fgen.features.rows import Features, as_rows, numbered_blocks
 
-Self = TypeVar("Self", bound="EmbeddingBaseline")
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineConfig:
+    """Settings of a baseline.
+
+    Attributes:
+        open_fields: names of settings that may be None. The protocol then chooses one of the values of the setting of
+            the same name in the plural, on validation classes. All values are numbers above 0.
+    """
+
+    name: ClassVar[str]
+    baseline: ClassVar[Any]
+    open_fields: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        for one in self.open_fields:
+            for key, values in ((f"{one}s", getattr(self, f"{one}s")), (one, self._values(one))):
+                if not all(0 < value < np.inf for value in values):
+                    raise InputError(f"{key} is {getattr(self, key)}", "numbers above 0")
+            if not self._values(one):
+                raise InputError(f"{one}s is empty and {one} is None", "something to choose from", f"Give {one}")
+
+    def _values(self, one: str) -> tuple[float, ...]:
+        value = getattr(self, one)
+        return getattr(self, f"{one}s") if value is None else (value,)
+
+    def candidates(self) -> list[Self]:
+        """Return the settings that the protocol chooses from; none of their values is left open."""
+        combinations = product(*map(self._values, self.open_fields))
+        return [replace(self, **dict(zip(self.open_fields, values, strict=True))) for values in combinations]
+
+    def build(self) -> Any:
+        """Return an unfitted baseline; a setting left open takes the value that its class names."""
+        return self.baseline(self)
 
 
 class EmbeddingBaseline(ABC):
     """A method that scores seen and unseen classes alike, by their embeddings.
 
-    A method overrides :meth:`learn` and :meth:`score_block`.
+    A method overrides :meth:`learn` and :meth:`score_block`, and is a subclass with its settings:
+    ``class Eszsl(EmbeddingBaseline, config=EszslConfig)``.
     """
 
     feature_dim: int | None = None
     n_classes: int
 
-    def fit(self: Self, features: Features, labels: Any, class_embeddings: np.ndarray, *, seed: int = 0) -> Self:
+    def __init_subclass__(cls, config: type[BaselineConfig]) -> None:
+        config.baseline = cls
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def fit(self, features: Features, labels: Any, class_embeddings: np.ndarray, *, seed: int = 0) -> Self:
         """Fit to the classes that have rows.
 
         Args:
@@ -46,7 +87,7 @@ class EmbeddingBaseline(ABC):
         return self
 
     def scores(self, features: Features) -> np.ndarray:
-        """Scores ``(N, C)`` float32 of raw features ``(N, D)``, the larger the likelier; what they are, the class says.
+        """Return scores ``(N, C)`` float32 of raw features ``(N, D)``, higher for likelier classes.
 
         Raises:
             InputError: the baseline isn't fitted, or the features don't fit it or aren't finite.
@@ -72,30 +113,10 @@ class EmbeddingBaseline(ABC):
 
     @abstractmethod
     def score_block(self, block: np.ndarray) -> np.ndarray:
-        """Scores ``(n, C)`` of raw float32 rows ``(n, D)``."""
+        """Return scores ``(n, C)`` of raw float32 rows ``(n, D)``."""
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
-    """Rows ``(n, D)`` at length 1; a row of zeros stays."""
+    """Return rows ``(n, D)`` divided by their lengths; a row of zeros stays."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return rows / np.where(lengths > 0, lengths, 1)
-
-
-def check_choice(config: Any, one: str, several: str) -> None:
-    """A setting that is given, or left as None and chosen from several: all numbers above 0, and at least one.
-
-    Raises:
-        InputError: the message names the field.
-    """
-    given: Mapping[str, Sequence[float]] = {several: getattr(config, several), one: choices(config, one, several)}
-    for key, values in given.items():
-        if not all(0 < value < np.inf for value in values):
-            raise InputError(f"{key} is {getattr(config, key)}", "numbers above 0")
-    if not given[one]:
-        raise InputError(f"{several} is empty and {one} is None", "something to choose from", f"Give {one}")
-
-
-def choices(config: Any, one: str, several: str) -> tuple[float, ...]:
-    """The values that the protocol may choose from for the field ``one``."""
-    value = getattr(config, one)
-    return getattr(config, several) if value is None else (value,)

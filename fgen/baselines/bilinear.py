@@ -7,7 +7,7 @@ the loss: ALE weighs a row by the rank of its class, DeViSE counts every violati
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from fgen import rng
-from fgen.baselines.base import EmbeddingBaseline, check_choice, choices, unit
+from fgen.baselines.base import BaselineConfig, EmbeddingBaseline, unit
 from fgen.errors import InputError, TrainingDiverged
 from fgen.features.rows import Features, read_rows
 from fgen.features.scaling import FeatureScaler
 
 
 @dataclass(frozen=True, kw_only=True)
-class BilinearConfig:
+class BilinearConfig(BaselineConfig):
     """Settings of both methods.
 
     Attributes:
@@ -35,8 +35,8 @@ class BilinearConfig:
         margin: by how much the own class should win.
     """
 
-    name: ClassVar[str]
     by_rank: ClassVar[bool]
+    open_fields: ClassVar[tuple[str, ...]] = ("lr",)
 
     lr: float | None = None
     lrs: tuple[float, ...] = (1.0, 10.0, 100.0)
@@ -45,20 +45,12 @@ class BilinearConfig:
     margin: float = 1.0
 
     def __post_init__(self) -> None:
-        check_choice(self, "lr", "lrs")
+        super().__post_init__()
         for key in ("epochs", "batch_size"):
             if getattr(self, key) < 1:
                 raise InputError(f"{key} is {getattr(self, key)}", "a whole number of at least 1")
         if not 0 < self.margin < np.inf:
             raise InputError(f"margin is {self.margin}", "a number above 0")
-
-    def candidates(self) -> list[BilinearConfig]:
-        """The settings that the protocol chooses from; nothing in them is left open."""
-        return [replace(self, lr=lr) for lr in choices(self, "lr", "lrs")]
-
-    def build(self) -> Bilinear:
-        """An untrained baseline; ``lr`` left open becomes the middle one of ``lrs``."""
-        return Bilinear(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +72,7 @@ class DeviseConfig(BilinearConfig):
     margin: float = 0.1
 
 
-class Bilinear(EmbeddingBaseline):
+class Bilinear(EmbeddingBaseline, config=BilinearConfig):
     """``F(x, y) = x' W phi(y)``, learnt by minibatch SGD on the whole ranking loss.
 
     The papers sample one violating class a step, which saves time only where classes are many thousands; here every
@@ -94,8 +86,7 @@ class Bilinear(EmbeddingBaseline):
         weights: ``(D, C)`` float32, ``W phi(y) / sqrt(D)`` for every class.
     """
 
-    def __init__(self, config: BilinearConfig) -> None:
-        self.config = config
+    config: BilinearConfig
 
     def learn(self, features: Features, labels: np.ndarray, embeddings: np.ndarray, seed: int) -> None:
         """Run the epochs.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-from fgen.baselines.base import EmbeddingBaseline, check_choice, choices
+from fgen.baselines.base import BaselineConfig, EmbeddingBaseline
 from fgen.errors import InputError
 from fgen.features.rows import Features, numbered_blocks
 from fgen.features.statistics import Moments, moments
@@ -24,7 +24,7 @@ STEPS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class DapConfig:
+class DapConfig(BaselineConfig):
     """Settings of DAP.
 
     Attributes:
@@ -34,23 +34,13 @@ class DapConfig:
     """
 
     name: ClassVar[str] = "dap"
+    open_fields: ClassVar[tuple[str, ...]] = ("l2",)
 
     l2: float | None = None
     l2s: tuple[float, ...] = (0.01, 0.1)
 
-    def __post_init__(self) -> None:
-        check_choice(self, "l2", "l2s")
 
-    def candidates(self) -> list[DapConfig]:
-        """The settings that the protocol chooses from; nothing in them is left open."""
-        return [replace(self, l2=l2) for l2 in choices(self, "l2", "l2s")]
-
-    def build(self) -> Dap:
-        """An untrained baseline; ``l2`` left open becomes 0.1."""
-        return Dap(self)
-
-
-class Dap(EmbeddingBaseline):
+class Dap(EmbeddingBaseline, config=DapConfig):
     """``log p(y | x) = sum_m log p(a_m(y) | x) - log p(a_m(y))``, up to a constant of the row.
 
     An embedding's column is an attribute that a class has where it lies above the column's mean over seen classes;
@@ -66,8 +56,7 @@ class Dap(EmbeddingBaseline):
         offsets: ``(C,)``, minus the log-prior of the class's attributes.
     """
 
-    def __init__(self, config: DapConfig) -> None:
-        self.config = config
+    config: DapConfig
 
     def learn(self, features: Features, labels: np.ndarray, embeddings: np.ndarray, seed: int) -> None:
         """Fit all attributes at once."""

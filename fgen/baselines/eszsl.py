@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import scipy.linalg
 
-from fgen.baselines.base import EmbeddingBaseline, check_choice, choices, unit
+from fgen.baselines.base import BaselineConfig, EmbeddingBaseline, unit
 from fgen.features.rows import Features
 from fgen.features.statistics import Moments, moments
 
 
 @dataclass(frozen=True, kw_only=True)
-class EszslConfig:
+class EszslConfig(BaselineConfig):
     """Settings of ESZSL. A setting that is None is chosen by the protocol on validation classes.
 
     Attributes:
@@ -26,30 +26,15 @@ class EszslConfig:
     """
 
     name: ClassVar[str] = "eszsl"
+    open_fields: ClassVar[tuple[str, ...]] = ("feature_alpha", "embedding_alpha")
 
     feature_alpha: float | None = None
     feature_alphas: tuple[float, ...] = (0.01, 0.1, 1.0)
     embedding_alpha: float | None = None
     embedding_alphas: tuple[float, ...] = (0.1, 1.0, 10.0)
 
-    def __post_init__(self) -> None:
-        check_choice(self, "feature_alpha", "feature_alphas")
-        check_choice(self, "embedding_alpha", "embedding_alphas")
 
-    def candidates(self) -> list[EszslConfig]:
-        """The settings that the protocol chooses from; nothing in them is left open."""
-        return [
-            replace(self, feature_alpha=feature_alpha, embedding_alpha=embedding_alpha)
-            for feature_alpha in choices(self, "feature_alpha", "feature_alphas")
-            for embedding_alpha in choices(self, "embedding_alpha", "embedding_alphas")
-        ]
-
-    def build(self) -> Eszsl:
-        """An untrained baseline; what was left open becomes 1."""
-        return Eszsl(self)
-
-
-class Eszsl(EmbeddingBaseline):
+class Eszsl(EmbeddingBaseline, config=EszslConfig):
     """The score of a class is ``(x - m)' V s / |s|``, a regression to 1 for the row's class and -1 for the others.
 
     Where the paper is silent: features are taken about the mean ``m`` of all rows, since the score has no bias
@@ -61,8 +46,7 @@ class Eszsl(EmbeddingBaseline):
         weights: ``(D, C)`` ``V s / |s|`` for every class.
     """
 
-    def __init__(self, config: EszslConfig) -> None:
-        self.config = config
+    config: EszslConfig
 
     def learn(self, features: Features, labels: np.ndarray, embeddings: np.ndarray, seed: int) -> None:
         """Solve for V."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self, get_args
 
 import numpy as np
 import scipy.linalg
 
-from fgen.baselines.base import EmbeddingBaseline, check_choice, choices, unit
+from fgen.baselines.base import BaselineConfig, EmbeddingBaseline, unit
 from fgen.errors import InputError
 from fgen.features.rows import Features, numbered_blocks
 from fgen.features.statistics import class_means
@@ -17,7 +17,7 @@ Prototypes = Literal["predicted", "mean"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RidgeConfig:
+class RidgeConfig(BaselineConfig):
     """Settings of the ridge baseline.
 
     Attributes:
@@ -31,30 +31,25 @@ class RidgeConfig:
     """
 
     name: ClassVar[str] = "ridge"
+    open_fields: ClassVar[tuple[str, ...]] = ("alpha",)
 
     alpha: float | None = None
     alphas: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0, 100.0)
     seen_prototypes: Prototypes | None = None
 
     def __post_init__(self) -> None:
-        check_choice(self, "alpha", "alphas")
-        if self.seen_prototypes not in (None, "predicted", "mean"):
+        super().__post_init__()
+        if self.seen_prototypes not in (None, *get_args(Prototypes)):
             raise InputError(f"seen_prototypes is {self.seen_prototypes!r}", "'predicted', 'mean' or None")
 
-    def candidates(self) -> list[RidgeConfig]:
-        """The settings that the protocol chooses from; nothing in them is left open."""
-        alphas = choices(self, "alpha", "alphas")
-        kinds: tuple[Prototypes, ...] = ("predicted", "mean")
-        if self.seen_prototypes is not None:
-            kinds = (self.seen_prototypes,)
-        return [replace(self, alpha=alpha, seen_prototypes=kind) for kind in kinds for alpha in alphas]
-
-    def build(self) -> RidgeBaseline:
-        """An untrained baseline; what was left open becomes ``alpha=1`` and predicted prototypes."""
-        return RidgeBaseline(self)
+    def candidates(self) -> list[Self]:
+        """Return the candidates of both prototypes, where these are left open."""
+        kinds = get_args(Prototypes) if self.seen_prototypes is None else (self.seen_prototypes,)
+        configs = super().candidates()
+        return [replace(config, seen_prototypes=kind) for kind in kinds for config in configs]
 
 
-class RidgeBaseline(EmbeddingBaseline):
+class RidgeBaseline(EmbeddingBaseline, config=RidgeConfig):
     """Class prototypes ``mu(a) = m + W (a - m_a)``, compared by cosine about the mean ``m`` of the seen class means.
 
     ``W`` minimises the squared distance to the seen classes' real means plus ``alpha`` times its squared length. The
@@ -68,8 +63,7 @@ class RidgeBaseline(EmbeddingBaseline):
         prototypes: ``(C, D)`` the class prototypes less ``centre``.
     """
 
-    def __init__(self, config: RidgeConfig) -> None:
-        self.config = config
+    config: RidgeConfig
 
     def learn(self, features: Features, labels: np.ndarray, embeddings: np.ndarray, seed: int) -> None:
         """Solve for W."""

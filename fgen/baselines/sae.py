@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from fgen.baselines.base import EmbeddingBaseline, check_choice, choices, unit
+from fgen.baselines.base import BaselineConfig, EmbeddingBaseline, unit
 from fgen.features.rows import Features
 from fgen.features.statistics import moments
 
 
 @dataclass(frozen=True, kw_only=True)
-class SaeConfig:
+class SaeConfig(BaselineConfig):
     """Settings of SAE.
 
     Attributes:
@@ -23,24 +23,13 @@ class SaeConfig:
     """
 
     name: ClassVar[str] = "sae"
+    open_fields: ClassVar[tuple[str, ...]] = ("encoder_weight",)
 
     encoder_weight: float | None = None
     encoder_weights: tuple[float, ...] = (0.1, 1.0, 10.0, 100.0, 1000.0)
 
-    def __post_init__(self) -> None:
-        check_choice(self, "encoder_weight", "encoder_weights")
 
-    def candidates(self) -> list[SaeConfig]:
-        """The settings that the protocol chooses from; nothing in them is left open."""
-        weights = choices(self, "encoder_weight", "encoder_weights")
-        return [replace(self, encoder_weight=encoder_weight) for encoder_weight in weights]
-
-    def build(self) -> Sae:
-        """An untrained baseline; what was left open becomes 1."""
-        return Sae(self)
-
-
-class Sae(EmbeddingBaseline):
+class Sae(EmbeddingBaseline, config=SaeConfig):
     """Class prototypes ``W's``, compared with features by cosine; both about the mean of all rows.
 
     ``W (A, D)`` minimises ``|X - W'S|^2 + lambda |WX - S|^2`` over all rows, where the columns of X are rows of
@@ -56,8 +45,7 @@ class Sae(EmbeddingBaseline):
         prototypes: ``(C, D)`` at length 1.
     """
 
-    def __init__(self, config: SaeConfig) -> None:
-        self.config = config
+    config: SaeConfig
 
     def learn(self, features: Features, labels: np.ndarray, embeddings: np.ndarray, seed: int) -> None:
         """Solve the Sylvester equation from the moments."""

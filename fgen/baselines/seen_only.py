@@ -7,25 +7,18 @@ from typing import ClassVar
 
 import numpy as np
 
+from fgen.baselines.base import BaselineConfig
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.features.rows import Features
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeenOnlyConfig:
+class SeenOnlyConfig(BaselineConfig):
     """Settings of the head's training; ``batch_size`` as in the head."""
 
     name: ClassVar[str] = "seen_only"
     epochs: int = 25
     batch_size: int = 64
-
-    def candidates(self) -> list[SeenOnlyConfig]:
-        """Nothing is chosen on validation classes."""
-        return [self]
-
-    def build(self) -> SeenOnly:
-        """An untrained baseline."""
-        return SeenOnly(self)
 
 
 class SeenOnly:
@@ -44,3 +37,6 @@ class SeenOnly:
     def scores(self, features: Features) -> np.ndarray:
         """Log-probabilities ``(N, C)``; unseen classes share one score below them all."""
         return self.head.scores(features, self.n_classes)
+
+
+SeenOnlyConfig.baseline = SeenOnly

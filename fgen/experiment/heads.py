@@ -169,67 +169,44 @@ def train_heads(
     if scaler is None:
         with recipe.matmul_precision():
             scaler = FeatureScaler.fit(recipe.config.scaling, real)
-    training = _Training(recipe, scaler, task.seen)
+    known = {"scaler": scaler, "seen": task.seen}
     kept = np.flatnonzero(np.isin(task.labels[rows], task.unseen) | recipe.with_real)
     everything = ConcatRows([real if recipe.with_real else SelectedRows(real, kept), synthetic])
     labels = np.concatenate([task.labels[rows][kept], synthetic_labels])
     unlabelled = own_rows(tested_rows(task)) if recipe.pseudo_share else None
-    gzsl = training.heads(everything, labels, unlabelled, np.union1d(task.seen, np.unique(synthetic_labels)))
+    candidates = np.union1d(task.seen, np.unique(synthetic_labels))
+    gzsl = _train(recipe, everything, labels, unlabelled, classes=candidates, **known)
     of_unseen = np.flatnonzero(np.isin(labels, task.unseen))  # synthetic rows, and shots
     # A whitened head of the unseen classes alone would lack the real rows that show the spread.
     if not with_zsl or recipe.config.needs_seen_rows or len(np.unique(labels[of_unseen])) < 2:
         return [Heads(head) for head in gzsl]
     unlabelled = own_rows(task.splits["test_unseen"]) if recipe.pseudo_share else None
-    zsl = training.heads(SelectedRows(everything, of_unseen), labels[of_unseen], unlabelled)
+    zsl = _train(recipe, SelectedRows(everything, of_unseen), labels[of_unseen], unlabelled, **known)
     return [Heads(*pair) for pair in zip(gzsl, zsl, strict=True)]
 
 
-@dataclass(frozen=True, eq=False)
-class _Training:
-    """What the heads of a bank have in common, see :func:`train_heads`."""
+def _train(recipe: HeadRecipe, features: Any, labels: np.ndarray, unlabelled: Any | None, **known: Any) -> list[Head]:
+    """Return a head for each of the config's candidates, trained in one stage, or in two with unlabelled rows."""
+    candidates = recipe.config.candidates()
+    if unlabelled is None:
+        return _fit(recipe, candidates, features, labels, **known)
+    heads: list[Head] = []
+    for config in candidates:
+        (first,) = _fit(recipe, [config], features, labels, start=heads[-1] if heads else None, **known)
+        chosen, predictions = most_confident_rows(first, unlabelled, recipe.pseudo_share)
+        more = ConcatRows([features, SelectedRows(unlabelled, chosen)])
+        heads += _fit(recipe, [config], more, np.concatenate([labels, predictions]), **known)
+    return heads
 
-    recipe: HeadRecipe
-    scaler: FeatureScaler
-    seen: np.ndarray
 
-    def heads(
-        self, features: Any, labels: np.ndarray, unlabelled: Any | None, classes: np.ndarray | None = None
-    ) -> list[Head]:
-        """Return a head for each of the config's candidates, trained in one or two stages."""
-        candidates = self.recipe.config.candidates()
-        if unlabelled is None:
-            return self._fit(candidates, features, labels, classes)
-        heads: list[Head] = []
-        for config in candidates:
-            (head,) = self._fit([config], features, labels, classes, heads[-1] if heads else None)
-            chosen, predictions = most_confident_rows(head, unlabelled, self.recipe.pseudo_share)
-            more = ConcatRows([features, SelectedRows(unlabelled, chosen)])
-            heads += self._fit([config], more, np.concatenate([labels, predictions]), classes)
-        return heads
-
-    def _fit(
-        self,
-        configs: Sequence[HeadConfig],
-        features: Any,
-        labels: np.ndarray,
-        classes: np.ndarray | None,
-        start: Head | None = None,
-    ) -> list[Head]:
-        """Return heads of several penalties that are fitted to the same rows."""
-        first, *path = [config.build() for config in configs]
-        with self.recipe.matmul_precision():
-            first.fit(
-                features,
-                labels,
-                classes=classes,
-                seed=self.recipe.seed,
-                scaler=self.scaler,
-                seen=self.seen,
-                start=start,
-                path=path,
-                device=self.recipe.device,
-            )
-        return [first, *path]
+def _fit(
+    recipe: HeadRecipe, configs: Sequence[HeadConfig], features: Any, labels: np.ndarray, **known: Any
+) -> list[Head]:
+    """Return heads that differ in their penalty, fitted to the same rows."""
+    first, *path = [config.build() for config in configs]
+    with recipe.matmul_precision():
+        first.fit(features, labels, path=path, seed=recipe.seed, device=recipe.device, **known)
+    return [first, *path]
 
 
 def warn_of_a_poor_fit(heads: Heads, task: ZSLDataset, represent: Represent | None = None) -> None:
