@@ -21,6 +21,26 @@ from fgen.data.splits import by_class
 from fgen.models.base.generator import FeatureGenerator
 
 
+def dataset_spec(dataset: ZSLDataset, counts: np.ndarray, *, real: bool = False) -> BankSpec:
+    """Return the spec of a raw bank of a data set's classes.
+
+    Args:
+        counts: ``(C,)`` synthetic rows of each class.
+        real: the bank also holds the data set's training rows.
+    """
+    trained = dataset.labels[dataset.splits["trainval"] if real else []]
+    real_counts = np.bincount(trained, minlength=dataset.n_classes)
+    return BankSpec(
+        class_names=dataset.class_names,
+        class_embeddings=dataset.class_embeddings,
+        counts=counts + real_counts,
+        real_counts=real_counts,
+        is_seen=np.isin(np.arange(dataset.n_classes), dataset.seen),
+        feature_dim=dataset.feature_dim,
+        data_sha256=dataset.fingerprint,
+    )
+
+
 def write_bank(
     path: str | Path,
     model: FeatureGenerator,

@@ -15,9 +15,9 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.files import HDF5_SUFFIXES
 from fgen.data.tables import read_embeddings_csv
 from fgen.errors import InputError, did_you_mean
-from fgen.experiment.banks import write_bank
+from fgen.experiment.banks import dataset_spec, write_bank
 from fgen.experiment.config import ExperimentConfig
-from fgen.experiment.directory import RunDirectory
+from fgen.experiment.directory import RunDirectory, SeedDirectory
 from fgen.features.labels import unusual_embeddings_warning
 from fgen.models.base.generator import MOST_ROWS, FeatureGenerator
 from fgen.models.registry import load_model
@@ -52,21 +52,13 @@ def generate_from_run(
     """
     if not 1 <= n_per_class < MOST_ROWS:
         raise InputError(f"--n-per-class is {n_per_class}", f"at least 1, below {MOST_ROWS:,}")
+    if Path(out).suffix not in HDF5_SUFFIXES:
+        raise InputError(f"{out} ends in {Path(out).suffix!r}", "an .h5 file: a bank is HDF5")
     directory = RunDirectory.open(run)
     config = ExperimentConfig.from_file(directory.config)
     seed = config.protocol.seeds[0] if seed is None else seed
-    if seed not in config.protocol.seeds:
-        raise InputError(f"{run} has no model of seed {seed}", f"one of {list(config.protocol.seeds)}")
-    if not directory.seed(seed).model.exists():
-        raise InputError(
-            f"{run} has no trained generator of seed {seed}",
-            "one that fgen run or fgen train has trained; a baseline generates nothing",
-            f"fgen inspect {run} says how to go on",
-        )
-    model = load_model(directory.seed(seed).model, available_device(config.train.device))
-    if Path(out).suffix not in HDF5_SUFFIXES:
-        raise InputError(f"{out} ends in {Path(out).suffix!r}", "an .h5 file: a bank is HDF5")
-    folder = directory.seed(seed)
+    folder = _trained_seed(directory, config, seed)
+    model = load_model(folder.model, available_device(config.train.device))
     if embeddings is not None:
         if real:
             raise InputError("--real and --embeddings were both given", "one of them: new classes have no real rows")
@@ -88,6 +80,20 @@ def generate_from_run(
     spec = replace(spec, seed=seed, config=settings)
     with cpu_threads(config.train.threads):
         write_bank(out, model, spec, real=dataset if real else None, overwrite=overwrite, progress=progress)
+
+
+def _trained_seed(directory: RunDirectory, config: ExperimentConfig, seed: int) -> SeedDirectory:
+    """Return the folder of a seed whose generator is trained."""
+    folder = directory.seed(seed)
+    if seed not in config.protocol.seeds:
+        raise InputError(f"{directory.path} has no model of seed {seed}", f"one of {list(config.protocol.seeds)}")
+    if not folder.model.exists():
+        raise InputError(
+            f"{directory.path} has no trained generator of seed {seed}",
+            "one that fgen run or fgen train has trained; a baseline generates nothing",
+            f"fgen inspect {directory.path} says how to go on",
+        )
+    return folder
 
 
 def _new_classes(path: str | Path, model: FeatureGenerator, n_per_class: int) -> BankSpec:
@@ -125,17 +131,7 @@ def _classes_of(dataset: ZSLDataset, classes: str, n_per_class: int, *, real: bo
     chosen, everyone = choose_classes(classes, dataset), np.arange(dataset.n_classes)
     if not len(chosen) and not real:
         raise InputError(f"{dataset.name} has no {classes} classes", "some to generate")
-    trained = dataset.labels[dataset.splits["trainval"] if real else []]
-    real_counts = np.bincount(trained, minlength=dataset.n_classes)
-    return BankSpec(
-        class_names=dataset.class_names,
-        class_embeddings=dataset.class_embeddings,
-        counts=np.where(np.isin(everyone, chosen), n_per_class, 0) + real_counts,
-        real_counts=real_counts,
-        is_seen=np.isin(everyone, dataset.seen),
-        feature_dim=dataset.feature_dim,
-        data_sha256=dataset.fingerprint,
-    )
+    return dataset_spec(dataset, np.where(np.isin(everyone, chosen), n_per_class, 0), real=real)
 
 
 def _dataset_of(directory: RunDirectory, config: ExperimentConfig) -> ZSLDataset:

@@ -11,16 +11,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fgen.baselines import BASELINES
 from fgen.compute.device import cpu_threads
 from fgen.data.bank import FeatureBank
-from fgen.data.bank_spec import BankSpec
 from fgen.data.bank_writer import recover_bank
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
-from fgen.experiment.banks import write_bank
+from fgen.experiment.banks import dataset_spec, write_bank
 from fgen.experiment.config import ExperimentConfig, Recipe
 from fgen.experiment.directory import Clock, SeedDirectory
 from fgen.experiment.heads import Heads, ScoredRows, tested_rows, warn_of_a_poor_fit
@@ -142,17 +139,13 @@ class SeedRun:
         recover_bank(self.folder.bank)
         if self.folder.bank.exists():
             return
-        spec = BankSpec(
-            class_names=self.dataset.class_names,
-            class_embeddings=self.dataset.class_embeddings,
-            counts=synthetic_counts(self.task),
-            is_seen=np.isin(np.arange(self.dataset.n_classes), self.dataset.seen),
+        spec = replace(
+            dataset_spec(self.dataset, synthetic_counts(self.task)),
             feature_dim=model.bank_dim,
-            seed=self.seed,
-            config=self.config.of_seed(self.seed).to_mapping(),
-            data_sha256=self.dataset.fingerprint,
             space=model.bank_space,
             dtype=self.config.bank.dtype,
+            seed=self.seed,
+            config=self.config.of_seed(self.seed).to_mapping(),
         )
         write_bank(self.folder.bank, model, spec, progress=self.progress)
 

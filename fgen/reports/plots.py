@@ -69,7 +69,7 @@ def plot_features(
     ]
     labels = [real_labels[shown[0]], synthetic_labels[shown[1]]]
 
-    figure, axes = _figure(7.6, 5.2)
+    figure, (axes,) = _frames(1, 1, (7.6, 5.2))
     for colour, label in zip(PALETTE, classes, strict=False):
         _draw_class(axes, [xy[ids == label] for xy, ids in zip(points, labels, strict=True)], colour)
     some = f" ({len(classes)} of {len(present)} classes)" if len(classes) < len(present) else ""
@@ -101,7 +101,7 @@ def plot_calibration(
     names = [names] if isinstance(names, str) else list(names)
     if len(names) != len(curves) or not 1 <= len(curves) <= len(PALETTE):
         raise InputError(f"{len(curves)} curves and {len(names)} names", f"a name for each of 1 to {len(PALETTE)}")
-    figure, axes = _figure(5.6, 5.2)
+    figure, (axes,) = _frames(1, 1, (5.6, 5.2))
     limit = 1.03 * max(float(max(curve.seen.max(), curve.unseen.max())) for curve in curves) or 1.0
     _draw_equal_h(axes, limit)
     for colour, curve, name in zip(PALETTE, curves, names, strict=False):
@@ -137,9 +137,8 @@ def plot_scores(
     if len(names) != len(scores) or not names:
         raise InputError(f"{len(scores)} runs and {len(names)} names", "a name for each of at least 1")
     size = (1.5 + 3.1 * len(shown), 0.9 + 0.34 * len(names))
-    figure = require("matplotlib.figure", "plots", "pictures").Figure(figsize=size, layout="constrained")
-    for axes, score in zip(figure.subplots(1, len(shown), squeeze=False, sharey=True)[0], shown, strict=True):
-        _plain_frame(axes)
+    figure, panels = _frames(1, len(shown), size, layout="constrained", sharey=True)
+    for axes, score in zip(panels, shown, strict=True):
         for place, summary in enumerate(scores):
             mean, low, high = (summary[score][key] for key in ("mean", "low", "high"))
             if mean is not None and low is not None and high is not None:
@@ -189,10 +188,8 @@ def _panels(n: int, xlabel: str) -> tuple[Figure, list[Axes]]:
     width = min(3, n)
     height = -(-n // width)
     size = (3.6 * width, 2.2 * height + 0.5)
-    figure = require("matplotlib.figure", "plots", "pictures").Figure(figsize=size, layout="constrained")
-    panels = list(figure.subplots(height, width, squeeze=False, sharex=True).flat)
+    figure, panels = _frames(height, width, size, layout="constrained", sharex=True)
     for index, panel in enumerate(panels):
-        _plain_frame(panel)
         panel.set_visible(index < n)
         is_lowest = index + width >= n
         panel.tick_params(labelbottom=is_lowest)
@@ -200,17 +197,17 @@ def _panels(n: int, xlabel: str) -> tuple[Figure, list[Axes]]:
     return figure, panels[:n]
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = require("matplotlib.figure", "plots", "pictures").Figure(figsize=(width, height))
-    axes = figure.subplots()
-    _plain_frame(axes)
-    return figure, axes
-
-
-def _plain_frame(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#E6E6E6", lw=0.6)
-    axes.set_axisbelow(True)
+def _frames(
+    rows: int, columns: int, size: tuple[float, float], layout: str | None = None, **shared: bool
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure and its axes, row by row, each with a grid and without the upper and the right line."""
+    figure = require("matplotlib.figure", "plots", "pictures").Figure(figsize=size, layout=layout)
+    panels: list[Axes] = list(figure.subplots(rows, columns, squeeze=False, **shared).flat)
+    for panel in panels:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(color="#E6E6E6", lw=0.6)
+        panel.set_axisbelow(True)
+    return figure, panels
 
 
 def _draw_class(axes: Axes, points: Sequence[np.ndarray], colour: str) -> None:

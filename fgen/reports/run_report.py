@@ -240,11 +240,13 @@ def _classes(run: _Run, dataset: ZSLDataset | None) -> Iterable[str]:
 
 
 def _class_names(run: _Run, dataset: ZSLDataset | None) -> Callable[[int], str]:
-    names: Sequence[str] | None = None if dataset is None else dataset.class_names
-    if names is None and run.first.bank.exists():
+    """Return a class's name by its id, from the data set, else from the bank."""
+    if dataset is not None:
+        return dataset.name_of
+    if run.first.bank.exists():
         with FeatureBank.open(run.first.bank) as bank:
-            names = bank.class_names
-    return lambda k: f"class {k}" if names is None else names[k]
+            return bank.class_names.__getitem__
+    return "class {}".format
 
 
 def _features(run: _Run, dataset: ZSLDataset) -> Iterable[str]:
