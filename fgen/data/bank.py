@@ -1,4 +1,4 @@
-"""FeatureBank: features by class on disk, real or generated, readable by anything that reads HDF5.
+"""FeatureBank: features by class on disk, real or generated, in a file that any HDF5 library reads.
 
 ``fgen-bank`` version 1: contiguous datasets, rows sorted by class, ``class_ptr`` as in compressed sparse rows.
 """
@@ -152,7 +152,7 @@ class FeatureBank:
 
     @staticmethod
     def is_bank(path: str | Path) -> bool:
-        """Whether the file says that it is a bank, whole or not."""
+        """Return whether the file says that it is a bank, whole or not."""
         try:
             with hdf5.open_read(Path(path)) as file:
                 return bool(file.attrs.get("format") == FORMAT)
@@ -161,8 +161,8 @@ class FeatureBank:
 
     @property
     def data_fingerprints(self) -> tuple[str, ...]:
-        """The fingerprints of the data that its generators were trained on, where they are known; a bank that was
-        merged from banks of several data sets has several."""
+        """The known fingerprints of the data that the generators were trained on; several after a merge of banks of
+        several data sets."""
         listed = self.config.get("data_sha256", []) if "merged" in self.config else []
         known = [self.data_sha256, *(listed if isinstance(listed, list) else [])]
         return tuple(dict.fromkeys(sha256 for sha256 in known if isinstance(sha256, str) and sha256))
@@ -176,13 +176,13 @@ class FeatureBank:
         return len(self.labels)
 
     def __getitem__(self, key: str | int) -> np.ndarray:
-        """The rows ``(n_c, D)`` float32 of a class, by name or position."""
+        """Return the rows ``(n_c, D)`` float32 of a class, given by name or position."""
         class_id = self._position(key)
         start, stop = self.class_ptr[class_id : class_id + 2]
         return np.asarray(self.features[start:stop], dtype=np.float32)
 
     def to_numpy(self, classes: Sequence[str | int] | np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Features ``(n, D)`` float32 and labels ``(n,)`` int64 of some classes, or of all."""
+        """Return features ``(n, D)`` float32 and labels ``(n,)`` int64 of some classes, or of all."""
         if classes is None:
             return np.asarray(self.features, dtype=np.float32), self.labels.astype(np.int64)
         keys = classes.tolist() if isinstance(classes, np.ndarray) else classes
@@ -197,7 +197,7 @@ class FeatureBank:
         return read_rows(self.features, rows), labels
 
     def torch_dataset(self) -> Any:
-        """A torch ``Dataset`` of ``(feature, label)`` that reads whole batches at once; processes can be handed it."""
+        """Return a torch ``Dataset`` of ``(feature, label)`` that reads whole batches, also in other processes."""
         from fgen.data.bank_rows import BankRows
 
         return BankRows(self)
@@ -213,7 +213,7 @@ class FeatureBank:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy, also one in another process, opens the file anew."""
+        """Make copies, also in another process, open the file anew."""
         if self._place is None:
             raise InputError("the bank is open for writing, or no file on disk", "one that FeatureBank.open opened")
         return _open_again, (self._place,)
@@ -239,7 +239,7 @@ class FeatureBank:
         return int(key)
 
     def _parts(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """The class's real and its synthetic rows."""
+        """Return the class's real rows and its synthetic rows."""
         rows, start = self[name], self.class_ptr[self._position(name)]
         made = self.synthetic[start : start + len(rows)]
         return rows[~made], rows[made]
@@ -270,7 +270,7 @@ class FeatureBank:
 
 
 def _one_of(numbers: set[int | None]) -> int | None:
-    """What all banks say, or None."""
+    """Return the number that all banks have, or None where they differ."""
     return numbers.pop() if len(numbers) == 1 else None
 
 
@@ -279,7 +279,7 @@ def _open_again(place: hdf5.Place) -> FeatureBank:
 
 
 def _union(banks: Sequence[FeatureBank]) -> tuple[list[str], np.ndarray]:
-    """The names of all classes of banks, and their embeddings ``(C, A)``.
+    """Return the names of all classes of the banks, and their embeddings ``(C, A)``.
 
     Raises:
         InputError: no banks, other columns, another space or another model's, or one name with two embeddings.
@@ -304,7 +304,7 @@ def _union(banks: Sequence[FeatureBank]) -> tuple[list[str], np.ndarray]:
 
 
 def hdf5_attribute(file: h5py.File, name: str) -> Any:
-    """A scalar attribute; text as str."""
+    """Return a scalar attribute; text as str."""
     value = file.attrs.get(name)
     if value is None:
         raise InputError(f"there is no attribute {name!r}", f"a file of format {FORMAT}")
@@ -312,7 +312,7 @@ def hdf5_attribute(file: h5py.File, name: str) -> Any:
 
 
 def _noted(file: h5py.File, name: str) -> int | None:
-    """A whole number that only later banks note."""
+    """Return an attribute that is a whole number; None in older banks, which lack it."""
     value = file.attrs.get(name)
     return int(value) if isinstance(value, np.integer) else None
 
@@ -325,7 +325,7 @@ def _integers(file: h5py.File, name: str) -> np.ndarray:
 
 
 def _config(file: h5py.File) -> tuple[dict[str, Any], bool]:
-    """The config, and whether it is the one of ``config_sha256``, which banks of other programs may lack."""
+    """Return the config, and whether its digest is ``config_sha256``, which banks of other programs may lack."""
     value = hdf5.dataset(file, "config", ndim=0)[()]
     text = value if isinstance(value, bytes) else value.encode()
     sha256 = file.attrs.get("config_sha256", "")

@@ -1,4 +1,4 @@
-"""Writing a feature bank class by class, so that a killed writer goes on and a reader never sees half a bank."""
+"""Writer of a feature bank, class by class: a killed one is resumed, and a reader never sees half a bank."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PIECE_BYTES = 64 << 20
 
 
 class BankWriter:
-    """Fills a preallocated ``.partial`` file; made by :func:`bank_writer`.
+    """Writer of rows into a preallocated ``.partial`` file; :func:`bank_writer` makes it.
 
     Attributes:
         done: ids of the classes that are whole.
@@ -48,7 +48,7 @@ class BankWriter:
             features: ``(n, D)`` finite numbers.
 
         Raises:
-            InputError: another shape than planned, NaN, or numbers too large for float16.
+            InputError: another shape than the spec has, NaN, or numbers too large for float16.
         """
         spec = self.spec
         name, count = spec.names[class_id], int(spec.counts[class_id])
@@ -96,10 +96,10 @@ class BankWriter:
 
 @contextmanager
 def bank_writer(path: Path, spec: BankSpec, *, overwrite: bool) -> Iterator[BankWriter]:
-    """A writer whose file takes the place of ``path`` when the block ends well.
+    """Yield a writer whose file replaces ``path`` when the block ends without an error.
 
-    When it doesn't, ``.partial`` and ``.journal`` stay, and the same plan goes on from them; but where the block raised
-    an error before a class was whole, nothing stays.
+    Otherwise ``.partial`` and ``.journal`` stay, and a writer of the same spec goes on from them. An error before the
+    first class is whole removes both.
     """
     recover_bank(path)
     expect_free(path, overwrite=overwrite)
@@ -162,7 +162,7 @@ def recover_bank(path: Path) -> None:
 
 
 def _begin(partial: Path, journal: int, spec: BankSpec) -> None:
-    """An empty bank of the plan, and a journal that says so."""
+    """Make an empty bank of the spec, and a journal that names the spec."""
     os.ftruncate(journal, 0)
     _allocate(partial, spec)
     os.write(journal, (json.dumps({"plan": spec.sha256()}) + "\n").encode())
@@ -186,13 +186,13 @@ def _size(n_bytes: int) -> str:
 
 
 def _allocate(partial: Path, spec: BankSpec) -> None:
-    """A file with everything but the features, whose room is taken on the disk already."""
+    """Write a file with everything but the features, and preallocate these."""
     rest = image(lambda file: _write_rest(file, spec), LIBVER)
     allocate(partial, rest, (int(spec.counts.sum()), spec.feature_dim), np.dtype(f"<{spec.dtype}"), LIBVER)
 
 
 def _write_rest(file: h5py.File, spec: BankSpec) -> None:
-    """All but the features."""
+    """Write all datasets and attributes but the features."""
     attributes = {
         "format": FORMAT,
         "format_version": VERSION,
@@ -216,7 +216,7 @@ def _write_rest(file: h5py.File, spec: BankSpec) -> None:
 
 
 def _done_classes(partial: Path, journal: int, spec: BankSpec) -> set[int] | None:
-    """Classes that an earlier writer of the same plan finished, their bytes checked; None to start anew."""
+    """Return the classes that an earlier writer of the same spec finished, by checksums; None to start anew."""
     lines = os.pread(journal, os.fstat(journal).st_size, 0).decode(errors="replace").splitlines()
     try:
         if not partial.exists() or json.loads(lines[0])["plan"] != spec.sha256():

@@ -58,11 +58,11 @@ class DatasetConfig:
 
     @property
     def source(self) -> str:
-        """What :func:`fgen.load_dataset` is given."""
+        """The name or path for :func:`fgen.load_dataset`."""
         return self.name or self.path or ""
 
     def load(self) -> ZSLDataset:
-        """The data set, with the embedding in use and the shots of unseen classes."""
+        """Load the data set, with the embedding in use and the shots of unseen classes."""
         dataset = load_dataset(self.source, self.embedding, seed=self.split_seed)
         return dataset.with_shots(self.shots, self.shot_classes, seed=self.split_seed)
 
@@ -121,7 +121,7 @@ class ProtocolConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """All that decides a result but the data set. ``model`` and ``classifier`` are the config of the one that is named.
+    """Everything that decides a result but the data set. ``model`` and ``classifier`` are configs, chosen by name.
 
     Attributes:
         embedding: how class embeddings are prepared; the data set gives ``widths``.
@@ -202,8 +202,10 @@ class ExperimentConfig(Recipe):
         return cls.from_mapping(apply_overrides(read_toml(path), overrides or []))
 
     def unused(self) -> list[str]:
-        """What is set, as ``section.key``, and has no effect: a baseline's bank and head, what another solver or a
-        term whose weight is 0 would read."""
+        """Return the settings, as ``section.key``, that differ from the default and have no effect.
+
+        These are a baseline's bank and head, and what only another solver or a term with a weight of 0 reads.
+        """
         unused = {"bank", "classifier"}
         if self.model.name not in BASELINES:
             unused = {
@@ -222,7 +224,7 @@ class ExperimentConfig(Recipe):
         ]
 
     def of_seed(self, seed: int) -> ExperimentConfig:
-        """The experiment with this seed alone: what a seed leaves behind doesn't depend on the others."""
+        """Return the experiment with this seed alone, so that a seed's files don't depend on the other seeds."""
         return replace(self, protocol=replace(self.protocol, seeds=(seed,)))
 
 
@@ -264,7 +266,7 @@ def _keys(kind: Any) -> set[str]:
 
 
 def _noted(mapping: Mapping[str, Any], section: str) -> dict[str, Any]:
-    """What a section says, as JSON can hold it: dates become text."""
+    """Return a free section as JSON can hold it, with dates as text."""
     try:
         text = json.dumps(mapping.get(section, {}), default=lambda date: date.isoformat(), allow_nan=False)
     except (ValueError, AttributeError):
@@ -273,7 +275,7 @@ def _noted(mapping: Mapping[str, Any], section: str) -> dict[str, Any]:
 
 
 def classifier_config(mapping: Mapping[str, Any]) -> Any:
-    """The settings of the head that ``name`` names, by default the softmax classifier's."""
+    """Return the config of the head that ``name`` names, by default the softmax classifier."""
     return _build_named(CLASSIFIERS, {"name": "softmax"} | dict(mapping), "classifier")
 
 

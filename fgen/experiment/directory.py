@@ -1,4 +1,4 @@
-"""A run's folder: which file is where, who may write to it, and what its files hold."""
+"""Folder of a run: the paths of its files, its lock, and what its small files hold."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class SeedDirectory:
     timing = File("timing.json")
 
     def read_choice(self, config: ExperimentConfig) -> tuple[dict[str, Any], ExperimentConfig]:
-        """What selection chose, and the experiment with the head's penalty that it chose.
+        """Return what selection chose, and the experiment with the head's penalty that it chose.
 
         Raises:
             InputError: a file that isn't there, or that no selection wrote.
@@ -77,18 +77,20 @@ class SeedDirectory:
             return choice, config.with_choice(choice)
 
     def record_fingerprint(self, dataset: ZSLDataset) -> None:
-        """Note what data the folder's files will come from.
+        """Record the fingerprint of the data that the folder's files are made from.
 
         Raises:
-            InputError: those that are here come from others.
+            InputError: the files that are there were made from other data.
         """
         self.check_fingerprint(dataset)
         if not self.data.exists():
             write_json(self.data, {"sha256": dataset.fingerprint, "parts": dataset.digests})
 
     def training_digests(self) -> dict[str, str]:
-        """The ``digests`` of the data that the files here come from, ``all`` alone or none where no more was noted; an
-        earlier fgen noted them in the bank alone."""
+        """Return the ``digests`` of the data that the files were made from, as far as they were recorded.
+
+        An earlier fgen recorded ``all`` alone, and only in the bank. Without any record the dict is empty.
+        """
         if self.data.exists():
             with guarded_read(self.data, "data", "Choose another --out"):
                 noted = read_json(self.data)
@@ -99,7 +101,7 @@ class SeedDirectory:
         return {}
 
     def check_fingerprint(self, dataset: ZSLDataset) -> None:
-        """Refuse data other than those noted, where some are."""
+        """Refuse data whose fingerprint isn't the recorded one, where there is one."""
         noted = self.training_digests()
         if noted and noted["all"] != dataset.fingerprint:
             raise InputError(
@@ -109,14 +111,14 @@ class SeedDirectory:
             )
 
     def stopped_in(self) -> str | None:
-        """The first phase of a run that isn't whole; None where all are."""
+        """Return the first phase of a run that isn't finished; None where all are."""
         if self.predictions.exists():
             return None
         files = {"selection": self.choice, "training": self.model, "bank": self.bank, "heads": self.head}
         return next((phase for phase, file in files.items() if not file.exists()), "test")
 
     def checkpoint(self, phase: str) -> Path:
-        """The checkpoint file of the ``selection`` or the ``final`` training."""
+        """Return the checkpoint file of the ``selection`` or the ``final`` training."""
         return self.path / "checkpoint" / f"{phase}.safetensors"
 
 
@@ -163,7 +165,11 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: str | Path) -> RunDirectory:
-        """A finished or unfinished run's folder."""
+        """Open the folder of a run, finished or not.
+
+        Raises:
+            InputError: it holds no ``config.toml``.
+        """
         folder = cls(Path(path))
         if not folder.config.exists():
             raise InputError(f"{path} is no run folder (it has no config.toml)", "the --out of fgen run or fgen train")
@@ -171,7 +177,7 @@ class RunDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes of fgen out of the folder for a while.
+        """Lock the folder against other processes of fgen while the block runs.
 
         Raises:
             InputError: one is at work in it, or it was moved or removed meanwhile.
@@ -180,16 +186,16 @@ class RunDirectory:
             yield
 
     def seed(self, seed: int) -> SeedDirectory:
-        """The folder of one seed."""
+        """Return the folder of one seed."""
         return SeedDirectory(self.path / "seeds" / str(seed))
 
     def has_begun(self) -> bool:
-        """Whether anything was computed, for a run may be refused for its data once it has a folder."""
+        """Return whether anything was computed; a run can be refused for its data after its folder was made."""
         files = (name for _, _, names in os.walk(self.path / "seeds", followlinks=True) for name in names)
         return self.result.exists() or any(name != "data.json" for name in files)
 
     def first_seed(self) -> SeedDirectory:
-        """The seed that commands take unless told."""
+        """Return the folder of the first seed, which commands take by default."""
         try:
             return self.seed(int(read_toml(self.config)["protocol"]["seeds"][0]))
         except (KeyError, IndexError, TypeError, ValueError):
@@ -197,7 +203,7 @@ class RunDirectory:
 
 
 class Clock:
-    """Wall seconds by phase, added up over all calls that a run took; kept in a file beside it."""
+    """Clock of wall seconds by phase, summed over all calls that a run took and kept in a file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -210,7 +216,7 @@ class Clock:
             self.seconds = {}
 
     def mark(self, phase: str) -> None:
-        """The time since the last mark belongs to ``phase``."""
+        """Add the time since the last mark to ``phase``."""
         now = time.monotonic()
         self.seconds[phase] = round(self.seconds.get(phase, 0.0) + now - self._last, 3)
         self._last = now
@@ -252,7 +258,7 @@ def _seeds(config: Mapping[str, Any]) -> list[int]:
 
 
 def _with_defaults(config: dict[str, Any]) -> dict[str, Any]:
-    """A config that an earlier fgen wrote, with the settings that came since; as it is where it can't be read."""
+    """Return a config of an earlier fgen with the settings added since; unchanged where it can't be read."""
     try:
         return ExperimentConfig.from_mapping(config).to_mapping()
     except InputError:

@@ -1,4 +1,4 @@
-"""A bank put to use: any classifier, trained on it, and its scores."""
+"""Evaluation of a bank: train a classifier on it and score the classifier."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class RunSettings:
 
 
 def head_settings(path: str | Path, name: str) -> dict[str, Any]:
-    """The settings of the head called ``name`` in the run that a bank comes from, or the name alone."""
+    """Return the settings of the head ``name`` in the run that a bank comes from, or the name alone."""
     with FeatureBank.open(path) as bank:
         given = run_section(bank.config, "classifier")
     return given if given.get("name", "softmax") == name else {"name": name}
@@ -180,7 +180,7 @@ def split_seed_of(path: str | Path) -> int:
 
 
 def warn_of_other_data(path: Path, bank: FeatureBank, dataset: ZSLDataset, run: Path | None) -> None:
-    """Warn of a bank whose generator was trained on other data than these, and of a run whose space heads live in."""
+    """Warn where the bank's generator, or the run whose space heads live in, was trained on other data."""
     of_run = {} if run is None else _noted_data_of(seed_folder(run, bank.seed))
     beside = SeedDirectory(path.absolute().parent)  # a run's own bank lies there, and tells less than the folder
     fuller = {data["all"]: data for data in (of_run, _noted_data_of(beside)) if data}
@@ -194,7 +194,7 @@ def warn_of_other_data(path: Path, bank: FeatureBank, dataset: ZSLDataset, run: 
 
 
 def _noted_data_of(folder: SeedDirectory) -> dict[str, Any]:
-    """What a run's folder notes of its data; nothing where it is no such folder, or damaged."""
+    """Return what a seed's folder records of its data; {} where it is no such folder, or damaged."""
     with suppress(InputError):
         noted = folder.training_digests() if folder.model.exists() else {}
         return noted if isinstance(noted.get("all"), str) else {}
@@ -202,14 +202,14 @@ def _noted_data_of(folder: SeedDirectory) -> dict[str, Any]:
 
 
 def seed_folder(run: Path, seed: int) -> SeedDirectory:
-    """The folder in a run of a bank's seed, or of the run's first."""
+    """Return the folder of a bank's seed in a run; of the run's first seed where it has no such model."""
     directory = RunDirectory.open(run)
     folder = directory.seed(seed)
     return folder if folder.model.exists() else directory.first_seed()
 
 
 def match_classes(bank: FeatureBank, dataset: ZSLDataset) -> np.ndarray:
-    """The data set's id of each class of the bank, -1 where it has none: by name, or by position without names."""
+    """Return the data set's id of each class of the bank, by name; -1 for classes that it doesn't have."""
     known = {dataset.name_of(k): k for k in range(dataset.n_classes)}
     ids = np.array([known.get(name, -1) for name in bank.class_names], dtype=np.int64)
     if (ids < 0).all():
@@ -219,7 +219,7 @@ def match_classes(bank: FeatureBank, dataset: ZSLDataset) -> np.ndarray:
 
 
 def _lacks_seen_classes(path: str | Path, dataset: ZSLDataset, labels: np.ndarray) -> bool:
-    """Whether a bank whose run learned from generated rows alone can't stand in for the real ones; either is told."""
+    """Return whether a bank lacks rows of seen classes, so that the head needs the real ones; log either case."""
     lacks = not np.isin(dataset.seen, labels).all()
     if lacks:
         log.warning("%s lacks generated rows of seen classes: the head learns from the real ones", path)
@@ -254,7 +254,7 @@ def compare_models(bank: FeatureBank, run: Path) -> None:
 
 
 def compare_data(bank: FeatureBank, run: Path) -> dict[str, str]:
-    """What differs between the data that a bank and a run were made from, see :func:`difference`."""
+    """Return what differs between the data that a bank and a run were made from, see :func:`difference`."""
     own = seed_folder(run, bank.seed).training_digests()
     found = [difference(data, own) for data in training_digests(bank.config, bank.data_fingerprints)] if own else []
     return {part: told for parts in found for part, told in parts.items()}

@@ -1,4 +1,4 @@
-"""From a trained model, or a run folder, to a feature bank on disk: class by class, in bounded memory."""
+"""Generation of a feature bank on disk from a run folder, class by class, in bounded memory."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _new_classes(path: str | Path, model: FeatureGenerator, n_per_class: int) ->
 
 
 def warn_unusual_embeddings(path: str | Path, names: list[str], matrix: np.ndarray, model: FeatureGenerator) -> None:
-    """A word on descriptions that are as long as none that the model learned from, or that say the same."""
+    """Warn of embeddings that are far longer or shorter than those of training, or that are equal."""
     own, new = (np.linalg.norm(model.preprocessor(rows), axis=1) for rows in (model.class_embeddings, matrix))
     if odd := [name for name, length in zip(names, new, strict=True) if not own.min() / 5 < length < own.max() * 5]:
         length = new[names.index(odd[0])]
@@ -135,7 +135,7 @@ def _classes_of(dataset: ZSLDataset, classes: str, n_per_class: int, *, real: bo
 
 
 def _dataset_of(directory: RunDirectory, config: ExperimentConfig) -> ZSLDataset:
-    """What a run was made from, with its shots."""
+    """Load the data set that a run was made from, with its shots."""
     given = config.dataset
     if given.path is not None and not Path(given.path).exists():
         raise InputError(
@@ -147,7 +147,7 @@ def _dataset_of(directory: RunDirectory, config: ExperimentConfig) -> ZSLDataset
 
 
 def choose_classes(classes: str, dataset: ZSLDataset) -> np.ndarray:
-    """The ids that ``"unseen"``, ``"seen"``, ``"all"`` or ``"NAME,NAME"`` stand for."""
+    """Return the class ids that ``"unseen"``, ``"seen"``, ``"all"`` or ``"NAME,NAME"`` stand for."""
     everyone = np.arange(dataset.n_classes)
     groups = {"unseen": dataset.unseen, "seen": dataset.seen, "all": everyone}
     if classes in groups:
@@ -165,7 +165,7 @@ def choose_classes(classes: str, dataset: ZSLDataset) -> np.ndarray:
 
 
 def _names(text: str) -> list[str]:
-    """A line of a CSV."""
+    """Read one line of a CSV."""
     try:
         return next(csv.reader([text], strict=True), []) or [""]
     except csv.Error:

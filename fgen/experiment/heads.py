@@ -1,4 +1,4 @@
-"""The two heads that a bank is judged by: one over seen + unseen classes, one over the unseen alone."""
+"""Training and scoring of the two heads of a bank: over seen and unseen classes, and over the unseen alone."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from fgen.metrics.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_cl
 from fgen.metrics.calibration import predict_classes
 
 Represent = Callable[[np.ndarray], np.ndarray]
-#: Training rows that a head is asked about at most, to see whether it learned them.
+#: Training rows that a head predicts at most, to see whether it learned them.
 FITTED_ROWS = 1000
 log = logging.getLogger("fgen")
 
@@ -210,9 +210,9 @@ def _fit(
 
 
 def warn_of_a_poor_fit(heads: Heads, task: ZSLDataset, represent: Represent | None = None) -> None:
-    """Say so where ``gzsl`` doesn't even know the real rows that it learned from: its scores speak of the head alone.
+    """Warn where ``gzsl`` recognises less than a third of the real rows that it was trained on.
 
-    Up to FITTED_ROWS of them are asked about, evenly spread; a fit is poor below a third.
+    Its scores then tell of the head and not of the features. Up to FITTED_ROWS evenly spaced rows are predicted.
     """
     rows = evenly_spaced(task.splits["trainval"], FITTED_ROWS)
     right = np.mean(heads.gzsl.predict(represented(task.rows(rows), represent)) == task.labels[rows])

@@ -1,6 +1,6 @@
-"""The protocol of one seed: choose on held-out classes, retrain on trainval, look at the test rows once.
+"""Protocol of one seed: choose on held-out classes, retrain on trainval, score the test rows once.
 
-``legacy`` is the same with one difference: it chooses on the test rows, as the papers did.
+``legacy`` differs in one point: it chooses on the test rows, as the papers did.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What version of fgen wrote a result."""
+"""Version of fgen that writes a result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def version() -> str:
 
 
 def git_commit() -> str | None:
-    """The commit of fgen's own checkout, with ``+`` for local changes; None where it was installed."""
+    """Return the commit of fgen's own checkout, with ``+`` for local changes; None where it was installed."""
     here = Path(__file__).resolve().parents[1]
     if not (here.parent / ".git").exists():
         return None

@@ -1,4 +1,4 @@
-"""What a run's folder keeps of its seeds: metrics and predictions."""
+"""Metrics and predictions in a seed's folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fgen.metrics.calibration import CalibrationCurve, ausuc
 
 @dataclass(frozen=True)
 class Predictions:
-    """What was predicted for the test rows, kept for later questions.
+    """Predictions for the test rows.
 
     Attributes:
         rows, labels: ``(N,)`` row numbers and class ids of ``test_seen`` and ``test_unseen``.
@@ -36,7 +36,7 @@ class Predictions:
 
 
 def write_metrics(path: Path, phases: Mapping[str, Sequence[dict[str, Any]]]) -> None:
-    """``metrics.csv``: a row for each epoch of each phase (the selection, the final training)."""
+    """Write ``metrics.csv``: a row for each epoch of each phase (the selection, the final training)."""
     history = [{"phase": phase} | row for phase, rows in phases.items() for row in rows]
     columns = list(dict.fromkeys(key for row in history for key in row))
     text = io.StringIO()
@@ -48,7 +48,7 @@ def write_metrics(path: Path, phases: Mapping[str, Sequence[dict[str, Any]]]) ->
 
 
 def write_predictions(path: Path, predictions: Predictions, scores: GZSLScores) -> None:
-    """``predictions.npz``: what was predicted for each test row, the accuracy of each class, the calibration curve."""
+    """Write ``predictions.npz``: predictions for each test row, the accuracy of each class, the calibration curve."""
     assert scores.per_class_T1 is not None  # the protocol always has scores of the unseen classes alone
     assert scores.curve is not None
     with atomic_file(path) as temporary, temporary.open("wb") as file:
@@ -59,7 +59,7 @@ def write_predictions(path: Path, predictions: Predictions, scores: GZSLScores) 
 
 
 def read_predictions(path: Path) -> tuple[Predictions, GZSLScores]:
-    """What :func:`write_predictions` wrote; an earlier fgen left no curve, and so no AUSUC.
+    """Read what :func:`write_predictions` wrote; without a curve, which an earlier fgen left out, AUSUC is None.
 
     Raises:
         InputError: no such file, or a damaged one.

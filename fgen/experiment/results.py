@@ -1,4 +1,4 @@
-"""What came of a run: its scores, with their intervals, and its table."""
+"""Result of a run: its scores with their intervals, and its table."""
 
 from __future__ import annotations
 
@@ -60,7 +60,11 @@ class RunResult:
 
     @classmethod
     def load(cls, path: str | Path) -> RunResult:
-        """The result of a finished run's folder."""
+        """Read the result of a finished run's folder.
+
+        Raises:
+            InputError: the run isn't finished, or its result is damaged.
+        """
         folder = RunDirectory.open(path)
         remedy = f"Finish it with fgen run {folder.config} --resume"
         if not folder.result.exists():
@@ -71,7 +75,7 @@ class RunResult:
             return result
 
     def table(self) -> str:
-        """A table for the terminal, in percent."""
+        """Return a table for the terminal, in percent."""
         facts = self.description
         head = (
             f"{facts['model']} on {facts['dataset']['name']}: protocol {facts['protocol']}, "
@@ -82,7 +86,7 @@ class RunResult:
         return "\n".join(parts)
 
     def choices(self) -> str:
-        """What was chosen for each seed, and what guessing would score."""
+        """Return a line that names what was chosen for each seed, and the T1 of guessing."""
         chosen = [
             f"epoch {choice['epochs']}{' of ' + str(choice['of']) if 'of' in choice else ''}"
             + (f" with gamma {choice['gamma']:.3g}" if choice.get("gamma") else "")
@@ -93,7 +97,7 @@ class RunResult:
         return f"chosen: {', '.join(chosen)}; {chance}" if chosen else chance
 
     def warnings(self) -> list[str]:
-        """What training or selection saw beyond the seen classes, a sentence each."""
+        """Return a sentence for each thing beyond the seen classes that training or selection saw."""
         sentences = {
             "test_used_for_selection": "The TEST SET was used to choose the number of epochs: not comparable with "
             "honest results.",
@@ -103,7 +107,7 @@ class RunResult:
         return [sentence for key, sentence in sentences.items() if self.description[key]]
 
     def row(self, label: str) -> list[str]:
-        """``label``, then each score in percent with its 95 % interval."""
+        """Return ``label``, then each score in percent with its 95 % interval."""
         return [label, *(format_score(self.scores[name]) for name in SCORES)]
 
 
@@ -123,7 +127,7 @@ def format_gap(gap: Mapping[str, float | None]) -> str:
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns padded to their widest cell; the first is aligned to the left."""
+    """Return a table with columns as wide as their widest cell; the first is aligned to the left."""
     widths = [max(len(row[k]) for row in (header, *rows)) for k in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:

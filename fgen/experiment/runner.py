@@ -1,4 +1,4 @@
-"""An experiment: every seed of it, from data to ``result.json``."""
+"""Run of an experiment: every seed of it, from data to ``result.json``."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def run(
 
 
 def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    """A folder that goes when it is left.
+    """Make a temporary folder, which is removed when its block ends.
 
     Raises:
         InputError: there is no place for temporary files.
@@ -158,7 +158,7 @@ def _before_the_steps(task: Task) -> str:
 
 
 def describe(config: ExperimentConfig, dataset: ZSLDataset, outcomes: Sequence[SeedOutcome]) -> dict[str, Any]:
-    """The content of ``result.json``."""
+    """Return the content of ``result.json``."""
     return {
         "model": config.model.name,
         "protocol": config.protocol.name,

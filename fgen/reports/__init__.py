@@ -1,1 +1,1 @@
-"""What people look at: pictures, pages, and what a file or folder holds."""
+"""Pictures, pages about runs, and facts about files and folders."""

@@ -1,4 +1,4 @@
-"""HTML for a page that stands alone: tables, pictures inside it, paragraphs. Whatever is written is escaped."""
+"""Parts of a self-contained HTML page: tables, embedded pictures, paragraphs. All text is escaped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import html
 import io
 from collections.abc import Callable, Iterable, Sequence
 
-#: How a page begins, so that an earlier one is known from a stranger's file.
+#: The first bytes of a page, by which fgen recognises its own.
 HEAD = "<!doctype html>\n<!-- fgen report -->\n"
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
@@ -24,29 +24,29 @@ pre { background: #f6f6f6; padding: .8rem; overflow-x: auto }
 
 
 def page(title: str, parts: Iterable[str]) -> Iterable[str]:
-    """The page's text, part by part."""
+    """Yield the page's text, part by part."""
     yield f'{HEAD}<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>\n'
     for part in parts:
         yield f"{part}\n"
 
 
 def heading(level: int, text: str) -> str:
-    """``<h1>`` to ``<h6>``."""
+    """Return a heading, ``<h1>`` to ``<h6>``."""
     return f"<h{level}>{html.escape(text)}</h{level}>"
 
 
 def note(text: str, kind: str = "note") -> str:
-    """A paragraph; ``kind`` is ``"note"`` or ``"warning"``."""
+    """Return a paragraph; ``kind`` is ``"note"`` or ``"warning"``."""
     return f'<p class="{kind}">{html.escape(text)}</p>'
 
 
 def folded(summary: str, text: str) -> str:
-    """Text as it is, behind its summary."""
+    """Return preformatted text that is hidden until its summary is clicked."""
     return f"<details><summary>{html.escape(summary)}</summary><pre>{html.escape(text)}</pre></details>"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[int] = (0,)) -> str:
-    """A table.
+    """Return a table.
 
     Args:
         header: a cell for each column, or nothing.
@@ -62,7 +62,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[
 
 
 def picture(draw: Callable[[io.BytesIO], None], what: str) -> str:
-    """What ``draw`` writes as a PNG, within the page; ``what`` says so to those who can't see it."""
+    """Return the PNG that ``draw`` writes as an embedded image, with ``what`` as its alternative text."""
     buffer = io.BytesIO()
     draw(buffer)
     data = base64.b64encode(buffer.getvalue()).decode()

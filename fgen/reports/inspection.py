@@ -1,4 +1,4 @@
-"""What is in a file or folder, whichever of fgen's kinds it is."""
+"""Facts about a file or folder of any of fgen's kinds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fgen.models.registry import load_model
 
 
 def inspect(source: str) -> dict[str, Any]:
-    """Facts about a data set, a bank, a run folder, a saved model, head or classifier, or a config.
+    """Return facts about a data set, a bank, a run folder, a saved model, head or classifier, or a config.
 
     Raises:
         InputError: it is none of them, or damaged.
@@ -81,7 +81,7 @@ def _run_facts(path: Path) -> dict[str, Any]:
 
 
 def _unfinished_facts(folder: RunDirectory) -> dict[str, Any]:
-    """Of a run that was stopped, or of a folder of ``fgen train``, which chooses nothing."""
+    """Return facts about a stopped run, or about a folder of ``fgen train``, which chooses nothing."""
     config = ExperimentConfig.from_file(folder.config)
     folders = [folder.seed(seed) for seed in config.protocol.seeds]
     chooses = any(seed.choice.exists() or seed.checkpoint("selection").exists() for seed in folders)

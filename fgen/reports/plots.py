@@ -42,7 +42,7 @@ def plot_features(
     *,
     max_classes: int = 8,
 ) -> None:
-    """Real rows (dots) and generated rows (crosses) on the first two principal components of the real rows.
+    """Draw real rows (dots) and generated rows (crosses) on the first two principal components of the real rows.
 
     Args:
         target: where the PNG goes, a path or an open file.
@@ -87,7 +87,7 @@ def plot_features(
 def plot_calibration(
     target: Target, curves: CalibrationCurve | Sequence[CalibrationCurve], names: Sequence[str] | str = ""
 ) -> None:
-    """Seen against unseen accuracy over all calibrations, the best H of each curve, and lines of equal H.
+    """Draw seen against unseen accuracy over all calibrations, the best H of each curve, and lines of equal H.
 
     Args:
         target: where the PNG goes, a path or an open file.
@@ -123,7 +123,7 @@ def plot_calibration(
 def plot_scores(
     target: Target, names: Sequence[str], scores: Sequence[Mapping[str, Mapping[str, Any]]], shown: Sequence[str]
 ) -> None:
-    """Scores of several runs below each other, with their intervals; a panel for each score.
+    """Draw scores of several runs below each other, with their intervals; a panel for each score.
 
     Args:
         target: where the PNG goes, a path or an open file.
@@ -151,7 +151,7 @@ def plot_scores(
 
 
 def plot_training(target: Target, rows: Iterable[Mapping[str, Any]]) -> None:
-    """A small panel for each column of the training's metrics, over epochs.
+    """Draw a small panel for each column of the training's metrics, over epochs.
 
     Args:
         target: where the PNG goes, a path or an open file.
@@ -184,7 +184,7 @@ def plot_training(target: Target, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _panels(n: int, xlabel: str) -> tuple[Figure, list[Axes]]:
-    """n small axes in rows of three, the lowest of each column with an x axis."""
+    """Return n small axes in rows of three; the lowest of each column has an x axis."""
     width = min(3, n)
     height = -(-n // width)
     size = (3.6 * width, 2.2 * height + 0.5)
@@ -211,7 +211,7 @@ def _frames(
 
 
 def _draw_class(axes: Axes, points: Sequence[np.ndarray], colour: str) -> None:
-    """One class: real dots, generated crosses, and the mean of each, larger."""
+    """Draw one class: real dots, generated crosses, and the mean of each, larger."""
     real, synthetic = points
     axes.scatter(real[:, 0], real[:, 1], s=13, color=colour, alpha=0.45, lw=0)
     axes.scatter(synthetic[:, 0], synthetic[:, 1], s=17, color=colour, alpha=0.55, marker="x", lw=0.9)
@@ -242,7 +242,7 @@ def _features_legend(axes: Axes, names: Sequence[str]) -> None:
 
 
 def _draw_equal_h(axes: Axes, limit: float) -> None:
-    """Lines of equal H, u = h s / (2 s - h), labelled where they cross the diagonal."""
+    """Draw lines of equal H, u = h s / (2 s - h), labelled where they cross the diagonal."""
     step = 0.1 if limit > 0.45 else 0.05 if limit > 0.2 else limit / 5
     for h in np.arange(step, limit, step):
         s = np.linspace(h / 2 + 1e-3 * limit, limit, 200)
@@ -252,7 +252,7 @@ def _draw_equal_h(axes: Axes, limit: float) -> None:
 
 
 def _principal_plane(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean ``(D,)``, first two principal axes ``(2, D)``, and their shares of the variance ``(2,)``."""
+    """Return the mean ``(D,)``, the first two principal axes ``(2, D)``, and their shares of the variance ``(2,)``."""
     centre = x.mean(axis=0)
     _, scale, directions = np.linalg.svd(x - centre, full_matrices=False)
     # One row or one column has no second axis; it is drawn as zeros.
@@ -266,7 +266,7 @@ def _principal_plane(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _thinned(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """At most MAX_POINTS row numbers of each class, evenly spread."""
+    """Return at most MAX_POINTS row numbers of each class, evenly spaced."""
     return np.concatenate([evenly_spaced(np.flatnonzero(labels == label), MAX_POINTS) for label in classes])
 
 
@@ -281,7 +281,7 @@ def _column(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
 
 
 def _plain(text: str) -> str:
-    """A text as it is: between two dollars matplotlib would see a formula."""
+    """Return text for matplotlib without formulas, which stand between two dollars."""
     return text.replace("$", r"\$")
 
 

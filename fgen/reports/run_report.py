@@ -1,4 +1,4 @@
-"""A page about runs, for the eye: scores side by side, what each run chose, its classes, and how its features compare.
+"""Page about runs: scores side by side, what each run chose, its classes, and how its features compare.
 
 One HTML file with its pictures inside, that can be mailed. Nothing is trained or scored anew; features are compared
 where the data set and the bank are still there.
@@ -51,7 +51,7 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class _Run:
-    """A finished run, as far as its folder tells."""
+    """Finished run, as far as its folder tells."""
 
     name: str
     result: RunResult
@@ -107,7 +107,7 @@ def write_report(runs: Sequence[str | Path], out: str | Path, *, progress: bool 
 
 
 def _names(runs: Sequence[str | Path]) -> list[str]:
-    """What tells the folders' paths apart: their names, or what is left without the parts that all share."""
+    """Return a distinct name for each folder: its own, or its path without the parts that all share."""
     paths = [Path(run).resolve().parts for run in runs]
     if len({parts[-1] for parts in paths}) == len(paths):
         return [parts[-1] for parts in paths]
@@ -142,7 +142,7 @@ def _overview(runs: Sequence[_Run]) -> Iterable[str]:
 
 
 def _gap(run: _Run, first: _Run) -> str:
-    """How much better H is than the first run's; nothing where they can't be paired."""
+    """Return the difference of H from the first run's, or why the runs can't be paired."""
     mine, others = run.result.description, first.result.description
     if mine["dataset"]["fingerprint"] != others["dataset"]["fingerprint"]:
         return "other data"
@@ -207,7 +207,7 @@ def _facts(run: _Run) -> dict[str, str]:
 
 
 def _dataset(run: _Run) -> tuple[ZSLDataset | None, str]:
-    """The data set that the run was made from, or why it can't be had."""
+    """Return the data set that the run was made from, or None and why it can't be loaded."""
     try:
         dataset = run.config.dataset.load()
         run.first.check_fingerprint(dataset)
@@ -217,7 +217,7 @@ def _dataset(run: _Run) -> tuple[ZSLDataset | None, str]:
 
 
 def _classes(run: _Run, dataset: ZSLDataset | None) -> Iterable[str]:
-    """What became of each unseen class: its accuracies, and what its rows were taken for."""
+    """Yield the accuracies of each unseen class, and the classes that its rows were mistaken for."""
     unseen = run.scores[0].unseen
     alone, among_all = (np.mean([getattr(s, f"per_class_{n}") for s in run.scores], axis=0) for n in ("T1", "U"))
     labels = run.per_seed[0][0].labels
@@ -250,7 +250,7 @@ def _class_names(run: _Run, dataset: ZSLDataset | None) -> Callable[[int], str]:
 
 
 def _features(run: _Run, dataset: ZSLDataset) -> Iterable[str]:
-    """The unseen classes' real test rows and the bank's, in the space where the bank lives."""
+    """Yield a comparison of the unseen classes' real test rows with the bank's, in the bank's space."""
     rows = _some_of_each(dataset.splits["test_unseen"], dataset.labels)
     real, labels = dataset.rows(rows), dataset.labels[rows]
     with FeatureBank.open(run.first.bank) as bank:
@@ -284,7 +284,7 @@ def _features(run: _Run, dataset: ZSLDataset) -> Iterable[str]:
 
 
 def _some_of_each(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """As many of the rows of each class as ROWS_OF_A_CLASS and ROWS allow, evenly spread."""
+    """Return evenly spaced rows of each class, at most ROWS_OF_A_CLASS of each and ROWS in all."""
     parts = by_class(rows, labels)
     most = max(2, min(ROWS_OF_A_CLASS, ROWS // len(parts)))
     return np.sort(np.concatenate([evenly_spaced(part, most) for part in parts]))
