@@ -30,6 +30,15 @@ FLOORS = [
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 #: Arrays in, arrays out: what learns knows no data set.
 ROOMS_WITHOUT_DATA = {"models", "training", "nn", "classifiers", "baselines"}
+MOST_PARAMETERS = 8
+#: Functions that users call with keywords, and may have more.
+DOORS = {
+    "fgen.data.bank.FeatureBank.create",
+    "fgen.data.dataset.ZSLDataset.__init__",
+    "fgen.estimators.zero_shot_classifier.ZeroShotClassifier.__init__",
+    "fgen.models.base.generator.FeatureGenerator.fit",
+    "fgen.classifiers.base.Head.fit",
+}
 OPTIONAL = {"sklearn", "matplotlib", "transformers", "sentence_transformers", "PIL", "pandas"}
 
 
@@ -58,6 +67,29 @@ def test_imports_point_down(path):
         if parts[0] == "fgen" and len(parts) > 1 and parts[1] != room(path):
             assert FLOOR[parts[1]] < FLOOR[room(path)], f"{path.name} imports {name}, which isn't below it"
             assert not (parts[1] == "data" and room(path) in ROOMS_WITHOUT_DATA), f"{path.name} imports {name}"
+
+
+def functions(path):
+    """Each function of a file by its dotted name."""
+    waiting = [(dotted(path), ast.parse(path.read_text(encoding="utf-8")))]
+    while waiting:
+        name, node = waiting.pop()
+        for child in ast.iter_child_nodes(node):
+            inner = f"{name}.{child.name}" if hasattr(child, "name") and not isinstance(child, ast.alias) else name
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield inner, child
+            waiting.append((inner, child))
+
+
+def test_no_function_but_a_door_has_more_than_eight_parameters():
+    many = {}
+    for path in modules():
+        for name, function in functions(path):
+            parts = function.args
+            names = [argument.arg for argument in (*parts.posonlyargs, *parts.args, *parts.kwonlyargs)]
+            many |= {name: len(names)} if len({*names} - {"self", "cls"}) > MOST_PARAMETERS else {}
+    assert many.keys() <= DOORS, many
+    assert {name for name in DOORS if name not in many} == set(), "a door that got narrow is no exception any more"
 
 
 def test_an_installed_fgen_has_every_file_of_the_checkout(tmp_path):

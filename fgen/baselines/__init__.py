@@ -1,4 +1,11 @@
-"""Methods that generate nothing, by name: what a generator has to beat on the same data and scores."""
+"""Methods that generate nothing, by name: what a generator has to beat on the same data and scores.
+
+>>> data = fgen.load_dataset("toy")
+>>> features, labels = data.split("trainval")
+>>> baseline = fgen.BASELINES["ridge"](alpha=1.0).build().fit(features, labels, data.class_embeddings)
+>>> baseline.scores(features[:3]).shape == (3, data.n_classes)
+True
+"""
 
 from __future__ import annotations
 

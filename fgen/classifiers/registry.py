@@ -1,4 +1,10 @@
-"""The heads that train on a bank, by name."""
+"""The heads that train on a bank, by name.
+
+>>> data = fgen.load_dataset("toy")
+>>> head = fgen.CLASSIFIERS["cosine"](scaling="standard").build().fit(*data.split("trainval"))
+>>> head.predict(data.features[:3]).shape
+(3,)
+"""
 
 from __future__ import annotations
 

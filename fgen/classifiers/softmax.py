@@ -137,6 +137,13 @@ class SoftmaxClassifier(StoredHead):
         n_classes_: how many ids there are in the caller's numbering, candidates or not.
         weight, bias: ``(K, D)`` and ``(K,)`` float32, on scaled features.
         scaler: the scaling of the features.
+
+    Example:
+        >>> data = fgen.load_dataset("toy")
+        >>> features, labels = data.split("trainval")
+        >>> head = fgen.SoftmaxClassifier(solver="lbfgs").fit(features, labels)
+        >>> bool((head.predict(features) == labels).mean() > 0.9)
+        True
     """
 
     config_class: ClassVar[type[HeadConfig]] = SoftmaxConfig

@@ -40,6 +40,18 @@ class FeatureBank:
             the fingerprint of the data that its generator was trained on, or nothing.
         config_intact: False where the config was changed since the bank was written.
         threads, blas_threads: CPU threads of torch's and of NumPy's products meanwhile; None where that isn't noted.
+
+    Example:
+        >>> import numpy as np
+        >>> plan = {"class_names": ["ant", "bee"], "class_embeddings": np.eye(2), "counts": np.array([2, 2])}
+        >>> plan |= {"feature_dim": 3, "seen": np.array([True, False]), "seed": 0, "config": {}}
+        >>> with fgen.FeatureBank.create("bank.h5", **plan) as writer:
+        ...     for k in range(2):
+        ...         writer.write(k, np.full((2, 3), k))
+        >>> with fgen.FeatureBank.open("bank.h5") as bank:
+        ...     features, labels = bank.to_numpy(["bee"])
+        >>> features.shape, labels.tolist()
+        ((2, 3), [1, 1])
     """
 
     def __init__(self, file: h5py.File) -> None:

@@ -174,6 +174,12 @@ class ExperimentConfig(Recipe):
 
     Attributes:
         paper, ours: notes on published and on own scores; they decide nothing.
+
+    Example:
+        >>> settings = {"dataset": {"name": "toy"}, "model": {"name": "clswgan", "epochs": 2}}
+        >>> config = fgen.ExperimentConfig.from_mapping(settings)
+        >>> config.model.epochs, config.protocol.name
+        (2, 'honest')
     """
 
     dataset: DatasetConfig

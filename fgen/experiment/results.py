@@ -39,6 +39,11 @@ class RunResult:
 
     Attributes:
         out: the run folder, or None where nothing was kept.
+
+    Example:
+        >>> settings = {"dataset": {"name": "toy"}, "model": {"name": "ridge"}}
+        >>> fgen.run(settings, out="runs/ridge").scores.keys() == fgen.RunResult.load("runs/ridge").scores.keys()
+        True
     """
 
     description: dict[str, Any]

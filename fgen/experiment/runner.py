@@ -51,6 +51,11 @@ def run(
     Raises:
         InputError: settings or data that don't fit.
         Interrupted: stopped by a signal; ``resume`` goes on.
+
+    Example:
+        >>> result = fgen.run({"dataset": {"name": "toy"}, "model": {"name": "ridge"}})
+        >>> 0 <= result.scores["H"]["mean"] <= 1
+        True
     """
     if isinstance(config, str | Path):
         config = ExperimentConfig.from_file(config)

@@ -1,4 +1,8 @@
-"""The methods, by name. A new one is a file of its own and a line here."""
+"""The methods, by name. A new one is a file of its own and a line here.
+
+>>> fgen.MODELS["clswgan"](cls_weight=0.1).cls_weight
+0.1
+"""
 
 from __future__ import annotations
 
@@ -61,6 +65,15 @@ def make_model(name: str, *, embedding: EmbeddingConfig | None = None, **overrid
 
     Raises:
         InputError: an unknown method or setting (the nearest known one is named), or a value out of range.
+
+    Example:
+        >>> data = fgen.load_dataset("toy")
+        >>> features, labels = data.split("trainval")
+        >>> model = fgen.make_model("clswgan", steps=5, hidden_dim=16)
+        >>> model = model.fit(features, labels, data.class_embeddings, seed=0)
+        >>> rows, ids = model.generate(data.unseen, n_per_class=2, seed=0)
+        >>> rows.shape == (2 * len(data.unseen), data.feature_dim)
+        True
     """
     if not isinstance(name, str) or name not in MODELS:
         hint = did_you_mean(str(name), MODELS) or "Baselines, which generate nothing, are in fgen.BASELINES"
