@@ -38,6 +38,7 @@ DOORS = {
     "fgen.estimators.zero_shot_classifier.ZeroShotClassifier.__init__",
     "fgen.models.base.generator.FeatureGenerator.fit",
     "fgen.classifiers.base.Head.fit",
+    "fgen.experiment.generation.generate_from_run",
 }
 OPTIONAL = {"sklearn", "matplotlib", "transformers", "sentence_transformers", "PIL", "pandas"}
 
