@@ -33,7 +33,6 @@ ROOMS_WITHOUT_DATA = {"models", "training", "nn", "classifiers", "baselines"}
 MOST_PARAMETERS = 8
 #: Functions that users call with keywords, and may have more.
 DOORS = {
-    "fgen.data.bank.FeatureBank.create",
     "fgen.data.dataset.ZSLDataset.__init__",
     "fgen.estimators.zero_shot_classifier.ZeroShotClassifier.__init__",
     "fgen.models.base.generator.FeatureGenerator.fit",
