@@ -57,7 +57,7 @@ class RunResult:
 
     @property
     def per_seed(self) -> list[GZSLScores]:
-        """The scores of each seed, as :func:`fgen.metrics.paired_interval` compares them with another run's."""
+        """The scores of each seed, as :func:`fgen.metrics.stats.paired_interval` compares them with another run's."""
         if self.out is None or self.outcomes:
             return [outcome.scores for outcome in self.outcomes]
         folder = RunDirectory.open(self.out)

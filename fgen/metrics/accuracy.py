@@ -51,13 +51,18 @@ class GZSLScores:
     def as_dict(self) -> dict[str, Any]:
         """What JSON can hold: scores by name, per-class scores by class id; undefined ones (NaN) are None."""
         names = ("T1", "U", "S", "H", "AUSUC", "gamma", "accuracy")
-        result: dict[str, Any] = {name: _json_number(getattr(self, name)) for name in names}
+        result: dict[str, Any] = {name: json_number(getattr(self, name)) for name in names}
         for name, classes in (("T1", self.unseen), ("U", self.unseen), ("S", self.seen)):
             values = getattr(self, f"per_class_{name}")
             if values is not None:
                 pairs = zip(classes, values, strict=True)
-                result[f"per_class_{name}"] = {str(c): _json_number(value) for c, value in pairs}
+                result[f"per_class_{name}"] = {str(c): json_number(value) for c, value in pairs}
         return result
+
+
+def json_number(value: float | None) -> float | None:
+    """Return a score as JSON can hold it: None for NaN."""
+    return None if value is None or np.isnan(value) else float(value)
 
 
 def per_class_accuracy(labels: Any, predictions: Any, classes: Any) -> np.ndarray:
@@ -143,7 +148,3 @@ def gzsl_scores(labels: Any, predictions_or_scores: Any, *, seen: Any, unseen: A
         per_class_S=per_class_S,
         curve=curve,
     )
-
-
-def _json_number(value: float | None) -> float | None:
-    return None if value is None or np.isnan(value) else float(value)

@@ -167,7 +167,6 @@ def best_of_each_group(
         margin = value[0] - value[1]
     if not np.isfinite(margin).all():
         row = int(np.argmin(np.isfinite(margin)))
-        raise InputError(
-            f"row {row} has best scores {value[0][row]} (seen) and {value[1][row]} (unseen)", "finite numbers"
-        )
+        found = f"row {row} has best scores {value[0][row]} (seen) and {value[1][row]} (unseen)"
+        raise InputError(found, "finite numbers")
     return best[0], best[1], margin

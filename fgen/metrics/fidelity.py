@@ -178,10 +178,9 @@ def _compare(
 
 
 def _fidelity_scores(reference: np.ndarray, rows: np.ndarray, agrees: np.ndarray, k: int) -> FidelityScores:
+    neighbours = dict.fromkeys(("precision", "recall", "density", "coverage"), NAN)
     if len(rows) > k:
         neighbours = neighbour_scores(reference, rows, k)
-    else:
-        neighbours = dict.fromkeys(("precision", "recall", "density", "coverage"), NAN)
     frechet = frechet_distance(reference, rows) if len(rows) > 1 else NAN
     return FidelityScores(frechet=frechet, nearest_mean=float(agrees.mean()), **neighbours)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from fgen import rng
 from fgen.errors import InputError
-from fgen.metrics.accuracy import GZSLScores
+from fgen.metrics.accuracy import GZSLScores, json_number
 from fgen.metrics.calibration import harmonic_mean
 
 SCORES = ("T1", "U", "S", "H", "AUSUC")
@@ -55,7 +55,7 @@ def summarise(
     resampled = _resample(per_seed, draws)
     summary = {}
     for name in SCORES:
-        values = [_number(getattr(scores, name)) for scores in per_seed]
+        values = [json_number(getattr(scores, name)) for scores in per_seed]
         mean = None if None in values else float(np.mean(values))  # type: ignore[arg-type]
         low, high = _interval(resampled.get(name))
         summary[name] = {"mean": mean, "low": low, "high": high, "per_seed": values}
@@ -89,7 +89,7 @@ def paired_interval(
         raise InputError(f"{len(a)} and {len(b)} seeds", "the same seeds for both")
     _check_comparable([*a, *b])
     draws = _draw(a[0], len(a), seed, n_resamples)
-    values = [_number(getattr(scores, score)) for scores in (*a, *b)]
+    values = [json_number(getattr(scores, score)) for scores in (*a, *b)]
     if None in values:
         return dict.fromkeys(("difference", "low", "high", "share_positive"))
     of_a, of_b = _resample(a, draws).get(score), _resample(b, draws).get(score)
@@ -125,7 +125,7 @@ def _resample(per_seed: Sequence[GZSLScores], draws: _Draws) -> Mapping[str, np.
             by_seed[name] = counts @ accuracies.T / counts.shape[1]
     if "U" in by_seed and "S" in by_seed:
         by_seed["H"] = harmonic_mean(by_seed["U"], by_seed["S"])
-    areas = [_number(scores.AUSUC) for scores in per_seed]
+    areas = [json_number(scores.AUSUC) for scores in per_seed]
     # Over one seed there is nothing to resample, and an interval of width 0 would be a lie.
     if len(areas) > 1 and None not in areas:
         by_seed["AUSUC"] = np.broadcast_to(np.array(areas, dtype=np.float64), draws.seeds.shape)
@@ -153,7 +153,3 @@ def _interval(resampled: np.ndarray | None) -> tuple[float | None, float | None]
         return None, None
     low, high = np.percentile(resampled, LEVELS)
     return float(low), float(high)
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None or np.isnan(value) else float(value)
