@@ -77,17 +77,9 @@ def expect_plain(value: Any, where: str = "", depth: int = 0) -> None:
             expect_plain(item, where, depth + 1)
     elif isinstance(value, int) and not -(2**63) <= value < 2**64:
         raise InputError(f"{name} is a number of {value.bit_length()} bits", "a whole number of at most 64")
-    elif isinstance(value, str) and not _is_unicode(value):
+    elif isinstance(value, str) and value != value.encode(errors="replace").decode():
         remedy = "Rename the file or folder, or go there and give '.'" if where.endswith("path") else ""
         raise InputError(f"{name} is {shortened(value)}, which is no Unicode", "text that UTF-8 can hold", remedy)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _parsed(text: str) -> dict[str, Any]:
@@ -97,9 +89,8 @@ def _parsed(text: str) -> dict[str, Any]:
         InputError: it is too long, or as :func:`expect_plain` has it. TOMLDecodeError: no TOML.
     """
     if len(text) > MOST_TEXT or LONG_KEY.search(text):  # the parser would be at work for minutes
-        raise InputError(
-            "the text is too long, or one of its keys", f"at most {MOST_TEXT:,} characters, 100 dots in a key"
-        )
+        expected = f"at most {MOST_TEXT:,} characters, 100 dots in a key"
+        raise InputError("the text is too long, or one of its keys", expected)
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError:
@@ -173,7 +164,7 @@ def build(cls: type[T], mapping: Mapping[str, Any], where: str = "model") -> T:
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
     refuse_unknown(mapping, fields, where)
     for name, field in fields.items():
-        if name not in mapping and not _has_default(field):
+        if name not in mapping and field.default is field.default_factory is dataclasses.MISSING:
             raise InputError(f"{where}.{name} is missing", _describe(hints[name]))
     values = {key: _convert(hints[key], value, f"{where}.{key}") for key, value in mapping.items()}
     try:
@@ -294,10 +285,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items() if item is not None}
     return value
-
-
-def _has_default(field: dataclasses.Field[Any]) -> bool:
-    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
 
 
 def _wrong(hint: Any, value: Any, where: str) -> InputError:
