@@ -202,20 +202,14 @@ class ZSLDataset:
             InputError: the data set has no ``val`` classes.
         """
         if not len(self.splits["val"]):
-            raise InputError(
-                f"{self.name} has {len(self.seen)} seen class, none of which can be held out",
-                "at least 3 seen classes",
-                "Give more classes",
-            )
-        nothing = np.zeros(0, dtype=np.int64)
+            found = f"{self.name} has {len(self.seen)} seen class, none of which can be held out"
+            raise InputError(found, "at least 3 seen classes", "Give more classes")
         splits = {
             "trainval": np.setdiff1d(self.splits["train"], self.splits["val_seen"]),
             "test_seen": self.splits["val_seen"],
             "test_unseen": self.splits["val"],
-            "train": nothing,
-            "val": nothing,
-            "val_seen": nothing,
         }
+        splits |= dict.fromkeys(("train", "val", "val_seen"), np.zeros(0, dtype=np.int64))
         name, shots = f"{self.name} (validation)", self.shots
         view = self._copy(name=name, splits=splits, _notes=(), shots=None)
         view.seen = np.unique(self.labels[splits["trainval"]])
@@ -226,11 +220,9 @@ class ZSLDataset:
         """Refuse to be tested on without test rows of seen and of unseen classes."""
         for split in ("test_seen", "test_unseen"):
             if not len(self.splits[split]):
-                raise InputError(
-                    f"{self.name} has no rows in {split!r}",
-                    "test rows of seen and of unseen classes",
-                    "To train without a test use fgen train, or ZeroShotClassifier",
-                )
+                remedy = "To train without a test use fgen train, or ZeroShotClassifier"
+                expected = "test rows of seen and of unseen classes"
+                raise InputError(f"{self.name} has no rows in {split!r}", expected, remedy)
 
     @property
     def fingerprint(self) -> str:

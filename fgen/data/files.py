@@ -112,11 +112,8 @@ def _load(source: str | Path, seed: int) -> ZSLDataset:
         return make_toy(seed=seed)
     path = Path(source)
     if not str(source) or not os.path.exists(path):  # the latter, unlike Path.exists, takes any name for an answer
-        raise InputError(
-            f"{str(path)!r} is no data set and no file",
-            f"{' or '.join(map(repr, BUILT_IN))}, a folder with .mat files, an .h5 or an .npz file",
-            nearest_sibling(path),
-        )
+        expected = f"{' or '.join(map(repr, BUILT_IN))}, a folder with .mat files, an .h5 or an .npz file"
+        raise InputError(f"{str(path)!r} is no data set and no file", expected, nearest_sibling(path))
     if path.is_dir():
         return read_xlsa17(path, seed=seed)
     if path.suffix == ".mat":

@@ -88,10 +88,8 @@ def _choose(names: Mapping[int, str], classes: ShotClasses, able: np.ndarray, se
         return _named(names, checked_names(given, name="shot_classes", distinct=False), able)
     number = max(1, round(classes * len(able))) if isinstance(classes, float) else classes
     if not 1 <= number <= len(able) or (isinstance(classes, float) and not 0 < classes <= 1):
-        raise InputError(
-            f"shot_classes is {classes}",
-            f"a share above 0 and up to 1.0, or a number from 1 to {len(able)}, the unseen classes with 2 test rows",
-        )
+        numbers = f"a number from 1 to {len(able)}, the unseen classes with 2 test rows"
+        raise InputError(f"shot_classes is {classes}", f"a share above 0 and up to 1.0, or {numbers}")
     return np.sort(rng.stream(seed, "shot classes").choice(able, size=number, replace=False))
 
 

@@ -51,11 +51,8 @@ def complete_splits(
     checked = {name: _checked_indices(name, rows, len(labels)) for name, rows in splits.items()}
     if "trainval" not in checked:
         if not {"train", "val"} <= set(checked):
-            raise InputError(
-                f"splits has {', '.join(sorted(checked)) or 'nothing'}",
-                "'trainval', or 'train' and 'val'",
-                "Name the rows that training may use",
-            )
+            found = f"splits has {', '.join(sorted(checked)) or 'nothing'}"
+            raise InputError(found, "'trainval', or 'train' and 'val'", "Name the rows that training may use")
         checked["trainval"] = np.union1d(checked["train"], checked["val"])
     for name in ("test_seen", "test_unseen"):
         checked.setdefault(name, np.zeros(0, dtype=np.int64))
@@ -74,12 +71,9 @@ def _checked_indices(name: str, rows: np.ndarray, n_rows: int) -> np.ndarray:
         raise wrong_array(f"split {name!r}", rows, "a 1-D array of integers", remedy)
     rows = np.sort(rows.astype(np.int64))
     if rows.size and (rows[0] < 0 or rows[-1] >= n_rows):
-        offender = rows[0] if rows[0] < 0 else rows[-1]
-        raise InputError(
-            f"split {name!r} names row {offender}",
-            f"rows from 0 to {n_rows - 1}",
-            "Check that the splits and the features belong to the same release",
-        )
+        found = f"split {name!r} names row {rows[0] if rows[0] < 0 else rows[-1]}"
+        remedy = "Check that the splits and the features belong to the same release"
+        raise InputError(found, f"rows from 0 to {n_rows - 1}", remedy)
     repeated = rows[1:][rows[1:] == rows[:-1]]
     if repeated.size:
         raise InputError(f"split {name!r} names row {repeated[0]} twice", "each row at most once")
@@ -91,20 +85,16 @@ def _refuse_leaks(labels: np.ndarray, splits: Splits) -> None:
     for test in ("test_seen", "test_unseen"):
         shared = np.intersect1d(splits["trainval"], splits[test])
         if shared.size:
-            raise InputError(
-                f"{shared.size} rows are both in 'trainval' and in {test!r} (the first is row {shared[0]})",
-                "test rows to be kept out of training",
-            )
+            found = f"{shared.size} rows are both in 'trainval' and in {test!r} (the first is row {shared[0]})"
+            raise InputError(found, "test rows to be kept out of training")
     both = np.intersect1d(splits["test_seen"], splits["test_unseen"])
     if both.size:
         raise InputError(f"row {both[0]} is both in 'test_seen' and in 'test_unseen'", "disjoint test splits")
     seen = np.unique(labels[splits["trainval"]])
     overlap = np.intersect1d(seen, labels[splits["test_unseen"]])
     if overlap.size:
-        raise InputError(
-            f"class {overlap[0]} has rows both in 'trainval' and in 'test_unseen'",
-            "unseen classes to have no training row",
-        )
+        found = f"class {overlap[0]} has rows both in 'trainval' and in 'test_unseen'"
+        raise InputError(found, "unseen classes to have no training row")
     stray = np.setdiff1d(labels[splits["test_seen"]], seen)
     if stray.size:
         raise InputError(f"class {stray[0]} is in 'test_seen' and has no row in 'trainval'", "only seen classes there")
@@ -125,8 +115,7 @@ def _class_partition(labels: np.ndarray, splits: Splits, seed: int, notes: list[
         val_classes = np.unique(labels[np.intersect1d(splits["val"], trainval)])
         train_classes = np.unique(labels[np.intersect1d(splits["train"], trainval)])
         if val_classes.size and train_classes.size and not np.intersect1d(val_classes, train_classes).size:
-            in_val = np.isin(labels[trainval], val_classes)
-            return trainval[~in_val], trainval[in_val]
+            return _by_membership(trainval, labels, val_classes)
         notes.append("'train' and 'val' were no partition by class; they were made anew")
     seen = np.unique(labels[trainval])
     if seen.size < 2:
@@ -134,8 +123,13 @@ def _class_partition(labels: np.ndarray, splits: Splits, seed: int, notes: list[
     n_val = max(1, round(VAL_CLASS_FRACTION * seen.size))
     val_classes = rng.stream(seed, "val classes").choice(seen, size=n_val, replace=False)
     notes.append(f"'val' was made with seed {seed}: {n_val} of the {seen.size} seen classes")
-    in_val = np.isin(labels[trainval], val_classes)
-    return trainval[~in_val], trainval[in_val]
+    return _by_membership(trainval, labels, val_classes)
+
+
+def _by_membership(rows: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of other classes, and the rows of ``classes``."""
+    inside = np.isin(labels[rows], classes)
+    return rows[~inside], rows[inside]
 
 
 def _held_out_rows(labels: np.ndarray, splits: Splits, seed: int, notes: list[str]) -> np.ndarray:

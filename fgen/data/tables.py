@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fgen.errors import InputError, shortened, wrong_array
-from fgen.features.checks import as_text
+from fgen.features.checks import as_text, number_in
 from fgen.features.rows import Features, refuse_non_finite
 from fgen.io import hdf5, npz
 from fgen.io.atomic import expect_free, new_file
@@ -72,7 +72,7 @@ def _is_header(cells: Sequence[str]) -> bool:
     """
     if len(cells) < 2 or _is_split_elsewhere(cells) or _has_decimal_commas(cells):
         return False
-    if all(_number(cell) is None for cell in cells[1:]):
+    if all(number_in(cell) is None for cell in cells[1:]):
         return True
     columns = [str(column) for column in range(len(cells) + 1)]
     if list(cells) in (columns[:-1], columns[1:]):
@@ -84,12 +84,12 @@ def _is_header(cells: Sequence[str]) -> bool:
 def _is_split_elsewhere(cells: Sequence[str]) -> bool:
     """Return whether semicolons, tabs or blanks split a row into a name and numbers, perhaps with decimal commas."""
     parts = next((parts for parts in map(",".join(cells).split, (";", "\t", None)) if len(parts) > 1), [","])
-    return "," not in parts[0] and all(_number(part.replace(",", ".")) is not None for part in parts[1:])
+    return "," not in parts[0] and all(number_in(part.replace(",", ".")) is not None for part in parts[1:])
 
 
 def _has_decimal_commas(cells: Sequence[str]) -> bool:
     """Return whether a cell after the name is a number but for its comma."""
-    return any(_number(cell) is None and _number(cell.replace(",", ".")) is not None for cell in cells[1:])
+    return any(number_in(cell) is None and number_in(cell.replace(",", ".")) is not None for cell in cells[1:])
 
 
 def _remedy(cells: Sequence[str]) -> str:
@@ -98,7 +98,7 @@ def _remedy(cells: Sequence[str]) -> str:
         return OTHER_SEPARATOR
     if _has_decimal_commas(cells):
         return DECIMAL_COMMAS
-    return IN_WORDS if any(cell.strip() and _number(cell) is None for cell in cells[1:]) else ""
+    return IN_WORDS if any(cell.strip() and number_in(cell) is None for cell in cells[1:]) else ""
 
 
 def read_descriptions_csv(path: str | Path) -> tuple[list[str], list[str]]:
@@ -270,15 +270,8 @@ def _lines(path: Path, file: Iterable[bytes]) -> Iterator[str]:
             raise InputError(found, "UTF-8 text", "Save the table as CSV UTF-8") from None
 
 
-def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
-
-
 def _checked_number(cells: Sequence[str], at: int, where: str) -> float:
-    value = _number(cells[at])
+    value = number_in(cells[at])
     if value is None or not math.isfinite(value) or abs(value) > np.finfo(np.float32).max:
         remedy = _remedy(cells) if value is None else ""
         raise InputError(f"{where}, column {at + 1}, is {cells[at].strip()[:40]!r}", "a finite number", remedy)

@@ -101,16 +101,11 @@ def write_xlsa17(dataset: ZSLDataset, folder: str | Path, *, overwrite: bool = F
     folder = Path(folder)
     n_rows, dim = dataset.features.shape
     if 4 * n_rows * dim >= V5_LIMIT_BYTES:
-        raise InputError(
-            f"The features take {4 * n_rows * dim:,} bytes",
-            f"at most {V5_LIMIT_BYTES:,}, which is all a .mat file of version 5 holds",
-            "Write fgen's own .h5 instead",
-        )
+        expected = f"at most {V5_LIMIT_BYTES:,}, which is all a .mat file of version 5 holds"
+        raise InputError(f"The features take {4 * n_rows * dim:,} bytes", expected, "Write fgen's own .h5 instead")
     first = "att" if "att" in dataset.embeddings else dataset.embedding[0]
     classes: dict[str, Any] = {"att": dataset.embeddings[first].T}
-    for kind, matrix in dataset.embeddings.items():
-        if kind != first:
-            classes[_kind_key(kind)] = matrix.T
+    classes |= {_kind_key(kind): matrix.T for kind, matrix in dataset.embeddings.items() if kind != first}
     if dataset.class_names is not None:
         classes["allclasses_names"] = np.array([*dataset.class_names, None], dtype=object)[:-1, None]
     for split, key in SPLIT_KEYS.items():
@@ -121,15 +116,12 @@ def write_xlsa17(dataset: ZSLDataset, folder: str | Path, *, overwrite: bool = F
     }
     try:
         folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise InputError(f"The folder {folder} can't be made ({error.strerror})") from error
-    try:
         with replace_files(folder, FEATURES_FILE) as partial:
             for name, content in ((SPLITS_FILE, classes), (FEATURES_FILE, rows)):
                 expect_free(folder / name, overwrite=overwrite)
                 scipy.io.savemat(partial / name, content, appendmat=False)
     except OSError as error:
-        raise InputError(f"{folder} can't be written to ({error.strerror or error})") from error
+        raise InputError(f"The folder {folder} can't be written to ({error.strerror or error})") from error
 
 
 def _features_path(folder: Path, features_file: str | None) -> Path:
@@ -185,11 +177,8 @@ def _features_and_labels(path: Path, variables: Mapping[str, MatVariable]) -> tu
     n_rows, dim = features.shape
     if n_rows != len(labels):
         transposed = "features looks transposed: each image is a column there" if dim == len(labels) else ""
-        raise InputError(
-            f"{path}: features has {n_rows:,} columns and labels has {len(labels):,} entries",
-            "one for each",
-            transposed,
-        )
+        sizes = f"{n_rows:,} columns and labels has {len(labels):,} entries"
+        raise InputError(f"{path}: features has {sizes}", "one for each", transposed)
     return features, labels
 
 
@@ -203,9 +192,8 @@ def _embeddings(path: Path, variables: Mapping[str, MatVariable]) -> dict[str, n
             raise wrong_array(f"{path}: {key}", found, "numbers (A, C)")
         embeddings[key.removeprefix("att_")] = np.asarray(found[...])
         if len(found) != len(embeddings["att"]):
-            raise InputError(
-                f"{path}: {key} has {len(found)} columns and att has {len(embeddings['att'])}", "one a class"
-            )
+            sizes = f"{len(found)} columns and att has {len(embeddings['att'])}"
+            raise InputError(f"{path}: {key} has {sizes}", "one a class")
     return embeddings
 
 
@@ -230,11 +218,8 @@ def _class_names(path: Path, variables: Mapping[str, MatVariable], shape: tuple[
     n_classes, width = shape
     if len(names) != n_classes:
         transposed = "att looks transposed: each class is a column there" if len(names) == width else ""
-        raise InputError(
-            f"{path}: att has {n_classes} columns and allclasses_names has {len(names)} names",
-            "one a class",
-            transposed,
-        )
+        found = f"{path}: att has {n_classes} columns and allclasses_names has {len(names)} names"
+        raise InputError(found, "one a class", transposed)
     return names
 
 
@@ -266,7 +251,6 @@ def _kind_key(kind: str) -> str:
         return kind
     key = f"att_{kind}"
     if not key.isidentifier() or not key.isascii() or len(key) > 63:
-        raise InputError(
-            f"The embedding {kind!r} can't be a variable of a .mat file", "letters, digits and underscores"
-        )
+        found = f"The embedding {kind!r} can't be a variable of a .mat file"
+        raise InputError(found, "letters, digits and underscores")
     return key

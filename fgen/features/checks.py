@@ -97,14 +97,19 @@ def as_matrix(
     expected: str = "(C, A), a row of numbers for each class",
     *,
     dtype: Any = np.float32,
+    least: int = 1,
 ) -> np.ndarray:
-    """Return class embeddings ``(C, A)`` as finite numbers of a type; ``given`` itself where it is that already.
+    """Return a matrix, such as class embeddings ``(C, A)``, as finite numbers of a type, without a needless copy.
+
+    Args:
+        name, expected: what an error calls it, and what its shape should be.
+        least: the smallest number of rows.
 
     Raises:
-        InputError: as :func:`as_numbers`; another number of dimensions, no row or column, a number that isn't finite.
+        InputError: as :func:`as_numbers`; another number of dimensions, too few rows, no column, NaN, infinity.
     """
     array = as_numbers(name, given, IN_COLUMNS if hasattr(given, "columns") else IN_WORDS)
-    if array.ndim != 2 or 0 in array.shape:
+    if array.ndim != 2 or not array.shape[1] or len(array) < least:
         raise InputError(f"{name} has shape {array.shape}", expected)
     with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused by row and column
         matrix = array.astype(dtype, copy=False)
@@ -214,22 +219,21 @@ def _of_objects(name: str, array: np.ndarray, words: str) -> np.ndarray:
 
 def _refuse_others(name: str, array: np.ndarray, values: list[Any], others: set[type], words: str) -> None:
     """Name the first value of one of some types, of text the first that no number can be made of."""
-    places = [place for place, value in enumerate(values) if type(value) in others]
-    in_words = (place for place in places if isinstance(values[place], str | bytes) and not _is_number(values[place]))
-    value = values[place := next(in_words, places[0])]
+    strange = [(place, value) for place, value in enumerate(values) if type(value) in others]
+    in_words = ((at, value) for at, value in strange if isinstance(value, str | bytes) and number_in(value) is None)
+    place, value = next(in_words, strange[0])
     position = zip(("row", "column"), np.unravel_index(place, array.shape), strict=False)
     where = ", ".join(f"{axis} {at}" for axis, at in position)
     found, remedy = f"{name} holds {value!r:.60}" if where else f"{name} is {value!r:.60}", ""
     if isinstance(value, str | bytes):
         found = f"{name} holds the text {value[:40]!r}"
-        remedy = "Make numbers of the text, by numpy.asarray(..., dtype=float)" if _is_number(value) else words
+        remedy = words if number_in(value) is None else "Make numbers of the text, by numpy.asarray(..., dtype=float)"
     raise InputError(f"{found} in {where}" if where else found, "numbers", remedy)
 
 
-def _is_number(text: str | bytes) -> bool:
-    """Tell whether a number is written in a text."""
+def number_in(text: str | bytes) -> float | None:
+    """Return the number that a text is, else None."""
     try:
-        float(text)
+        return float(text)
     except ValueError:
-        return False
-    return True
+        return None

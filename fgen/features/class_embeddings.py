@@ -72,10 +72,10 @@ class EmbeddingPreprocessor:
         Raises:
             InputError: another number of columns than in training, or numbers that aren't finite.
         """
-        embeddings, remedy = as_matrix("embeddings", embeddings), "Describe new classes with the same kind of embedding"
+        embeddings = as_matrix("embeddings", embeddings, least=0)
         if embeddings.shape[1] != len(self.offset):
-            found = f"embeddings have shape {embeddings.shape}"
-            raise InputError(found, f"(C, {len(self.offset)}), as in training", remedy)
+            found, expected = f"embeddings have shape {embeddings.shape}", f"(C, {len(self.offset)}), as in training"
+            raise InputError(found, expected, "Describe new classes with the same kind of embedding")
         prepared = (embeddings - self.offset) * self.scale
         if self.config.norm == "l2":
             edges = np.cumsum(self.config.widths or (len(self.offset),))[:-1]

@@ -32,14 +32,13 @@ def check_columns(table: Any, fitted: Sequence[str] | None, fitted_by: str, *, s
         InputError: other names, or another order.
     """
     names = column_names(table)
-    if names is None and fitted is not None:
-        told = f"X does not have valid feature names, but {fitted_by} was fitted with feature names"
+    if names is not None and fitted is not None:
+        if names != tuple(fitted):
+            raise _other_columns(names, tuple(fitted))
+    elif names is not None or fitted is not None:
+        given, by = ("does not have valid", "with") if names is None else ("has", "without")
+        told = f"X {given} feature names, but {fitted_by} was fitted {by} feature names"
         warnings.warn(told, stacklevel=stacklevel)
-    elif names is not None and fitted is None:
-        told = f"X has feature names, but {fitted_by} was fitted without feature names"
-        warnings.warn(told, stacklevel=stacklevel)
-    elif names is not None and fitted is not None and names != tuple(fitted):
-        raise _other_columns(names, tuple(fitted))
 
 
 def _other_columns(names: tuple[str, ...], fitted: tuple[str, ...]) -> InputError:

@@ -141,11 +141,8 @@ def refuse_non_finite(features: Features) -> None:
             bad = np.argwhere(~np.isfinite(block))
             if bad.size:
                 row, column = bad[0]
-                raise InputError(
-                    f"features hold {block[row, column]} in row {start + row}, column {column}",
-                    "finite numbers, within float32's range",
-                    "Remove or mend such rows",
-                )
+                found = f"features hold {block[row, column]} in row {start + row}, column {column}"
+                raise InputError(found, "finite numbers, within float32's range", "Remove or mend such rows")
 
 
 class SelectedRows(RowsView):

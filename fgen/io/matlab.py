@@ -82,9 +82,8 @@ def open_mat(path: Path) -> Mapping[str, MatVariable]:
     content = np.memmap(path, dtype=np.uint8, mode="r").data
     order = {b"IM": "<", b"MI": ">"}.get(bytes(content[126:128]))
     if order is None:
-        raise InputError(
-            f"{path} doesn't start as a .mat file does", "version 5 or 7.3", "Save it with -v7, or in MATLAB with -v7.3"
-        )
+        remedy = "Save it with -v7, or in MATLAB with -v7.3"
+        raise InputError(f"{path} doesn't start as a .mat file does", "version 5 or 7.3", remedy)
     return _walk(content, order)
 
 
@@ -224,9 +223,8 @@ class _Mat5Variable:
             return _rows_of_chars(self.name, self._chars(header), header.shape)
         size = math.prod(header.shape)
         if size * 8 > len(header.body):
-            raise InputError(
-                f"{self.name!r} claims a shape of {header.shape} and the file doesn't hold that many entries"
-            )
+            found = f"{self.name!r} claims a shape of {header.shape} and the file doesn't hold that many entries"
+            raise InputError(found)
         entries, position = [], 0
         for _ in range(size):
             _, entry, position = _element(header.body, position, self.order)

@@ -46,16 +46,13 @@ def guarded_read(path: Path, kind: str, remedy: str = AGAIN) -> Iterator[None]:
     except PermissionError as error:
         raise InputError(f"{path} may not be read ({error.strerror})") from error
     except MemoryError as error:
-        raise InputError(
-            f"{path} doesn't fit into memory", "a smaller file, or fgen's own .h5, which stays on disk"
-        ) from error
+        expected = "a smaller file, or fgen's own .h5, which stays on disk"
+        raise InputError(f"{path} doesn't fit into memory", expected) from error
     except Exception as error:
         # Parsers answer damage with a zoo: zlib.error, struct.error, KeyError, OverflowError, BadZipFile, ...
         first_line = (str(error).splitlines() or [""])[0][:200]
-        raise InputError(
-            f"{path} is no readable {kind} file ({type(error).__name__}: {first_line})",
-            remedy=remedy,
-        ) from error
+        found = f"{path} is no readable {kind} file ({type(error).__name__}: {first_line})"
+        raise InputError(found, remedy=remedy) from error
 
 
 def most_unpacked(packed: int) -> int:
