@@ -1,6 +1,6 @@
-"""The shell door: ``fgen run | train | features | embed | generate | evaluate | predict | report | inspect | convert``.
+"""The command ``fgen run | train | generate | features | embed | evaluate | predict | report | inspect | convert``.
 
-Exit 0: done. 2: the input is wrong, one message on stderr. 128 + n: stopped by signal n, nothing lost.
+Exit code 0: done. 2: wrong input, one message on stderr. 128 + n: stopped by signal n; finished work is kept.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from fgen.errors import InputError, Interrupted, visible
 from fgen.experiment.provenance import version
 
-#: What torch says, on a CPU and on a GPU.
+#: Messages of torch, on a CPU and on a GPU.
 NO_MEMORY = re.compile("can't allocate memory|out of memory")
 FULL = {
     errno.ENOSPC: "the disk is full",
@@ -32,21 +32,21 @@ FULL = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command; return the exit code."""
     _open_closed_streams()
     try:
         return _main(list(sys.argv[1:] if argv is None else argv))
     finally:
         try:
             sys.stderr.flush()
-        except OSError:  # nobody reads what is left of it, and Python would exit with another code
+        except OSError:  # the reader has gone; Python would exit with another code
             _give_up(sys.stderr)
 
 
 def _main(argv: list[str]) -> int:
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
     try:
-        if isinstance(sys.stdout, io.TextIOWrapper):  # a name that a terminal can't show is no reason to stop
+        if isinstance(sys.stdout, io.TextIOWrapper):  # names that the terminal can't show are escaped
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
             arguments = _parser().parse_args(argv)
@@ -74,7 +74,7 @@ def _main(argv: list[str]) -> int:
         _complain(f"{where}{reason}. What was finished is kept; mend that and go on with: {_resume_command(argv)}")
         try:
             sys.stdout.flush()
-        except OSError:  # it is stdout that can't be written to
+        except OSError:  # stdout itself can't be written
             _give_up(sys.stdout)
         return 2
     except (MemoryError, RuntimeError) as error:
@@ -89,7 +89,7 @@ def _main(argv: list[str]) -> int:
 
 
 def _open_closed_streams() -> None:
-    """Have what a daemon's closed streams are sent go nowhere; the next file that is opened would take their place."""
+    """Open closed standard streams, as a daemon has them, on the null device; else the next file would replace them."""
     while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(handle)
@@ -99,12 +99,12 @@ def _open_closed_streams() -> None:
 
 
 def _give_up(stream: TextIO) -> None:
-    """What is left of the output goes nowhere, or Python would try to write it once more at its end."""
+    """Redirect a stream to the null device, or Python would try to write the rest once more at its exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _refuse_streams(arguments: argparse.Namespace) -> None:
-    """Refuse to write to ``-`` or a device: files are made beside their final name and moved there."""
+    """Refuse ``-`` and devices as output: files are written under another name beside it and moved."""
     for option, given in (
         ("--out", getattr(arguments, "out", None)),
         ("the target", getattr(arguments, "target", None)),
@@ -114,7 +114,7 @@ def _refuse_streams(arguments: argparse.Namespace) -> None:
 
 
 def _complain(message: str) -> None:
-    with suppress(OSError):  # the exit code says that there was something to say
+    with suppress(OSError):  # the exit code still tells of the error
         print(visible(f"fgen: {message}"), file=sys.stderr)  # noqa: T201
 
 
@@ -127,104 +127,60 @@ def _resume_command(argv: Sequence[str]) -> str:
     return shlex.join(["fgen", *argv, *(["--resume"] if resumable else [])])
 
 
+Argument = Callable[[argparse.ArgumentParser], object]
+Command = Callable[..., None]
+#: Functions with their arguments, in the order in which the help lists them.
+COMMANDS: list[tuple[Command, tuple[Argument, ...]]] = []
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fgen", description="Training data for classes nobody has pictures of.")
     parser.add_argument("--version", action="version", version=f"fgen {version()}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
-    for name, function, text in (
-        ("run", _run, "the whole protocol: select, train, generate, classify, score"),
-        ("train", _train, "train the generator alone, on all of trainval, for the config's own epochs"),
-    ):
-        command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("config", help="TOML file, see experiments/")
-        default = "" if name == "train" else " (default: runs/NAME_OF_CONFIG, of RUN_DIR/config.toml its own)"
-        command.add_argument("--out", required=name == "train", help=f"run folder{default}")
-        command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides")
-        command.add_argument("--resume", action="store_true", help="go on where an earlier call stopped")
-        if name == "run":
-            command.add_argument("--json", action="store_true", help="print result.json instead of a table")
-        command.set_defaults(command=function)
-
-    command = commands.add_parser("generate", help="features of classes into a bank")
-    command.add_argument("run", help="run folder")
-    command.add_argument("--classes", help="unseen, seen, all, or NAME,NAME (default: unseen)")
-    command.add_argument("--n-per-class", type=int, default=300)
-    command.add_argument("--out", required=True, help="the bank, an .h5 file")
-    command.add_argument("--embeddings", help="CSV of classes never in the data set: a name, then its embedding")
-    command.add_argument("--seed", type=int, help="seed of model and noise (default: the run's first)")
-    command.add_argument("--real", action="store_true", help="store the real training rows too")
-    command.add_argument("--overwrite", action="store_true")
-    command.set_defaults(command=_generate)
-
-    command = commands.add_parser("features", help="a folder of pictures into a data set")
-    command.add_argument("pictures", help="folder with a folder of pictures for each class")
-    command.add_argument("--embeddings", required=True, help="CSV of all classes: a name, then its embedding")
-    command.add_argument("--out", required=True, help="an .h5 or .npz file, or a folder for a .mat pair")
-    command.add_argument(
-        "--unseen", action="append", default=[], metavar="NAME", help="a class to test on as unseen; may be repeated"
-    )
-    command.add_argument("--overwrite", action="store_true")
-    command.set_defaults(command=_features)
-
-    command = commands.add_parser("embed", help="descriptions in words into class embeddings")
-    command.add_argument("descriptions", help="CSV: on each line a class's name, and what else is said of it")
-    command.add_argument("--out", required=True, help="CSV, for generate --embeddings")
-    command.add_argument("--encoder", default="sentence", help="sentence (MiniLM) or word (GloVe) (default: sentence)")
-    command.add_argument("--model", help="another sentence encoder: a folder, or a name of sentence-transformers")
-    command.add_argument("--overwrite", action="store_true")
-    command.set_defaults(command=_embed)
-
-    command = commands.add_parser("evaluate", help="score a bank with a classifier")
-    command.add_argument("bank")
-    command.add_argument("--dataset", required=True, help="emoji, toy, a folder with a .mat pair, an .h5 or .npz file")
-    command.add_argument(
-        "--classifier", default="softmax", help="softmax, logistic, linear_svm, knn or cosine (default: softmax)"
-    )
-    command.add_argument("--set", action="append", default=[], metavar="classifier.KEY=VALUE", dest="overrides")
-    command.add_argument("--gamma", type=float, default=0.0, help="taken from seen classes' scores (default: 0)")
-    command.add_argument("--run", help="run folder, when the head lives in the method's own space")
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--json", action="store_true")
-    command.set_defaults(command=_evaluate)
-
-    command = commands.add_parser("predict", help="classes of new features, with a run's head")
-    command.add_argument("run", help="run folder")
-    command.add_argument("features", help=".h5, .npz or .npy with features (N, D)")
-    command.add_argument("--out", required=True, help="CSV; its score is the calibrated log-probability")
-    command.add_argument(
-        "--bank",
-        action="append",
-        default=[],
-        dest="banks",
-        help="of classes to be answered too; may be repeated",
-    )
-    command.set_defaults(command=_predict)
-
-    command = commands.add_parser("report", help="a page about runs: scores, training, classes, features")
-    command.add_argument("runs", nargs="+", metavar="RUN_DIR", help="run folders; the first is what others are held to")
-    command.add_argument("--out", required=True, help="HTML, with its pictures inside")
-    command.set_defaults(command=_report)
-
-    command = commands.add_parser(
-        "inspect", help="what a data set, bank, run folder, model, head or other file of fgen holds"
-    )
-    command.add_argument("path")
-    command.add_argument("--json", action="store_true")
-    command.set_defaults(command=_inspect)
-
-    command = commands.add_parser("convert", help="a data set from one format to another")
-    command.add_argument("source", help="emoji, toy, a folder with a .mat pair, an .h5 or .npz file")
-    command.add_argument("target", help="an .h5 or .npz file, or a folder for a .mat pair")
-    command.add_argument("--overwrite", action="store_true")
-    command.set_defaults(command=_convert)
+    for function, arguments in COMMANDS:
+        text = (function.__doc__ or "").rstrip(".")
+        text = text[:1].lower() + text[1:]
+        subparser = commands.add_parser(function.__name__.removeprefix("_"), help=text, description=text)
+        for declare in arguments:
+            declare(subparser)
+        subparser.set_defaults(command=function)
     return parser
 
 
-# Libraries are imported by the command that needs them, so that --help and a typo answer at once.
+def _argument(*names: str, **options: Any) -> Argument:
+    """Return a function that declares an argument, as ``add_argument`` does."""
+    return lambda parser: parser.add_argument(*names, **options)
 
 
+def _command(*arguments: Argument) -> Callable[[Command], Command]:
+    """Make a function ``_NAME(argument=...)`` the command ``NAME``; its docstring is the help."""
+
+    def register(function: Command) -> Command:
+        COMMANDS.append((function, arguments))
+        return function
+
+    return register
+
+
+CONFIG = _argument("config", help="TOML file, see experiments/")
+SET = _argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides")
+RESUME = _argument("--resume", action="store_true", help="go on where an earlier call stopped")
+RUN = _argument("run", help="run folder")
+OVERWRITE = _argument("--overwrite", action="store_true")
+JSON = _argument("--json", action="store_true")
+
+# Each command imports the libraries that it needs, so that --help and a typo answer at once.
+
+
+@_command(
+    CONFIG,
+    _argument("--out", help="run folder (default: runs/NAME_OF_CONFIG, of RUN_DIR/config.toml its own)"),
+    SET,
+    RESUME,
+    _argument("--json", action="store_true", help="print result.json instead of a table"),
+)
 def _run(arguments: argparse.Namespace) -> None:
+    """The whole protocol: select, train, generate, classify, score."""
     from fgen.experiment.config import ExperimentConfig
     from fgen.experiment.runner import run
 
@@ -236,7 +192,9 @@ def _run(arguments: argparse.Namespace) -> None:
     _say(json.dumps(result.description, indent=2) if arguments.json else f"{result.table()}\nrun folder: {out}")
 
 
+@_command(CONFIG, _argument("--out", required=True, help="run folder"), SET, RESUME)
 def _train(arguments: argparse.Namespace) -> None:
+    """Train the generator alone, on all of trainval, for the config's own epochs."""
     from fgen.experiment.config import ExperimentConfig
     from fgen.experiment.runner import train_only
 
@@ -245,24 +203,36 @@ def _train(arguments: argparse.Namespace) -> None:
     _say("\n".join(f"model: {model}" for model in models))
 
 
+@_command(
+    RUN,
+    _argument("--classes", help="unseen, seen, all, or NAME,NAME (default: unseen)"),
+    _argument("--n-per-class", type=int, default=300),
+    _argument("--out", required=True, help="the bank, an .h5 file"),
+    _argument("--embeddings", help="CSV of classes never in the data set: a name, then its embedding"),
+    _argument("--seed", type=int, help="seed of model and noise (default: the run's first)"),
+    _argument("--real", action="store_true", help="store the real training rows too"),
+    OVERWRITE,
+)
 def _generate(arguments: argparse.Namespace) -> None:
+    """Features of classes into a bank."""
     from fgen.experiment.generation import generate_from_run
 
-    generate_from_run(
-        arguments.run,
-        out=arguments.out,
-        classes=arguments.classes,
-        n_per_class=arguments.n_per_class,
-        embeddings=arguments.embeddings,
-        seed=arguments.seed,
-        real=arguments.real,
-        overwrite=arguments.overwrite,
-        progress=sys.stderr.isatty(),
-    )
+    options = {name: value for name, value in vars(arguments).items() if name != "command"}
+    generate_from_run(**options, progress=sys.stderr.isatty())
     _say(f"bank: {arguments.out}")
 
 
+@_command(
+    _argument("pictures", help="folder with a folder of pictures for each class"),
+    _argument("--embeddings", required=True, help="CSV of all classes: a name, then its embedding"),
+    _argument("--out", required=True, help="an .h5 or .npz file, or a folder for a .mat pair"),
+    _argument(
+        "--unseen", action="append", default=[], metavar="NAME", help="a class to test on as unseen; may be repeated"
+    ),
+    OVERWRITE,
+)
 def _features(arguments: argparse.Namespace) -> None:
+    """A folder of pictures into a data set."""
     from fgen.data.files import expect_target, save_dataset
     from fgen.data.tables import read_embeddings_csv
     from fgen.encoders.image_folder import dataset_of_pictures
@@ -278,7 +248,15 @@ def _features(arguments: argparse.Namespace) -> None:
     _say(f"{dataset!r}\nwritten: {arguments.out}")
 
 
+@_command(
+    _argument("descriptions", help="CSV: on each line a class's name, and what else is said of it"),
+    _argument("--out", required=True, help="CSV, for generate --embeddings"),
+    _argument("--encoder", default="sentence", help="sentence (MiniLM) or word (GloVe) (default: sentence)"),
+    _argument("--model", help="another sentence encoder: a folder, or a name of sentence-transformers"),
+    OVERWRITE,
+)
 def _embed(arguments: argparse.Namespace) -> None:
+    """Descriptions in words into class embeddings."""
     from fgen.data.tables import read_descriptions_csv, write_embeddings_csv
     from fgen.encoders.text import ENCODERS
     from fgen.features.labels import unusual_embeddings_warning
@@ -296,7 +274,20 @@ def _embed(arguments: argparse.Namespace) -> None:
     _say(f"embeddings: {arguments.out} ({len(names):,} classes, {embeddings.shape[1]} numbers each)")
 
 
+@_command(
+    _argument("bank"),
+    _argument("--dataset", required=True, help="emoji, toy, a folder with a .mat pair, an .h5 or .npz file"),
+    _argument(
+        "--classifier", default="softmax", help="softmax, logistic, linear_svm, knn or cosine (default: softmax)"
+    ),
+    _argument("--set", action="append", default=[], metavar="classifier.KEY=VALUE", dest="overrides"),
+    _argument("--gamma", type=float, default=0.0, help="taken from seen classes' scores (default: 0)"),
+    _argument("--run", help="run folder, when the head lives in the method's own space"),
+    _argument("--seed", type=int, default=0),
+    JSON,
+)
 def _evaluate(arguments: argparse.Namespace) -> None:
+    """Score a bank with a classifier."""
     from fgen.classifiers.registry import CLASSIFIERS
     from fgen.config import apply_overrides
     from fgen.data.files import load_dataset
@@ -326,7 +317,16 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     _say(format_table(["", *SCORES], [row]))
 
 
+@_command(
+    RUN,
+    _argument("features", help=".h5, .npz or .npy with features (N, D)"),
+    _argument("--out", required=True, help="CSV; its score is the calibrated log-probability"),
+    _argument(
+        "--bank", action="append", default=[], dest="banks", help="of classes to be answered too; may be repeated"
+    ),
+)
 def _predict(arguments: argparse.Namespace) -> None:
+    """Classes of new features, with a run's head."""
     from fgen.data.tables import expect_predictions, read_features, write_predictions_csv
     from fgen.inference.from_run import predictor_of_run
 
@@ -339,21 +339,34 @@ def _predict(arguments: argparse.Namespace) -> None:
     _say(f"predictions: {arguments.out} ({len(classes):,} rows)")
 
 
+@_command(
+    _argument("runs", nargs="+", metavar="RUN_DIR", help="run folders; the first is what others are held to"),
+    _argument("--out", required=True, help="HTML, with its pictures inside"),
+)
 def _report(arguments: argparse.Namespace) -> None:
+    """A page about runs: scores, training, classes, features."""
     from fgen.reports.run_report import write_report
 
     write_report(arguments.runs, arguments.out, progress=sys.stderr.isatty())
     _say(f"report: {arguments.out}")
 
 
+@_command(_argument("path"), JSON)
 def _inspect(arguments: argparse.Namespace) -> None:
+    """What a data set, bank, run folder, model, head or other file of fgen holds."""
     from fgen.reports.inspection import inspect
 
     facts = inspect(arguments.path)
     _say(json.dumps(facts, indent=2) if arguments.json else "\n".join(f"{k}: {v}" for k, v in facts.items()))
 
 
+@_command(
+    _argument("source", help="emoji, toy, a folder with a .mat pair, an .h5 or .npz file"),
+    _argument("target", help="an .h5 or .npz file, or a folder for a .mat pair"),
+    OVERWRITE,
+)
 def _convert(arguments: argparse.Namespace) -> None:
+    """A data set from one format to another."""
     from fgen.data.files import expect_target, load_dataset, save_dataset
 
     expect_target(arguments.target, overwrite=arguments.overwrite)

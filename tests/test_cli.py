@@ -749,6 +749,12 @@ def test_the_help_of_evaluate_lists_every_head(shell):
     assert set(CLASSIFIERS) == set(fgen.CLASSIFIERS)
 
 
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["run", "--help"]])
+def test_help_and_version_answer_without_torch(words):
+    code = f"import sys; from fgen.cli import main; code = main({words}); sys.exit(code or 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0
+
+
 def test_the_version_is_printed(shell):
     assert shell("--version") == 0
     assert shell.out == f"fgen {fgen.__version__}\n"
