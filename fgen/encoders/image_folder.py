@@ -22,10 +22,12 @@ log = logging.getLogger("fgen")
 
 
 def pictures_of_classes(folder: str | Path) -> dict[str, list[Path]]:
-    """The pictures in each of a folder's folders, whose names are the classes'; sorted. Other files are told of.
+    """Return the sorted pictures in each folder of a folder, by the folder's name, which is the class's.
+
+    Other files are counted in a warning.
 
     Raises:
-        InputError: no such folder, one without pictures, or a class's without any among its files.
+        InputError: no such folder, a folder without pictures, or a class with files but no picture.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -55,26 +57,27 @@ def dataset_of_pictures(
     keep: Path | None = None,
     progress: bool = False,
 ) -> ZSLDataset:
-    """A folder of pictures as a data set.
+    """Return a data set of a folder of pictures.
 
     Args:
-        folder: with a folder of pictures for each class that has some.
-        class_names: C names; those without a folder are unseen classes.
+        folder: holds a folder of pictures for each class that has some.
+        class_names: C names; classes without a folder are unseen.
         class_embeddings: ``(C, A)``.
-        unseen: classes whose pictures are kept for the test; a fifth of each other class's then is too. Without any,
-            all pictures are trained on. Of fewer than 5 pictures one is kept, and none of a single one.
-        seed: names the pictures that are kept for the test.
-        keep: see :func:`encode_images`.
+        unseen: classes whose pictures are all held out for the test. If there are any, a fifth of the pictures of each
+            other class is held out too: at least one, but none of a single picture. Else all pictures are for training.
+        seed: chooses the pictures to hold out.
+        keep: see :func:`fgen.encoders.image.encode_images`.
         progress: show a bar.
 
     Raises:
-        InputError: as :func:`pictures_of_classes`; a folder or an unseen class that isn't described; no picture.
+        InputError: as :func:`pictures_of_classes`; a folder or an unseen class without embedding; a file that is no
+            picture.
     """
-    class_names = checked_names(class_names)  # before all pictures are looked at
+    class_names = checked_names(class_names)  # before the pictures are encoded
     if not isinstance(class_embeddings, Mapping):
         class_embeddings = as_matrix("class_embeddings", class_embeddings)
     pictures, index = pictures_of_classes(folder), {name: k for k, name in enumerate(class_names)}
-    index |= {unicodedata.normalize("NFC", name): k for name, k in index.items()}  # as folders are called on some disks
+    index |= {unicodedata.normalize("NFC", name): k for name, k in index.items()}  # the form of names on some disks
     for what, names in (("the folder", pictures), ("the unseen class", unseen)):
         if strange := [name for name in names if name not in index]:
             remedy = did_you_mean(strange[0], class_names)

@@ -1,4 +1,4 @@
-"""Models on disk: a directory with ``model.safetensors`` and ``model.json``; nothing is pickled."""
+"""Stored models: a folder with ``model.safetensors`` and ``model.json``; nothing is pickled."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class StoredModel:
-    """Base of what a model directory holds: settings, networks, scalings and class descriptions.
+    """State of a model that is saved: settings, networks, scalings and class embeddings.
 
     Attributes:
         config, embedding: the settings of the method and of the class embeddings.
-        networks: the networks by role. Buffers in them (a penalty's adaptive weight) are saved and resumed too.
-        device: where the networks are.
+        networks: the networks by role. Their buffers (a penalty's adaptive weight) are saved and resumed too.
+        device: of the networks.
         class_embeddings: ``(C, A)`` raw, as given to ``fit``.
         class_names: C names, or None.
         preprocessor, scaler: fitted on the seen classes' embeddings and on the training rows.
@@ -85,10 +85,10 @@ class StoredModel:
         stored_folder.write(path, "model", FORMAT, description, tensors)
 
     def restore(self, description: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device) -> None:
-        """Take over what :meth:`save` wrote of a model with the same settings.
+        """Load what :meth:`save` wrote of a model with the same settings.
 
         Raises:
-            LookupError, TypeError, ValueError, RuntimeError: they can't be those of such a model.
+            LookupError, TypeError, ValueError, RuntimeError: no such model can have written it.
         """
         self.class_embeddings = tensors["class_embeddings"].numpy()
         self.class_names = _class_names(description["class_names"], len(self.class_embeddings))
@@ -107,12 +107,15 @@ class StoredModel:
         self.networks.load_state_dict(networks)
 
     def _expect_networks(self, found: Mapping[str, Tensor], dims: tuple[int, int, int]) -> None:
-        """Refuse tensors of other names or shapes than networks of such dims have, which are only outlined for it.
+        """Refuse tensors of other names or shapes than networks of these dimensions have.
 
-        So a description can claim what it likes: room is taken for what the tensors hold.
+        The networks are built on the meta device, without memory: a description that claims too much allocates nothing.
         """
         longest = max((side for tensor in found.values() for side in tensor.shape), default=0)
-        for name, limit in (("n_layers", len(found)), ("n_timesteps", longest)):  # these take time or room
+        for name, limit in (
+            ("n_layers", len(found)),
+            ("n_timesteps", longest),
+        ):  # large values would take time or memory
             if getattr(self.config, name, 0) > limit:
                 raise ValueError(f"{name} is {getattr(self.config, name)}, more than the tensors have")
         with torch.device("meta"):
@@ -126,10 +129,10 @@ class StoredModel:
 
 
 def _class_names(names: Any, n_classes: int) -> tuple[str, ...] | None:
-    """Return the names in a description, if they can be those of that number of classes."""
+    """Return the class names in a description, after a check of their type and number."""
     if names is None:
         return None
     kept = isinstance(names, list) and all(isinstance(name, str | int | float) for name in names)
     if not kept or len(names) != n_classes:
         raise ValueError(f"class_names are no {n_classes} names")
-    return tuple(str(name) for name in names)  # an earlier fgen took numbers, as if they were texts
+    return tuple(str(name) for name in names)  # earlier versions stored numbers
