@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,7 +30,6 @@ from fgen.features.rows import as_rows
 from fgen.inference.predictor import Predictor
 from fgen.io.consistent_read import current
 from fgen.io.reading import guarded_read
-from fgen.models.base.generator import FeatureGenerator
 from fgen.training.loop import TrainConfig
 
 #: No gamma is chosen where all classes have fewer rows, of which one each would be held out.
@@ -37,12 +37,13 @@ FEWEST_ROWS = 5
 
 
 class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
-    """Generator, bank and head behind one estimator: fit on seen classes, predict seen and unseen ones.
+    """Classifier of seen and unseen classes: a generator of features and a head that is trained on what it generates.
 
-    Ensembles of scikit-learn that number labels anew (VotingClassifier, StackingClassifier, BaggingClassifier) aren't
-    for it. They give their members 0 to K - 1 for the K classes that have rows: where labels are row numbers, classes
-    are then learnt from other classes' descriptions, which can't be noticed here; a dict refuses such labels. Unseen
-    classes they can't answer. Fit outside of them, and average ``predict_proba``.
+    Do not use it in ensembles of scikit-learn that number labels anew (VotingClassifier, StackingClassifier,
+    BaggingClassifier). They pass labels 0 to K - 1 for the K classes that have rows. If labels are row numbers of
+    ``class_embeddings``, each class is then trained with another class's description, without an error; a dict of
+    embeddings refuses such labels. These ensembles can't predict unseen classes either. Fit several classifiers
+    yourself, and average ``predict_proba``.
 
     Args:
         class_embeddings: ``(C, A)`` array of descriptions, labels being its row numbers; or ``{label: (A,)}``; or a
@@ -53,28 +54,46 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         model: settings of the method, for example ``{"epochs": 30}``.
         classifier: settings of the head; ``name`` is a key of ``fgen.CLASSIFIERS``, by default "softmax".
         embedding_norm, embedding_scale: see :class:`fgen.features.class_embeddings.EmbeddingConfig`.
-        n_per_class: features generated for each unseen class.
-        calibrate: choose the number of epochs and the handicap of the seen classes on a fifth of the seen classes,
-            held out in a training of its own, which doubles the time. Without it a generator's head sees few rows as
-            unseen. With fewer than 3 seen classes, or 5 rows in each, there is nothing to hold out, and a warning.
-        train: device, threads, precision. The threads also hold for what predicts: the scores of 1 and of 2 threads
-            differ in their last digits, and after a training on 1 or 2 by more.
-        random_state: seed of every random number, a whole number of at least 0; unlike elsewhere in scikit-learn None
-            and a RandomState are refused, since the same settings give the same classifier.
-        verbose: show bars.
+        n_per_class: number of features to generate for each unseen class.
+        calibrate: choose the number of epochs and ``gamma_`` in a separate training, in which a fifth of the seen
+            classes is held out. This doubles the time. Without it few rows are predicted as unseen classes. With fewer
+            than 3 seen classes, or fewer than 5 rows in each, nothing can be held out; a warning says so.
+        train: device, threads, precision. The threads are used in prediction too: the scores of 1 and of 2 threads
+            differ in their last digits, those after a training on 1 and on 2 threads by more.
+        random_state: seed of every random number, a whole number of at least 0. None and a RandomState are refused,
+            unlike elsewhere in scikit-learn, because the same settings give the same classifier.
+        verbose: show progress bars.
 
-    Other threads may predict, and train others, at the same time. Other processes have to be started and not forked (as
-    joblib and scikit-learn's ``n_jobs`` do): a child forked off a process in which torch has worked on several threads
-    may hang for ever. With ``multiprocessing`` say ``get_context("spawn")``.
+    Other threads may predict, or train other classifiers, at the same time. Start other processes, do not fork them: a
+    child that is forked from a process in which torch has used several threads may hang for ever. joblib and
+    scikit-learn's ``n_jobs`` start them; with ``multiprocessing`` use ``get_context("spawn")``.
 
     Attributes:
         classes_: ``(C,)`` labels, in the order of the class embeddings.
         seen_, unseen_: labels with and without training rows.
-        n_features_in_: D, the columns of the features.
-        feature_names_in_: ``(D,)`` names of the columns, where ``fit`` had a table whose column names are all text.
+        n_features_in_: D, the number of feature columns.
+        feature_names_in_: ``(D,)`` names of the columns, if ``fit`` had a table whose column names are all text.
         generator_: the trained model, see :meth:`fgen.models.base.generator.FeatureGenerator.generate`.
         gamma_: what is subtracted from the seen classes' log-probabilities.
         predictor_: all of these in one object, see :class:`fgen.inference.predictor.Predictor`.
+
+    Example:
+        >>> import fgen
+        >>> data = fgen.load_dataset("toy")
+        >>> X, y = data.split("trainval")
+        >>> classifier = fgen.ZeroShotClassifier(
+        ...     data.class_embeddings,
+        ...     method="flow",
+        ...     model={"epochs": 2, "hidden_dim": 16},
+        ...     classifier={"solver": "lbfgs"},
+        ...     n_per_class=20,
+        ...     calibrate=False,
+        ... ).fit(X, y)
+        >>> len(classifier.seen_), len(classifier.unseen_)
+        (20, 5)
+        >>> unseen_rows, _ = data.split("test_unseen")
+        >>> classifier.predict_proba(unseen_rows).shape == (len(unseen_rows), 25)
+        True
     """
 
     def __init__(
@@ -137,12 +156,11 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         self.predictor_ = Predictor(model, heads.gzsl, labels, dataset.seen, gamma, feature_names=column_names(X))
         return self
 
-    # A fitted one's attributes; before fit() they don't exist, as scikit-learn wants it.
+    # Attributes of a fitted estimator; before fit() they don't exist, as scikit-learn's rules have it.
 
-    @property
-    def classes_(self) -> np.ndarray:
-        """``(C,)`` labels, in the order of the class embeddings."""
-        return self.predictor_.labels
+    classes_ = property(attrgetter("predictor_.labels"))
+    generator_ = property(attrgetter("predictor_.model"))
+    n_features_in_ = property(attrgetter("predictor_.model.scaler.dim"))
 
     @property
     def seen_(self) -> np.ndarray:
@@ -155,21 +173,11 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         return np.delete(self.classes_, self.predictor_.seen)
 
     @property
-    def n_features_in_(self) -> int:
-        """D, the number of feature columns."""
-        return self.generator_.scaler.dim
-
-    @property
     def feature_names_in_(self) -> np.ndarray:
         """``(D,)`` names of the feature columns."""
         if self.predictor_.feature_names is None:
             raise AttributeError("the features had no column names in fit()")
         return np.array(self.predictor_.feature_names, dtype=object)
-
-    @property
-    def generator_(self) -> FeatureGenerator:
-        """The trained model."""
-        return self.predictor_.model
 
     @property
     def gamma_(self) -> float:
