@@ -9,11 +9,11 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.models.fvaegan import FVAEGAN, FVAEGANConfig
 from fgen.nn import losses
+from fgen.nn.geometry import l2_normalise
 from fgen.nn.networks import AdaptiveWeight, Encoder, reparametrise
 from fgen.training.draws import Draws
 from fgen.training.training_set import Batch
@@ -21,8 +21,8 @@ from fgen.training.update import Terms, Update
 
 
 def unit(vectors: Tensor) -> Tensor:
-    """Rows ``(B, A)`` at length 1; a row without a direction stays near 0."""
-    return F.normalize(vectors, dim=1, eps=1e-6)
+    """Return rows ``(B, A)`` at length 1; a row shorter than 1e-6 stays shorter."""
+    return l2_normalise(vectors, shortest=1e-6)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +79,6 @@ class SemanticVAEGAN(FVAEGAN):
         if role == "encoder":
             optimiser.param_groups[0]["betas"] = (0.9, self.config.beta2)
         return optimiser
-
-    def learning_rate(self, role: str, epoch: int) -> float:
-        """``decoder_lr`` for the decoder."""
-        return self.config.decoder_lr if role == "decoder" else super().learning_rate(role, epoch)
 
     def decoded(self, features: Tensor, draws: Draws) -> Tensor:
         """What the decoder reads out of scaled features, ``(B, A)``."""

@@ -95,10 +95,6 @@ class TFVAEGAN(SemanticVAEGAN, config=TFVAEGANConfig):
         networks["feedback"] = Feedback(width)
         return networks
 
-    def learning_rate(self, role: str, epoch: int) -> float:
-        """``feedback_lr`` for F."""
-        return self.config.feedback_lr if role == "feedback" else super().learning_rate(role, epoch)
-
     def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
         """An iteration without feedback, then one with it, each with the draws of a step of its own."""
         try:

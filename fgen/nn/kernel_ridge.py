@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fgen.nn.geometry import l2_normalise, squared_distances
+
 
 class SemanticPrior(nn.Module):
     """Kernel ridge regression from class embedding to class mean (Saunders et al. 1998), one kernel for each kind.
@@ -50,9 +52,9 @@ class SemanticPrior(nn.Module):
     @torch.no_grad()
     def fit(self, embeddings: Tensor, means: Tensor) -> None:
         """Fit to the seen classes' prepared embeddings ``(S, A)`` and mean features ``(S, D)``; float64 inside."""
-        kinds = [_unit(kind) for kind in embeddings.double().split(self.widths, dim=1)]
+        kinds = [l2_normalise(kind) for kind in embeddings.double().split(self.widths, dim=1)]
         means = means.double()
-        distances = [_squared_distances(kind, kind) for kind in kinds]
+        distances = [squared_distances(kind, kind) for kind in kinds]
         scales = torch.stack([2 * self.width * d.median().clamp(min=1e-6) for d in distances])
         grams = [torch.exp(-d / scale) for d, scale in zip(distances, scales, strict=True)]
         row_means = torch.stack([gram.mean(dim=0) for gram in grams])
@@ -73,17 +75,9 @@ class SemanticPrior(nn.Module):
         total = condition.new_zeros(len(condition), len(self.seen))
         kinds = zip(condition.split(self.widths, dim=1), self.seen.split(self.widths, dim=1), strict=True)
         for k, (kind, seen) in enumerate(kinds):
-            gram = torch.exp(-_squared_distances(_unit(kind), seen) / self.scales[k])
+            gram = torch.exp(-squared_distances(l2_normalise(kind), seen) / self.scales[k])
             total = total + _centred(gram, self.row_means[k]) / self.traces[k]
         return total @ self.dual + self.centre
-
-
-def _unit(rows: Tensor) -> Tensor:
-    return rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
-
-
-def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    return (a.square().sum(1, keepdim=True) + b.square().sum(1) - 2 * a @ b.T).clamp(min=0)
 
 
 def _centred(gram: Tensor, seen_means: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fgen.nn.geometry import squared_distances
 from fgen.nn.networks import Output
 
 
@@ -129,9 +130,7 @@ def margin_to_centres(
         others: ``(B,)`` in [0, S), y', each other than the label; None takes the nearest of the other centres.
     """
     classes = torch.arange(len(centres), device=labels.device)
-    distances = (
-        latent.square().sum(dim=1, keepdim=True) + centres.square().sum(dim=1) - 2 * latent @ centres.T
-    ).clamp_min(0)
+    distances = squared_distances(latent, centres)
     own = classes == labels.unsqueeze(1)
     to_own = distances.where(own, 0.0).sum(dim=1)
     if others is None:

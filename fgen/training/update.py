@@ -71,8 +71,9 @@ class Trainable(ABC):
         return adam(self.networks[role].parameters(), lr=config.lr, betas=(config.beta1, config.beta2))
 
     def learning_rate(self, role: str, epoch: int) -> float:
-        """Return the learning rate of a role in an epoch, counted from 0."""
-        return self.config.lr
+        """Return a role's learning rate in an epoch, counted from 0: ``ROLE_lr`` or ``lr``."""
+        own: float | None = getattr(self.config, f"{role}_lr", None)
+        return self.config.lr if own is None else own
 
     def graph_constants(self, epoch: int) -> tuple[float, ...]:
         """Return the numbers besides the learning rates that terms take from an epoch, counted from 0."""

@@ -42,11 +42,6 @@ class AdversarialGenerator(FeatureGenerator):
             "critic": Critic(feature_dim, embedding_dim, config.hidden_dim),
         }
 
-    def learning_rate(self, role: str, epoch: int) -> float:
-        """``critic_lr`` for the critic where it is set, ``lr`` for all others."""
-        own = self.config.critic_lr if role == "critic" else None
-        return self.config.lr if own is None else own
-
     def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
         """``critic_steps`` critic updates, then one of the generator on the last critic batch's classes."""
         batch = yield from self.critic_phase(data, draws, self.config.critic_steps)
