@@ -1,1 +1,1 @@
-"""Devices, threads, precision, and products of matrices."""
+"""Devices, threads, precision, and matrix multiplication."""

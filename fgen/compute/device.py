@@ -1,4 +1,4 @@
-"""What fgen asks of the machine: the device, threads, the precision of matrix products, and memory that is kept.
+"""Device, threads, precision of matrix products, and retained memory of the process.
 
 Threads, precision and memory are global settings of torch or of the C library: each is set for a while only.
 """
@@ -35,7 +35,7 @@ MOST_THREADS = 1024
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called ``name``; ``"auto"`` is CUDA if there is one, else the CPU."""
+    """Return the device called ``name``; ``"auto"`` is CUDA if there is one, else the CPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -48,7 +48,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def available_device(name: str) -> str:
-    """The device's name, or ``"cpu"`` where there is no such device: what was trained elsewhere is used here."""
+    """Return ``name`` if this machine has the device, else ``"cpu"``, for models that were trained elsewhere."""
     try:
         choose_device(name)
     except InputError:
@@ -57,7 +57,7 @@ def available_device(name: str) -> str:
 
 
 def cpu_if_no_memory(device: torch.device, n_bytes: int) -> torch.device:
-    """The device, or the CPU where a GPU has less memory left than that."""
+    """Return the device, or the CPU if a GPU has less than ``n_bytes`` of memory left."""
     if device.type != "cuda":
         return device
     kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -66,7 +66,7 @@ def cpu_if_no_memory(device: torch.device, n_bytes: int) -> torch.device:
 
 @contextmanager
 def cpu_threads(threads: int | None) -> Iterator[None]:
-    """Have torch work on so many CPU threads for a while, for the thread that calls; None leaves the number as it is.
+    """Set the number of torch's CPU threads for the calling thread meanwhile; None leaves the number as it is.
 
     It is here that fgen sets it, for every door: a product of more threads is summed up in another order.
     """
@@ -128,7 +128,7 @@ def _blas_threads() -> int | None:
 
 
 class _Shared:
-    """A setting of the whole process that several threads may want at once: the first makes it, the last undoes it.
+    """Setting of the whole process for several threads at once: the first one makes it, the last one undoes it.
 
     Args:
         make: makes it and returns what undoes it.
@@ -173,7 +173,7 @@ _freed_memory_retained = _Shared(_retain_freed_memory)
 
 
 def retain_freed_memory() -> AbstractContextManager[None]:
-    """Keep freed memory in the process for a while, for the next step to use.
+    """Keep freed memory in the process meanwhile, for the next step to use.
 
     Left to itself, glibc gives every freed gradient back to the system and has the next one's pages made anew, which
     takes longer than the gradient's own product. These settings are global too; other C libraries have none.
@@ -182,7 +182,7 @@ def retain_freed_memory() -> AbstractContextManager[None]:
 
 
 class _Thread(threading.local):
-    """What a thread has asked of its matrix products; None leaves it to torch's own precision."""
+    """Precision that a thread has set for its matrix products; None leaves it to torch's own setting."""
 
     rounds: bool | None = None
 
@@ -205,7 +205,7 @@ def rounds_products() -> bool:
 
 @contextmanager
 def matrix_precision(precision: str, device: torch.device) -> Iterator[None]:
-    """Set the precision of this thread's matrix products for a while.
+    """Set the precision of this thread's matrix products meanwhile.
 
     On a CPU fgen rounds the factors itself (:mod:`fgen.compute.matmul`) and torch's own products stay float32's, so
     threads don't depend on each other. A GPU rounds by a setting of the whole process: there threads take turns.
@@ -244,13 +244,13 @@ def _gpu_products(rounds: bool) -> Iterator[None]:
 
 @contextmanager
 def step_settings(precision: str, device: torch.device) -> Iterator[None]:
-    """What :func:`fgen.training.loop.train` has its steps run under, for those who run steps by themselves."""
+    """Set memory and precision as :func:`fgen.training.loop.train` does, for code that takes steps by itself."""
     with retain_freed_memory(), matrix_precision(precision, device):
         yield
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware, and faster than float32.
+    """Return whether the device multiplies bfloat16 in hardware, and faster than float32.
 
     Intel's processors do with AMX alone: their AVX512-BF16 is slower than their float32.
     """

@@ -74,7 +74,7 @@ class CADAVAEConfig(ModelConfig):
                 raise InputError(f"{term}_start, {term}_end are {start}, {end}", "epochs, 0 <= start < end")
 
     def warmed_up(self, term: str, epoch: int) -> float:
-        """The weight of ``"divergence"``, ``"cross"`` or ``"alignment"`` in an epoch, counted from 0."""
+        """Return the weight of ``"divergence"``, ``"cross"`` or ``"alignment"`` in an epoch, counted from 0."""
         start, end = getattr(self, f"{term}_start"), getattr(self, f"{term}_end")
         return getattr(self, f"{term}_weight") * min(max((epoch - start) / (end - start), 0.0), 1.0)
 
@@ -112,7 +112,7 @@ class CADAVAE(FeatureGenerator, config=CADAVAEConfig):
     )
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
-        """An encoder and a decoder for each modality."""
+        """Return an encoder and a decoder for each modality."""
         config, latent = self.config, self.noise_dim
         return {
             "feature_encoder": Encoder(feature_dim, config.hidden_dim, latent, activation=F.relu),
@@ -122,21 +122,21 @@ class CADAVAE(FeatureGenerator, config=CADAVAEConfig):
         }
 
     def optimiser(self, role: str) -> torch.optim.Optimizer:
-        """Adam with AMSGrad; one for each network, which is the same as the paper's one for all."""
+        """Return Adam with AMSGrad; one for each network gives the same steps as the paper's one for all."""
         config, parameters = self.config, self.networks[role].parameters()
         return adam(parameters, lr=config.lr, betas=(config.beta1, config.beta2), amsgrad=True)
 
     def graph_constants(self, epoch: int) -> tuple[float, ...]:
-        """The weights that are warmed up."""
+        """Return the weights that are warmed up."""
         return tuple(self.config.warmed_up(term, epoch) for term in WARMED_UP)
 
     def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
-        """One update of all four networks."""
+        """Yield one update of all four networks."""
         batch = data.batches(draws, 1, self.config.batch_size)
         yield Update(self.trained, partial(self.terms, batch, draws))
 
     def terms(self, batch: Batch, draws: Draws) -> Terms:
-        """Eq. 6 and feature matching of what is decoded from the embeddings' latents.
+        """Return the terms of Eq. 6 and feature matching of the features decoded from the embeddings' latents.
 
         Sums over columns, means over rows. A term whose warm-up hasn't begun is left out.
         """
@@ -161,7 +161,7 @@ class CADAVAE(FeatureGenerator, config=CADAVAEConfig):
         return terms | self.matching.terms(fake, batch)
 
     def synthesise_represented(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Noise ``(B, Z)`` and embeddings ``(B, A)`` to latents ``(B, Z)``, draws from ``E_att``.
+        """Return latents ``(B, Z)``, draws from ``E_att``, for noise ``(B, Z)`` and embeddings ``(B, A)``.
 
         What the paper's heads train on; :meth:`represent_scaled` of :meth:`synthesise` goes through both decoder and
         encoder and isn't the same, see the class.
@@ -170,24 +170,24 @@ class CADAVAE(FeatureGenerator, config=CADAVAEConfig):
         return self.drawn(mean, log_variance, noise)
 
     def drawn(self, mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
-        """A draw from each row's Gaussian, all ``(B, Z)``; with shared noise its first column serves all."""
+        """Draw from each row's Gaussian, all ``(B, Z)``; shared noise uses its first column for all columns."""
         return reparametrise(mean, log_variance, noise[:, :1] if self.config.shared_noise else noise)
 
     def synthesise(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Noise ``(B, Z)`` and embeddings ``(B, A)`` to scaled features ``(B, D)``: ``D_img`` of a draw."""
+        """Return scaled features ``(B, D)``, ``D_img`` of a draw, for noise ``(B, Z)`` and embeddings ``(B, A)``."""
         return self.decode(self.synthesise_represented(noise, condition))
 
     def represent_scaled(self, features: Tensor) -> Tensor:
-        """Scaled features ``(B, D)`` to the mean of ``E_img``, ``(B, Z)``."""
+        """Return the mean ``(B, Z)`` of ``E_img`` for scaled features ``(B, D)``."""
         return self.networks["feature_encoder"](features)[0]
 
     @property
     def bank_dim(self) -> int:
-        """Columns of the latent space."""
+        """Return the number of columns of the latent space."""
         return self.noise_dim
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents ``(B, Z)`` to scaled features ``(B, D)``; the paper's decoder ends linearly."""
+        """Return scaled features ``(B, D)`` of latents ``(B, Z)``; the paper's decoder ends linearly."""
         return output_activation(self.networks["feature_decoder"](latents), self.config.output)
 
 
@@ -196,12 +196,12 @@ def _decoder(latent_dim: int, hidden_dim: int, output_dim: int) -> nn.Module:
 
 
 def l1(rebuilt: Tensor, real: Tensor) -> Tensor:
-    """Absolute differences of ``(B, K)``, summed over columns and averaged over rows."""
+    """Return the absolute differences of ``(B, K)``, summed over columns and averaged over rows."""
     return (rebuilt - real).abs().sum(dim=1).mean()
 
 
 def gaussian_distance(mean: Tensor, log_variance: Tensor, mean2: Tensor, log_variance2: Tensor) -> Tensor:
-    """The 2-Wasserstein distance of diagonal Gaussians, averaged over rows (Eq. 5).
+    """Return the 2-Wasserstein distance of diagonal Gaussians, averaged over rows (Eq. 5).
 
     ``sqrt(|mean - mean2|^2 + |sigma - sigma2|^2)`` with ``sigma = exp(log_variance / 2)``; all ``(B, Z)``.
     """

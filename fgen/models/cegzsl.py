@@ -68,7 +68,7 @@ class CEGZSL(AdversarialGenerator, config=CEGZSLConfig):
     trained: ClassVar[tuple[str, ...]] = ("critic", "encoder", "projection", "comparator", "generator")
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
-        """Generator and critic, and E, H (without its normalisation) and F."""
+        """Return generator and critic, and E, H (without its normalisation) and F."""
         config = self.config
         embedded_dim = config.embedded_dim or feature_dim
         comparator_dim = config.comparator_dim or max(1, config.hidden_dim // 2)
@@ -79,15 +79,15 @@ class CEGZSL(AdversarialGenerator, config=CEGZSLConfig):
         }
 
     def learning_rate(self, role: str, epoch: int) -> float:
-        """Decayed in steps, all roles alike."""
+        """Return the rate, which decays in steps for all roles alike."""
         return super().learning_rate(role, epoch) * self.config.lr_decay ** (epoch // self.config.lr_decay_epochs)
 
     def represent_scaled(self, features: Tensor) -> Tensor:
-        """``h = E(x)``."""
+        """Return ``h = E(x)``."""
         return self.networks["encoder"](features)
 
     def critic_updates(self, batch: Batch, fake: Tensor, draws: Draws, index: int) -> Iterator[Update]:
-        """The critic's step, then that of E, H and F on the same real rows: ``L_ins + L_cls``."""
+        """Yield the critic's update, then that of E, H and F on the same real rows: ``L_ins + L_cls``."""
         yield from super().critic_updates(batch, fake, draws, index)
 
         def terms() -> Terms:
@@ -114,12 +114,12 @@ class CEGZSL(AdversarialGenerator, config=CEGZSLConfig):
         return adversarial | terms
 
     def instance_loss(self, embedded: Tensor, labels: Tensor) -> Tensor:
-        """L_ins on ``z = H(h)``, of h ``(B, E)`` and labels ``(B,)``; a scalar."""
+        """Return L_ins on ``z = H(h)``, of h ``(B, E)`` and labels ``(B,)``; a scalar."""
         return matching.supervised_contrastive(
             self.networks["projection"](embedded), labels, self.config.ins_temperature
         )
 
     def class_loss(self, embedded: Tensor, labels: Tensor) -> Tensor:
-        """L_cls, ``-E[log softmax_c(F(h, a_c) / tau)]`` at the true class; a scalar."""
+        """Return L_cls, ``-E[log softmax_c(F(h, a_c) / tau)]`` at the true class; a scalar."""
         scores = self.networks["comparator"](embedded, self.data.embeddings)
         return losses.classification(scores / self.config.cls_temperature, labels)

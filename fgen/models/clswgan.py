@@ -47,7 +47,7 @@ class CLSWGAN(AdversarialGenerator, config=CLSWGANConfig):
     config: CLSWGANConfig
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
-        """Generator, critic and the linear classifier of Eq. 4."""
+        """Return generator, critic and the linear classifier of Eq. 4."""
         shared = super().build_networks(feature_dim, embedding_dim, n_seen)
         return shared | {"classifier": Linear(feature_dim, n_seen)}
 

@@ -47,7 +47,7 @@ class CycleConfig(CLSWGANConfig):
 
     @property
     def uses_unseen_embeddings(self) -> bool:
-        """Only cycle-(U)WGAN does."""
+        """Return whether the method is cycle-(U)WGAN."""
         return self.unseen_cycle_weight > 0
 
 
@@ -67,7 +67,7 @@ class Cycle(CLSWGAN, config=CycleConfig):
     own_matching: ClassVar[tuple[str, ...]] = ("cycle",)
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
-        """f-CLSWGAN's, and R."""
+        """Return f-CLSWGAN's networks, and R."""
         shared = super().build_networks(feature_dim, embedding_dim, n_seen)
         return shared | {"regressor": Linear(feature_dim, embedding_dim)}
 
@@ -95,12 +95,12 @@ class Cycle(CLSWGAN, config=CycleConfig):
         regressor.zero_grad(set_to_none=True)
 
     def critic_updates(self, batch: Batch, fake: Tensor, draws: Draws, index: int) -> Iterator[Update]:
-        """The critic's step, with a share of its own for each column of each interpolate."""
+        """Yield the critic's update, with a share of its own for each column of each interpolate."""
         alpha = draws.uniform(f"mixing {index}", tuple(batch.features.shape))
         yield self.wasserstein_update("critic", batch.features, fake, batch.condition, alpha)
 
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
-        """``-E[D(fake)]``, the classification term, and L_CYC over seen and, where wanted, unseen classes."""
+        """Return ``-E[D(fake)]``, the classification term, and L_CYC over seen and, if switched on, unseen classes."""
         config, fake = self.config, self.generator_fakes(batch, draws)
         terms = self.adversarial_terms(fake, batch) | self.classification_terms(fake, batch)
         if config.cycle_weight:
@@ -111,5 +111,5 @@ class Cycle(CLSWGAN, config=CycleConfig):
         return terms
 
     def cycle_loss(self, fake: Tensor, condition: Tensor) -> Tensor:
-        """L_CYC of generated features ``(B, D)`` and the descriptions ``(B, A)`` they were made for; a scalar."""
+        """Return L_CYC of features ``(B, D)`` and the descriptions ``(B, A)`` they were generated for; a scalar."""
         return matching.cycle(self.networks["regressor"](fake), condition)

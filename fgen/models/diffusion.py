@@ -63,7 +63,7 @@ class DiffusionConfig(AdversarialConfig):
 
 
 class Transition(NamedTuple):
-    """One noising step of a batch: ``level (B,)``, ``before (B, D)`` at it, ``after (B, D)`` one level up."""
+    """Noising step of a batch: ``level (B,)``, ``before (B, D)`` at it, ``after (B, D)`` one level up."""
 
     level: Tensor
     before: Tensor
@@ -92,7 +92,7 @@ class Diffusion(AdversarialGenerator, config=DiffusionConfig):
     generator_roles: ClassVar[tuple[str, ...]] = ("encoder", "generator")
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
-        """Denoiser, encoder, two critics, the schedule, and the penalty's weight where it adapts."""
+        """Return denoiser, encoder, two critics, the schedule, and the penalty's weight if it adapts."""
         config, latent, n = self.config, self.latent_dim, self.config.n_timesteps
         inputs = latent + feature_dim + n
         networks: dict[str, nn.Module] = {
@@ -108,26 +108,26 @@ class Diffusion(AdversarialGenerator, config=DiffusionConfig):
 
     @property
     def schedule(self) -> Schedule:
-        """The noise schedule."""
+        """Return the noise schedule."""
         return self.network("schedule", Schedule)
 
     @property
     def latent_dim(self) -> int:
-        """Z, the columns of the VAE's latent."""
+        """Return Z, the number of columns of the VAE's latent."""
         return super().noise_dim
 
     @property
     def noise_dim(self) -> int:
-        """Z for the latent, D for the start, and D for each step but the last."""
+        """Return the columns of noise: Z for the latent, D for the start, and D for each step but the last."""
         n_draws = self.config.n_timesteps if self.config.progressive else 1
         return self.latent_dim + n_draws * self.scaler.dim
 
     def learning_rate(self, role: str, epoch: int) -> float:
-        """``critic_lr`` for both critics where it is set, ``lr`` for all others."""
+        """Return ``critic_lr`` for both critics if it is set, else ``lr``."""
         return super().learning_rate("critic" if role == "critic_clean" else role, epoch)
 
     def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
-        """``critic_steps`` updates of both critics, then one of encoder and generator on the last batch."""
+        """Yield ``critic_steps`` updates of both critics, then one of encoder and generator on the last batch."""
         config = self.config
         stacked = data.batches(draws, config.critic_steps, config.batch_size)
         batches = stacked.split(len(stacked) // config.critic_steps)
@@ -136,7 +136,7 @@ class Diffusion(AdversarialGenerator, config=DiffusionConfig):
         yield Update(self.generator_roles, partial(self.generator_terms, batches[-1], draws))
 
     def transition(self, batch: Batch, draws: Draws) -> Transition:
-        """A noising step from a random level, row by row (Ho et al. 2020, Eq. 2 and 4)."""
+        """Return a noising step from a random level for each row (Ho et al. 2020, Eq. 2 and 4)."""
         schedule, shape = self.schedule, tuple(batch.features.shape)
         t = draws.chosen("level", lambda stream: stream.integers(self.config.n_timesteps, size=len(batch)))
         before = schedule.signal[t] * batch.features + schedule.noise[t] * draws.normal("noise before", shape)
@@ -144,17 +144,17 @@ class Diffusion(AdversarialGenerator, config=DiffusionConfig):
         return Transition(t, before, after)
 
     def denoise(self, latent: Tensor, noisy: Tensor, level: Tensor, condition: Tensor) -> Tensor:
-        """G: clean features ``(B, D)`` predicted from ``noisy (B, D)``, one level above ``level (B,)``."""
+        """Predict clean features ``(B, D)`` by G from ``noisy (B, D)``, one level above ``level (B,)``."""
         inputs = torch.cat([latent, noisy, self.one_hot(level, noisy)], dim=1)
         return self.networks["generator"](inputs, condition)
 
     def one_hot(self, level: Tensor, like: Tensor) -> Tensor:
-        """Levels ``(B,)`` as ``(B, n_timesteps)``."""
+        """Return levels ``(B,)`` as one-hot rows ``(B, n_timesteps)``."""
         levels = torch.arange(self.config.n_timesteps, device=level.device)
         return (level.unsqueeze(1) == levels).to(like.dtype)
 
     def critics_terms(self, batch: Batch, draws: Draws) -> Terms:
-        """``gan_weight L_WGAN`` of both critics and their mutual learning; writes their gradients."""
+        """Return ``gan_weight L_WGAN`` of both critics and their mutual learning; write their gradients."""
         step, real, config = self.transition(batch, draws), batch.features, self.config
         with torch.no_grad():
             latent = reparametrise(*self.encode(batch), draws.normal("latent", (len(batch), self.latent_dim)))
@@ -187,15 +187,15 @@ class Diffusion(AdversarialGenerator, config=DiffusionConfig):
         return terms
 
     def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The VAE's Gaussian over the latent, mean and log-variance ``(B, Z)``."""
+        """Return mean and log-variance ``(B, Z)`` of the VAE's Gaussian over the latent."""
         return self.networks["encoder"](batch.features, batch.condition)
 
     def step_condition(self, step: Transition, batch: Batch) -> Tensor:
-        """What the step's critic is told beside x_t: ``[x_t+1; a; t]``."""
+        """Return the condition of the critic of x_t: ``[x_t+1; a; t]``."""
         return torch.cat([step.after, batch.condition, self.one_hot(step.level, step.after)], dim=1)
 
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
-        """The VAE's terms, ``-gan_weight E[D]`` of both critics, and feature matching of the predicted x_0."""
+        """Return the VAE's terms, ``-gan_weight E[D]`` of both critics, and feature matching of the predicted x_0."""
         config, step, (mean, log_variance) = self.config, self.transition(batch, draws), self.encode(batch)
         latent = reparametrise(mean, log_variance, draws.normal("latent", tuple(mean.shape)))
         clean = self.denoise(latent, step.after, step.level, batch.condition)
@@ -217,7 +217,7 @@ class Diffusion(AdversarialGenerator, config=DiffusionConfig):
         return terms | self.matching.terms(clean, batch)
 
     def synthesise(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Noise ``(B, noise_dim)`` and embeddings ``(B, A)`` to scaled features ``(B, D)``."""
+        """Return scaled features ``(B, D)`` for noise ``(B, noise_dim)`` and embeddings ``(B, A)``."""
         latent, rest = noise[:, : self.latent_dim], noise[:, self.latent_dim :]
         points, *draws = rest.split(self.scaler.dim, dim=1)
         levels = torch.arange(self.config.n_timesteps, device=noise.device)[:, None].expand(-1, len(noise))

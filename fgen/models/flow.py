@@ -69,7 +69,7 @@ class FlowConfig(ModelConfig):
 
     @property
     def matches(self) -> bool:
-        """Whether a feature-matching term is on; they are all the weights there are."""
+        """Return whether a feature-matching term is switched on; no other field is a weight."""
         return any(getattr(self, field.name) for field in fields(self) if field.name.endswith("_weight"))
 
 
@@ -95,7 +95,10 @@ class Velocity(nn.Module):
         self.register_buffer("variance", torch.ones(feature_dim))
 
     def forward(self, points: Tensor, time: Tensor, condition: Tensor, has_condition: Tensor) -> Tensor:
-        """Points ``(B, D)``, times ``(B, 1)`` in [0, 1], embeddings ``(B, A)``, 0 or 1 ``(B, 1)`` to ``(B, D)``."""
+        """Return velocities ``(B, D)`` at points ``(B, D)`` and times ``(B, 1)`` in [0, 1].
+
+        Embeddings ``condition (B, A)`` count where ``has_condition (B, 1)`` is 1, and not where it is 0.
+        """
         hidden = concat_columns(points, has_condition * condition, waves(time), has_condition)
         for layer in self.hidden:
             hidden = F.silu(layer(hidden))
@@ -104,7 +107,7 @@ class Velocity(nn.Module):
 
 
 def waves(time: Tensor) -> Tensor:
-    """Times ``(B, 1)`` to their sines and cosines ``(B, 2 * N_WAVES)``."""
+    """Return sines and cosines ``(B, 2 * N_WAVES)`` of times ``(B, 1)``."""
     angles = time * (math.pi * torch.arange(1, N_WAVES + 1, dtype=time.dtype, device=time.device))
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
@@ -134,26 +137,26 @@ class Flow(FeatureGenerator, config=FlowConfig):
     trained: ClassVar[tuple[str, ...]] = ("velocity",)
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
-        """The velocity network."""
+        """Return the velocity network."""
         return {"velocity": Velocity(feature_dim, embedding_dim, self.config.hidden_dim, self.config.n_layers)}
 
     def compute_statistics(self, data: TrainingSet, seed: int) -> None:
-        """Also the features' variance within classes, in one pass."""
+        """Compute the features' variance within classes too."""
         super().compute_statistics(data, seed)
         self.network("velocity", Velocity).variance.copy_(within_variance(data).clamp(min=LEAST_VARIANCE))
 
     @property
     def noise_dim(self) -> int:
-        """D: a path starts in the space it ends in."""
+        """Return D: a path starts in the space where it ends."""
         return self.scaler.dim
 
     def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
-        """One update of the velocity."""
+        """Yield one update of the velocity."""
         batch = data.batches(draws, 1, self.config.batch_size)
         yield Update(self.trained, partial(self.terms, batch, draws))
 
     def terms(self, batch: Batch, draws: Draws) -> Terms:
-        """Eq. 23, and where it is switched on feature matching of what :meth:`coarse_path` gives.
+        """Return the terms of Eq. 23 and, if switched on, feature matching of :meth:`coarse_path`.
 
         Means over rows and columns. The two halves of the path are two terms, whose sum is the loss: the first
         tells classes apart, the second gives features their details.
@@ -168,7 +171,7 @@ class Flow(FeatureGenerator, config=FlowConfig):
         return terms | self.matching.terms(fake, batch)
 
     def coarse_path(self, batch: Batch, draws: Draws) -> Tensor:
-        """Features ``(B, D)`` from fresh noise in two Euler steps, with the graph of both."""
+        """Return features ``(B, D)`` from new noise in two Euler steps, differentiable through both."""
         points = draws.normal("matching noise", tuple(batch.features.shape))
         ones = torch.ones_like(points[:, :1])
         for time in (0.0, 0.5):
@@ -176,7 +179,7 @@ class Flow(FeatureGenerator, config=FlowConfig):
         return points
 
     def velocity(self, points: Tensor, time: float, condition: Tensor) -> Tensor:
-        """The guided velocity ``(B, D)`` at one time (Ho & Salimans 2022, Eq. 6)."""
+        """Return the guided velocity ``(B, D)`` at one time (Ho & Salimans 2022, Eq. 6)."""
         network, times = self.networks["velocity"], points.new_full((len(points), 1), time)
         velocity = network(points, times, condition, torch.ones_like(times))
         if self.config.guidance == 1:
@@ -184,7 +187,7 @@ class Flow(FeatureGenerator, config=FlowConfig):
         return torch.lerp(network(points, times, condition, torch.zeros_like(times)), velocity, self.config.guidance)
 
     def synthesise(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Noise ``(B, D)`` and embeddings ``(B, A)`` to scaled features ``(B, D)``, by the midpoint rule."""
+        """Return scaled features ``(B, D)`` for noise ``(B, D)`` and embeddings ``(B, A)``, by the midpoint rule."""
         points, length = noise, 1 / self.config.n_ode_steps
         for step in range(self.config.n_ode_steps):
             middle = points + 0.5 * length * self.velocity(points, step * length, condition)

@@ -53,14 +53,14 @@ class FeatureRefiner(nn.Module):
         self.out = Linear(hidden_dim, 2 * embedding_dim)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Scaled features ``(B, D)`` to hidden activations ``(B, H)``, mean and deviation in (0, 1), ``(B, A)``."""
+        """Return hidden activations ``(B, H)``, mean and deviation ``(B, A)`` in (0, 1) of features ``(B, D)``."""
         hidden = leaky_relu(self.hidden(features))
         mean, deviation = self.out(hidden).chunk(2, dim=1)
         return hidden, mean, torch.sigmoid(deviation)
 
 
 class Centres(nn.Module):
-    """A learned centre for each seen class, ``(S, A)``."""
+    """Learned centres of the seen classes, ``(S, A)``."""
 
     def __init__(self, n_seen: int, embedding_dim: int) -> None:
         super().__init__()
@@ -85,14 +85,14 @@ class FREE(SemanticVAEGAN, config=FREEConfig):
     decoder_roles: ClassVar[tuple[str, ...]] = ("decoder", "centres")
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
-        """The VAE-GAN's, FR as the decoder, and the centres."""
+        """Return the VAE-GAN's networks, FR as the decoder, and the centres."""
         networks = super().build_networks(feature_dim, embedding_dim, n_seen)
         networks["decoder"] = FeatureRefiner(feature_dim, self.config.hidden_dim, embedding_dim)
         networks["centres"] = Centres(n_seen, embedding_dim)
         return networks
 
     def initialise(self, seed: int) -> None:
-        """The lineage's; centres from N(0, 1), as in the released code."""
+        """Set the starting weights from N(0, 0.02), the centres from N(0, 1) as in the released code."""
         super().initialise(seed)
         points = self.network("centres", Centres).points
         with torch.no_grad():
@@ -124,17 +124,17 @@ class FREE(SemanticVAEGAN, config=FREEConfig):
         return super().decoder_learns or self.config.centre_weight > 0
 
     def other_classes(self, labels: Tensor, draws: Draws) -> Tensor:
-        """For each label ``(B,)`` another seen class, all of them as likely."""
+        """Return another seen class for each label ``(B,)``, all equally likely."""
         shifts = draws.chosen("other classes", lambda stream: stream.integers(1, self.n_seen, size=len(labels)))
         return (labels + shifts) % self.n_seen
 
     def decoded(self, features: Tensor, draws: Draws) -> Tensor:
-        """The embedding ``(B, A)`` of a draw from FR's Gaussian."""
+        """Return the embedding ``(B, A)`` of a draw from FR's Gaussian."""
         _, mean, deviation = self.networks["decoder"](features)
         return self._drawn_embedding(mean, deviation, draws)
 
     def represent_scaled(self, features: Tensor) -> Tensor:
-        """``[x; hidden; embedding of the mean]``, ``(B, D + H + A)``; nothing is drawn."""
+        """Return ``[x; hidden; embedding of the mean]``, ``(B, D + H + A)``; nothing is drawn."""
         hidden, mean, _ = self.networks["decoder"](features)
         return torch.cat([features, hidden, self._embedding(mean)], dim=1)
 

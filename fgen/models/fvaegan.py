@@ -38,7 +38,7 @@ class FVAEGANConfig(AdversarialConfig):
 
     @property
     def is_transductive(self) -> bool:
-        """As the config says."""
+        """Return ``transductive``."""
         return self.transductive
 
 
@@ -62,7 +62,7 @@ class FVAEGAN(AdversarialGenerator, config=FVAEGANConfig):
             self.trained = (*self.trained, "critic2")  # type: ignore[misc]
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
-        """Generator and critic, the VAE's encoder, and D2 in the transductive setting."""
+        """Return generator and critic, the VAE's encoder, and D2 in the transductive setting."""
         networks = super().build_networks(feature_dim, embedding_dim, n_seen)
         networks["encoder"] = Encoder(feature_dim + embedding_dim, self.config.hidden_dim, self.noise_dim)
         if self.config.is_transductive:
@@ -83,13 +83,15 @@ class FVAEGAN(AdversarialGenerator, config=FVAEGANConfig):
             yield self.wasserstein_update("critic2", real, fake, real.new_zeros(len(real), 0), alpha, scale=scale)
 
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
-        """Eq. 4 for encoder and generator: reconstruction, divergence, ``-gamma E[D1]``, and ``-gamma E[D2]``."""
+        """Return Eq. 4 for encoder and generator: reconstruction, divergence, ``-gamma E[D1]`` and ``-gamma E[D2]``."""
         _, terms = self.vae_terms(batch, draws)
         return terms | self.gan_terms(self.generator_fakes(batch, draws), batch, draws)
 
     def vae_terms(self, batch: Batch, draws: Draws) -> tuple[Tensor, Terms]:
-        """The reconstructed rows ``(B, D)``, and Eq. 1: reconstruction and divergence from the prior, each summed over
-        columns and averaged over rows."""
+        """Return the reconstructed rows ``(B, D)`` and Eq. 1: reconstruction and divergence from the prior.
+
+        Each term is summed over columns and averaged over rows.
+        """
         mean, log_variance = self.networks["encoder"](batch.features, batch.condition)
         noise = reparametrise(mean, log_variance, draws.normal("encoder noise", tuple(mean.shape)))
         rebuilt = self.synthesise(noise, batch.condition)
@@ -99,7 +101,7 @@ class FVAEGAN(AdversarialGenerator, config=FVAEGANConfig):
         }
 
     def gan_terms(self, fake: Tensor, batch: Batch, draws: Draws) -> Terms:
-        """``-gamma E[D1]`` and feature matching of ``fake (B, D)``, and transductively ``-gamma E[D2]`` of others."""
+        """Return ``-gamma E[D1]`` and feature matching of ``fake (B, D)``, and ``-gamma E[D2]`` of unseen classes."""
         if not self.config.gan_weight:
             return self.matching.terms(fake, batch)
         terms = self.adversarial_terms(fake, batch)

@@ -70,7 +70,7 @@ class GAZSL(AdversarialGenerator, config=GAZSLConfig):
     xavier_gain: ClassVar[float | None] = 1.0
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
-        """A generator that first reduces the text, and a critic with two heads."""
+        """Return a generator that first reduces the text, and a critic with two heads."""
         config = self.config
         generator = TextGenerator(
             self.noise_dim, embedding_dim, config.text_dim, config.hidden_dim, feature_dim, config.output
@@ -78,12 +78,12 @@ class GAZSL(AdversarialGenerator, config=GAZSLConfig):
         return {"generator": generator, "critic": AuxiliaryCritic(feature_dim, config.hidden_dim, n_seen)}
 
     def critic_updates(self, batch: Batch, fake: Tensor, draws: Draws, index: int) -> Iterator[Update]:
-        """One critic step, both heads at once."""
+        """Yield one critic update, of both heads at once."""
         alpha = draws.uniform(f"mixing {index}", (len(batch), 1))
         yield Update(("critic",), partial(self.critic_terms, batch, fake, alpha))
 
     def critic_terms(self, batch: Batch, fake: Tensor, alpha: Tensor) -> Terms:
-        """The critic's loss; ``alpha (B, 1)`` is the share of real rows in the interpolates."""
+        """Return the critic's loss; ``alpha (B, 1)`` is the share of real rows in the interpolates."""
         config, critic = self.config, self.network("critic", AuxiliaryCritic)
         scores, logits = critic.both(torch.cat([batch.features, fake]))
         real, generated = scores.chunk(2)
@@ -98,7 +98,7 @@ class GAZSL(AdversarialGenerator, config=GAZSLConfig):
         return terms
 
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
-        """The generator's loss and the feature-matching terms that are switched on, the pivot among them."""
+        """Return the generator's loss and the feature-matching terms that are switched on, the pivot among them."""
         config, fake = self.config, self.generator_fakes(batch, draws)
         scores, logits = self.network("critic", AuxiliaryCritic).both(fake)
         terms = {"adversarial": -scores.mean()}
@@ -131,7 +131,7 @@ class TextGenerator(nn.Module):
         self.main = Generator(noise_dim, text_dim or embedding_dim, hidden_dim, feature_dim, output)
 
     def forward(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Noise ``(B, Z)`` and class embeddings ``(B, A)`` to scaled features ``(B, D)``."""
+        """Return scaled features ``(B, D)`` for noise ``(B, Z)`` and class embeddings ``(B, A)``."""
         return self.main(noise, self.reduce(condition))
 
 
@@ -145,10 +145,10 @@ class AuxiliaryCritic(nn.Module):
         self.classes = Linear(hidden_dim, n_seen)
 
     def both(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Features ``(B, D)`` to scores ``(B,)`` and logits ``(B, S)``."""
+        """Return scores ``(B,)`` and logits ``(B, S)`` of features ``(B, D)``."""
         hidden = F.relu(self.hidden(features))
         return self.out(hidden).squeeze(1), self.classes(hidden)
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
-        """Features ``(B, D)`` to scores ``(B,)``, whatever the condition."""
+        """Return scores ``(B,)`` of features ``(B, D)``; the condition isn't used."""
         return self.out(F.relu(self.hidden(features))).squeeze(1)

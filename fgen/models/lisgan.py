@@ -43,7 +43,7 @@ class LisGANConfig(CLSWGANConfig):
 
     @property
     def pseudo_labelled_share(self) -> float:
-        """``pseudo_share`` in the transductive setting."""
+        """Return ``pseudo_share`` in the transductive setting, else 0."""
         return self.pseudo_share if self.transductive else 0.0
 
 
@@ -67,21 +67,21 @@ class LisGAN(CLSWGAN, config=LisGANConfig):
     own_matching: ClassVar[tuple[str, ...]] = ("soul_mean",)
 
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
-        """f-CLSWGAN's terms and L_R1, with L_R2 of features of its own in place of the batch's."""
+        """Return f-CLSWGAN's terms, L_R1 of the batch's features, and L_R2 of features that are generated for it."""
         terms = super().generator_terms(batch, draws)
         if self.config.soul_mean_weight:
             terms["soul_mean"] = self.config.soul_mean_weight * self.soul_mean(self.matching.souls, draws)
         return terms
 
     def soul_mean(self, souls: Tensor, draws: Draws) -> Tensor:
-        """L_R2, unweighted: each class's generated mean to the nearest of its ``souls (S, K, D)``."""
+        """Return L_R2, unweighted: from each class's generated mean to the nearest of its ``souls (S, K, D)``."""
         classes, n_rows = self.classes_of_means(draws), self.config.mean_rows
         condition = self.data.embeddings[classes].expand(n_rows, -1, -1)
         fake = self.synthesise(draws.normal("soul mean noise", (*condition.shape[:2], self.noise_dim)), condition)
         return matching.soul_means_of_turns(fake, souls[classes])
 
     def classes_of_means(self, draws: Draws) -> Tensor | slice:
-        """The seen classes in this step's L_R2, each once."""
+        """Return the seen classes in this step's L_R2, each once."""
         n_seen, wanted = self.data.n_classes, self.config.mean_classes
         if wanted is None or wanted >= n_seen:
             return slice(None)  # where all take part, nothing is copied

@@ -54,7 +54,7 @@ class LsrGANConfig(CLSWGANConfig):
 
     @property
     def uses_unseen_embeddings(self) -> bool:
-        """Always: features of unseen classes are generated in training."""
+        """Return True: features of unseen classes are generated in training."""
         return True
 
 
@@ -77,7 +77,7 @@ class LsrGAN(CLSWGAN, config=LsrGANConfig):
     trained: ClassVar[tuple[str, ...]] = ("critic", "generator", "classifier")
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
-        """f-CLSWGAN's, with a classifier over the seen classes, followed by the unseen ones."""
+        """Return f-CLSWGAN's networks, with a classifier over the seen classes, followed by the unseen ones."""
         shared = super().build_networks(feature_dim, embedding_dim, n_seen)
         return shared | {"classifier": Linear(feature_dim, len(self.class_embeddings))}
 
@@ -89,11 +89,11 @@ class LsrGAN(CLSWGAN, config=LsrGANConfig):
         return {"classifier": config.cls_epochs} if needed else {}
 
     def learning_rate(self, role: str, epoch: int) -> float:
-        """The classifier goes on with the rate that it was pre-trained with."""
+        """Return ``cls_lr``, the rate of its pre-training, for the classifier."""
         return self.config.cls_lr if role == "classifier" else super().learning_rate(role, epoch)
 
     def compute_statistics(self, data: TrainingSet, seed: int) -> None:
-        """Also the seen classes' means, and which of them are the neighbours of which class.
+        """Compute the seen classes' means and each class's neighbours among them too.
 
         Raises:
             InputError: every class has rows.
@@ -115,20 +115,20 @@ class LsrGAN(CLSWGAN, config=LsrGANConfig):
         self.unseen_neighbours = matching.semantic_neighbours(unseen, seen, k)
 
     def generator_updates(self, batch: Batch, draws: Draws) -> Iterator[Update]:
-        """The generator's update on seen classes, then its and the classifier's on unseen ones."""
+        """Yield the generator's update on seen classes, then that of generator and classifier on unseen ones."""
         yield from super().generator_updates(batch, draws)
         if self.config.sr_weight or self.config.unseen_weight:
             yield Update(("generator", "classifier"), partial(self.unseen_terms, batch, draws))
 
     def adversarial_terms(self, fake: Tensor, batch: Batch) -> Terms:
-        """The WGAN's and the matching terms, and the SR-loss of seen classes."""
+        """Return the WGAN's and the matching terms, and the SR-loss of seen classes."""
         terms = super().adversarial_terms(fake, batch)
         if self.config.sr_weight:
             terms["sr_seen"] = self.sr_loss(fake, batch.labels, self.seen_neighbours)
         return terms
 
     def unseen_terms(self, batch: Batch, draws: Draws) -> Terms:
-        """What generator and classifier minimise on as many features of unseen classes as the batch has rows."""
+        """Return the loss of generator and classifier on as many features of unseen classes as the batch has rows."""
         config, classifier, terms = self.config, self.networks["classifier"], {}
         unseen = self.unseen_batch(draws, len(batch))
         if config.sr_weight:
@@ -142,7 +142,7 @@ class LsrGAN(CLSWGAN, config=LsrGANConfig):
         return terms
 
     def sr_loss(self, fake: Tensor, labels: Tensor, neighbours: tuple[Tensor, Tensor]) -> Tensor:
-        """The weighted SR-loss of features ``(B, D)`` whose ``labels (B,)`` are rows of ``neighbours``."""
+        """Return the weighted SR-loss of features ``(B, D)`` whose ``labels (B,)`` are rows of ``neighbours``."""
         config = self.config
         return config.sr_weight * matching.semantic_regularisation(
             fake - self.middle,

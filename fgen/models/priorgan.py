@@ -58,7 +58,7 @@ class PriorGAN(AdversarialGenerator, config=PriorGANConfig):
     config: PriorGANConfig
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
-        """The prior, the generator of the noise's part, and a critic."""
+        """Return the prior, the generator of the noise's part, and a critic."""
         config = self.config
         widths = self.embedding.widths or (embedding_dim,)
         prior = SemanticPrior(
@@ -81,11 +81,11 @@ class PriorGAN(AdversarialGenerator, config=PriorGANConfig):
             generator.factor[: len(leading)].copy_(leading)
 
     def critic_fakes(self, batch: Batch, draws: Draws) -> Tensor:
-        """Rows about the mean that was predicted for the class without it."""
+        """Return rows about the mean that the prior predicts for a class from all others."""
         return self._left_out("critic noise", batch, draws)
 
     def generator_fakes(self, batch: Batch, draws: Draws) -> Tensor:
-        """The same with the generator's graph, and fresh noise."""
+        """Return the same for other noise, differentiable in the generator's weights."""
         return self._left_out("generator noise", batch, draws)
 
     def _left_out(self, purpose: str, batch: Batch, draws: Draws) -> Tensor:
@@ -94,12 +94,12 @@ class PriorGAN(AdversarialGenerator, config=PriorGANConfig):
         return self.networks["generator"](noise, batch.condition, mean)
 
     def synthesise(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Rows about the predicted mean, with truncated noise."""
+        """Return rows about the predicted mean, for truncated noise."""
         mean = self.networks["prior"](condition)
         return self.networks["generator"](self.config.truncation * noise, condition, mean)
 
     def chunk_noise(self, stream: np.random.Generator) -> np.ndarray:
-        """Pairs z, -z."""
+        """Draw pairs z, -z."""
         half = stream.standard_normal((NOISE_CHUNK // 2, self.noise_dim), dtype=np.float32)
         return np.stack([half, -half], axis=1).reshape(NOISE_CHUNK, self.noise_dim)
 
@@ -116,14 +116,14 @@ class OddGenerator(nn.Module):
         self.output = output
 
     def forward(self, noise: Tensor, condition: Tensor, mean: Tensor) -> Tensor:
-        """Noise ``(B, Z)``, embeddings ``(B, A)`` and predicted means ``(B, D)`` to scaled features ``(B, D)``."""
+        """Return scaled features for noise ``(B, Z)``, embeddings ``(B, A)`` and predicted means ``(B, D)``."""
         of_noise, of_class = self.of_noise(noise), self.of_class(condition)
         bent = self.out(0.5 * (leaky_relu(of_class + of_noise) - leaky_relu(of_class - of_noise)))
         moved = product(matmul_operand(noise), matmul_operand(self.factor)).to(mean.dtype)
         return self.output_of(mean + moved + bent)
 
     def output_of(self, features: Tensor) -> Tensor:
-        """The last activation; a sigmoid would move the mean, so it clamps to [0, 1] instead."""
+        """Apply the last activation; "sigmoid" clamps to [0, 1], since a sigmoid would move the mean."""
         if self.output == "relu":
             return torch.relu(features)
         return features.clamp(0, 1) if self.output == "sigmoid" else features

@@ -56,7 +56,7 @@ MODELS: dict[str, type[ModelConfig]] = {
 
 
 def make_model(name: str, *, embedding: EmbeddingConfig | None = None, **overrides: Any) -> FeatureGenerator:
-    """An untrained model of a method.
+    """Return an untrained model of a method.
 
     Args:
         name: a key of ``MODELS``.

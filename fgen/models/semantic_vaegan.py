@@ -1,4 +1,4 @@
-"""What TF-VAEGAN and FREE share: a VAE-GAN with a decoder that reads class embeddings out of features."""
+"""Base of TF-VAEGAN and FREE: a VAE-GAN with a decoder from features to class embeddings."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class SemanticVAEGAN(FVAEGAN):
             self.generator_roles = (*self.generator_roles, "decoder")  # type: ignore[misc]
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
-        """f-VAEGAN's with a deeper encoder, and the penalty's weight; methods add their decoder."""
+        """Return f-VAEGAN's networks with a deeper encoder, and the penalty's weight; methods add their decoder."""
         config, width = self.config, self.noise_dim
         networks = super().build_networks(feature_dim, embedding_dim, n_seen)
         networks["encoder"] = Encoder(feature_dim + embedding_dim, config.hidden_dim, width, 2 * width)
@@ -74,14 +74,14 @@ class SemanticVAEGAN(FVAEGAN):
         return networks
 
     def optimiser(self, role: str) -> torch.optim.Optimizer:
-        """Adam; the encoder's with its default beta1, as in the released code."""
+        """Return Adam; the encoder's has its default beta1, as in the released code."""
         optimiser = super().optimiser(role)
         if role == "encoder":
             optimiser.param_groups[0]["betas"] = (0.9, self.config.beta2)
         return optimiser
 
     def decoded(self, features: Tensor, draws: Draws) -> Tensor:
-        """What the decoder reads out of scaled features, ``(B, A)``."""
+        """Return the class embeddings ``(B, A)`` that the decoder predicts from scaled features."""
         raise NotImplementedError
 
     def decoder_terms(self, batch: Batch, draws: Draws) -> Terms:
@@ -99,7 +99,7 @@ class SemanticVAEGAN(FVAEGAN):
         return self.config.recons_weight > 0
 
     def critic_fakes(self, batch: Batch, draws: Draws) -> Tensor:
-        """From encoded noise, or from the prior's."""
+        """Return features from encoded noise, or from the prior's."""
         if not self.config.encoded_noise:
             return super().critic_fakes(batch, draws)
         mean, log_variance = self.networks["encoder"](batch.features, batch.condition)
@@ -113,12 +113,12 @@ class SemanticVAEGAN(FVAEGAN):
         yield from super().critic_updates(batch, fake, draws, index)
 
     def penalty_weight(self, role: str) -> float | AdaptiveWeight:
-        """The adaptive weight for D1."""
+        """Return the adaptive weight for D1."""
         own = role == "critic"
         return self.network("penalty_weight", AdaptiveWeight) if own else super().penalty_weight(role)
 
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
-        """Eq. 4 of f-VAEGAN and ``L_R`` of generated rows, which are the reconstructions where noise is encoded."""
+        """Return Eq. 4 of f-VAEGAN and ``L_R`` of generated rows, which are the reconstructions if noise is encoded."""
         rebuilt, terms = self.vae_terms(batch, draws)
         fake = rebuilt if self.config.encoded_noise else self.generator_fakes(batch, draws)
         semantic = self.decoding_terms("semantic", fake, batch.condition, draws)

@@ -44,11 +44,11 @@ class SemanticDecoder(nn.Module):
         self.out = Linear(hidden_dim, embedding_dim)
 
     def activation(self, features: Tensor) -> Tensor:
-        """Scaled features ``(B, D)`` to ``(B, H)``."""
+        """Return hidden activations ``(B, H)`` of scaled features ``(B, D)``."""
         return leaky_relu(self.hidden(features))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Scaled features ``(B, D)`` to embeddings ``(B, A)`` and hidden activations ``(B, H)``."""
+        """Return embeddings ``(B, A)`` and hidden activations ``(B, H)`` of scaled features ``(B, D)``."""
         activation = self.activation(features)
         return unit(self.out(activation)), activation
 
@@ -62,12 +62,12 @@ class Feedback(nn.Module):
         self.out = Linear(hidden_dim, hidden_dim)
 
     def forward(self, activation: Tensor) -> Tensor:
-        """``(B, H)`` to ``(B, H)``."""
+        """Return the feedback ``(B, H)`` of activations ``(B, H)``."""
         return leaky_relu(self.out(leaky_relu(self.hidden(activation))))
 
 
 class TFVAEGAN(SemanticVAEGAN, config=TFVAEGANConfig):
-    """An f-VAEGAN whose decoder of class embeddings tells the generator how to mend its features.
+    """An f-VAEGAN whose decoder of class embeddings feeds back to the generator.
 
     ``x' = G(z, a; h + a1 F(Dec_h(x)))`` with ``x = G(z, a)``: h is the generator's hidden layer, Dec_h the decoder's
     (feedback module, section 3). Heads live on ``[x; Dec(x); Dec_h(x)]`` (discriminative features, section 3).
@@ -89,14 +89,14 @@ class TFVAEGAN(SemanticVAEGAN, config=TFVAEGANConfig):
         self.strength = config.synthesis_feedback_weight
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
-        """The VAE-GAN's, Dec and F."""
+        """Return the VAE-GAN's networks, Dec and F."""
         networks, width = super().build_networks(feature_dim, embedding_dim, n_seen), self.config.hidden_dim
         networks["decoder"] = SemanticDecoder(feature_dim, width, embedding_dim)
         networks["feedback"] = Feedback(width)
         return networks
 
     def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
-        """An iteration without feedback, then one with it, each with the draws of a step of its own."""
+        """Yield an iteration without feedback, then one with it, each with draws of its own."""
         try:
             self.strength = 0.0
             yield from super().updates(data, draws.iteration(0, of=2))
@@ -108,7 +108,7 @@ class TFVAEGAN(SemanticVAEGAN, config=TFVAEGANConfig):
             self.strength = self.config.synthesis_feedback_weight
 
     def synthesise(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Features mended by feedback: a2 of it, but in training none, then a1."""
+        """Return features after feedback: a2 of it, in training's first iteration none and in its second a1."""
         generator = self.network("generator", Generator)
         hidden = generator.activation(noise, condition)
         if not self.strength:
@@ -118,9 +118,9 @@ class TFVAEGAN(SemanticVAEGAN, config=TFVAEGANConfig):
         return generator.features(hidden + self.strength * self.networks["feedback"](first))
 
     def decoded(self, features: Tensor, draws: Draws) -> Tensor:
-        """Dec, ``(B, A)`` of length 1."""
+        """Return Dec's embeddings ``(B, A)`` of length 1."""
         return self.networks["decoder"](features)[0]
 
     def represent_scaled(self, features: Tensor) -> Tensor:
-        """``[x; Dec(x); Dec_h(x)]``, ``(B, D + A + H)``."""
+        """Return ``[x; Dec(x); Dec_h(x)]``, ``(B, D + A + H)``."""
         return torch.cat([features, *self.networks["decoder"](features)], dim=1)

@@ -66,7 +66,7 @@ class ZSMLConfig(AdversarialConfig):
 
     @property
     def n_tasks(self) -> int:
-        """T, the tasks of a step: as many queries as ``batch_size`` rows hold, at least 1."""
+        """Return T, the tasks of a step: as many queries as ``batch_size`` rows hold, at least 1."""
         return max(1, self.batch_size // (self.n_way * self.n_query))
 
 
@@ -82,7 +82,7 @@ class WassersteinLoss(nn.Module):
         self.critic = critic
 
     def forward(self, real: Tensor, fake: Tensor, condition: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
-        """``(n, D)`` twice, ``(n, A)`` and shares of ``real`` ``(n, 1)`` to two scalars."""
+        """Return two scalars for rows ``(n, D)`` twice, ``(n, A)`` and shares of ``real`` ``(n, 1)``."""
         rows, classes = torch.cat([real, fake]), torch.cat([condition, condition])
         hidden = self.critic.pre_activation(rows, classes)
         of_real, of_fake = hidden.chunk(2)
@@ -122,36 +122,36 @@ class ZSML(AdversarialGenerator, config=ZSMLConfig):
     trained: ClassVar[tuple[str, ...]] = ROLES
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
-        """Generator, critic, and the classifier C over the seen classes."""
+        """Return generator, critic, and the classifier C over the seen classes."""
         width = self.config.classifier_dim or max(1, self.config.hidden_dim // 4)
         layers = [Linear(feature_dim, width), nn.LeakyReLU(SLOPE), Linear(width, width), nn.LeakyReLU(SLOPE)]
         shared = super().build_networks(feature_dim, embedding_dim, n_seen)
         return shared | {"classifier": nn.Sequential(*layers, Linear(width, n_seen))}
 
     def compute_statistics(self, data: TrainingSet, seed: int) -> None:
-        """Also finds each class's rows, which episodes are drawn from."""
+        """Find each class's rows too, from which episodes are drawn."""
         super().compute_statistics(data, seed)
         self.by_class = np.argsort(data.labels, kind="stable")
         self.counts = np.bincount(data.labels)
         self.starts = np.cumsum(self.counts) - self.counts
 
     def synthesise(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Features of the trained weights, with generation's share of the noise."""
+        """Return features of the trained weights, for noise scaled by ``generation_scale``."""
         return self.networks["generator"](self.config.generation_scale * noise, condition)
 
     def critic_fakes(self, batch: Batch, draws: Draws) -> Tensor:
-        """What the critic is shown as generated in its own steps, ``(B, D)``, with training's share of the noise."""
+        """Return the generated features ``(B, D)`` of a critic step, for noise scaled by ``noise_scale``."""
         noise = draws.normal("critic noise", (len(batch), self.noise_dim))
         return self.networks["generator"](self.config.noise_scale * noise, batch.condition)
 
     def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
-        """``critic_steps - 1`` ordinary steps of the critic, then one of all networks on a step's tasks."""
+        """Yield ``critic_steps - 1`` ordinary critic updates, then one of all networks on a step's tasks."""
         if n_batches := self.config.critic_steps - 1:
             yield from self.critic_phase(data, draws, n_batches)
         yield Update(ROLES, partial(self.query_terms, self.episodes(data, draws), draws))
 
     def episodes(self, data: TrainingSet, draws: Draws) -> Episodes:
-        """Tasks whose query has other classes than their support; classes and rows drawn evenly."""
+        """Draw tasks whose query has other classes than their support; classes and rows are drawn evenly."""
         config, ways = self.config, min(self.config.n_way, data.n_classes // 2)
         sizes = [config.n_tasks * ways * n_rows for n_rows in (config.n_support, config.n_query)]
 
@@ -165,13 +165,13 @@ class ZSML(AdversarialGenerator, config=ZSMLConfig):
         return Episodes(*data.drawn(draws, "episodes", choose).split(sizes))
 
     def query_terms(self, episodes: Episodes, draws: Draws) -> Terms:
-        """L_D and L_GC of the queries, at the fast weights that the supports lead to."""
+        """Return L_D and L_GC of the queries, at the fast weights that follow from the supports."""
         fast = self.fast_weights(episodes.support, draws)
         terms, fake = self.critic_loss(fast, episodes.query, draws)
         return terms | self.generator_loss(fast, fake, episodes.query) | self.matching.terms(fake, episodes.query)
 
     def fast_weights(self, support: Batch, draws: Draws) -> dict[str, Weights]:
-        """Each task's weights, ``inner_steps`` of gradient descent on its support away from the networks' own.
+        """Return each task's weights: the networks' own after ``inner_steps`` of gradient descent on its support.
 
         They carry a graph to the networks' parameters: the identity's, and of ``second_order`` the descent's too.
         """
@@ -188,7 +188,7 @@ class ZSML(AdversarialGenerator, config=ZSMLConfig):
         return fast
 
     def descend(self, fast: dict[str, Weights], terms: Terms) -> dict[str, Weights]:
-        """One step of gradient descent on each task's own mean loss."""
+        """Take one step of gradient descent on each task's own mean loss."""
         names = [(role, name) for role, weights in fast.items() for name in weights]
         # Terms are means over all tasks' rows: times T, the gradient in a task's copy is that of its own mean.
         loss = self.config.n_tasks * torch.stack(list(terms.values())).sum()
@@ -200,7 +200,7 @@ class ZSML(AdversarialGenerator, config=ZSMLConfig):
         return moved
 
     def critic_loss(self, fast: dict[str, Weights], batch: Batch, draws: Draws) -> tuple[Terms, Tensor]:
-        """L_D and its penalty, for the critic alone; and the features ``(T * n, D)`` it saw, with their graph."""
+        """Return L_D and its penalty, for the critic alone, and the differentiable features ``(T * n, D)`` it saw."""
         noise = self.config.noise_scale * draws.normal("noise", (len(batch), self.noise_dim))
         fake = self.call("generator", fast["generator"], noise, batch.condition)
         alpha = draws.uniform("mixing", (len(batch), 1))
@@ -213,7 +213,7 @@ class ZSML(AdversarialGenerator, config=ZSMLConfig):
         return terms, fake
 
     def generator_loss(self, fast: dict[str, Weights], fake: Tensor, batch: Batch) -> Terms:
-        """L_GC: its first two terms are the generator's, with the others' weights as constants, the last one is C's."""
+        """Return L_GC: C's own term, and the generator's, with the others' weights as constants."""
         critic, judge = ({name: value.detach() for name, value in fast[role].items()} for role in ROLES[::2])
         terms = {}
         if weight := self.config.cls_weight:
@@ -223,10 +223,10 @@ class ZSML(AdversarialGenerator, config=ZSMLConfig):
         return terms | {"adversarial": -self.call("critic", critic, fake, batch.condition).mean()}
 
     def call(self, role: str, weights: Weights, *inputs: Tensor) -> Tensor:
-        """A network on ``T * n`` rows, each task's with its own weights."""
+        """Apply a network to ``T * n`` rows, each task's with its own weights."""
         return self.per_task(self.networks[role], weights, *inputs).flatten(0, 1)
 
     def per_task(self, module: nn.Module, weights: Weights, *inputs: Tensor) -> Any:
-        """What a module makes of each task's rows with each task's weights; stacked, ``(T, ...)``."""
+        """Apply a module to each task's rows with each task's weights; results are stacked, ``(T, ...)``."""
         stacked = tuple(tensor.unflatten(0, (self.config.n_tasks, -1)) for tensor in inputs)
         return vmap(partial(functional_call, module))(weights, stacked)

@@ -1,4 +1,4 @@
-"""CE-GZSL's comparator over all pairs of a batch and the classes, without keeping anything of their size."""
+"""CE-GZSL's comparator of all pairs of rows and classes, without storing a tensor of their number."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Comparator(nn.Module):
         self.out = Linear(hidden_dim, 1, bias=False)
 
     def forward(self, embedded: Tensor, classes: Tensor) -> Tensor:
-        """h ``(B, E)`` and class embeddings ``(S, A)`` to scores ``(B, S)``."""
+        """Return scores ``(B, S)`` of h ``(B, E)`` and class embeddings ``(S, A)``."""
         scores: Tensor = Compared.apply(self.of_embedded(embedded), self.of_class(classes), self.out.weight[0])
         return scores
 
@@ -48,7 +48,7 @@ class Compared(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, columns: Tensor, weight: Tensor) -> Tensor:
-        """See the class."""
+        """Return what the class says."""
         ctx.save_for_backward(rows, columns, weight)
         scores = rows.new_empty(len(rows), len(columns))
         for own, other, pairs in _blocks(rows, columns):
@@ -58,7 +58,7 @@ class Compared(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """See the class."""
+        """Return what the class says."""
         rows, columns, weight = ctx.saved_tensors
         learns = any(ctx.needs_input_grad[1:])  # in the generator's step the comparator stays as it is
         of_rows, of_columns = torch.zeros_like(rows), torch.zeros_like(columns)
@@ -75,7 +75,7 @@ class Compared(torch.autograd.Function):
 
 
 def _blocks(rows: Tensor, columns: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Some rows, some columns, and their sums ``(b, s, H)``, which the next ones overwrite."""
+    """Yield slices of rows and columns and their sums ``(b, s, H)``, which the next ones overwrite."""
     held = COMPARED_CPU if rows.device.type == "cpu" else COMPARED
     width = max(1, min(len(columns), held // rows.shape[1]))
     width = -(-len(columns) // -(-len(columns) // width))  # as many blocks, all about as wide

@@ -1,4 +1,4 @@
-"""The gradients of a critic step, written down: the fast twin of :func:`fgen.nn.losses.critic_terms`.
+"""Closed-form gradients of a critic step: the fast twin of :func:`fgen.nn.losses.critic_terms`.
 
 A critic with one hidden layer has an affine pre-activation, so the interpolate's is the interpolation of the real
 and the fake one's and needs no product of its own; the class's part of it is shared by all three; LeakyReLU's second
@@ -101,23 +101,23 @@ def critic_gradients(
 
 
 def _before_activation(gradient: Tensor, pre_activation: Tensor) -> Tensor:
-    """A gradient after the LeakyReLU to the one before it."""
+    """Return the gradient before the LeakyReLU for the one after it."""
     return torch.ops.aten.leaky_relu_backward(gradient.expand_as(pre_activation), pre_activation, SLOPE, False)
 
 
 def _number(value: float | Tensor, like: Tensor) -> Tensor:
-    """A number as others are, on their device."""
+    """Return a number as a scalar tensor with the dtype and device of ``like``."""
     return value.to(like.dtype) if isinstance(value, Tensor) else _constants((value,), like.dtype, like.device)
 
 
 @cache
 def _constants(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Numbers on a device, put there by the first step, before any is captured: that can't wait for the host's."""
+    """Return numbers on a device. The first step copies them, since a captured step can't copy from the host."""
     return torch.tensor(values, dtype=dtype, device=device)
 
 
 def _to_rows(deltas: Tensor, weight: Tensor) -> Tensor:
-    """``deltas.T @ weight``, from ``(H, B)`` to ``(B, D)``.
+    """Return ``deltas.T @ weight`` ``(B, D)`` of deltas ``(H, B)``.
 
     Of float32 the transposed product is faster, as above; of bfloat16 it is slower, for another library multiplies it.
     """
@@ -125,7 +125,7 @@ def _to_rows(deltas: Tensor, weight: Tensor) -> Tensor:
 
 
 def _buffer(parameter: Tensor) -> Tensor:
-    """The parameter's gradient, allocated at the first step and overwritten ever after."""
+    """Return the parameter's gradient, which the first step allocates and later ones overwrite."""
     if parameter.grad is None:
         parameter.grad = torch.empty_like(parameter)
     return parameter.grad

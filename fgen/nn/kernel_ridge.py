@@ -1,4 +1,4 @@
-"""A closed-form guess of a class's mean feature from its embedding: kernel ridge, with its own leave-one-out errors."""
+"""Kernel ridge regression from a class's embedding to its mean feature, with leave-one-out predictions."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class SemanticPrior(nn.Module):
             buffer.copy_(value)
 
     def forward(self, condition: Tensor) -> Tensor:
-        """Prepared embeddings ``(B, A)`` of any classes to predicted mean features ``(B, D)``."""
+        """Predict mean features ``(B, D)`` from prepared embeddings ``(B, A)`` of any classes."""
         total = condition.new_zeros(len(condition), len(self.seen))
         kinds = zip(condition.split(self.widths, dim=1), self.seen.split(self.widths, dim=1), strict=True)
         for k, (kind, seen) in enumerate(kinds):
@@ -81,5 +81,5 @@ class SemanticPrior(nn.Module):
 
 
 def _centred(gram: Tensor, seen_means: Tensor) -> Tensor:
-    """A kernel ``(n, S)`` moved to where the seen classes' mean is the origin, but for what all of a row share."""
+    """Return a kernel ``(n, S)`` centred on the seen classes' mean, up to a constant for each row."""
     return gram - gram.mean(dim=1, keepdim=True) - seen_means + seen_means.mean()

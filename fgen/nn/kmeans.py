@@ -1,4 +1,4 @@
-"""Soul samples: the prototypes of a class's real features, by k-means, that LisGAN draws generated ones to."""
+"""Soul samples of LisGAN: prototypes of a class's real features, by k-means."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fgen.errors import InputError
 
 
 def soul_prototypes(features: np.ndarray, labels: np.ndarray, n_souls: int, seed: int) -> np.ndarray:
-    """The souls of each class: centres of a k-means of its real features (LisGAN, section 3.3; K = 3 there).
+    """Return the souls of each class: centres of a k-means of its real features (LisGAN, section 3.3; K = 3 there).
 
     The released code runs scikit-learn's k-means; here the best of 10 starts of k-means++ and Lloyd's iteration,
     one random stream for each class. It runs once, before training.

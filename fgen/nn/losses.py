@@ -18,7 +18,7 @@ from fgen.nn.networks import Output
 def gradient_penalty(
     critic: Callable[[Tensor, Tensor], Tensor], real: Tensor, fake: Tensor, condition: Tensor, alpha: Tensor
 ) -> Tensor:
-    """WGAN-GP's penalty by double backward, for any critic (Gulrajani et al. 2017, Eq. 3).
+    """Return WGAN-GP's penalty by double backward, for any critic (Gulrajani et al. 2017, Eq. 3).
 
     Args:
         critic: ``(features, condition) -> (B,)``.
@@ -37,7 +37,7 @@ def gradient_penalty(
 def critic_terms(
     critic: Callable[[Tensor, Tensor], Tensor], real: Tensor, fake: Tensor, condition: Tensor, alpha: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """``E[D(fake)] - E[D(real)]`` and the gradient penalty of any critic, two scalars (Gulrajani et al. 2017, Eq. 3).
+    """Return ``E[D(fake)] - E[D(real)]`` and the gradient penalty of any critic (Gulrajani et al. 2017, Eq. 3).
 
     :func:`fgen.nn.critic_gradients.critic_gradients` is the same for critics with one hidden layer, without a graph.
     """
@@ -53,14 +53,14 @@ def critic_distance(
 
 
 def distance_from_one(gradient: Tensor) -> Tensor:
-    """The mean of ``(|g| - 1)^2`` over the rows of input gradients ``(B, D)``, a scalar."""
+    """Return the mean of ``(|g| - 1)^2`` over the rows of input gradients ``(B, D)``, a scalar."""
     # The square root's slope at 0 is infinite; a critic that ignores its features would turn to NaN.
     lengths = (gradient.square().sum(dim=1) + 1e-12).sqrt()
     return (lengths - 1).square().mean()
 
 
 def classification(logits: Tensor, labels: Tensor) -> Tensor:
-    """Negative log-likelihood of the class each feature was generated for (f-CLSWGAN, Eq. 4).
+    """Return the negative log-likelihood of the class each feature was generated for (f-CLSWGAN, Eq. 4).
 
     Args:
         logits: ``(B, S)`` of a classifier over the seen classes.
@@ -70,7 +70,7 @@ def classification(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def gaussian_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """``KL(N(mean, exp(log_variance)) || N(0, 1))``, summed over columns and averaged over rows (Kingma 2014, App. B).
+    """Return ``KL(N(mean, exp(log_variance)) || N(0, 1))``, averaged over rows (Kingma 2014, App. B).
 
     Args:
         mean, log_variance: ``(B, Z)``.
@@ -79,7 +79,7 @@ def gaussian_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def reconstruction(rebuilt: Tensor, real: Tensor, output: Output = "sigmoid") -> Tensor:
-    """What a decoder gets wrong, summed over columns and averaged over rows.
+    """Return a decoder's reconstruction error, summed over columns and averaged over rows.
 
     Binary cross-entropy of sigmoid outputs, as the VAE-GANs have it; of any other output, which may leave [0, 1],
     half the squared error, a Gaussian's likelihood.
@@ -99,7 +99,7 @@ def reconstruction(rebuilt: Tensor, real: Tensor, output: Output = "sigmoid") ->
 
 
 def weighted_l1(decoded: Tensor, target: Tensor) -> Tensor:
-    """``sum_j w_j |d_j|`` with ``d = decoded - target`` and ``w = d^2 / |d|_2``, averaged over rows.
+    """Return ``sum_j w_j |d_j|`` with ``d = decoded - target`` and ``w = d^2 / |d|_2``, averaged over rows.
 
     What TF-VAEGAN's and FREE's released code has for the L1 distance of their papers. The weights carry a gradient
     there and here. The small constant keeps the slope finite where a row is met exactly.
@@ -120,7 +120,7 @@ def margin_to_centres(
     balance: float,
     others: Tensor | None = None,
 ) -> Tensor:
-    """``max(0, margin + balance |h - c_y|^2 - (1 - balance) |h - c_y'|^2)``, averaged over rows: FREE's SAMC-loss.
+    """Return FREE's SAMC-loss, the mean of ``max(0, margin + balance |h - c_y|^2 - (1 - balance) |h - c_y'|^2)``.
 
     Args:
         latent: ``(B, A)``, h.

@@ -1,4 +1,4 @@
-"""Feature matching: what generated features must share with real ones, besides fooling the critic.
+"""Feature-matching losses: statistics that generated features must share with real ones.
 
 Pure functions of scaled features, unweighted, in the precision of their first argument. Labels index seen
 classes, S or C of them. Shapes depend on the arguments' shapes alone, nothing waits for the device, and sums over
@@ -51,7 +51,7 @@ def _unit(vectors: Tensor) -> Tensor:
 
 
 def class_mean_matching(fake: Tensor, labels: Tensor, class_means: Tensor) -> Tensor:
-    """Squared distance between the mean of what was generated for a class and the class's real mean.
+    """Return the squared distance between the generated and the real mean of each class.
 
     The centroid form of feature matching (Salimans et al. 2016, section 3.1, per class). Averaged over the
     batch's classes, each weighted by its rows, and over the columns. A class with one row in the batch draws
@@ -68,7 +68,7 @@ def class_mean_matching(fake: Tensor, labels: Tensor, class_means: Tensor) -> Te
 
 
 def pivot(fake: Tensor, labels: Tensor, class_means: Tensor) -> Tensor:
-    """Distance between generated and real class mean: the visual pivot (GAZSL, Zhu et al. 2018; LsrGAN).
+    """Return the distance between generated and real class means: the visual pivot (GAZSL, Zhu et al. 2018; LsrGAN).
 
     ``mean_c || mean(fake_c) - class_means[c] ||``, not squared, summed over the columns, each class of the batch
     weighted alike. The papers average over the classes; both released codes divide by S, absent classes
@@ -88,7 +88,7 @@ def pivot(fake: Tensor, labels: Tensor, class_means: Tensor) -> Tensor:
 
 
 def moment_matching(fake: Tensor, real: Tensor) -> Tensor:
-    """Squared differences of the columns' means and standard deviations between two batches.
+    """Return the squared differences of the columns' means and standard deviations between two batches.
 
     First and second moments of generated and real features of the same labels; averaged over columns.
 
@@ -102,7 +102,7 @@ def moment_matching(fake: Tensor, real: Tensor) -> Tensor:
 
 
 def mmd(fake: Tensor, real: Tensor, bandwidths: Sequence[float] = (0.25, 0.5, 1.0, 2.0, 4.0)) -> Tensor:
-    """Squared maximum mean discrepancy with a mean of Gaussian kernels (Gretton et al. 2012, Eq. 5).
+    """Return the squared maximum mean discrepancy for a mean of Gaussian kernels (Gretton et al. 2012, Eq. 5).
 
     The biased estimate, which is never below 0 and which generative moment matching networks minimise
     (Li et al. 2015, Eq. 3). Each kernel is ``exp(-|x - y|^2 / (b m))``, where m is the mean squared distance
@@ -131,7 +131,7 @@ def mmd(fake: Tensor, real: Tensor, bandwidths: Sequence[float] = (0.25, 0.5, 1.
 
 
 def coral(fake: Tensor, real: Tensor) -> Tensor:
-    """Distance between the columns' covariances: ``|C_fake - C_real|_F^2 / (4 D^2)`` (Sun & Saenko 2016, Eq. 1).
+    """Return ``|C_fake - C_real|_F^2 / (4 D^2)`` of the columns' covariances (Sun & Saenko 2016, Eq. 1).
 
     Never forms a ``(D, D)`` matrix: the norm follows from the products of rows with rows. It is a difference, and
     in float32 one of two batches that agree ends near 0, on either side.
@@ -146,7 +146,7 @@ def coral(fake: Tensor, real: Tensor) -> Tensor:
 
 
 def soul_samples(fake: Tensor, labels: Tensor, souls: Tensor) -> Tensor:
-    """Squared distance of each generated feature to the nearest soul of its class (LisGAN, Li et al. 2019, L_R1).
+    """Return the mean squared distance of features to the nearest soul of their class (LisGAN, Li et al. 2019, L_R1).
 
     Summed over the columns, as in the released code, whose weights (``proto_param2``) hold for this sum.
 
@@ -159,7 +159,7 @@ def soul_samples(fake: Tensor, labels: Tensor, souls: Tensor) -> Tensor:
 
 
 def soul_means(fake: Tensor, labels: Tensor, souls: Tensor) -> Tensor:
-    """Squared distance of each class's generated mean to the nearest soul of the class (LisGAN, L_R2).
+    """Return the mean squared distance of generated class means to the nearest soul of the class (LisGAN, L_R2).
 
     Summed over the columns, averaged over the batch's classes. The released code generates 20 features of every
     seen class for this term alone (weight ``proto_param1``), for which :func:`soul_means_of_turns` is cheaper.
@@ -174,7 +174,7 @@ def soul_means(fake: Tensor, labels: Tensor, souls: Tensor) -> Tensor:
 
 
 def soul_means_of_turns(fake: Tensor, souls: Tensor) -> Tensor:
-    """:func:`soul_means` of features that were generated in turns, one of every class in each.
+    """Return :func:`soul_means` of features that were generated in turns, one of every class in each.
 
     Args:
         fake: ``(n, S, D)``.
@@ -185,7 +185,7 @@ def soul_means_of_turns(fake: Tensor, souls: Tensor) -> Tensor:
 
 
 def to_nearest_soul(features: Tensor, souls: Tensor) -> Tensor:
-    """Squared distance ``(G,)`` of each feature to the nearest of its own souls, summed over the columns.
+    """Return the squared distance ``(G,)`` of each feature to the nearest of its own souls, summed over the columns.
 
     Args:
         features: ``(G, D)``.
@@ -203,7 +203,7 @@ def to_nearest_soul(features: Tensor, souls: Tensor) -> Tensor:
 
 
 def supervised_contrastive(embeddings: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
-    """Each row should be nearer to the rows of its class than to all others (Khosla et al. 2020, Eq. 2).
+    """Return the supervised contrastive loss of rows and their classes (Khosla et al. 2020, Eq. 2).
 
     ``-mean_p log( exp(z_i z_p / t) / sum_{a != i} exp(z_i z_a / t) )`` over the positives p of row i, averaged
     over the rows that have a positive. CE-GZSL's instance-level term (Han et al. 2021): its paper draws one
@@ -227,7 +227,7 @@ def supervised_contrastive(embeddings: Tensor, labels: Tensor, temperature: floa
 
 
 def cycle(regressed: Tensor, condition: Tensor) -> Tensor:
-    """Squared distance between class embeddings and what a regressor reads out of their generated features.
+    """Return the squared distance of class embeddings from those that are regressed on generated features.
 
     Cycle-consistency of cycle-WGAN (Felix et al. 2018): the paper writes the squared length, the released code
     averages over rows and columns, as here.
@@ -241,7 +241,7 @@ def cycle(regressed: Tensor, condition: Tensor) -> Tensor:
 def semantic_neighbours(
     embeddings: Tensor, reference_embeddings: Tensor, n_neighbours: int = 20
 ) -> tuple[Tensor, Tensor]:
-    """The reference classes whose embeddings point most nearly the same way, for :func:`semantic_regularisation`.
+    """Return the reference classes with the largest cosine to each class, for :func:`semantic_regularisation`.
 
     A class that is among the references is its own first neighbour, as in LsrGAN's released code.
 
@@ -268,7 +268,7 @@ def semantic_regularisation(
     below: float = 0.1,
     above: float = 0.1,
 ) -> Tensor:
-    """Generated classes must be as similar to seen classes as their embeddings are: LsrGAN's SR-loss.
+    """Return LsrGAN's SR-loss: generated classes must be as similar to seen classes as their embeddings are.
 
     The cosine between a class's generated mean and the real mean of each neighbour must lie within
     [similarity - below, similarity + above]; outside, its squared distance to that band counts (Vyas et al. 2020).

@@ -1,4 +1,4 @@
-"""The networks that the methods are made of, and how they are initialised."""
+"""Networks of the methods, and their initialisation."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SLOPE = 0.2
 
 
 def leaky_relu(hidden: Tensor) -> Tensor:
-    """LeakyReLU with the lineage's slope of 0.2."""
+    """Apply LeakyReLU with the WGAN lineage's slope of 0.2."""
     return F.leaky_relu(hidden, SLOPE)
 
 
 def output_activation(features: Tensor, output: Output) -> Tensor:
-    """What a generator's last layer does to features: a ReLU, a sigmoid, or nothing."""
+    """Apply a generator's last activation: a ReLU, a sigmoid, or none."""
     if output == "relu":
         return F.relu(features)
     return torch.sigmoid(features) if output == "sigmoid" else features
@@ -33,7 +33,7 @@ class Linear(nn.Linear):
     """A linear layer whose factors are cast by :func:`matmul_operand`; parameters, gradients and results are not."""
 
     def forward(self, rows: Tensor) -> Tensor:
-        """``(..., in)`` to ``(..., out)``."""
+        """Return outputs ``(..., out)`` of rows ``(..., in)``."""
         factor = matmul_operand(rows)
         if factor.dtype == rows.dtype:
             return super().forward(rows)
@@ -51,15 +51,15 @@ class Generator(nn.Module):
         self.output = output
 
     def activation(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """``(..., H)`` after the LeakyReLU."""
+        """Return hidden activations ``(..., H)`` after the LeakyReLU."""
         return leaky_relu(self.hidden(concat_columns(noise, condition)))
 
     def forward(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Noise ``(..., Z)`` and class embeddings ``(..., A)`` to scaled features ``(..., D)``."""
+        """Return scaled features ``(..., D)`` for noise ``(..., Z)`` and class embeddings ``(..., A)``."""
         return self.features(self.activation(noise, condition))
 
     def features(self, activation: Tensor) -> Tensor:
-        """Hidden activations ``(..., H)`` to scaled features ``(..., D)``."""
+        """Return scaled features ``(..., D)`` of hidden activations ``(..., H)``."""
         return output_activation(self.out(activation), self.output)
 
 
@@ -96,7 +96,7 @@ class Encoder(nn.Module):
 
 
 def reparametrise(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
-    """A draw from ``N(mean, exp(log_variance))`` that gradients pass through (Kingma & Welling 2014, section 2.4)."""
+    """Return a differentiable draw from ``N(mean, exp(log_variance))`` (Kingma & Welling 2014, section 2.4)."""
     return mean + (0.5 * log_variance).exp() * noise
 
 
@@ -114,15 +114,15 @@ class Critic(nn.Module):
         self.out = Linear(hidden_dim, 1)
 
     def pre_activation(self, features: Tensor, condition: Tensor) -> Tensor:
-        """``(B, H)`` before the LeakyReLU."""
+        """Return hidden values ``(B, H)`` before the LeakyReLU."""
         return self.hidden(concat_columns(features, condition))
 
     def score(self, pre_activation: Tensor) -> Tensor:
-        """``(B,)`` scores of pre-activations ``(B, H)``."""
+        """Return scores ``(B,)`` of pre-activations ``(B, H)``."""
         return self.out(leaky_relu(pre_activation)).squeeze(1)
 
     def input_gradient(self, pre_activation: Tensor) -> Tensor:
-        """d score / d features ``(B, D)``, as a function of the weights that autograd can differentiate.
+        """Return d score / d features ``(B, D)``, differentiable in the weights.
 
         LeakyReLU's derivative is constant almost everywhere, so the mask carries no gradient.
         """
@@ -131,7 +131,7 @@ class Critic(nn.Module):
         return product(matmul_operand(slopes), weight).to(slopes.dtype)
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
-        """Features ``(B, D)`` and class embeddings ``(B, A)`` to scores ``(B,)``."""
+        """Return scores ``(B,)`` of features ``(B, D)`` and class embeddings ``(B, A)``."""
         return self.score(self.pre_activation(features, condition))
 
 
@@ -168,7 +168,7 @@ class AdaptiveWeight(nn.Module):
 
 
 def initialise(network: nn.Module, seed: int, name: str, xavier_gain: float | None = None) -> None:
-    """Weights from N(0, 0.02), biases 0 (the lineage's), from the stream of (seed, "init", name).
+    """Set weights from N(0, 0.02) and biases to 0, from the stream of (seed, "init", name).
 
     Args:
         network: its linear layers are set in place.

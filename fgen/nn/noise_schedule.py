@@ -1,4 +1,4 @@
-"""How features become noise, level by level, and the way back: the schedule of few-step diffusion."""
+"""Noise schedule of few-step diffusion, from features to noise and back."""
 
 from __future__ import annotations
 
@@ -46,5 +46,5 @@ class Schedule(nn.Module):
             self.register_buffer(name, torch.from_numpy(value.astype(np.float32))[:, None], persistent=False)
 
     def posterior(self, clean: Tensor, noisy: Tensor, level: Tensor | int, noise: Tensor) -> Tensor:
-        """A draw ``(B, D)`` of level t, given x_0 and x_t+1; at t = 0 it is x_0 itself."""
+        """Draw ``(B, D)`` of level t for x_0 and x_t+1; at t = 0 it is x_0 itself."""
         return self.from_clean[level] * clean + self.from_noisy[level] * noisy + self.deviation[level] * noise

@@ -1,4 +1,4 @@
-"""All that a training run needs to go on, in one file that is either whole or not there.
+"""Checkpoint of a training run: one file that is either complete or absent.
 
 Random streams are counter-based, so a step number stands for all of them.
 """
@@ -46,7 +46,7 @@ class TrainingState:
         self.step += 1
 
     def close_epoch(self, epoch: int) -> dict[str, float]:
-        """The epoch's row of the history: the mean of every term over its steps."""
+        """Append the epoch's row to the history, the mean of every term over its steps, and return it."""
         row = {"epoch": float(epoch)} | {name: float(total) / self.summed for name, total in self.sums.items()}
         self.sums, self.summed = {}, 0
         self.history.append(row)
@@ -66,7 +66,7 @@ def write_checkpoint(path: Path, state: TrainingState) -> None:
 
 
 def read_checkpoint(path: Path, state: TrainingState) -> None:
-    """Put a checkpoint's content into ``state``.
+    """Read a checkpoint into ``state``.
 
     Raises:
         InputError: the file is damaged, or belongs to networks of another shape.
@@ -88,7 +88,7 @@ def read_checkpoint(path: Path, state: TrainingState) -> None:
 
 
 def _checked(counters: dict[str, Any]) -> tuple[int, int, list[dict[str, float]]]:
-    """Steps, steps in the sums, and history, if a training can have written them."""
+    """Return steps, steps in the sums, and history, if a training can have written them."""
     json.dumps(counters, allow_nan=False)
     step, summed, history = (counters[name] for name in ("step", "summed", "history"))
     if not all(type(count) is int and count >= 0 for count in (step, summed)):

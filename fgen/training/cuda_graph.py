@@ -1,4 +1,4 @@
-"""Training steps on a GPU: one CUDA graph of all that a step launches, which is replayed on new numbers.
+"""Training steps on a GPU as a CUDA graph, which is recorded once and replayed on new numbers.
 
 A step is some hundred small kernels; launched one by one, the GPU waits for the host most of the time.
 """
@@ -15,7 +15,7 @@ from fgen.training.draws import Draws, StepInputs
 
 
 class CapturedSteps:
-    """The steps of a training: while its constants last, the first as it is and all others as a graph.
+    """Training steps of which the first for each set of constants runs directly and all others as a CUDA graph.
 
     Args:
         run: what a step does with its draws, all of it on the device; its terms.
@@ -35,7 +35,7 @@ class CapturedSteps:
         self._terms: dict[str, Tensor] = {}
 
     def __call__(self, step: int, constants: Hashable) -> dict[str, Tensor]:
-        """One step's terms, in tensors that the next step overwrites.
+        """Return one step's terms, in tensors that the next step overwrites.
 
         Args:
             step: its number.

@@ -1,4 +1,4 @@
-"""The random numbers of a training step, and whatever else the host makes for one."""
+"""Random numbers of a training step, and other numbers that the host makes for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Choice = Callable[[np.random.Generator], np.ndarray]
 
 @dataclass(frozen=True)
 class Draws:
-    """The random numbers of one training step, each stream named by its purpose.
+    """Random numbers of one training step, from a stream for each purpose.
 
     Counter-based: keyed by (seed, purpose, step), so a resumed run draws what an unbroken one would have. A GPU's
     noise is keyed by (seed, step) and by what the step drew before.
@@ -34,37 +34,37 @@ class Draws:
     own_step: Callable[[int], int] = lambda step: step
 
     def part(self, index: int) -> Draws:
-        """The draws of one part of the step, all of them new."""
+        """Return the draws of one part of the step; all are new."""
         return replace(self, within=f"{self.within}{index} ")
 
     def iteration(self, index: int, of: int) -> Draws:
-        """The draws of one of the step's ``of`` iterations, each with a number of its own."""
+        """Return the draws of one of the step's ``of`` iterations, each with a number of its own."""
         outer = self.own_step
         return replace(self, step=of * self.step + index, own_step=lambda step: of * outer(step) + index)
 
     def next_step(self) -> Draws:
-        """What the same part of the next step will draw."""
+        """Return the draws of the same part of the next step."""
         return replace(self, step=self.step + 1)
 
     def stream(self, purpose: str) -> np.random.Generator:
-        """The stream of a purpose, on the host."""
+        """Return the stream of a purpose, on the host."""
         return self._stream(purpose, self.step)
 
     def chosen(self, purpose: str, choose: Choice) -> Tensor:
-        """What ``choose`` makes of the purpose's stream, and of nothing else that changes between steps."""
+        """Return ``choose(stream)`` for the purpose's stream; nothing else that it uses may change between steps."""
         if self.inputs is None:
             return torch.from_numpy(choose(self.stream(purpose))).to(self.device)
         source = replace(self, inputs=None)  # or the inputs would hold themselves, and the data with them
         return self.inputs.made(lambda step: choose(source._stream(purpose, source.own_step(step))))
 
     def normal(self, purpose: str, shape: tuple[int, ...]) -> Tensor:
-        """Standard normal float32 numbers."""
+        """Draw standard normal float32 numbers."""
         if self.inputs is not None and self.inputs.generator is not None:
             return torch.randn(shape, generator=self.inputs.generator, device=self.device)
         return self.chosen(purpose, lambda stream: stream.standard_normal(shape, dtype=np.float32))
 
     def uniform(self, purpose: str, shape: tuple[int, ...]) -> Tensor:
-        """Float32 numbers uniform in [0, 1)."""
+        """Draw float32 numbers uniform in [0, 1)."""
         if self.inputs is not None and self.inputs.generator is not None:
             return torch.rand(shape, generator=self.inputs.generator, device=self.device)
         return self.chosen(purpose, lambda stream: stream.random(shape, dtype=np.float32))
@@ -74,10 +74,11 @@ class Draws:
 
 
 class StepInputs:
-    """All that makes a step differ from another, at addresses that stay: a recorded step is repeated on new numbers.
+    """Static input buffers for CUDA-graph replay.
 
-    What the host chooses is remembered with how it was made, in the order in which the step asks for it, and made
-    anew for another step. Noise is drawn on an accelerator itself, from a generator that begins anew with each step.
+    Each tensor that the host creates for a step is stored with the function that created it, in request order;
+    :meth:`load` refills the same buffers for another step. An accelerator draws noise itself, from a generator that is
+    seeded for each step.
 
     Attributes:
         generator: the accelerator's; None on the CPU, where noise is made as all else is.
@@ -91,7 +92,7 @@ class StepInputs:
         self._step = self._asked = 0
 
     def load(self, step: int) -> Draws:
-        """Put a step's numbers in place; the draws that give them, in the order of the step before."""
+        """Fill the buffers for a step and return its draws, which must be requested in the same order in every step."""
         self._step, self._asked = step, 0
         if self.generator is not None:
             self.generator.manual_seed(rng.subseed(self._seed, "step", step))
@@ -100,7 +101,7 @@ class StepInputs:
         return Draws(self._seed, step, self._device, inputs=self)
 
     def made(self, make: Callable[[int], np.ndarray]) -> Tensor:
-        """The next of the step's numbers: ``make(step)``, on the device."""
+        """Return the next buffer, which holds ``make(step)``, on the device."""
         if self._asked == len(self._tensors):
             self._makers.append(make)
             self._tensors.append(self._on_host(make(self._step)).to(self._device))

@@ -1,4 +1,4 @@
-"""The one training loop: critic phases, a generator phase, metrics, checkpoints, signals, divergence.
+"""Training loop of all methods: updates, history, checkpoints, signals, divergence.
 
 It knows nothing of any method; a method gives it networks and terms.
 """
@@ -47,7 +47,7 @@ Optimisers = dict[str, torch.optim.Optimizer]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Where and how training runs. Nothing here changes what is learned, but for rounding and an accelerator's noise.
+    """Device, threads, precision and checkpoints of training; of results they change rounding and a GPU's noise.
 
     Attributes:
         device: ``"auto"`` takes the accelerator if there is one, for a run's banks too. Its noise is its own in
@@ -134,7 +134,7 @@ def train(
 
 
 def stepper(model: Trainable, data: TrainingSet, optimisers: Optimisers, seed: int) -> Callable[[int], Terms]:
-    """What takes the step of a number: a CUDA graph where there can be one, else :func:`train_step`."""
+    """Return the function that takes the step of a number: a CUDA graph if possible, else :func:`train_step`."""
     if data.device.type != "cuda" or not data.in_memory:
         return partial(train_step, model, data, optimisers, seed)
     captured = CapturedSteps(partial(run_updates, model, data, optimisers), model.networks, seed, data.device)
@@ -147,12 +147,12 @@ def stepper(model: Trainable, data: TrainingSet, optimisers: Optimisers, seed: i
 
 
 def train_step(model: Trainable, data: TrainingSet, optimisers: Optimisers, seed: int, step: int) -> Terms:
-    """The updates that the method lists for one step, each by its own networks' optimisers; all terms, detached."""
+    """Take one step: apply the method's updates by their networks' optimisers, and return all terms, detached."""
     return run_updates(model, data, optimisers, Draws(seed, step, data.device))
 
 
 def run_updates(model: Trainable, data: TrainingSet, optimisers: Optimisers, draws: Draws) -> Terms:
-    """:func:`train_step` on given draws, which a captured step keeps and fills anew."""
+    """Take one step as :func:`train_step` does, on existing draws."""
     terms: Terms = {}
     for update in model.updates(data, draws):
         for role, network in model.networks.items():
@@ -196,7 +196,7 @@ def timed(step: Callable[[int], Terms], n_steps: int, n_bytes: int) -> Callable[
 
 
 def training_bytes(model: Trainable) -> int:
-    """Bytes of the networks, their gradients and Adam's two moments."""
+    """Return the bytes of the networks, their gradients and Adam's two moments."""
     sizes = {role: sum(p.nbytes for p in network.parameters()) for role, network in model.networks.items()}
     return sum(size * (4 if role in model.trained else 1) for role, size in sizes.items())
 
@@ -210,7 +210,7 @@ def _by_autograd(update: Update, optimisers: Optimisers) -> Terms:
 
 
 def make_optimisers(model: Trainable) -> Optimisers:
-    """An optimiser for each role that the method trains."""
+    """Return an optimiser for each role that the method trains."""
     return {role: model.optimiser(role) for role in model.trained}
 
 
@@ -241,7 +241,7 @@ class _StopFlag(threading.Event):
 
 @contextmanager
 def stop_signals(*, caught: bool) -> Iterator[_StopFlag]:
-    """Have SIGINT, SIGTERM and SIGHUP set a flag for a while, so that a step is finished before the program stops.
+    """Yield a flag that SIGINT, SIGTERM and SIGHUP set meanwhile, so that a step can finish before the program stops.
 
     A second signal interrupts at once. SIGHUP, which a closed terminal sends, stays ignored where the program was
     started so, as by ``nohup``. Outside the main thread signals can't be caught and nothing changes.

@@ -1,4 +1,4 @@
-"""What a training step sees of the data: a batch of real features with their classes."""
+"""Data of training steps: batches of real features with their classes."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Batch:
         return len(self.labels)
 
     def split(self, size: int | list[int]) -> list[Batch]:
-        """Consecutive batches of ``size`` rows, or of such sizes."""
+        """Return consecutive batches of ``size`` rows, or of such sizes."""
         columns = zip(self.features.split(size), self.condition.split(size), self.labels.split(size), strict=True)
         return [Batch(*column) for column in columns]
 
 
 class TrainingSet:
-    """The seen classes' rows, scaled: once where that fits into memory, else batch by batch.
+    """Scaled rows of the seen classes; they are scaled once if that fits into memory, else batch by batch.
 
     Args:
         features: ``(N, D)`` raw; an array, a memory map or an HDF5 dataset.
@@ -78,21 +78,21 @@ class TrainingSet:
 
     @property
     def in_memory(self) -> bool:
-        """Whether steps read nothing from disk."""
+        """Return whether steps read nothing from disk."""
         return self._rows.in_memory and (self._unlabelled is None or self._unlabelled.in_memory)
 
     @property
     def n_classes(self) -> int:
-        """S, the number of seen classes."""
+        """Return S, the number of seen classes."""
         return len(self.classes)
 
     @property
     def feature_dim(self) -> int:
-        """D."""
+        """Return D, the number of columns of features."""
         return int(self.features.shape[1])
 
     def batches(self, draws: Draws, n_batches: int, batch_size: int) -> Batch:
-        """The real rows of one step: ``n_batches`` draws without replacement, stacked.
+        """Return the real rows of one step: ``n_batches`` draws without replacement, stacked.
 
         Every batch is a fresh draw from all rows, as in f-CLSWGAN's released code, so files may be sorted by class.
         """
@@ -104,11 +104,11 @@ class TrainingSet:
         return self.drawn(draws, "batch", choose)
 
     def drawn(self, draws: Draws, purpose: str, choose: Choice) -> Batch:
-        """The batch of the rows ``(B,)`` that ``choose`` picks by the purpose's stream."""
+        """Return the batch of the rows ``(B,)`` that ``choose`` draws from the purpose's stream."""
         return self._batch(*_chosen_rows(self._rows, draws, purpose, choose))
 
     def batch(self, rows: np.ndarray) -> Batch:
-        """The batch of some rows ``(B,)``."""
+        """Return the batch of rows ``(B,)``."""
         return self._batch(self._rows.take(rows), torch.from_numpy(rows).to(self.device))
 
     def _batch(self, features: Tensor, rows: Tensor) -> Batch:
@@ -116,7 +116,7 @@ class TrainingSet:
         return Batch(features, self.embeddings[labels], labels)
 
     def unlabelled(self, draws: Draws, size: int) -> Tensor:
-        """Scaled features ``(size, D)`` of unseen classes, drawn with replacement; transductive methods only."""
+        """Draw scaled features ``(size, D)`` of unseen classes with replacement; transductive methods only."""
         assert self._unlabelled is not None, "fit() refuses a transductive method without unlabelled features"
         n_rows = len(self._unlabelled)
         return _chosen_rows(self._unlabelled, draws, "unlabelled", lambda stream: stream.integers(n_rows, size=size))[0]
@@ -133,13 +133,13 @@ class TrainingSet:
         return torch.from_numpy(scatter / max(1, len(self) - self.n_classes)).to(self.device, self.dtype)
 
     def soul_samples(self, n_souls: int, seed: int) -> Tensor:
-        """``(S, K, D)`` prototypes of each seen class's scaled features (LisGAN)."""
+        """Return prototypes ``(S, K, D)`` of each seen class's scaled features (LisGAN)."""
         rows: Any = self._rows  # asked for one class at a time
         souls = soul_prototypes(rows, self.labels, n_souls, seed)
         return torch.from_numpy(np.asarray(souls, dtype=np.float32)).to(self.device, self.dtype)
 
     def regression(self) -> tuple[Tensor, Tensor]:
-        """``slope (D, A)`` and ``offset (A,)``: the linear map from scaled features to embeddings, by ridge.
+        """Return ``slope (D, A)`` and ``offset (A,)`` of the ridge regression from scaled features to embeddings.
 
         What cycle-CLSWGAN's regressor minimises, in closed form; the penalty is 1e-3 of the features' mean variance.
         """
@@ -157,7 +157,7 @@ class TrainingSet:
 
 
 def _chosen_rows(rows: ScaledRows, draws: Draws, purpose: str, choose: Choice) -> tuple[Tensor, Tensor]:
-    """Scaled rows ``(B, D)`` and their numbers ``(B,)``, on the device.
+    """Return scaled rows ``(B, D)`` and their numbers ``(B,)``, on the device.
 
     They depend on nothing but the step's number: rows that stay on disk are fetched a step ahead.
     """

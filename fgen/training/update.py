@@ -1,4 +1,4 @@
-"""What a training step is made of: updates of networks, the terms that they minimise, and their optimiser."""
+"""Parts of a training step: updates of networks, the terms that they minimise, and their optimiser."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Update:
 
 
 class TrainSettings(Protocol):
-    """The settings of a method that the loop and the optimisers read."""
+    """Settings of a method that the loop and the optimisers read."""
 
     @property
     def lr(self) -> float: ...
@@ -71,7 +71,7 @@ class Trainable(ABC):
         return adam(self.networks[role].parameters(), lr=config.lr, betas=(config.beta1, config.beta2))
 
     def learning_rate(self, role: str, epoch: int) -> float:
-        """Return a role's learning rate in an epoch, counted from 0: ``ROLE_lr`` or ``lr``."""
+        """Return a role's rate in an epoch, counted from 0: the config's ``ROLE_lr`` if it is set, else ``lr``."""
         own: float | None = getattr(self.config, f"{role}_lr", None)
         return self.config.lr if own is None else own
 
@@ -81,6 +81,6 @@ class Trainable(ABC):
 
 
 def adam(parameters: Iterable[nn.Parameter], **settings: Any) -> torch.optim.Adam:
-    """Adam in one pass over each parameter; its steps can be part of a CUDA graph."""
+    """Return Adam that makes one pass over each parameter and can be part of a CUDA graph."""
     parameters = list(parameters)
     return torch.optim.Adam(parameters, fused=True, capturable=parameters[0].is_cuda, **settings)

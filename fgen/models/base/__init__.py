@@ -1,1 +1,1 @@
-"""What all methods share."""
+"""Base classes of all methods."""

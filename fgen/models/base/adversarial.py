@@ -1,4 +1,4 @@
-"""The conditional WGAN-GP that most of the family stands on: critic steps, then one step of the generator."""
+"""Base of the methods with a critic: the conditional WGAN-GP, critic steps and then one generator step."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class AdversarialGenerator(FeatureGenerator):
     stacked_fakes: ClassVar[bool] = True
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
-        """A generator and a critic with one hidden layer each."""
+        """Return a generator and a critic with one hidden layer each."""
         config = self.config
         return {
             "generator": networks.Generator(
@@ -43,7 +43,7 @@ class AdversarialGenerator(FeatureGenerator):
         }
 
     def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
-        """``critic_steps`` critic updates, then one of the generator on the last critic batch's classes."""
+        """Yield ``critic_steps`` critic updates, then a generator update for the classes of the last critic batch."""
         batch = yield from self.critic_phase(data, draws, self.config.critic_steps)
         yield from self.generator_updates(batch, draws)
 
@@ -60,11 +60,11 @@ class AdversarialGenerator(FeatureGenerator):
         return batch
 
     def generator_updates(self, batch: Batch, draws: Draws) -> Iterator[Update]:
-        """The generator's step: its own update, and before or after it those of networks that train beside it."""
+        """Yield the generator's update; a method may add updates of other networks before or after it."""
         yield Update(self.generator_roles, partial(self.generator_terms, batch, draws))
 
     def critic_fakes(self, batch: Batch, draws: Draws) -> Tensor:
-        """What the critic is shown as generated, ``(B, D)``, without a graph."""
+        """Return the generated features ``(B, D)`` of a critic step; called without gradients."""
         return self.synthesise(draws.normal("critic noise", (len(batch), self.noise_dim)), batch.condition)
 
     def unseen_batch(self, draws: Draws, size: int) -> Batch:
@@ -77,7 +77,7 @@ class AdversarialGenerator(FeatureGenerator):
         )
 
     def critic_updates(self, batch: Batch, fake: Tensor, draws: Draws, index: int) -> Iterator[Update]:
-        """One critic step: the critic's own update, and before or after it those of networks that train beside it."""
+        """Yield the critic's update of one step; a method may add updates of other networks before or after it."""
         alpha = draws.uniform(f"mixing {index}", (len(batch), 1))
         yield self.wasserstein_update("critic", batch.features, fake, batch.condition, alpha)
 
@@ -90,7 +90,7 @@ class AdversarialGenerator(FeatureGenerator):
         alpha: Tensor,
         scale: float = 1.0,
     ) -> Update:
-        """``scale * (E[D(fake)] - E[D(real)] + gp_weight * penalty)`` (Gulrajani et al. 2017, Eq. 3).
+        """Return the update of ``scale * (E[D(fake)] - E[D(real)] + gp_weight * penalty)`` (Gulrajani 2017, Eq. 3).
 
         A critic with one hidden layer has its gradients written down; any other, and mixing element by element,
         takes autograd's double backward.
@@ -125,18 +125,18 @@ class AdversarialGenerator(FeatureGenerator):
         return Update((role,), terms, writes_gradients=fast)
 
     def penalty_weight(self, role: str) -> float | AdaptiveWeight:
-        """The weight of a critic's gradient penalty."""
+        """Return the weight of a critic's gradient penalty."""
         return self.config.gp_weight
 
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
-        """What the generator minimises: ``-E[D(fake)]`` and the feature-matching terms that are switched on."""
+        """Return the generator's loss: ``-E[D(fake)]`` and the feature-matching terms that are switched on."""
         return self.adversarial_terms(self.generator_fakes(batch, draws), batch)
 
     def generator_fakes(self, batch: Batch, draws: Draws) -> Tensor:
-        """Fresh features ``(B, D)`` for the batch's classes, with the generator's graph."""
+        """Return new features ``(B, D)`` for the batch's classes, differentiable in the generator's weights."""
         return self.synthesise(draws.normal("generator noise", (len(batch), self.noise_dim)), batch.condition)
 
     def adversarial_terms(self, fake: Tensor, batch: Batch) -> Terms:
-        """``-E[D(fake)]`` and feature matching against the batch."""
+        """Return ``-E[D(fake)]`` and feature matching against the batch."""
         terms = {"adversarial": -self.networks["critic"](fake, batch.condition).mean()}
         return terms | self.matching.terms(fake, batch)

@@ -15,7 +15,7 @@ from fgen.nn.networks import Output
 
 
 class Limit(NamedTuple):
-    """The values that a field may have, None besides, and the words for them in an error."""
+    """Values that a field may have, and their description in an error; None is always accepted."""
 
     accepts: Callable[[Any], bool]
     expected: str
@@ -93,30 +93,30 @@ class ModelConfig:
 
     @property
     def is_transductive(self) -> bool:
-        """Whether training the generator looks at unlabelled features of unseen classes."""
+        """Return whether the generator's training uses unlabelled features of unseen classes."""
         return False
 
     @property
     def pseudo_labelled_share(self) -> float:
-        """Share of the test rows that a run's heads train on, unlabelled and under their own guesses."""
+        """Return the share of test rows that a run's heads train on, unlabelled and under predicted classes."""
         return 0.0
 
     @property
     def sees_test_rows(self) -> bool:
-        """Whether a run is transductive: its generator or its heads train on unlabelled test rows."""
+        """Return whether a run is transductive: its generator or its heads train on unlabelled test rows."""
         return self.is_transductive or self.pseudo_labelled_share > 0
 
     @property
     def uses_unseen_embeddings(self) -> bool:
-        """Whether training looks at the embeddings of classes without a row."""
+        """Return whether training uses the embeddings of classes without rows."""
         return self.is_transductive
 
     def n_steps(self, n_rows: int) -> int:
-        """Training steps for ``n_rows`` rows."""
+        """Return the number of training steps for ``n_rows`` rows."""
         return self.steps if self.steps is not None else self.epochs * self.steps_per_epoch(n_rows)
 
     def steps_per_epoch(self, n_rows: int) -> int:
-        """ceil(N / batch_size)."""
+        """Return ceil(N / batch_size), the steps of an epoch."""
         return -(-n_rows // self.batch_size)
 
     def build(self, embedding: EmbeddingConfig | None = None) -> Any:

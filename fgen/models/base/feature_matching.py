@@ -1,4 +1,4 @@
-"""Which feature-matching terms a config switches on, and what they need to know of the real rows."""
+"""Feature-matching terms that a config switches on, with the statistics of the real rows that they need."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fgen.training.update import Terms
 
 
 class FeatureMatching:
-    """The switched-on terms between generated features and the real rows of the same classes.
+    """Feature-matching terms between generated features and the real rows of the same classes.
 
     Any method can take any of them: they need features with a graph and the batch that these were made for.
 
@@ -48,7 +48,7 @@ class FeatureMatching:
             self.regression = data.regression()
 
     def terms(self, fake: Tensor, batch: Batch) -> Terms:
-        """Each switched-on term, weighted.
+        """Return the terms that are switched on, each multiplied by its weight.
 
         Args:
             fake: ``(B, D)`` scaled, generated for ``batch.labels``.

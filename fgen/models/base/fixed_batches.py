@@ -1,4 +1,4 @@
-"""Generation in passes of a fixed size, whatever the classes are and however many rows each of them gets."""
+"""Batches of a fixed size for generation, whatever the classes and their numbers of rows are."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ALIGNED = 16
 def noise_blocks(
     draw: Callable[[np.random.Generator], np.ndarray], keys: Sequence[int | str | bytes], counts: np.ndarray, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The noise ``(BATCH_ROWS, Z)`` of one pass after the other, and the class's index of each row ``(BATCH_ROWS,)``.
+    """Yield the noise ``(BATCH_ROWS, Z)`` of each batch, and the index of each row's class ``(BATCH_ROWS,)``.
 
     Both are overwritten with the next pass.
 
@@ -50,7 +50,7 @@ def noise_blocks(
 
 
 def rows_by_class(blocks: Iterable[np.ndarray], counts: np.ndarray, width: int) -> Iterator[np.ndarray]:
-    """What the passes gave, cut into classes: ``(counts[k], width)`` one after the other."""
+    """Yield the generated rows of each class, ``(counts[k], width)``, from the rows of the batches."""
     blocks, rows = iter(blocks), np.empty((0, width), dtype=np.float32)
     for count in counts:
         parts = [rows[: _aligned(count)]]
@@ -75,5 +75,5 @@ def concatenate_blocks(blocks: Iterable[np.ndarray], n_rows: int) -> np.ndarray:
 
 
 def _aligned(count: int) -> int:
-    """The next multiple of :data:`ALIGNED`."""
+    """Return the next multiple of :data:`ALIGNED`."""
     return -(-int(count) // ALIGNED) * ALIGNED

@@ -1,4 +1,4 @@
-"""What every method shares: fit on seen classes, generate for any class, save and load.
+"""Base class of all methods: fit on seen classes, generate for any class.
 
 A method is a subclass that overrides a few formulas: its networks, and what each update of a step minimises.
 """
@@ -36,7 +36,7 @@ MOST_ROWS = 2**31
 
 
 class FeatureGenerator(StoredModel, Trainable):
-    """A conditional generator of features: the base of every method.
+    """Base class of all methods: a generator of features that is conditioned on class embeddings.
 
     Attributes:
         trained: roles that have an optimiser; all others are made by :meth:`pretrain` and then stay fixed.
@@ -64,17 +64,17 @@ class FeatureGenerator(StoredModel, Trainable):
     # The formulas that methods override.
 
     def initialise(self, seed: int) -> None:
-        """Starting weights, the lineage's unless a method says otherwise."""
+        """Set the starting weights, by default from N(0, 0.02)."""
         for name, network in self.networks.items():
             initialise(network, seed, name, self.xavier_gain)
 
     def compute_statistics(self, data: TrainingSet, seed: int) -> None:
-        """What the terms need to know of the real rows (means, prototypes), in a few passes and without training."""
+        """Compute the statistics of the real rows that terms need (means, prototypes), without training."""
         self.data = data
         self.matching = FeatureMatching(self.config, data, seed, without=self.own_matching)
 
     def pretrain(self, data: TrainingSet, seed: int) -> None:
-        """Work before the first step, for example pre-training a network that stays frozen."""
+        """Train networks before the first step that stay frozen afterwards; by default there are none."""
 
     @property
     def pretraining(self) -> dict[str, int]:
@@ -82,19 +82,19 @@ class FeatureGenerator(StoredModel, Trainable):
         return {}
 
     def synthesise(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Noise ``(B, Z)`` and prepared embeddings ``(B, A)`` to scaled features ``(B, D)``."""
+        """Return scaled features ``(B, D)`` for noise ``(B, Z)`` and prepared embeddings ``(B, A)``."""
         return self.networks["generator"](noise, condition)
 
     def chunk_noise(self, stream: np.random.Generator) -> np.ndarray:
-        """The noise ``(NOISE_CHUNK, Z)`` float32 of the next rows of a class."""
+        """Draw the noise ``(NOISE_CHUNK, Z)`` float32 of the next rows of a class."""
         return stream.standard_normal((NOISE_CHUNK, self.noise_dim), dtype=np.float32)
 
     def represent_scaled(self, features: Tensor) -> Tensor:
-        """Scaled features ``(B, D)`` to where the method's own heads live, ``(B, D')``; the identity by default."""
+        """Map scaled features ``(B, D)`` to the space of the method's heads, ``(B, D')``; by default the same."""
         return features
 
     def synthesise_represented(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Noise and prepared embeddings to where the method's own heads live, ``(B, D')``."""
+        """Return rows ``(B, D')`` in the space of the method's heads, for noise and prepared embeddings."""
         return self.represent_scaled(self.synthesise(noise, condition))
 
     # What users call.
@@ -176,7 +176,7 @@ class FeatureGenerator(StoredModel, Trainable):
         device: str = "auto",
         unlabelled: Features | None = None,
     ) -> TrainingSet:
-        """Check the inputs, fit the scalings and create the networks: all of :meth:`fit` but the learning."""
+        """Check the inputs, fit the scalings, create the networks and compute statistics, without training."""
         features, unlabelled = as_rows(features), None if unlabelled is None else as_rows(unlabelled)
         if unlabelled is not None and unlabelled.shape[1] != features.shape[1]:
             raise InputError(f"unlabelled has {unlabelled.shape[1]} columns", f"{features.shape[1]}, as features has")
@@ -202,7 +202,7 @@ class FeatureGenerator(StoredModel, Trainable):
         class_names: Sequence[str] | None = None,
         represented: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Features for classes, whether or not the model has seen them.
+        """Generate features for seen or unseen classes.
 
         Args:
             classes: ``(K,)`` integer ids, rows of the class embeddings given to :meth:`fit`, or names given there; or
@@ -228,7 +228,7 @@ class FeatureGenerator(StoredModel, Trainable):
     def describe(
         self, classes: Any, class_names: Sequence[str] | None = None
     ) -> tuple[np.ndarray, tuple[str, ...] | None, np.ndarray]:
-        """Raw embeddings ``(K, A)``, names or None, and labels ``(K,)`` of what :meth:`generate` was asked for."""
+        """Return raw embeddings ``(K, A)``, names or None, and labels ``(K,)`` of the classes of :meth:`generate`."""
         if not self.networks:
             raise InputError("the model hasn't been trained", "fit() or load_model() before generate()")
         if class_names is not None or named_by_index(classes):
@@ -265,7 +265,7 @@ class FeatureGenerator(StoredModel, Trainable):
         seed: int,
         represented: bool = False,
     ) -> Iterator[np.ndarray]:
-        """The features of one class after the other, ``(counts[k], D)`` raw float32, with bounded memory."""
+        """Yield the features of each class, ``(counts[k], D)`` raw float32, with bounded memory."""
         if not len(counts):
             return
         represented = represented and self.has_own_space
@@ -287,11 +287,11 @@ class FeatureGenerator(StoredModel, Trainable):
 
     @property
     def bank_dim(self) -> int:
-        """Columns of a bank in the method's own :attr:`bank_space`."""
+        """Return the number of columns of a bank in the method's :attr:`bank_space`."""
         return self.scaler.dim
 
     def represent(self, features: Features) -> Any:
-        """Raw features ``(N, D)`` to where the method's own heads live, ``(N, D')``; as they are where it has none."""
+        """Map raw features ``(N, D)`` to the space of the method's heads, ``(N, D')``; by default the same."""
         if not self.has_own_space:
             return features
         blocks = [self._represented(block) for block in iter_blocks(as_rows(features))]
@@ -305,10 +305,10 @@ class FeatureGenerator(StoredModel, Trainable):
 
     @property
     def has_own_space(self) -> bool:
-        """Whether the method's heads live elsewhere than among the raw features."""
+        """Return whether the method's heads have a space of their own."""
         return type(self).represent_scaled is not FeatureGenerator.represent_scaled
 
     @property
     def noise_dim(self) -> int:
-        """Z, the columns of noise."""
+        """Return Z, the number of columns of noise."""
         return self.config.noise_dim or self.class_embeddings.shape[1]

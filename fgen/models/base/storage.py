@@ -85,7 +85,7 @@ class StoredModel:
         stored_folder.write(path, "model", FORMAT, description, tensors)
 
     def restore(self, description: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device) -> None:
-        """Load what :meth:`save` wrote of a model with the same settings.
+        """Restore what :meth:`save` wrote of a model with the same settings.
 
         Raises:
             LookupError, TypeError, ValueError, RuntimeError: no such model can have written it.
@@ -112,10 +112,8 @@ class StoredModel:
         The networks are built on the meta device, without memory: a description that claims too much allocates nothing.
         """
         longest = max((side for tensor in found.values() for side in tensor.shape), default=0)
-        for name, limit in (
-            ("n_layers", len(found)),
-            ("n_timesteps", longest),
-        ):  # large values would take time or memory
+        # Large values of these would take time or memory in an outline.
+        for name, limit in (("n_layers", len(found)), ("n_timesteps", longest)):
             if getattr(self.config, name, 0) > limit:
                 raise ValueError(f"{name} is {getattr(self.config, name)}, more than the tensors have")
         with torch.device("meta"):
