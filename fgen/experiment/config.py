@@ -15,7 +15,7 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset
 from fgen.errors import InputError, did_you_mean
 from fgen.features.class_embeddings import EmbeddingConfig, Norm
-from fgen.models.base.generator import MOST_ROWS
+from fgen.models.base.trained import MOST_ROWS
 from fgen.models.registry import MODELS
 from fgen.training.loop import TrainConfig
 

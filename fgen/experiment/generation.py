@@ -19,7 +19,8 @@ from fgen.experiment.banks import dataset_spec, write_bank
 from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import RunDirectory, SeedDirectory
 from fgen.features.labels import unusual_embeddings_warning
-from fgen.models.base.generator import MOST_ROWS, FeatureGenerator
+from fgen.models.base.generator import FeatureGenerator
+from fgen.models.base.trained import MOST_ROWS
 from fgen.models.registry import load_model
 
 log = logging.getLogger("fgen")

@@ -1,41 +1,34 @@
-"""Base class of all methods: fit on seen classes, generate for any class.
+"""Base class of all methods: training on seen classes.
 
 A method is a subclass that overrides a few formulas: its networks, and what each update of a step minimises.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from fgen import rng
 from fgen.compute.device import choose_device, cpu_threads, matrix_precision
 from fgen.errors import InputError
-from fgen.features.checks import as_array, as_matrix, checked_names
+from fgen.features.checks import as_matrix, checked_names
 from fgen.features.class_embeddings import EmbeddingConfig, EmbeddingPreprocessor
-from fgen.features.frames import named_by_index, rows_by_name
-from fgen.features.labels import ids_by_name, labels_of_rows
-from fgen.features.rows import Features, as_rows, iter_blocks
+from fgen.features.frames import rows_by_name
+from fgen.features.labels import labels_of_rows
+from fgen.features.rows import Features, as_rows
 from fgen.features.scaling import FeatureScaler
 from fgen.models.base.config import ModelConfig
 from fgen.models.base.feature_matching import FeatureMatching
-from fgen.models.base.fixed_batches import NOISE_CHUNK, concatenate_blocks, noise_blocks, rows_by_class
-from fgen.models.base.storage import StoredModel
+from fgen.models.base.trained import TrainedModel
 from fgen.nn.networks import initialise
 from fgen.training.loop import TrainConfig, train
 from fgen.training.training_set import TrainingSet
 from fgen.training.update import Trainable
 
-#: More of a class are taken for a slip of the pen.
-MOST_ROWS = 2**31
 
-
-class FeatureGenerator(StoredModel, Trainable):
+class FeatureGenerator(TrainedModel, Trainable):
     """Base class of all methods: a generator of features that is conditioned on class embeddings.
 
     Attributes:
@@ -43,13 +36,10 @@ class FeatureGenerator(StoredModel, Trainable):
         data: the training set, until :meth:`fit` ends.
         matching: the feature-matching terms that the config switches on.
         own_matching: feature-matching terms that the method computes itself.
-        bank_space: where the bank lives that a run's heads train on: ``"raw"``, or a name where the method's heads
-            train on what can't be had from raw features (CADA-VAE's latents).
         xavier_gain: how the networks start, see :func:`fgen.nn.networks.initialise`; None is the lineage's N(0, 0.02).
     """
 
     config: ModelConfig
-    bank_space: ClassVar[str] = "raw"
     xavier_gain: ClassVar[float | None] = None
     own_matching: ClassVar[tuple[str, ...]] = ()
 
@@ -80,22 +70,6 @@ class FeatureGenerator(StoredModel, Trainable):
     def pretraining(self) -> dict[str, int]:
         """Return how many epochs :meth:`pretrain` trains a network, by its role."""
         return {}
-
-    def synthesise(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Return scaled features ``(B, D)`` for noise ``(B, Z)`` and prepared embeddings ``(B, A)``."""
-        return self.networks["generator"](noise, condition)
-
-    def chunk_noise(self, stream: np.random.Generator) -> np.ndarray:
-        """Draw the noise ``(NOISE_CHUNK, Z)`` float32 of the next rows of a class."""
-        return stream.standard_normal((NOISE_CHUNK, self.noise_dim), dtype=np.float32)
-
-    def represent_scaled(self, features: Tensor) -> Tensor:
-        """Map scaled features ``(B, D)`` to the space of the method's heads, ``(B, D')``; by default the same."""
-        return features
-
-    def synthesise_represented(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Return rows ``(B, D')`` in the space of the method's heads, for noise and prepared embeddings."""
-        return self.represent_scaled(self.synthesise(noise, condition))
 
     # What users call.
 
@@ -192,123 +166,3 @@ class FeatureGenerator(StoredModel, Trainable):
         self.steps_per_epoch = self.config.steps_per_epoch(len(data))
         self.compute_statistics(data, seed)
         return data
-
-    def generate(
-        self,
-        classes: Any,
-        n_per_class: int,
-        *,
-        seed: int,
-        class_names: Sequence[str] | None = None,
-        represented: bool = False,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Generate features for seen or unseen classes.
-
-        Args:
-            classes: ``(K,)`` integer ids, rows of the class embeddings given to :meth:`fit`, or names given there; or
-                ``(K, A)`` raw embeddings of any classes.
-            n_per_class: rows for each class.
-            seed: with the class's name (or its embedding, without names) the only source of noise: the features
-                don't depend on the order or number of classes, and a larger ``n_per_class`` extends a smaller.
-            class_names: K names, where embeddings are given; by default those of a table's index.
-            represented: give them where the method's own heads live, in place of the raw space.
-
-        Returns:
-            features ``(K * n_per_class, D)`` float32 in the caller's raw space, sorted as asked for, and their
-            labels: the ids, or 0 to K - 1 where embeddings were given.
-        """
-        embeddings, names, ids = self.describe(classes, class_names)
-        whole = isinstance(n_per_class, int | np.integer) and not isinstance(n_per_class, bool)
-        if not whole or not 1 <= n_per_class < MOST_ROWS:
-            raise InputError(f"n_per_class is {n_per_class}", f"a whole number of at least 1, below {MOST_ROWS:,}")
-        counts = np.full(len(ids), n_per_class)
-        blocks = self.iter_generate(embeddings, names, counts, seed=seed, represented=represented)
-        return concatenate_blocks(blocks, int(counts.sum())), np.repeat(ids, n_per_class)
-
-    def describe(
-        self, classes: Any, class_names: Sequence[str] | None = None
-    ) -> tuple[np.ndarray, tuple[str, ...] | None, np.ndarray]:
-        """Return raw embeddings ``(K, A)``, names or None, and labels ``(K,)`` of the classes of :meth:`generate`."""
-        if not self.networks:
-            raise InputError("the model hasn't been trained", "fit() or load_model() before generate()")
-        if class_names is not None or named_by_index(classes):
-            classes, class_names = rows_by_name(classes, class_names)
-        classes = as_array("classes", classes)
-        if classes.ndim == 1:
-            remedy = "The model was fitted without class_names: give ids"
-            classes = ids_by_name(classes, self.class_names, name="classes", remedy=remedy)
-        if classes.ndim == 2 and len(classes):
-            embeddings, names = as_matrix("classes", classes, "raw embeddings (K, A)"), None
-            if class_names is not None:
-                names = checked_names(class_names, len(classes), each="embedding", distinct=False)
-            return embeddings, names, np.arange(len(classes))
-        n_classes = len(self.class_embeddings)
-        if classes.ndim != 1 or classes.dtype.kind not in "iu" or not classes.size:
-            raise InputError(
-                f"classes has shape {classes.shape} and type {classes.dtype}",
-                "class ids (K,) or raw embeddings (K, A)",
-                "Of a mask take numpy.flatnonzero" if classes.dtype.kind == "b" else "",
-            )
-        if classes.min() < 0 or classes.max() >= n_classes:
-            wrong = classes.min() if classes.min() < 0 else classes.max()
-            raise InputError(f"classes names the id {wrong}", f"ids from 0 to {n_classes - 1}")
-        names = None if self.class_names is None else tuple(self.class_names[i] for i in classes)
-        return self.class_embeddings[classes], names, classes.astype(np.int64)
-
-    @torch.inference_mode()
-    def iter_generate(
-        self,
-        embeddings: np.ndarray,
-        names: Sequence[str] | None,
-        counts: np.ndarray,
-        *,
-        seed: int,
-        represented: bool = False,
-    ) -> Iterator[np.ndarray]:
-        """Yield the features of each class, ``(counts[k], D)`` raw float32, with bounded memory."""
-        if not len(counts):
-            return
-        represented = represented and self.has_own_space
-        prepared = torch.from_numpy(self.preprocessor(embeddings)).to(self.device)
-        keys = [rng.class_key(None if names is None else names[k], row) for k, row in enumerate(embeddings)]
-        blocks = (
-            self._synthesise_block(noise, prepared[of_class], represented)
-            for noise, of_class in noise_blocks(self.chunk_noise, keys, counts, seed)
-        )
-        no_rows = np.zeros((0, self.scaler.dim), dtype=np.float32)
-        yield from rows_by_class(blocks, counts, (self.represent(no_rows) if represented else no_rows).shape[1])
-
-    def _synthesise_block(self, noise: np.ndarray, condition: Tensor, represented: bool) -> np.ndarray:
-        rows = torch.from_numpy(noise).to(self.device)
-        with matrix_precision("highest", self.device):  # whatever torch, or another thread, is set to
-            if represented:
-                return self.synthesise_represented(rows, condition).float().cpu().numpy()
-            return self.scaler.invert(self.synthesise(rows, condition)).float().cpu().numpy()
-
-    @property
-    def bank_dim(self) -> int:
-        """Return the number of columns of a bank in the method's :attr:`bank_space`."""
-        return self.scaler.dim
-
-    def represent(self, features: Features) -> Any:
-        """Map raw features ``(N, D)`` to the space of the method's heads, ``(N, D')``; by default the same."""
-        if not self.has_own_space:
-            return features
-        blocks = [self._represented(block) for block in iter_blocks(as_rows(features))]
-        return np.concatenate(blocks or [self._represented(np.zeros((0, self.scaler.dim), np.float32))])
-
-    @torch.inference_mode()
-    def _represented(self, block: np.ndarray) -> np.ndarray:
-        scaled = self.scaler.apply(torch.tensor(block, device=self.device))
-        with matrix_precision("highest", self.device):
-            return self.represent_scaled(scaled).float().cpu().numpy()
-
-    @property
-    def has_own_space(self) -> bool:
-        """Return whether the method's heads have a space of their own."""
-        return type(self).represent_scaled is not FeatureGenerator.represent_scaled
-
-    @property
-    def noise_dim(self) -> int:
-        """Return Z, the number of columns of noise."""
-        return self.config.noise_dim or self.class_embeddings.shape[1]
