@@ -135,10 +135,11 @@ class Recipe:
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any]) -> Recipe:
-        """Build from a section for each field, as :meth:`ExperimentConfig.from_mapping` does."""
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
+        """Build from a section for each field; a wrong name or key is an error that names the nearest."""
         expect_plain(mapping)
-        return cls(**{section: _built(section, mapping) for section in ("embedding", *METHOD_SECTIONS)})
+        sections = sorted(cls.section_names(), key=lambda section: section == "model")  # checked last
+        return cls(**{section: _built(section, mapping) for section in sections})
 
     def candidates(self) -> list[Self]:
         """Return the recipe with each of the heads to choose from."""
@@ -192,15 +193,14 @@ class ExperimentConfig(Recipe):
         object.__setattr__(self, "embedding", embedding)
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any]) -> ExperimentConfig:
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
         """Build from TOML's sections; an unknown section, name or key is an error that names the nearest."""
         expect_plain(mapping)
         _refuse_unknown_sections(mapping)
         for section, value in mapping.items():
             if not isinstance(value, Mapping):
                 raise InputError(f"[{section}] is {value!r}", "a section with keys")
-        settings: dict[str, Any] = {section: _built(section, mapping) for section in ("dataset", *METHOD_SECTIONS)}
-        return cls(**settings, paper=_noted(mapping, "paper"), ours=_noted(mapping, "ours"))
+        return super().from_mapping(mapping)
 
     @classmethod
     def from_file(cls, path: str | Path, overrides: list[str] | None = None) -> ExperimentConfig:
@@ -244,13 +244,13 @@ KINDS: dict[str, Any] = {
     "protocol": ProtocolConfig,
     "embedding": EmbeddingConfig,
 }
-#: The sections of a recipe in the order in which they are checked.
-METHOD_SECTIONS = ("train", "bank", "classifier", "protocol", "model")
 
 
 def _built(section: str, mapping: Mapping[str, Any]) -> Any:
-    """Return the dataclass of a section."""
-    given, kind = mapping.get(section, {}), KINDS[section]
+    """Return the dataclass of a section, or what a free one says."""
+    given, kind = mapping.get(section, {}), KINDS.get(section)
+    if kind is None:
+        return _noted(mapping, section)
     if section == "classifier":
         return classifier_config(given)
     return _build_named(kind, given, section) if isinstance(kind, dict) else build(kind, given, section)

@@ -34,12 +34,9 @@ def inspect(source: str) -> dict[str, Any]:
     if (path / "config.toml").exists():
         return _run_facts(path)
     stored = current(path)
-    if (stored / "classifier.json").exists():
-        return _classifier_facts(path)
-    if (stored / "model.json").exists():
-        return _model_facts(path)
-    if (stored / "head.json").exists():
-        return _head_facts(path)
+    for name, facts in (("classifier", _classifier_facts), ("model", _model_facts), ("head", _head_facts)):
+        if (stored / f"{name}.json").exists():
+            return facts(path)
     if path.is_file() and FeatureBank.is_bank(path):
         return _bank_facts(path)
     try:
@@ -82,25 +79,18 @@ def _run_facts(path: Path) -> dict[str, Any]:
 
 def _unfinished_facts(folder: RunDirectory) -> dict[str, Any]:
     """Return facts about a stopped run, or about a folder of ``fgen train``, which chooses nothing."""
-    config = ExperimentConfig.from_file(folder.config)
-    folders = [folder.seed(seed) for seed in config.protocol.seeds]
-    chooses = any(seed.choice.exists() or seed.checkpoint("selection").exists() for seed in folders)
-    if chooses:
-        stopped = {n: seed.stopped_in() for n, seed in zip(config.protocol.seeds, folders, strict=True)}
+    seeds = {n: folder.seed(n) for n in ExperimentConfig.from_file(folder.config).protocol.seeds}
+    if any(seed.choice.exists() or seed.checkpoint("selection").exists() for seed in seeds.values()):
+        stopped = {n: seed.stopped_in() for n, seed in seeds.items()}
         told = {n: f"stopped in the phase: {phase}" if phase else "whole" for n, phase in stopped.items()}
         return {"finished": False, "seeds": told} | _go_on(folder)
-    if not any(seed.model.exists() or seed.checkpoint("final").exists() for seed in folders):
+    if not any(seed.model.exists() or seed.checkpoint("final").exists() for seed in seeds.values()):
         return {"finished": False, "go on with": "the fgen run or fgen train that began it, and --resume"}
-    missing = [n for n, seed in zip(config.protocol.seeds, folders, strict=True) if not seed.model.exists()]
-    if missing:
+    if missing := [n for n, seed in seeds.items() if not seed.model.exists()]:
         command = f"fgen train {folder.config} --out {folder.path} --resume"
         return {"finished": False, "seeds to go": missing, "go on with": command}
-    return {
-        "finished": False,
-        "trained": True,
-        "seeds": list(config.protocol.seeds),
-        "use with": "fgen generate RUN_DIR --out bank.h5",
-    }
+    command = "fgen generate RUN_DIR --out bank.h5"
+    return {"finished": False, "trained": True, "seeds": list(seeds), "use with": command}
 
 
 def _go_on(folder: RunDirectory) -> dict[str, str]:

@@ -54,24 +54,21 @@ def plot_features(
     Raises:
         InputError: shapes that don't fit, or no real row. MissingExtra: no matplotlib.
     """
-    real, real_labels = _checked("real", real, real_labels)
-    synthetic, synthetic_labels = _checked("synthetic", synthetic, synthetic_labels)
+    kinds = [_checked("real", real, real_labels), _checked("synthetic", synthetic, synthetic_labels)]
+    (real, real_labels), (synthetic, synthetic_labels) = kinds
     if real.shape[1] != synthetic.shape[1]:
         raise InputError(f"real has {real.shape[1]} columns and synthetic {synthetic.shape[1]}", "the same space")
     if not len(real):
         raise InputError("no real rows", "some, to find the principal components of")
     present = np.union1d(real_labels, synthetic_labels)
     classes = present[np.linspace(0, len(present) - 1, min(len(present), max_classes, len(PALETTE))).astype(int)]
-    shown = [_thinned(real_labels, classes), _thinned(synthetic_labels, classes)]
-    centre, axes_2d, explained = _principal_plane((real[shown[0]] if len(shown[0]) else real).astype(np.float64))
-    points = [
-        (x[rows].astype(np.float64) - centre) @ axes_2d.T for x, rows in zip((real, synthetic), shown, strict=True)
-    ]
-    labels = [real_labels[shown[0]], synthetic_labels[shown[1]]]
+    kinds = [_thinned(rows, labels, classes) for rows, labels in kinds]
+    centre, axes_2d, explained = _principal_plane((kinds[0][0] if len(kinds[0][0]) else real).astype(np.float64))
+    points = [((rows.astype(np.float64) - centre) @ axes_2d.T, labels) for rows, labels in kinds]
 
     figure, (axes,) = _frames(1, 1, (7.6, 5.2))
     for colour, label in zip(PALETTE, classes, strict=False):
-        _draw_class(axes, [xy[ids == label] for xy, ids in zip(points, labels, strict=True)], colour)
+        _draw_class(axes, [xy[labels == label] for xy, labels in points], colour)
     some = f" ({len(classes)} of {len(present)} classes)" if len(classes) < len(present) else ""
     axes.set_title(_plain(title) + some)
     # One unit is as long in both directions: distances in the picture are distances in the plane.
@@ -265,9 +262,10 @@ def _principal_plane(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return centre, axes_2d, variance / max((scale**2).sum(), np.finfo(float).tiny)
 
 
-def _thinned(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Return at most MAX_POINTS row numbers of each class, evenly spaced."""
-    return np.concatenate([evenly_spaced(np.flatnonzero(labels == label), MAX_POINTS) for label in classes])
+def _thinned(features: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return at most MAX_POINTS rows of each class, evenly spaced, and their labels."""
+    rows = np.concatenate([evenly_spaced(np.flatnonzero(labels == label), MAX_POINTS) for label in classes])
+    return features[rows], labels[rows]
 
 
 def _column(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
