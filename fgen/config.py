@@ -15,7 +15,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
@@ -171,6 +171,21 @@ def build(cls: type[T], mapping: Mapping[str, Any], where: str = "model") -> T:
         return cls(**values)
     except ValueError as error:
         raise InputError(f"[{where}] {error}") from error
+
+
+def check_fields(config: Any, names: str, valid: Callable[[Any], bool], expected: str, remedy: str = "") -> None:
+    """Raise an InputError that names the first of a config's fields whose value isn't valid; None is not checked.
+
+    Args:
+        config: a dataclass.
+        names: of fields, between spaces.
+        valid: tells whether a value is; of NaN it says no.
+        expected, remedy: for the message.
+    """
+    for name in names.split():
+        value = getattr(config, name)
+        if value is not None and not valid(value):
+            raise InputError(f"{name} is {value}", expected, remedy)
 
 
 def refuse_unknown(keys: Iterable[str], known: Collection[str], where: str) -> None:

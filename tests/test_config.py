@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgen.config import apply_overrides, build, dump_toml, read_toml, sha256, to_mapping
+from fgen.config import apply_overrides, build, check_fields, dump_toml, read_toml, sha256, to_mapping
 from fgen.errors import InputError
 from fgen.experiment.config import ExperimentConfig
 
@@ -267,3 +267,16 @@ def test_settings_that_no_message_could_show_are_refused(value):
         config = {"dataset": {"name": "toy"}, "model": {"name": "clswgan"}}
         with pytest.raises(InputError, match=rf"{section}\.{key}.* is "):
             ExperimentConfig.from_mapping(config | {section: config.get(section, {}) | {key: value}})
+
+
+@dataclass(frozen=True)
+class Sizes:
+    rate: float | None = 0.5
+    share: float | None = 0.5
+
+
+def test_the_first_field_out_of_range_is_named_and_one_that_is_not_set_is_fine():
+    check_fields(Sizes(share=None), "rate share", lambda x: 0 < x < 1, "a share")
+    for rate in (2.0, float("nan")):
+        with pytest.raises(InputError, match=rf"rate is {rate}; expected a share\. Take half\."):
+            check_fields(Sizes(rate, 3.0), "rate share", lambda x: 0 < x < 1, "a share", "Take half")

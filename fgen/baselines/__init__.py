@@ -1,4 +1,4 @@
-"""Methods that generate nothing, by name: what a generator has to beat on the same data and scores.
+"""Registry of the baselines: methods that generate nothing, which a generator has to beat on the same data.
 
 >>> data = fgen.load_dataset("toy")
 >>> features, labels = data.split("trainval")

@@ -1,7 +1,7 @@
 """Bilinear compatibility learnt by ranking: ALE (Akata et al. 2013, 2016) and DeViSE (Frome et al. 2013).
 
 Both train ``F(x, y) = x' W phi(y)`` so that a row's own class scores above every other by a margin. They differ in
-the loss: ALE weighs a row by the rank of its class, DeViSE counts every violation alike.
+the loss: ALE weights a row by the rank of its class, DeViSE weights every violation equally.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from torch import Tensor
 
 from fgen import rng
 from fgen.baselines.base import BaselineConfig, EmbeddingBaseline, unit
-from fgen.errors import InputError, TrainingDiverged
+from fgen.config import check_fields
+from fgen.errors import TrainingDiverged
 from fgen.features.rows import Features, read_rows
 from fgen.features.scaling import FeatureScaler
 
@@ -27,12 +28,12 @@ class BilinearConfig(BaselineConfig):
 
     Attributes:
         lr: the learning rate of SGD in units of the margin; None lets the protocol choose one of ``lrs`` on
-            validation classes. With the margin W, all scores and the loss grow alike, so a rate in other units would
-            be another rate for another margin.
+            validation classes, and is the middle one elsewhere. With the margin W, all scores and the loss grow alike,
+            so a rate in other units would be another rate for another margin.
         lrs: what is chosen from.
         epochs: passes over the rows.
         batch_size: rows in a step.
-        margin: by how much the own class should win.
+        margin: by how much the score of a row's own class should exceed the others.
     """
 
     by_rank: ClassVar[bool]
@@ -46,11 +47,8 @@ class BilinearConfig(BaselineConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key in ("epochs", "batch_size"):
-            if getattr(self, key) < 1:
-                raise InputError(f"{key} is {getattr(self, key)}", "a whole number of at least 1")
-        if not 0 < self.margin < np.inf:
-            raise InputError(f"margin is {self.margin}", "a number above 0")
+        check_fields(self, "epochs batch_size", lambda n: n >= 1, "a whole number of at least 1")
+        check_fields(self, "margin", lambda x: 0 < x < np.inf, "a number above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,16 +110,16 @@ class Bilinear(EmbeddingBaseline, config=BilinearConfig):
         self.weights = ((weight @ phi.T) / shrink).numpy()
 
     def score_block(self, block: np.ndarray) -> np.ndarray:
-        """Compatibilities ``(n, C)``."""
+        """Return compatibilities ``(n, C)``."""
         return self.scaler.apply(block) @ self.weights
 
 
 def ranking_loss(scores: Tensor, labels: Tensor, margin: float, by_rank: bool) -> Tensor:
-    """The loss of each row, ``(n,)``.
+    """Return the loss of each row, ``(n,)``.
 
     The hinges ``max(0, margin + F(x, y) - F(x, y_own))`` of the other classes, added up (Frome et al. 2013, Eq. 1);
     or, by rank, their sum times ``l_r / r``, where r is the number of hinges above 0 and ``l_r = 1 + 1/2 + ... +
-    1/r`` (Akata et al. 2013, after Usunier et al. 2009), which cares most for what is at the top of the list.
+    1/r`` (Akata et al. 2013, after Usunier et al. 2009), which weights the top of the ranking most.
 
     Args:
         scores: ``(n, S)``.
@@ -134,7 +132,7 @@ def ranking_loss(scores: Tensor, labels: Tensor, margin: float, by_rank: bool) -
 
 
 def ranking_gradient(scores: Tensor, labels: Tensor, margin: float, by_rank: bool) -> Tensor:
-    """The derivative ``(n, S)`` of :func:`ranking_loss` with respect to the scores; the rank's own is 0."""
+    """Return the gradient ``(n, S)`` of :func:`ranking_loss` by the scores; the rank counts as constant."""
     hinges = _hinges(scores, labels, margin)
     gradient = (hinges > 0).to(scores) * _row_weights(hinges, by_rank).unsqueeze(1)
     return gradient.scatter_(1, labels.unsqueeze(1), -gradient.sum(dim=1, keepdim=True))

@@ -16,7 +16,7 @@ from fgen.errors import InputError
 from fgen.features.rows import Features, numbered_blocks
 from fgen.features.statistics import Moments, moments
 
-#: Rows whose logits are held at once.
+#: Number of rows whose logits are in memory at once.
 BLOCK_ROWS = 4096
 #: L-BFGS ends when no entry of the gradient, in whitened coordinates, is larger than this, or after so many steps.
 GRADIENT = 1e-3
@@ -29,7 +29,7 @@ class DapConfig(BaselineConfig):
 
     Attributes:
         l2: the penalty ``l2 / 2 |w|^2`` of each regression on centred features of mean variance 1, beside its mean
-            log-loss; None lets the protocol choose one of ``l2s`` on validation classes.
+            log-loss; None lets the protocol choose one of ``l2s`` on validation classes, and is 0.1 elsewhere.
         l2s: what is chosen from.
     """
 
@@ -73,7 +73,7 @@ class Dap(EmbeddingBaseline, config=DapConfig):
         self.offsets = -(attributes @ np.log(prior) + ~attributes @ np.log1p(-prior))
 
     def score_block(self, block: np.ndarray) -> np.ndarray:
-        """Log-posteriors ``(n, C)`` up to a constant of the row, with the normaliser of each attribute left in."""
+        """Return log-posteriors ``(n, C)`` up to a constant of the row, with the normaliser of each attribute."""
         logits = torch.from_numpy((block - self.mean) @ self.weights + self.biases)
         # log sigmoid(z) - log sigmoid(-z) = z, so a class adds the logits of what it has to what all share.
         shared = logsigmoid(-logits).double().sum(dim=1, keepdim=True).numpy()
@@ -81,7 +81,7 @@ class Dap(EmbeddingBaseline, config=DapConfig):
 
 
 def binarise(embeddings: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """``(C, M)`` bool: which of the embeddings ``(C, A)`` lie above the mean of the ``seen``, where these differ.
+    """Return ``(C, M)`` bool: which embeddings ``(C, A)`` exceed the mean of the ``seen``, in columns that vary.
 
     Raises:
         InputError: no column varies.
@@ -97,10 +97,10 @@ def binarise(embeddings: np.ndarray, seen: np.ndarray) -> np.ndarray:
 def fit_logistic(
     features: Features, has: Tensor, known: Moments, scale: float, l2: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weights ``(D, M)`` and biases ``(M,)`` of M logistic regressions on ``(features - mean) / scale``.
+    """Return weights ``(D, M)`` and biases ``(M,)`` of M logistic regressions on ``(features - mean) / scale``.
 
-    Each minimises its mean log-loss plus ``l2 / 2 |w|^2``; L-BFGS goes for all at once. As no Hessian is larger
-    than that of ``p = 1/2`` (Böhning & Lindsay 1988), it works in coordinates in which that one is the identity.
+    Each minimises its mean log-loss plus ``l2 / 2 |w|^2``; L-BFGS minimises their sum. No Hessian is larger than
+    that of ``p = 1/2`` (Böhning & Lindsay 1988); the coordinates are those in which that one is the identity.
 
     Args:
         features: ``(N, D)`` raw, read block by block in every step.

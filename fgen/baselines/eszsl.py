@@ -15,7 +15,7 @@ from fgen.features.statistics import Moments, moments
 
 @dataclass(frozen=True, kw_only=True)
 class EszslConfig(BaselineConfig):
-    """Settings of ESZSL. A setting that is None is chosen by the protocol on validation classes.
+    """Settings of ESZSL. The protocol chooses a setting that is None on validation classes; elsewhere it is 1.
 
     Attributes:
         feature_alpha: the paper's gamma, relative to the mean eigenvalue of XX', so that it means the same for
@@ -56,12 +56,12 @@ class Eszsl(EmbeddingBaseline, config=EszslConfig):
         self.weights = eszsl(known, embeddings[known.classes], *alphas) @ embeddings.T
 
     def score_block(self, block: np.ndarray) -> np.ndarray:
-        """Scores ``(n, C)``, near 1 for a class that fits."""
+        """Return scores ``(n, C)``, near 1 for a class that fits."""
         return (block - self.mean) @ self.weights
 
 
 def eszsl(known: Moments, embeddings: np.ndarray, feature_alpha: float, embedding_alpha: float) -> np.ndarray:
-    """``V = (XX' + gamma I)^-1 X Y S' (SS' + lambda I)^-1`` ``(D, A)``, the paper's equation for V.
+    """Return ``V = (XX' + gamma I)^-1 X Y S' (SS' + lambda I)^-1`` ``(D, A)``, the paper's equation for V.
 
     X holds the centred rows as columns, ``Y (N, S)`` is 1 for a row's class and -1 elsewhere, and S is
     ``embeddings (S, A)`` transposed. As the columns of X add up to 0, the -1 vanish from XY.

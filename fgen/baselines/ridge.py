@@ -22,7 +22,8 @@ class RidgeConfig(BaselineConfig):
 
     Attributes:
         alpha: the penalty, relative to the mean squared length of the centred seen embeddings, so that it means the
-            same for any scale of the embeddings; None lets the protocol choose one of ``alphas`` on validation classes.
+            same for any scale of the embeddings; None lets the protocol choose one of ``alphas`` on validation classes,
+            and is 1 elsewhere.
         alphas: what is chosen from.
         seen_prototypes: a seen class is represented by its ``"predicted"`` mean, like an unseen one, which is fairer
             to the unseen; or by the ``"mean"`` of its real rows. Neither wins: on validation classes, without and
@@ -79,12 +80,12 @@ class RidgeBaseline(EmbeddingBaseline, config=RidgeConfig):
             self.prototypes[classes] = means - self.centre
 
     def score_block(self, block: np.ndarray) -> np.ndarray:
-        """Cosine ``(n, C)`` in [-1, 1] between centred features and the prototype of every class."""
+        """Return the cosine ``(n, C)`` in [-1, 1] between centred features and the prototype of every class."""
         return unit(block - self.centre) @ unit(self.prototypes).T
 
 
 def ridge(x: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
-    """``argmin_W |x W - y|^2 + penalty |W|^2`` for ``x (n, A)`` and ``y (n, D)``, solved in the smaller of n and A.
+    """Return ``argmin_W |x W - y|^2 + penalty |W|^2`` for ``x (n, A)`` and ``y (n, D)``, solved in n or A unknowns.
 
     Primal ``(x'x + penalty I)^-1 x'y`` (Hoerl & Kennard 1970), or the same as ``x' (xx' + penalty I)^-1 y``.
     """

@@ -18,7 +18,7 @@ class SaeConfig(BaselineConfig):
 
     Attributes:
         encoder_weight: the paper's lambda, of the encoder's error beside the decoder's; None lets the protocol
-            choose one of ``encoder_weights`` on validation classes.
+            choose one of ``encoder_weights`` on validation classes, and is 1 elsewhere.
         encoder_weights: what is chosen from.
     """
 
@@ -67,12 +67,12 @@ class Sae(EmbeddingBaseline, config=SaeConfig):
         self.prototypes = unit(embeddings @ encoder)
 
     def score_block(self, block: np.ndarray) -> np.ndarray:
-        """Cosine ``(n, C)`` in [-1, 1]."""
+        """Return the cosine ``(n, C)`` in [-1, 1] between centred features and every prototype."""
         return unit(block - self.mean) @ self.prototypes.T
 
 
 def solve_sae(ss: np.ndarray, xx: tuple[np.ndarray, np.ndarray], sx: np.ndarray, encoder_weight: float) -> np.ndarray:
-    """The W ``(A, D)`` of ``SS' W + lambda W XX' = (1 + lambda) S X'`` (a Sylvester equation), of least length.
+    """Return the W ``(A, D)`` of ``SS' W + lambda W XX' = (1 + lambda) S X'`` (a Sylvester equation), of least length.
 
     Both matrices are symmetric, so in their eigenvectors the Sylvester equation is a division, where they are
     singular with 0 for 0 / 0.

@@ -1,4 +1,4 @@
-"""What a deployed classifier does with classes it was never told of: softmax on the seen classes alone."""
+"""Seen-only baseline: softmax on the seen classes, as a deployed classifier that knows no unseen class."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class SeenOnly:
         return self
 
     def scores(self, features: Features) -> np.ndarray:
-        """Log-probabilities ``(N, C)``; unseen classes share one score below them all."""
+        """Return log-probabilities ``(N, C)``; unseen classes share one score below all others."""
         return self.head.scores(features, self.n_classes)
 
 

@@ -1,1 +1,1 @@
-"""The heads that a bank trains, one file each."""
+"""Heads: classifiers that are trained on a bank, one file each."""

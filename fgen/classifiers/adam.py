@@ -1,6 +1,6 @@
-"""The softmax head by Adam in batches, and what both of its solvers share.
+"""Training of the softmax head by Adam in batches, and the loss's gradient, which both of its solvers use.
 
-Features stay where they are and indices are shuffled; the gradient is written down, so no graph is built.
+Row numbers are shuffled, not rows. The gradient is a formula, so autograd builds no graph.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from fgen import rng
 from fgen.compute.matmul import add_product, matmul_operand, product
-from fgen.errors import InputError
+from fgen.config import check_fields
 from fgen.features.scaled_rows import CPU, ScaledRows
 
-#: Rows that stay on disk are asked for so many rows before their turn: a disk works best at many requests at once.
+#: Number of rows that are read ahead from disk: a disk is fastest with many requests at once.
 ROWS_AHEAD = 512
 
 
@@ -30,7 +30,7 @@ class AdamConfig:
         lr: Adam's learning rate.
         batch_size: None means 64, or in an experiment the number of features per unseen class, as published.
         beta1: Adam's first decay; the second is 0.999.
-        weight_decay: this times weights and biases is added to their gradient.
+        weight_decay: multiplied by weights and biases and added to their gradient.
     """
 
     epochs: int = 25
@@ -41,20 +41,14 @@ class AdamConfig:
 
     def check_adam(self) -> None:
         """Refuse values out of range."""
-        for key in ("epochs", "batch_size"):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                raise InputError(f"{key} is {value}", "a whole number of at least 1")
-        if not 0 < self.lr < 10:
-            raise InputError(f"lr is {self.lr}", "a number above 0 and below 10")
-        if not 0 <= self.beta1 < 1:
-            raise InputError(f"beta1 is {self.beta1}", "a number from 0 to below 1")
-        if not 0 <= self.weight_decay < np.inf:
-            raise InputError(f"weight_decay is {self.weight_decay}", "a number of at least 0")
+        check_fields(self, "epochs batch_size", lambda n: n >= 1, "a whole number of at least 1")
+        check_fields(self, "lr", lambda x: 0 < x < 10, "a number above 0 and below 10")
+        check_fields(self, "beta1", lambda x: 0 <= x < 1, "a number from 0 to below 1")
+        check_fields(self, "weight_decay", lambda x: 0 <= x < np.inf, "a number of at least 0")
 
 
 def initial_parameters(n_classes: int, dim: int, seed: int, device: torch.device = CPU) -> tuple[Tensor, Tensor]:
-    """The lineage's start: weights from N(0, 0.02), biases 0; float32."""
+    """Return weights ``(K, D)`` from N(0, 0.02) and biases ``(K,)`` of 0, float32, as the published code starts."""
     numbers = rng.stream(seed, "head init").standard_normal((n_classes, dim), dtype=np.float32)
     return (torch.from_numpy(numbers) * 0.02).to(device), torch.zeros(n_classes, device=device)
 
@@ -104,7 +98,7 @@ def train_adam(
 
 
 def cross_entropy_gradient(logits: Tensor, targets: Tensor, row_weights: Tensor, out: Tensor) -> Tensor:
-    """``row_weights * (softmax(logits) - one-hot)``, the derivative of the weighted cross-entropy; ``(n, K)``."""
+    """Return ``row_weights * (softmax(logits) - one-hot)`` ``(n, K)``: the gradient of the weighted cross-entropy."""
     torch.softmax(logits, dim=1, out=out)
     out.scatter_add_(1, targets.unsqueeze(1), out.new_full((len(targets), 1), -1.0))
     return out.mul_(row_weights)

@@ -54,12 +54,12 @@ class HeadConfig:
 
     @property
     def remedy(self) -> str:
-        """What to change where the head fails to learn its own training rows."""
+        """Advice for a head that fails to learn its own training rows."""
         return "another classifier.scaling"
 
     @property
     def needs_seen_rows(self) -> bool:
-        """Whether a head needs real rows of seen classes for more than these classes."""
+        """True if a head of unseen classes alone needs real rows of seen classes too."""
         return False
 
     def candidates(self) -> tuple[Self, ...]:
@@ -128,7 +128,7 @@ class HeadProblem:
 
     @cached_property
     def centred_rows(self) -> CentredRows:
-        """The scaled rows less a vector near their weighted mean, on :attr:`place`."""
+        """The scaled rows minus a vector near their weighted mean, on :attr:`place`; made once for all heads."""
         return CentredRows(self.features, self.scaler, self.row_weights)
 
 
@@ -250,7 +250,7 @@ class Head(ABC):
         if features.shape[1] != self.scaler.dim:
             raise InputError(f"features have {features.shape[1]} columns", f"{self.scaler.dim}, as in training")
         result = np.empty((len(features), len(self.classes_)), dtype=np.float32)
-        with matrix_precision("highest", CPU):  # whatever torch, or another thread, is set to
+        with matrix_precision("highest", CPU):  # whatever torch is set to
             for start, scaled in self.scaler.blocks(features):
                 result[start : start + len(scaled)] = self.block_scores(scaled)
         return result

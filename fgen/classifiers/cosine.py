@@ -1,4 +1,7 @@
-"""Class prototypes compared by angle: no training, no seed, and no norms or biases that could favour a seen class."""
+"""Cosine head: class prototypes compared by angle, without training, seed, norms or biases.
+
+Norms and biases could favour seen classes.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from torch import Tensor
 
 from fgen.classifiers.base import Head, HeadConfig, HeadProblem
 from fgen.classifiers.storage import StoredHead
-from fgen.errors import InputError
+from fgen.config import check_fields
 from fgen.features.scaling import Kind
 from fgen.features.statistics import class_means, within_class_scatter
 
@@ -22,9 +25,9 @@ class CosineConfig(HeadConfig):
 
     Attributes:
         scaling: of the features, fitted on the real seen rows in an experiment, whether or not they are learned from;
-            standard, so that no column rules the angle by its range alone.
-        whitening: turn the angle into Fisher's (1936): features are first made round within classes, by the pooled
-            within-class covariance of the real seen rows plus this share of its mean variance; None leaves them.
+            standard, so that a column with a wide range doesn't dominate the angle.
+        whitening: compare by Fisher's (1936) angle: features are first whitened by the pooled within-class covariance
+            of the real seen rows plus this share of its mean variance; None doesn't whiten.
         temperature: log-probabilities are those of ``softmax(cosine / temperature)``; .04 as in Chen et al. (2022),
             equation 16. It changes no ranking, only the unit of a gamma.
     """
@@ -37,28 +40,25 @@ class CosineConfig(HeadConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.whitening is not None and not 1e-6 <= self.whitening < np.inf:
-            raise InputError(
-                f"whitening is {self.whitening}", "a share of at least 1e-6, or none", "1.0 is a good start"
-            )
-        if not 1e-6 <= self.temperature < np.inf:
-            raise InputError(f"temperature is {self.temperature}", "a number of at least 1e-6")
+        share = "a share of at least 1e-6, or none"
+        check_fields(self, "whitening", lambda x: 1e-6 <= x < np.inf, share, "1.0 is a good start")
+        check_fields(self, "temperature", lambda x: 1e-6 <= x < np.inf, "a number of at least 1e-6")
 
     @property
     def needs_seen_rows(self) -> bool:
-        """With whitening: their spread is what it whitens by."""
+        """True with whitening, which takes the covariance from their rows."""
         return self.whitening is not None
 
     def build(self) -> CosineClassifier:
-        """A head without prototypes yet."""
+        """Return an untrained head."""
         return CosineClassifier(self)
 
 
 class CosineClassifier(StoredHead):
     """``P(y | x) = softmax(cos(x - m, p_y - m) / temperature)`` on scaled features; scores are log-probabilities.
 
-    ``p_y`` is the mean of the class's rows, real or synthetic, and ``m`` the mean of all ``p_y``: the centre is the
-    candidates' own, however many rows each has. With ``whitening`` both sides are multiplied by W, where
+    ``p_y`` is the mean of the class's rows, real or synthetic. ``m`` is the mean of all ``p_y``, whatever their numbers
+    of rows. With ``whitening`` both sides are multiplied by W, where
     ``W W' = (S + whitening * mean(diag S) I)^-1`` and S is the covariance of rows about the mean of their class: the
     head of linear discriminant analysis, compared by angle.
 
@@ -68,7 +68,7 @@ class CosineClassifier(StoredHead):
 
     Attributes:
         classes_: ``(K,)`` ascending ids of the classes that had rows.
-        n_classes_: how many ids there are in the caller's numbering.
+        n_classes_: number of ids in the caller's numbering.
         centre: ``(D,)`` float32, m.
         prototypes: ``(K, D)`` float32, ``p_y - m`` at length 1, or 0 where ``p_y`` is the centre itself.
         whitening: ``(D, D)`` float32, W; with no rows where there is no whitening.
@@ -102,7 +102,7 @@ class CosineClassifier(StoredHead):
         return present
 
     def block_scores(self, scaled: np.ndarray) -> np.ndarray:
-        """Log-probabilities ``(n, K)`` of scaled rows ``(n, D)``."""
+        """Return log-probabilities ``(n, K)`` of scaled rows ``(n, D)``."""
         rows = torch.from_numpy(scaled) - self.centre
         cosines = l2_normalise(rows @ self.whitening if len(self.whitening) else rows) @ self.prototypes.T
         return (cosines / self.config.temperature).log_softmax(dim=1).numpy()
@@ -126,7 +126,7 @@ def whitening_matrix(covariance: Tensor, shrinkage: float) -> Tensor:
 
 
 def l2_normalise(rows: Tensor) -> Tensor:
-    """Rows ``(n, D)`` divided by their lengths; a row of zeros has no direction, and stays."""
-    # The largest entry goes first: the squares of a long row would leave the finite numbers.
+    """Return rows ``(n, D)`` divided by their lengths; a row of zeros stays."""
+    # Divide by the largest entry first: the squares of a long row would overflow.
     rows = rows / rows.abs().amax(dim=1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
     return rows / rows.norm(dim=1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)

@@ -1,7 +1,7 @@
-"""The softmax head at its minimum, by L-BFGS with the line search that a linear model has almost for nothing.
+"""Training of the softmax head to its minimum, by L-BFGS with a line search that needs no matrix product.
 
-All rows' logits are kept, and their change in the direction of the next step: along a line they only have to be added
-up, so that a step costs one product for the direction and one for the gradient, however many points it looks at.
+The logits of all rows are stored, and their change along the direction of the step. Logits at any point of the line are
+a sum of both, so a step costs one product for the direction and one for the gradient, for any number of points.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from fgen.errors import InputError
 from fgen.features.scaled_rows import BLOCK_ROWS, CentredRows
 from fgen.io.atomic import preallocate
 
-#: The end: no entry of the gradient is larger than this. 600 classes of 1,280 features take 15 to 30 steps.
+#: L-BFGS ends when no entry of the gradient is larger than this. 600 classes of 1,280 features take 15 to 30 steps.
 LBFGS_GRADIENT = 1e-5
 LBFGS_STEPS = 500
-#: So many of the last steps tell L-BFGS the curvature.
+#: Number of the last steps from which L-BFGS estimates the curvature.
 HISTORY = 10
-#: A point of a line is good enough where the slope is this share of that at its start.
+#: The line search ends where the slope is at most this share of the slope at the line's start.
 SLOPE_LEFT = 0.1
-#: At most so many points of a line are looked at.
+#: Largest number of points of a line.
 POINTS = 20
-#: Larger matrices of logits than this many bytes are kept in a file, on the CPU; there are two.
+#: On the CPU, each of the two matrices of logits is kept in a file if it has more bytes than this.
 LOGITS_IN_MEMORY = 1 << 29
 
 
@@ -44,10 +44,10 @@ def train_lbfgs(
     start: tuple[Tensor, Tensor] | None = None,
     progress: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """The minimum of the mean weighted cross-entropy plus ``l2 / 2 |W|^2`` over all rows.
+    """Return the minimum of the mean weighted cross-entropy plus ``l2 / 2 |W|^2`` over all rows.
 
-    The steps are taken on ``W (x - m) + c`` with m about the rows' weighted mean: the same problem, as the biases
-    ``b = c - W m`` bear no penalty, but one whose weights and biases don't pull at each other, which halves the steps.
+    Steps are taken on ``W (x - m) + c`` with m near the rows' weighted mean. It is the same problem, since the biases
+    ``b = c - W m`` have no penalty, but weights and biases are less correlated, which halves the number of steps.
 
     Where this thread :func:`~fgen.compute.device.rounds_products`, centred features, directions and the results of
     their products are in bfloat16, and kept logits, weights and sums in float32. It takes as many steps as in
@@ -57,7 +57,7 @@ def train_lbfgs(
     Args:
         rows: the features, centred with the same weights.
         targets: ``(N,)`` indices of classes. row_weights: ``(N, 1)``.
-        start: weights and biases to begin from, such as those of another penalty; zeros by default.
+        start: weights and biases to start from, such as those of another penalty; zeros by default.
         progress: show a bar.
 
     Returns:
@@ -91,7 +91,12 @@ def train_lbfgs(
 
 
 def two_loop_recursion(gradient: Tensor, recent: deque[tuple[Tensor, Tensor]]) -> Tensor:
-    """L-BFGS's two loops over the last moves and changes of the gradient (Nocedal and Wright 2006, algorithm 7.4)."""
+    """Return the gradient times the inverse Hessian that L-BFGS estimates (Nocedal and Wright 2006, algorithm 7.4).
+
+    Args:
+        gradient: ``(K, D + 1)``.
+        recent: the last moves of the parameters with the changes of the gradient.
+    """
     result, shares = gradient.clone(), []
     for move, change in reversed(recent):
         shares.append(_dot(move, result) / _dot(move, change))
@@ -105,7 +110,7 @@ def two_loop_recursion(gradient: Tensor, recent: deque[tuple[Tensor, Tensor]]) -
 
 
 class Line:
-    """The loss on a line through the parameters.
+    """Loss on a line through the parameters.
 
     Attributes:
         parameters: ``(K, D + 1)``, the weights and, last, the biases; zeros at first.
@@ -120,7 +125,7 @@ class Line:
         self._point, self._gradients = (self.parameters.new_empty(BLOCK_ROWS, n_classes) for _ in range(2))
 
     def gradient(self) -> Tensor:
-        """``(K, D + 1)``, at the parameters."""
+        """Return the loss's gradient ``(K, D + 1)`` at the parameters."""
         gradient = self._l2 * self.parameters
         gradient[:, -1] = 0
         for start, x in self._rows.blocks():
@@ -130,7 +135,7 @@ class Line:
         return gradient
 
     def set_direction(self, direction: Tensor) -> None:
-        """Another line through the parameters."""
+        """Choose another line through the parameters; its direction ``(K, D + 1)`` is rounded as products need it."""
         factor = matmul_operand(direction[:, :-1])
         direction[:, :-1] = factor
         for start, x in self._rows.blocks():
@@ -138,7 +143,7 @@ class Line:
         self.direction = direction
 
     def slope(self, step: float) -> float:
-        """The loss's derivative by the step, at a step."""
+        """Return the derivative of the loss with respect to the step, at a step."""
         weight, along = self.parameters[:, :-1], self.direction[:, :-1]
         total = self._l2 * (_dot(weight, along) + step * _dot(along, along))
         for start in range(0, len(self._targets), BLOCK_ROWS):
@@ -149,13 +154,13 @@ class Line:
         return total
 
     def search(self, at_start: float, *, first: float | None) -> float:
-        """A step near the line's minimum, found by its derivatives alone, as the loss is convex.
+        """Return a step near the line's minimum, from derivatives alone, since the loss is convex.
 
-        After the first one, by false position, or four times as far while the loss still falls.
+        The next point is found by false position, or is four times as far while the loss still falls.
 
         Args:
             at_start: the slope at 0, below 0.
-            first: where to begin; None is L-BFGS's own step, a number the step that changes some logit by so much.
+            first: None starts at L-BFGS's own step of 1; a number starts at the step that changes a logit by that much.
 
         Returns:
             0 if the loss falls nowhere, NaN if a derivative isn't finite.
@@ -181,7 +186,7 @@ class Line:
         return near
 
     def step(self, step: float) -> None:
-        """To this step of the line."""
+        """Move the parameters to this step of the line."""
         self.parameters.add_(self.direction, alpha=step)
         self._logits.add_(self._change, alpha=step)
 
@@ -193,7 +198,7 @@ class Line:
 
 
 def _at(weight: Tensor, row: Tensor) -> Tensor:
-    # No product of torch's, which would be rounded to bfloat16 as well.
+    # Not torch.mv, which would round to bfloat16.
     return (weight * row).sum(dim=1)
 
 
@@ -205,9 +210,9 @@ def _zeros(n_rows: int, n_columns: int, like: Tensor) -> Tensor:
     size = n_rows * n_columns * like.itemsize
     if size <= LOGITS_IN_MEMORY or like.device.type != "cpu":
         return like.new_zeros(n_rows, n_columns)
-    with tempfile.TemporaryFile(prefix="fgen-") as file:  # it stays until the map goes
+    with tempfile.TemporaryFile(prefix="fgen-") as file:  # the map keeps it
         try:
-            preallocate(file.fileno(), size)  # or a disk that is too small would crash the program later on
+            preallocate(file.fileno(), size)  # or a full disk would crash the program later
         except OSError as error:
             raise InputError(
                 f"{tempfile.gettempdir()} can't take a temporary file of {size / 1e9:.1f} GB ({error.strerror})",

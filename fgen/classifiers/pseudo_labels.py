@@ -1,4 +1,4 @@
-"""Unlabelled rows that a head is sure of, with the classes it gives them: for the transductive setting alone."""
+"""Pseudo-labels: unlabelled rows with a head's confident predictions, for the transductive setting."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from fgen.features.rows import Features
 
 
 def most_confident_rows(head: Head, features: Features, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """The rows whose answer has the least entropy, and that answer (LisGAN, Li et al. 2019, section 3.4).
+    """Return the rows whose predictions have the least entropy, and these (LisGAN, Li et al. 2019, section 3.4).
 
-    ``E(x) = -sum_c p_c log p_c`` over the head's classes, p a softmax of its scores. So the paper; its released code
-    puts log-probabilities in the place of p, and takes the rows at the other end of the order.
+    ``E(x) = -sum_c p_c log p_c`` over the head's classes, p a softmax of its scores. This is the paper's; its
+    released code uses log-probabilities in place of p, and takes the rows at the other end of the order.
 
     Args:
         head: trained, in the space of ``features``.
         features: ``(N, D)`` unlabelled.
-        share: how many of the rows, in [0, 1].
+        share: of the rows to return, in [0, 1].
 
     Returns:
         Row numbers ``(round(share * N),)``, ascending, and their class ids.

@@ -1,4 +1,4 @@
-"""The heads that train on a bank, by name.
+"""Registry of the heads that train on a bank, by name.
 
 >>> data = fgen.load_dataset("toy")
 >>> head = fgen.CLASSIFIERS["cosine"](scaling="standard").build().fit(*data.split("trainval"))

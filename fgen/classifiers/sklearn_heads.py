@@ -1,4 +1,4 @@
-"""scikit-learn's classifiers as heads on a bank: logistic regression, linear SVM, nearest neighbours."""
+"""Heads that wrap scikit-learn's classifiers: logistic regression, linear SVM, nearest neighbours."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import numpy as np
 from scipy.special import log_softmax
 
 from fgen.classifiers.base import Head, HeadConfig, HeadProblem
+from fgen.config import check_fields
 from fgen.errors import InputError, require
 
 
 @dataclass(frozen=True, kw_only=True)
 class SklearnConfig(HeadConfig):
-    """What the scikit-learn heads share; scikit-learn itself is imported when one is trained."""
+    """Settings that scikit-learn's heads share; scikit-learn is imported when a head is built."""
 
     module: ClassVar[str]
 
     def build(self) -> SklearnHead:
-        """An untrained head.
+        """Return an untrained head.
 
         Raises:
             MissingExtra: scikit-learn isn't installed.
@@ -29,15 +30,15 @@ class SklearnConfig(HeadConfig):
         return SklearnHead(self)
 
     def sklearn(self) -> Any:
-        """The part of scikit-learn that holds the estimator."""
+        """Return the module of scikit-learn that has the estimator."""
         return require(self.module, "sklearn", f"the {self.name!r} classifier")
 
     def estimator(self, seed: int) -> Any:
-        """An untrained scikit-learn estimator."""
+        """Return an untrained scikit-learn estimator."""
         raise NotImplementedError
 
     def scores(self, estimator: Any, features: np.ndarray) -> np.ndarray:
-        """``(n, K)``: the larger the likelier."""
+        """Return scores ``(n, K)``, higher for likelier classes."""
         raise NotImplementedError
 
 
@@ -57,7 +58,7 @@ class LinearConfig(SklearnConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_positive(self, "C", "max_iter")
+        check_fields(self, "C max_iter", lambda x: 0 < x < np.inf, "a number above 0")
 
     def estimator(self, seed: int) -> Any:
         """Return an untrained linear estimator."""
@@ -100,10 +101,10 @@ class LinearSVMConfig(LinearConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class KNNConfig(SklearnConfig):
-    """Nearest neighbours; the score of a class is its share of the votes, a neighbour's vote being 1 / distance.
+    """Nearest neighbours; the score of a class is its share of the votes, each weighted by 1 / distance.
 
     Attributes:
-        n_neighbors: neighbours asked, or all rows where there are fewer.
+        n_neighbors: number of neighbours that vote; all rows vote where there are fewer.
     """
 
     name: ClassVar[str] = "knn"
@@ -113,24 +114,24 @@ class KNNConfig(SklearnConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_positive(self, "n_neighbors")
+        check_fields(self, "n_neighbors", lambda x: 0 < x < np.inf, "a number above 0")
 
     def estimator(self, seed: int) -> Any:
-        """``sklearn.neighbors.KNeighborsClassifier``."""
+        """Return an untrained ``sklearn.neighbors.KNeighborsClassifier``."""
         return self.sklearn().KNeighborsClassifier(n_neighbors=self.n_neighbors, weights="distance")
 
     def scores(self, estimator: Any, features: np.ndarray) -> np.ndarray:
-        """Shares of the votes, in [0, 1]."""
+        """Return shares of the votes, in [0, 1]."""
         estimator.n_neighbors = min(self.n_neighbors, estimator.n_samples_fit_)
         return estimator.predict_proba(features)
 
 
 class SklearnHead(Head):
-    """The interface of :class:`fgen.classifiers.softmax.SoftmaxClassifier` over a scikit-learn estimator.
+    """Head over a scikit-learn estimator.
 
     Attributes:
         classes_: ``(K,)`` ascending ids of the classes that had rows.
-        n_classes_: how many ids there are in the caller's numbering.
+        n_classes_: number of ids in the caller's numbering.
         scaler: the scaling of the features.
         estimator: the trained scikit-learn object.
     """
@@ -147,19 +148,13 @@ class SklearnHead(Head):
         return self.estimator.classes_
 
     def block_scores(self, scaled: np.ndarray) -> np.ndarray:
-        """Scores ``(n, K)``, the larger the likelier, see the configs."""
+        """Return the config's scores ``(n, K)``, higher for likelier classes."""
         return self.config.scores(self.estimator, scaled)
 
     def save(self, path: str | Path) -> None:
-        """Not possible: scikit-learn's objects can only be pickled, and fgen never unpickles."""
+        """Raise an InputError: scikit-learn's objects can only be pickled, and fgen never unpickles."""
         raise InputError(
             f"the {self.config.name!r} classifier can't be saved: scikit-learn's objects are only ever pickled",
             "a head of safetensors and JSON",
             "Use the classifier 'softmax' or 'cosine'",
         )
-
-
-def _require_positive(config: Any, *names: str) -> None:
-    for name in names:
-        if not 0 < getattr(config, name) < np.inf:
-            raise InputError(f"{name} is {getattr(config, name)}", "a number above 0")

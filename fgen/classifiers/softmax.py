@@ -1,4 +1,4 @@
-"""The field's final classifier: multinomial softmax regression on real and synthetic features."""
+"""Softmax head: multinomial softmax regression on real and synthetic features, the field's final classifier."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from fgen.classifiers.base import Head, HeadConfig, HeadProblem
 from fgen.classifiers.lbfgs import train_lbfgs
 from fgen.classifiers.seen_bias import log_prior, row_weights
 from fgen.classifiers.storage import StoredHead
+from fgen.config import check_fields
 from fgen.errors import InputError, TrainingDiverged
 from fgen.features.rows import Features
 from fgen.features.scaled_rows import ScaledRows
@@ -28,21 +29,21 @@ class SoftmaxConfig(AdamConfig, HeadConfig):
 
     Attributes:
         solver: ``"adam"`` is the recipe, with the settings of :class:`~fgen.classifiers.adam.AdamConfig`;
-            ``"lbfgs"`` goes to the minimum of the mean cross-entropy plus ``l2 / 2 |W|^2``, which is convex: no seed,
-            no epochs, no learning rate.
-        l2: the penalty of lbfgs; it leaves the biases alone. Of several, a run chooses one on its validation classes,
-            where it chooses the number of epochs.
-        class_weight: ``"balanced"`` weighs every class alike however many rows it has.
-        seen_weight: a row of a seen class counts this much in the loss, beside 1 for a row of an unseen class (ZSML's
-            released code: .1 on AWA2); it comes on top of ``class_weight``.
+            ``"lbfgs"`` finds the minimum of the mean cross-entropy plus ``l2 / 2 |W|^2``, which is convex: no seed, no
+            epochs, no learning rate.
+        l2: the penalty of lbfgs on the weights; biases have none. Of several, a run chooses one on its validation
+            classes, together with the number of epochs.
+        class_weight: ``"balanced"`` gives every class the same total weight, whatever its number of rows.
+        seen_weight: weight in the loss of a row of a seen class; a row of an unseen class has 1 (ZSML's released code:
+            .1 on AWA2). It multiplies ``class_weight``'s.
         logit_adjustment: zero-shot logit adjustment (Chen et al. 2022): training minimises the cross-entropy of
             ``W x + b + logit_adjustment * a`` with ``a_c = log p(c | seen or unseen) + log p0(seen or unseen)``, and
-            the trained head scores by ``W x + b``. 1 is the paper's, 0 leaves it out. The paper's own classifier has
-            no biases. Here they can take the offsets over: with ``"lbfgs"`` they do so entirely, so that the head
-            is the plain one with ``a`` taken from its scores, a calibrated stacking by class in which
-            ``log(prior_ratio)`` stands for gamma; ``"adam"`` is nearer to the paper.
+            the trained head scores by ``W x + b``. 1 is the paper's, 0 turns it off. The paper's classifier has no
+            biases. Here biases can absorb the offsets. With ``"lbfgs"`` they do so entirely: the head is the plain one
+            with ``a`` subtracted from its scores, a calibrated stacking by class with ``log(prior_ratio)`` as gamma.
+            ``"adam"`` is nearer to the paper.
         prior_ratio: ``p0(seen) / p0(unseen)``, the paper's ratio (CUB 30, SUN 60, aPY 300, AWA2 1000): the larger,
-            the more unseen classes are answered. None takes the rows' own.
+            the more rows are predicted to be of unseen classes. None takes the training rows' ratio.
     """
 
     name: ClassVar[str] = "softmax"
@@ -59,8 +60,8 @@ class SoftmaxConfig(AdamConfig, HeadConfig):
         self.check_adam()
         if isinstance(self.l2, list | np.ndarray):
             object.__setattr__(self, "l2", tuple(map(float, self.l2)))
-        if not 0 <= self.logit_adjustment < np.inf:
-            raise InputError(f"logit_adjustment is {self.logit_adjustment}", "a number of at least 0")
+        check_fields(self, "logit_adjustment", lambda x: 0 <= x < np.inf, "a number of at least 0")
+        check_fields(self, "seen_weight prior_ratio", lambda x: 0 < x < np.inf, "a number above 0")
         if not self.penalties or not all(0 <= penalty < np.inf for penalty in self.penalties):
             raise InputError(f"l2 is {self.l2}", "a number of at least 0, or a list of some")
         if len(set(self.penalties)) < len(self.penalties):
@@ -70,11 +71,6 @@ class SoftmaxConfig(AdamConfig, HeadConfig):
         for key, options in (("solver", Solver), ("class_weight", ClassWeight)):
             if getattr(self, key) not in get_args(options):
                 raise InputError(f"{key} is {getattr(self, key)!r}", f"one of {', '.join(get_args(options))}")
-
-        for key in ("seen_weight", "prior_ratio"):
-            value = getattr(self, key)
-            if value is not None and not 0 < value < np.inf:
-                raise InputError(f"{key} is {value}", "a number above 0")
         if self.prior_ratio is not None and not self.logit_adjustment:
             raise InputError(
                 f"prior_ratio is {self.prior_ratio}, and nothing uses it",
@@ -84,27 +80,27 @@ class SoftmaxConfig(AdamConfig, HeadConfig):
 
     @property
     def penalties(self) -> tuple[float, ...]:
-        """``l2`` as a tuple, the largest first."""
+        """The values of ``l2``, the largest first."""
         return tuple(sorted(self.l2, reverse=True)) if isinstance(self.l2, tuple) else (self.l2,)
 
     @property
     def unused_fields(self) -> tuple[str, ...]:
-        """The settings of the other solver."""
+        """Settings of the other solver."""
         return ("epochs", "lr", "batch_size", "beta1", "weight_decay") if self.solver == "lbfgs" else ("l2",)
 
     @property
     def remedy(self) -> str:
-        """More training, or less penalty."""
+        """Advice to train longer, or with a smaller penalty."""
         if self.solver == "lbfgs":
             return "a lower classifier.l2, or another classifier.scaling"
         return "more classifier.epochs, classifier.scaling = 'standard', or classifier.solver = 'lbfgs'"
 
     def candidates(self) -> tuple[SoftmaxConfig, ...]:
-        """One for each penalty."""
+        """Return a config for each penalty, the largest first."""
         return tuple(replace(self, l2=penalty) for penalty in self.penalties)
 
     def for_bank(self, n_per_class: int) -> SoftmaxConfig:
-        """With the published batch size, where none is set."""
+        """Return the settings with ``n_per_class`` as the batch size, as published, where none is set."""
         return self if self.batch_size is not None else replace(self, batch_size=n_per_class)
 
     def check_fit(self, seen: Any | None) -> None:
@@ -121,7 +117,7 @@ class SoftmaxConfig(AdamConfig, HeadConfig):
         return row_weights(targets, is_seen, balanced=balanced, seen_weight=self.seen_weight)
 
     def build(self) -> SoftmaxClassifier:
-        """An untrained head."""
+        """Return an untrained head."""
         return SoftmaxClassifier(self)
 
 
@@ -134,7 +130,7 @@ class SoftmaxClassifier(StoredHead):
 
     Attributes:
         classes_: ``(K,)`` ascending class ids, the rows of the weights.
-        n_classes_: how many ids there are in the caller's numbering, candidates or not.
+        n_classes_: number of ids in the caller's numbering, candidates or not.
         weight, bias: ``(K, D)`` and ``(K,)`` float32, on scaled features.
         scaler: the scaling of the features.
 
@@ -155,7 +151,7 @@ class SoftmaxClassifier(StoredHead):
     bias: Tensor
 
     def learn(self, problem: HeadProblem, start: Head | None) -> np.ndarray:
-        """Minimise the loss; weights and biases are those of all candidates."""
+        """Minimise the loss, over all candidates."""
         config, classes, place = self.config, problem.classes, problem.place
         targets, weights, progress = problem.targets, problem.row_weights, problem.progress
         offsets = None
@@ -165,10 +161,7 @@ class SoftmaxClassifier(StoredHead):
         if config.solver == "adam":
             rows = ScaledRows(problem.features, problem.scaler, place)
             if not rows.in_memory:
-                for _ in problem.scaler.blocks(
-                    problem.features
-                ):  # a row that isn't finite is named before the training
-                    pass
+                problem.scaler.check_finite(problem.features)
             weight, bias = initial_parameters(len(classes), problem.scaler.dim, problem.seed, place)
             train_adam(rows, targets, weights, (weight, bias), config, problem.seed, offsets, progress)
         else:
@@ -176,7 +169,7 @@ class SoftmaxClassifier(StoredHead):
             weight, bias = train_lbfgs(
                 problem.centred_rows, targets, weights, len(classes), l2, start=begin, progress=progress
             )
-            if offsets is not None:  # biases bear no penalty: this minimum is the one without offsets, shifted
+            if offsets is not None:  # biases have no penalty: this is the minimum without offsets, shifted
                 bias -= offsets
         if not bool(torch.isfinite(weight).all() and torch.isfinite(bias).all()):
             raise TrainingDiverged(
@@ -188,7 +181,7 @@ class SoftmaxClassifier(StoredHead):
         return classes
 
     def block_scores(self, scaled: np.ndarray) -> np.ndarray:
-        """Return log-probabilities ``(n, K)`` of scaled rows ``(n, D)``; no prior is added here."""
+        """Return log-probabilities ``(n, K)`` of scaled rows ``(n, D)``; the prior's offsets are left out."""
         return torch.addmm(self.bias, torch.from_numpy(scaled), self.weight.T).log_softmax(dim=1).numpy()
 
     def predict_proba(self, features: Features) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Scaled rows by number, wherever the raw ones lie."""
+"""Scaled rows of a raw matrix: by number, or centred in blocks; in memory or read from disk."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ from fgen.compute.matmul import matmul_operand
 from fgen.features.rows import Features, prefetch_rows, read_rows
 from fgen.features.scaling import CACHED_ROWS, FeatureScaler
 
-#: A scaled copy is kept where it takes at most so many bytes.
+#: A scaled copy is kept if it takes at most this many bytes.
 IN_MEMORY = 2 << 30
 CPU = torch.device("cpu")
 
 
 class ScaledRows:
-    """Rows of a raw matrix, scaled: from one copy where that is small, else read and scaled anew, to the same values.
+    """Scaled rows of a raw matrix, by number.
+
+    They come from a copy in memory where that is small; else each is read and scaled again, to the same values.
 
     Args:
         features: ``(N, D)`` raw.
         scaler: their scaling.
-        device: where the scaled rows lie.
+        device: of the scaled rows.
         dtype: of the scaled rows.
 
     Attributes:
         shape: ``(N, D)``.
 
     Raises:
-        InputError: a feature isn't finite; of a matrix that isn't copied nothing is read yet.
+        InputError: a feature isn't finite; a matrix that isn't copied is not read yet.
     """
 
     def __init__(
@@ -47,22 +49,26 @@ class ScaledRows:
         return self.shape[0]
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """Rows by number ``(n,)`` as an array ``(n, D)`` float32."""
+        """Return rows by number ``(n,)`` as an array ``(n, D)`` float32."""
         return self.take(rows).float().cpu().numpy()
 
     @property
     def in_memory(self) -> bool:
-        """Whether rows need no reading."""
+        """True if rows are in memory."""
         return self._scaled is not None
 
     def prefetch(self, rows: np.ndarray) -> None:
-        """Have rows ``(n,)`` fetched in the background that will be taken soon."""
+        """Start to read rows ``(n,)``, which will be taken soon, in the background."""
         if self._scaled is None:
             prefetch_rows(self._features, rows)
 
     def take(self, rows: np.ndarray | Tensor, out: Tensor | None = None) -> Tensor:
-        """Rows by number ``(n,)``, ``(n, D)``, written to ``out`` where that is given; a tensor of numbers is for rows
-        that need no reading, and lies where they do."""
+        """Return rows ``(n, D)`` by number ``(n,)``.
+
+        Args:
+            rows: an array, or for rows in memory a tensor on their device.
+            out: ``(n, D)`` to write the rows to.
+        """
         if self._scaled is not None:
             return torch.index_select(self._scaled, 0, torch.as_tensor(rows, device=self._device), out=out)
         scaled = torch.from_numpy(self._scaler.apply(read_rows(self._features, np.asarray(rows))))
@@ -70,34 +76,36 @@ class ScaledRows:
 
 
 def empty_if_small(shape: tuple[int, int], device: torch.device, dtype: torch.dtype) -> Tensor | None:
-    """A matrix of that shape, not yet filled; None where it would take more than :data:`IN_MEMORY` bytes."""
+    """Return an uninitialised matrix, or None if it would take more than :data:`IN_MEMORY` bytes."""
     return torch.empty(shape, dtype=dtype, device=device) if fits_memory(shape, dtype) else None
 
 
 def fits_memory(shape: tuple[int, int], dtype: torch.dtype) -> bool:
-    """Whether a matrix of that shape takes at most :data:`IN_MEMORY` bytes."""
+    """Return whether a matrix of that shape takes at most :data:`IN_MEMORY` bytes."""
     return shape[0] * shape[1] * dtype.itemsize <= IN_MEMORY
 
 
-#: Rows that are multiplied at once.
+#: Number of rows in a block of a matrix product.
 BLOCK_ROWS = 8192
 
 
-#: So many rows, evenly spread, tell the mean that all are centred about.
+#: Number of evenly spaced rows whose mean is subtracted from all.
 MEAN_ROWS = 2048
 
 
 class CentredRows:
-    """Scaled rows minus a vector near their weighted mean, as products take them: kept where small, else read anew.
+    """Scaled rows minus a vector near their weighted mean, in the dtype of matrix products.
+
+    They are kept in memory where they are small; else each pass reads them again.
 
     Args:
         features: ``(N, D)`` raw.
         scaler: their scaling.
-        row_weights: ``(N, 1)``, on the device where the rows are to lie.
+        row_weights: ``(N, 1)``, on the device that the rows go to.
         dtype: of the scaled rows.
 
     Attributes:
-        mean: ``(D,)`` what is taken from the scaled rows: the mean of some, since any point nearby does as well.
+        mean: ``(D,)`` subtracted from the scaled rows: the weighted mean of :data:`MEAN_ROWS` of them.
 
     Raises:
         InputError: a feature isn't finite.
@@ -108,7 +116,7 @@ class CentredRows:
     ) -> None:
         self._features, self._scaler, device = features, scaler, row_weights.device
         some = np.unique(np.linspace(0, len(features) - 1, MEAN_ROWS).astype(np.int64))
-        with np.errstate(over="ignore", invalid="ignore"):  # what isn't finite is told by its row below
+        with np.errstate(over="ignore", invalid="ignore"):  # a feature that isn't finite is named below
             x = torch.from_numpy(scaler.apply(read_rows(features, some))).to(device, dtype)
         weights = row_weights[some].to(dtype)
         self.mean = (x * weights).sum(dim=0) / weights.sum()
@@ -121,7 +129,7 @@ class CentredRows:
                 torch.sub(part, self.mean, out=centred[first : first + len(part)])
 
     def blocks(self) -> Iterator[tuple[int, Tensor]]:
-        """Consecutive blocks of rows, each with the number of its first."""
+        """Yield consecutive blocks of rows, each with the number of its first row."""
         if self._centred is not None:
             parts = self._centred.split(BLOCK_ROWS)
             yield from zip(range(0, len(self._centred), BLOCK_ROWS), parts, strict=True)

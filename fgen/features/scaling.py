@@ -1,4 +1,4 @@
-"""Column-wise scaling of features: fitted in one streaming pass, applied, and inverted on what is generated."""
+"""Column-wise scaling of features: fitted in one pass, applied to raw features, inverted on generated ones."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from fgen.errors import InputError
 from fgen.features.rows import Features, SelectedRows, as_rows, block_rows, iter_blocks, numbered_blocks, read_rows
 from fgen.features.statistics import column_moments
 
-#: ``"l2"`` is no kind: the lengths it divides by are lost, so generated features could not be brought back.
+#: ``"l2"`` is no kind: it loses the lengths, so generated features could not be inverted.
 Kind = Literal["minmax", "standard", "sqrt", "none"]
-#: Rows that stay in a processor's cache from one operation to the next.
+#: Number of rows that stay in a processor's cache between operations.
 CACHED_ROWS = 256
-#: Rows, evenly spread, whose lengths stand for all: their median is off by far less than what is told of.
+#: Number of evenly spaced rows whose median length is measured; its error is far below the limits of a warning.
 MEASURED_ROWS = 256
-#: The median of fewer rows may differ more: they may be of one class.
+#: Fewer rows than this may differ more from training: they may be of one class.
 FEW_ROWS = 10
-#: How many times longer or shorter than in training rows have to be for a warning: many, few, and where the length of
-#: training is guessed from the scaling.
+#: Ratio of lengths from which a warning is given: for many rows, for few, and where the length of the training rows is
+#: estimated from the scaling.
 TIMES, TIMES_OF_FEW, TIMES_OF_A_GUESS = 3.0, 5.0, 30.0
 Rows = TypeVar("Rows", np.ndarray, torch.Tensor)
 
@@ -34,10 +34,10 @@ class FeatureScaler:
 
     Attributes:
         kind: ``"minmax"`` to [0, 1], as the lineage does; ``"standard"`` to mean 0 and deviation 1; ``"sqrt"``, the
-            root of the size with its sign kept, then to [0, 1]: averaged activations are skewed, and their roots are
-            nearly not; ``"none"``.
+            square root of absolute values with their signs, then to [0, 1]: averaged activations are skewed, their
+            roots nearly not; ``"none"``.
         offset, scale: ``(D,)`` float32; a constant column has scale 1, so it becomes 0 and comes back exactly.
-        length: the median length of the raw rows it was fitted on; None where that isn't known, as in older files.
+        length: the median length of the raw rows it was fitted on; None if unknown, as in older files.
 
     Raises:
         InputError: an unknown kind, or arrays that no fit can have made.
@@ -85,7 +85,7 @@ class FeatureScaler:
         # What leaves float32 is refused by name below; NumPy's warning would come before the message.
         with np.errstate(over="ignore", invalid="ignore"):
             offset, scale = (column_moments if kind == "standard" else _extremes)(features)
-            if kind == "sqrt":  # it keeps the order, so the extremes of the roots are the roots of the extremes
+            if kind == "sqrt":  # it is monotonic: the extremes of the roots are the roots of the extremes
                 high = signed_root(offset + scale)
                 offset = signed_root(offset)
                 scale = high - offset
@@ -93,22 +93,22 @@ class FeatureScaler:
         bad = np.flatnonzero(~(np.isfinite(offset) & np.isfinite(scale)))
         if bad.size:
             raise InputError(f"features hold NaN, infinities or too wide a range in column {bad[0]}", "finite numbers")
-        # Dividing by a range below float32's normal numbers would blow up other rows; such a column is constant.
+        # A range below float32's normal numbers would overflow other rows; such a column counts as constant.
         scale = np.where(scale >= np.finfo(np.float32).tiny, scale, np.float32(1))
         return cls(kind, offset, scale, median_length(features))
 
     @property
     def dim(self) -> int:
-        """D, the number of columns."""
+        """The number of columns, D."""
         return len(self.offset)
 
     def apply(self, features: Rows) -> Rows:
-        """Raw ``(n, D)`` to scaled: an array, or a tensor on its own device; float32, or float64 for float64."""
+        """Return raw rows ``(n, D)`` scaled, an array or a tensor on its device; float32, or float64 for float64."""
         offset, scale = self._beside(features)
         return ((signed_root(features) if self.kind == "sqrt" else features) - offset) / scale
 
     def invert(self, features: Rows) -> Rows:
-        """Scaled ``(n, D)`` to raw: an array, or a tensor on its own device; float32, or float64 for float64."""
+        """Return raw rows of scaled ``(n, D)``, an array or a tensor on its device; float32, or float64 for float64."""
         offset, scale = self._beside(features)
         raw = features * scale + offset
         return raw * abs(raw) if self.kind == "sqrt" else raw
@@ -130,10 +130,9 @@ class FeatureScaler:
         return f"the median length of a row of these features is {found:.3g}, and was {about}{usual:.3g} in training"
 
     def _guessed_length(self) -> float:
-        """How long the training rows were, as far as the scaling tells; 0 where it tells nothing.
+        """Return an estimate of the training rows' length from the scaling; 0 where there is none.
 
-        It takes the numbers of a column as evenly spread between its extremes. A constant column, and so any whose
-        scale is 1, counts with its offset alone.
+        It assumes that a column's numbers are uniform between its extremes. A column of scale 1 is taken as constant.
         """
         if self.kind == "none":
             return 0.0
@@ -147,7 +146,7 @@ class FeatureScaler:
         return float(np.sqrt(squares.sum()))
 
     def blocks(self, features: Features) -> Iterator[tuple[int, np.ndarray]]:
-        """Consecutive scaled float32 blocks of rows of about 16 MB, each with the number of its first row.
+        """Yield consecutive scaled float32 blocks of rows of about 16 MB, each with the number of its first row.
 
         Raises:
             InputError: a feature isn't finite; the message names its row and column.
@@ -169,25 +168,29 @@ class FeatureScaler:
                 yield start, scaled
 
     def tensors(self, features: Features, device: torch.device) -> Iterator[tuple[int, torch.Tensor]]:
-        """:meth:`blocks` as tensors on a device, which scales them itself."""
+        """Yield :meth:`blocks` as tensors on a device, which does the scaling."""
         if device.type == "cpu":
             yield from ((start, torch.from_numpy(scaled)) for start, scaled in self.blocks(features))
             return
         for start, block in numbered_blocks(features):
             scaled = self.apply(torch.tensor(block, device=device))
             if not bool(torch.isfinite(scaled).all()):
-                for _ in self.blocks(features):  # to name the row
-                    pass
+                self.check_finite(features)
             yield start, scaled
 
+    def check_finite(self, features: Features) -> None:
+        """Raise the error of :meth:`blocks` if a scaled feature isn't finite; reads ``(N, D)`` once."""
+        for _ in self.blocks(features):
+            pass
+
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """``{"offset": (D,), "scale": (D,), "length": (1,)}`` float32, for saving; the kind is saved beside them."""
+        """Return ``{"offset": (D,), "scale": (D,), "length": (1,)}`` float32; the kind has to be saved too."""
         arrays = {"offset": self.offset, "scale": self.scale}
         return arrays if self.length is None else arrays | {"length": np.array([self.length], dtype=np.float32)}
 
     @classmethod
     def from_arrays(cls, kind: Kind, arrays: Mapping[str, np.ndarray]) -> FeatureScaler:
-        """The scaler that :meth:`to_arrays` was called on; older ones had no length.
+        """Return the scaler that :meth:`to_arrays` was called on; older ones have no length.
 
         Raises:
             InputError: an array is missing, or can't be a scaling's.
@@ -226,7 +229,7 @@ def median_length(features: Features) -> float | None:
 
 
 def signed_root(features: Rows) -> Rows:
-    """The square root of the size, with the sign kept."""
+    """Return the square root of absolute values, with their signs."""
     library: Any = torch if isinstance(features, torch.Tensor) else np
     return library.sign(features) * library.sqrt(abs(features))
 
@@ -237,7 +240,7 @@ def _check_kind(kind: str) -> None:
 
 
 def _extremes(features: Features) -> tuple[np.ndarray, np.ndarray]:
-    """Minimum and range of each column, ``(D,)`` float64."""
+    """Return the minimum and the range of each column, ``(D,)`` float64."""
     low, high = np.full(features.shape[1], np.inf), np.full(features.shape[1], -np.inf)
     for block in iter_blocks(features):
         low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
