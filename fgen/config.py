@@ -1,4 +1,5 @@
-"""Frozen dataclasses <-> TOML <-> ``--set a.b=c``. Knows types and keys, and nothing of zero-shot learning.
+"""Conversion between frozen dataclasses, TOML and ``--set a.b=c``. It knows types and keys, and nothing of zero-shot
+learning.
 
 TOML has no null: None is written by leaving the key out, or, where the field's default is something else, as
 the word ``"none"``. A field that may be None therefore reads the string ``"none"`` as None.
@@ -38,7 +39,7 @@ _SCALARS: dict[Any, str] = {bool: "true or false", int: "a whole number", float:
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """The content of a TOML file.
+    """Read a TOML file.
 
     Raises:
         InputError: the file is missing, can't be read, isn't UTF-8 or isn't TOML; the message names the line.
@@ -83,7 +84,7 @@ def expect_plain(value: Any, where: str = "", depth: int = 0) -> None:
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    """The content of a TOML text of an honest size.
+    """Parse a TOML text of limited length.
 
     Raises:
         InputError: it is too long, or as :func:`expect_plain` has it. TOMLDecodeError: no TOML.
@@ -103,7 +104,7 @@ def _parsed(text: str) -> dict[str, Any]:
 
 
 def apply_overrides(mapping: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """A copy of ``mapping`` with values replaced or added, in the order given.
+    """Return a copy of ``mapping`` with values replaced or added, in the order given.
 
     Args:
         mapping: nested tables, as :func:`read_toml` returns them; left as it is.
@@ -134,7 +135,7 @@ def apply_overrides(mapping: Mapping[str, Any], overrides: Iterable[str]) -> dic
 
 
 def _elsewhere(path: Path) -> str:
-    """Where else the TOML file might be that isn't at a path."""
+    """Return a remedy for a path without a TOML file: where else the file might be."""
     if (path / "config.toml").is_file():
         return f"Of a run folder, give {path / 'config.toml'}"
     if path.exists():
@@ -144,7 +145,7 @@ def _elsewhere(path: Path) -> str:
 
 
 def build(cls: type[T], mapping: Mapping[str, Any], where: str = "model") -> T:
-    """An instance of a dataclass from a mapping, checked against the annotations of its fields.
+    """Build a dataclass from a mapping, checked against the annotations of its fields.
 
     Understood are bool, int, float, str, ``Literal``, ``Any``, tuples, lists, dicts, dataclasses and unions of
     these. A whole number is accepted for a float; nothing else is converted. Ranges are the dataclass's own
@@ -197,7 +198,7 @@ def refuse_unknown(keys: Iterable[str], known: Collection[str], where: str) -> N
 
 
 def to_mapping(instance: Any) -> dict[str, Any]:
-    """A dataclass instance as TOML-able values, the inverse of :func:`build`.
+    """Return a dataclass instance as values that TOML can hold, the inverse of :func:`build`.
 
     Tuples become lists; None is left out, or written ``"none"`` where the default is something else.
     """
@@ -210,12 +211,12 @@ def to_mapping(instance: Any) -> dict[str, Any]:
 
 
 def dump_toml(mapping: Mapping[str, Any]) -> str:
-    """A mapping of TOML-able values as TOML text."""
+    """Return a mapping as TOML text."""
     return tomli_w.dumps(mapping)
 
 
 def sha256(mapping: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) of the canonical JSON: sorted keys, no spaces, dates in ISO 8601."""
+    """Return the SHA-256 (hex) of the canonical JSON: sorted keys, no spaces, dates in ISO 8601."""
     text = json.dumps(mapping, sort_keys=True, separators=(",", ":"), default=lambda date: date.isoformat())
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -230,7 +231,7 @@ def _toml_value(text: str) -> Any:
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
-    """``value`` as the annotation ``hint`` wants it, or an InputError that names the key."""
+    """Convert ``value`` to what the annotation ``hint`` asks for, or raise an InputError that names the key."""
     origin = typing.get_origin(hint) or hint
     if origin is Any:
         return value
@@ -282,10 +283,8 @@ def _convert_union(hint: Any, value: Any, where: str) -> Any:
 
 
 def _convert_items(origin: Any, hints: tuple[Any, ...], value: Sequence[Any], where: str, hint: Any) -> Any:
-    if not hints:
-        hints = (Any,) * len(value)
-    elif origin is list or hints[-1] is Ellipsis:
-        hints = (hints[0],) * len(value)
+    if not hints or origin is list or hints[-1] is Ellipsis:
+        hints = (hints or (Any,))[:1] * len(value)
     elif len(hints) != len(value):
         raise _wrong(hint, value, where)
     items = zip(hints, value, strict=True)
@@ -308,7 +307,7 @@ def _wrong(hint: Any, value: Any, where: str) -> InputError:
 
 
 def _describe(hint: Any) -> str:
-    """What an annotation accepts, in words."""
+    """Return in words what an annotation accepts."""
     origin, members = typing.get_origin(hint) or hint, typing.get_args(hint)
     if origin in _SCALARS:
         return _SCALARS[origin]
@@ -326,7 +325,7 @@ def _describe(hint: Any) -> str:
 
 
 def _remedy(hint: Any, value: Any) -> str:
-    """How to write what was probably meant."""
+    """Return how to write the value that was probably meant."""
     if hint is int and isinstance(value, float) and value.is_integer():
         return f"Write {int(value)}"
     if hint is str and not isinstance(value, Mapping | list):

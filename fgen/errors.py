@@ -1,4 +1,4 @@
-"""The errors that are the user's to mend: each says what was found, what was expected and what to do."""
+"""Errors that a user can correct: each message says what was found, what was expected and what to do."""
 
 from __future__ import annotations
 
@@ -38,6 +38,15 @@ class InputError(ValueError):
 
     The message is for the person who gave the input; the shell door prints it and exits with 2. It is one line, and
     control characters in it are written out.
+
+    Args:
+        found: what was found, with its place.
+        expected: what would be accepted.
+        remedy: what to do.
+
+    Example:
+        >>> print(fgen.InputError("lr is -1", "a number above 0", "Try 1e-4"))
+        lr is -1; expected a number above 0. Try 1e-4.
     """
 
     def __init__(self, found: str, expected: str = "", remedy: str = "") -> None:
@@ -80,12 +89,12 @@ class Interrupted(Exception):
 
 
 def shortened(text: str, width: int = 60) -> str:
-    """A text in quotes, for a message: of a long one its beginning."""
+    """Return a text in quotes for a message, cut after ``width`` characters."""
     return repr(text if len(text) <= width else f"{text[:width]}…")
 
 
 def did_you_mean(wrong: str, options: Iterable[str], *, n: int = 1, show: Callable[[str], str] = repr) -> str:
-    """A remedy: the ``n`` options that look most like what was written, or nothing where none does."""
+    """Return a remedy with the ``n`` options that are most similar to ``wrong``, or "" where none is similar."""
     near = difflib.get_close_matches(wrong, list(options), n=n, cutoff=0.5)
     return f"Did you mean {', '.join(map(show, near))}?" if near else ""
 
@@ -106,20 +115,15 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
         return importlib.import_module(module)
     except Exception as error:  # whatever the library raises where another one doesn't fit it
         if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
-            raise MissingExtra(
-                f"{purpose} needs {top}, which isn't installed",
-                "it to be installed",
-                f'Run: pip install "fgen[{extra}]"',
-            ) from error
-        raise MissingExtra(
-            f"{purpose} needs {top}, which is installed and can't be imported ({_causes(error)})",
-            "packages that fit each other",
-            "Run: pip check, which names those that don't",
-        ) from error
+            found, remedy = f"{purpose} needs {top}, which isn't installed", f'Run: pip install "fgen[{extra}]"'
+            raise MissingExtra(found, "it to be installed", remedy) from error
+        found = f"{purpose} needs {top}, which is installed and can't be imported ({_causes(error)})"
+        remedy = "Run: pip check, which names those that don't"
+        raise MissingExtra(found, "packages that fit each other", remedy) from error
 
 
 def _causes(error: BaseException) -> str:
-    """What an error says, and what the one says that it began with."""
+    """Return the text of an error, and of the first error in its chain of causes."""
     first = error
     while (cause := first.__cause__ or first.__context__) is not None:
         first = cause

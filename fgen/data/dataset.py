@@ -1,4 +1,4 @@
-"""ZSLDataset: features, labels, class descriptions and splits, validated once and then immutable."""
+"""A zero-shot data set: features, labels, class embeddings and splits, checked once and then immutable."""
 
 from __future__ import annotations
 
@@ -42,6 +42,14 @@ class ZSLDataset:
 
     Raises:
         InputError: shapes, labels, names, splits or values that don't fit; the message names the offender.
+
+    Example:
+        >>> features = [[0.0, 1.0], [1.0, 0.0], [0.9, 0.2]]
+        >>> names = ["cat", "dog", "fox"]
+        >>> words = [[1.0, 0.0], [0.0, 1.0], [0.7, 0.6]]
+        >>> data = fgen.ZSLDataset(features, ["cat", "dog", "dog"], words, class_names=names)
+        >>> data.labels.tolist(), [data.name_of(k) for k in data.unseen]
+        ([0, 1, 1], ['fox'])
     """
 
     def __init__(
@@ -63,8 +71,7 @@ class ZSLDataset:
         class_embeddings, class_names = rows_by_name(class_embeddings, class_names)
         self.embeddings = _checked_embeddings(class_embeddings)
         self.class_names = None if class_names is None else checked_names(class_names, self.n_classes)
-        self.labels = labels_of_rows(labels, len(self.features), self.n_classes, self.class_names)
-        self.labels.flags.writeable = False
+        self.labels = _frozen(labels_of_rows(labels, len(self.features), self.n_classes, self.class_names))
         self.embedding = _checked_kinds(embedding, self.embeddings)
         if check_finite:
             refuse_non_finite(self.features)
@@ -78,7 +85,7 @@ class ZSLDataset:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of results should know: repairs made to the splits, odd labels and class embeddings."""
+        """Return remarks for a reader of results: repairs of splits, unusual labels, unusual class embeddings."""
         return (*self._notes, *filter(None, [self._embeddings_warning]))
 
     @cached_property
@@ -87,24 +94,22 @@ class ZSLDataset:
 
     @property
     def n_classes(self) -> int:
-        """C, the number of classes."""
+        """Return C, the number of classes."""
         return len(next(iter(self.embeddings.values())))
 
     @property
     def feature_dim(self) -> int:
-        """D, the number of columns of the features."""
+        """Return D, the number of columns of the features."""
         return int(self.features.shape[1])
 
     @cached_property
     def class_embeddings(self) -> np.ndarray:
-        """``(C, A)`` float32: the kinds in use, side by side, as they were given."""
-        matrix = np.concatenate([self.embeddings[kind] for kind in self.embedding], axis=1)
-        matrix.flags.writeable = False
-        return matrix
+        """Return ``(C, A)`` float32, unscaled: the columns of the kinds in use, concatenated."""
+        return _frozen(np.concatenate([self.embeddings[kind] for kind in self.embedding], axis=1))
 
     @property
     def embedding_widths(self) -> tuple[int, ...]:
-        """The number of columns of each kind in use."""
+        """Return the number of columns of each kind in use."""
         return tuple(self.embeddings[kind].shape[1] for kind in self.embedding)
 
     def name_of(self, label: int) -> str:
@@ -112,7 +117,7 @@ class ZSLDataset:
         return f"class {label}" if self.class_names is None else self.class_names[label]
 
     def rows(self, indices: np.ndarray) -> np.ndarray:
-        """The features of some rows.
+        """Read some rows of the features.
 
         Args:
             indices: ``(n,)`` row numbers, in any order and with repeats.
@@ -123,15 +128,17 @@ class ZSLDataset:
         return read_rows(self.features, indices)
 
     def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """The features ``(n, D)`` float32 and labels ``(n,)`` of one split."""
+        """Read the features ``(n, D)`` float32 and labels ``(n,)`` of one split."""
         return self.rows(self.splits[name]), self.labels[self.splits[name]]
 
     def with_embedding(self, embedding: str | Sequence[str] | None) -> ZSLDataset:
-        """The same data with another kind of class embedding in use, or several side by side."""
+        """Return the same data with another kind of class embedding in use, or several concatenated."""
         return self if embedding is None else self._copy(embedding=_checked_kinds(embedding, self.embeddings))
 
     def with_split_seed(self, seed: int) -> ZSLDataset:
-        """The same data with those splits that were made from a seed made from this one; a view of it as it is."""
+        """Return the same data with the splits that were made from a seed made again from this seed. A view (with
+        shots, or a validation task) is returned unchanged.
+        """
         given, completed = self._given
         if self.splits is not completed:  # with shots, or a validation task
             return self
@@ -139,7 +146,8 @@ class ZSLDataset:
         return self._copy(splits=splits, _notes=(*self._own_notes, *repairs), _given=(given, splits))
 
     def with_shots(self, k: int, classes: ShotClasses = None, *, seed: int = 0) -> ZSLDataset:
-        """The any-shot task: k real rows of unseen classes are trained on, and no longer tested on.
+        """Return the any-shot task: k real rows of each chosen unseen class move from the test rows to the training
+        rows.
 
         ``seen`` and ``unseen`` stay as they are, and with them what T1, U and S mean. The validation task mirrors
         it: as large a share of its unseen classes gets k shots, from their own rows. It is a view to train and score
@@ -168,7 +176,7 @@ class ZSLDataset:
         return self._copy(name=f"{self.name} ({k}-shot)", splits=splits, _notes=(*self._notes, *notes), shots=shots)
 
     def with_classes(self, class_names: Sequence[str], class_embeddings: np.ndarray) -> ZSLDataset:
-        """The same data with more classes, unseen ones without a row.
+        """Return the same data with more classes, which are unseen and have no rows.
 
         Args:
             class_names: ``K`` names that no class has yet.
@@ -180,7 +188,7 @@ class ZSLDataset:
         if self.class_names is None:
             raise InputError(f"{self.name} has no class names", "names, to tell new classes from its own")
         class_embeddings, _ = rows_by_name(class_embeddings, class_names)
-        matrix = _checked_embeddings(class_embeddings)["attributes"]
+        matrix = as_matrix("class_embeddings", class_embeddings)
         if matrix.shape[1] != sum(self.embedding_widths):
             raise InputError(f"new classes have {matrix.shape[1]} columns", f"{sum(self.embedding_widths)}, as others")
         new = checked_names(class_names, len(matrix), each="embedding")
@@ -192,7 +200,7 @@ class ZSLDataset:
         return self._copy(class_names=names, embeddings=embeddings, unseen=unseen)
 
     def validation(self) -> ZSLDataset:
-        """The smaller zero-shot task inside this one, on which hyperparameters are chosen.
+        """Return the smaller zero-shot task within this one, on which hyperparameters are chosen.
 
         Its seen classes are those of ``train`` (trained without the ``val_seen`` rows, which play
         ``test_seen``), its unseen classes those of ``val``. No test row can be reached through it, and the
@@ -217,7 +225,7 @@ class ZSLDataset:
         return view if shots is None else view.with_shots(shots.k, shots.share, seed=shots.seed)._copy(name=name)
 
     def require_test_rows(self) -> None:
-        """Refuse to be tested on without test rows of seen and of unseen classes."""
+        """Refuse a data set without test rows of seen and of unseen classes."""
         for split in ("test_seen", "test_unseen"):
             if not len(self.splits[split]):
                 remedy = "To train without a test use fgen train, or ZeroShotClassifier"
@@ -226,13 +234,18 @@ class ZSLDataset:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the content: values, labels, embeddings, names and splits, not the file they came from."""
+        """Return the SHA-256 of the content: values, labels, embeddings, names and splits. The file's name and format
+        have no part in it.
+        """
         return self.digests["all"]
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """:attr:`fingerprint` as ``all``; and by themselves ``features``, ``labels``, ``classes`` (names and
-        embeddings) and ``training`` (the rows of trainval), to tell what of two data sets differs."""
+        """Return SHA-256 sums that tell which part of two data sets differs.
+
+        ``all`` is :attr:`fingerprint`; ``features``, ``labels``, ``classes`` (names and embeddings) and ``training``
+        (the rows of trainval) each cover one part.
+        """
         digest = self._features_digest.copy()
         labels = np.ascontiguousarray(self.labels, dtype="<i8").tobytes()
         kinds = (kind.encode() + self.embeddings[kind].astype("<f4").tobytes() for kind in sorted(self.embeddings))
@@ -261,7 +274,9 @@ class ZSLDataset:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy is made of: of features that an HDF5 file keeps the place, where they can be found again."""
+        """Return the state for a copy. Features that stay in an HDF5 file are stored as the file's place and the
+        dataset's name.
+        """
         derived = ("class_embeddings", "_features_digest", "_embeddings_warning")
         state = {key: value for key, value in self.__dict__.items() if key not in derived}
         if isinstance(self.features, h5py.Dataset):
@@ -276,7 +291,7 @@ class ZSLDataset:
             self.features = hdf5.dataset(place.open(), name, ndim=2)
         for array in (self.features, self.labels, *self.embeddings.values(), *self.splits.values()):
             if isinstance(array, np.ndarray):
-                array.flags.writeable = False
+                _frozen(array)
 
     def _copy(self, **changes: Any) -> ZSLDataset:
         copy = object.__new__(ZSLDataset)
@@ -285,38 +300,38 @@ class ZSLDataset:
         return copy
 
 
+def _frozen(array: np.ndarray) -> np.ndarray:
+    """Return the array itself, made read-only."""
+    array.flags.writeable = False
+    return array
+
+
 def _completed(labels: np.ndarray, given: Mapping[str, np.ndarray] | None, seed: int) -> tuple[Splits, tuple[str, ...]]:
-    """See :func:`fgen.data.splits.complete_splits`; the rows can't be changed."""
+    """Return what :func:`fgen.data.splits.complete_splits` does, with read-only rows."""
     splits, repairs = complete_splits(labels, given, seed=seed)
-    for rows in splits.values():
-        rows.flags.writeable = False
-    return splits, repairs
+    return {name: _frozen(rows) for name, rows in splits.items()}, repairs
 
 
 def _checked_features(features: Features) -> Features:
+    """Return features ``(N, D)`` with at least one row, arrays as read-only views."""
     features = as_rows(features)
     if not features.shape[0]:
         raise wrong_array("features", features, "a matrix (N, D) of numbers")
     if isinstance(features, h5py.Dataset):
         features = hdf5.matrix(features)
-    if isinstance(features, np.ndarray):
-        features = features.view()
-        features.flags.writeable = False
-    return features
+    return _frozen(features.view()) if isinstance(features, np.ndarray) else features
 
 
 def _checked_embeddings(class_embeddings: Any) -> dict[str, np.ndarray]:
-    if isinstance(class_embeddings, Mapping):
-        named = {f"class_embeddings[{kind!r}]": (kind, given) for kind, given in class_embeddings.items()}
-    else:
-        named = {"class_embeddings": ("attributes", class_embeddings)}
-    if not named:
+    """Return a read-only copy ``(C, A)`` float32 of each kind; a single matrix is the kind "attributes"."""
+    if not isinstance(class_embeddings, Mapping):
+        return {"attributes": _frozen(as_matrix("class_embeddings", class_embeddings).copy())}
+    if not class_embeddings:
         raise InputError("class_embeddings is empty", "a matrix (C, A), or one or more kinds of it")
     checked: dict[str, np.ndarray] = {}
-    for name, (kind, given) in named.items():
-        matrix = as_matrix(name, given).copy()
-        matrix.flags.writeable = False
-        checked[as_text("a kind of class_embeddings", kind if isinstance(kind, bytes) else str(kind))] = matrix
+    for kind, given in class_embeddings.items():
+        name = as_text("a kind of class_embeddings", kind if isinstance(kind, bytes) else str(kind))
+        checked[name] = _frozen(as_matrix(f"class_embeddings[{kind!r}]", given).copy())
     counts = {kind: len(matrix) for kind, matrix in checked.items()}
     if len(set(counts.values())) > 1:
         raise InputError(f"class_embeddings describe different numbers of classes: {counts}", "the same for each kind")

@@ -1,4 +1,4 @@
-"""Labels and descriptions of classes as users have them, made ids and a matrix; errors name what the user gave."""
+"""Conversion of users' labels to class ids, and of class descriptions to a matrix. Errors name what the user gave."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NO_CHANCE = 50
 
 
 def described_classes(given: Any, classes: Any = None) -> tuple[np.ndarray, np.ndarray]:
-    """Labels ``(C,)`` and embeddings ``(C, A)`` float32, finite.
+    """Return labels ``(C,)`` and embeddings ``(C, A)`` float32, finite.
 
     Args:
         given: ``(C, A)`` array, list or tensor; or ``{label: (A,)}``; or a table, whose index holds the labels. An
@@ -54,7 +54,7 @@ def described_classes(given: Any, classes: Any = None) -> tuple[np.ndarray, np.n
 
 
 def _indexed(given: Any, classes: Any) -> Any:
-    """``classes``, or where that is None the labels that a table's rows have; None for positions.
+    """Return ``classes``, or if that is None the labels of a table's rows; None if the table has none.
 
     Raises:
         InputError: both say of a label that it is another row's.
@@ -65,9 +65,8 @@ def _indexed(given: Any, classes: Any) -> Any:
     of_label = {label: row for row, label in enumerate(index)}
     for row, label in enumerate(_labels(classes).ravel().tolist()):
         if of_label.get(label, row) != row:
-            found = (
-                f"row {of_label[label]} of class_embeddings has the index {label!r}, and classes gives it to row {row}"
-            )
+            given_twice = f"row {of_label[label]} of class_embeddings has the index {label!r}"
+            found = f"{given_twice}, and classes gives it to row {row}"
             raise InputError(found, "one of them: the index holds labels", "Leave classes out")
     return classes
 
@@ -80,7 +79,7 @@ def class_ids(
     rows_of: str = "X",
     expected: str = "labels that class_embeddings describes",
 ) -> np.ndarray:
-    """The ids ``(N,)`` int64 of labels ``y (N,)``: their positions among the classes' labels ``described (C,)``.
+    """Return the ids ``(N,)`` int64 of labels ``y (N,)``: their positions in the classes' labels ``described (C,)``.
 
     Args:
         name, rows_of, expected: what an error calls ``y``, the features, and labels that would do.
@@ -115,7 +114,7 @@ def ids_by_name(
     name: str = "labels",
     remedy: str = "For named labels give class_names=[...], a name for each row of class_embeddings",
 ) -> np.ndarray:
-    """Labels ``(N,)`` that are text, or bytes of UTF-8, as the ids of the classes of these names; others as numbers.
+    """Return the class ids of labels ``(N,)`` that are text or bytes of UTF-8; other labels are returned as numbers.
 
     Args:
         name: what an error calls the labels.
@@ -157,20 +156,17 @@ def labels_of_rows(
         labels = ids_by_name(labels, class_names)
     if labels.dtype.kind not in "iu":
         missing = np.flatnonzero(labels != labels)
-        remedy = f"Drop rows without a label, as row {missing[0]}, from features as well" if missing.size else ""
-        raise InputError(
-            f"labels are of type {labels.dtype}",
-            "integers that index rows of class_embeddings, or names that are in class_names",
-            remedy or "Make integers of whole numbers by numpy.asarray(labels, dtype=int)",
-        )
+        expected = "integers that index rows of class_embeddings, or names that are in class_names"
+        remedy = "Make integers of whole numbers by numpy.asarray(labels, dtype=int)"
+        if missing.size:
+            remedy = f"Drop rows without a label, as row {missing[0]}, from features as well"
+        raise InputError(f"labels are of type {labels.dtype}", expected, remedy)
     outside = np.flatnonzero((labels < 0) | (labels >= n_classes))
     if outside.size:
+        expected = f"0 to {n_classes - 1}, since class_embeddings has {n_classes} rows"
         from_one = labels.min() == 1 and labels.max() == n_classes
-        raise InputError(
-            f"labels[{outside[0]}] is {labels[outside[0]]}",
-            f"0 to {n_classes - 1}, since class_embeddings has {n_classes} rows",
-            "They seem to count from 1: subtract 1" if from_one else "",
-        )
+        remedy = "They seem to count from 1: subtract 1" if from_one else ""
+        raise InputError(f"labels[{outside[0]}] is {labels[outside[0]]}", expected, remedy)
     if len(np.unique(labels)) < least_classes:
         found = f"all rows are of class {labels[0]}" if n_rows else "there are no rows"
         raise InputError(found, f"features of at least {least_classes} seen classes")
@@ -178,7 +174,9 @@ def labels_of_rows(
 
 
 def names_of(labels: np.ndarray) -> list[str]:
-    """Names of classes with these labels ``(C,)``: text as it is, bytes decoded, numbers as Python prints them."""
+    """Return the names of classes with these labels ``(C,)``: text unchanged, bytes decoded, numbers as Python prints
+    them.
+    """
     return [label.decode(errors="replace") if isinstance(label, bytes) else str(label) for label in labels.tolist()]
 
 
@@ -198,7 +196,7 @@ def one_based_warning(ids: np.ndarray, class_names: Sequence[str] | None = None)
 def unusual_embeddings_warning(
     embeddings: np.ndarray, class_names: Sequence[str] | None = None, labels: np.ndarray | None = None
 ) -> str:
-    """What is odd about class embeddings ``(C, A)`` of which some are zero or equal, in one line: mostly nothing.
+    """Return a warning if class embeddings ``(C, A)`` are zero or equal, or seem to be one for each picture, else "".
 
     Such classes can't be told apart. The usual causes are words without a vector, a description that is there twice,
     and an embedding for each picture where one for each class is wanted; ``labels (N,)`` help to see the last.
@@ -224,13 +222,13 @@ def _so_many(count: int) -> str:
 
 
 def _first(ids: Sequence[int], class_names: Sequence[str] | None) -> str:
-    """The first three of some classes, by name or number."""
+    """Return the first three of some classes, by name or number."""
     named = [str(k) if class_names is None else repr(class_names[k]) for k in ids[:3]]
     return ", ".join([*named, "..."] if len(ids) > 3 else named)
 
 
 def _remedy(label: Any, known: list[Any], *, renumbered: bool) -> str:
-    """What to do about a label of ``y`` that no class has; ``renumbered`` where all of them are 0, 1, 2 and so on."""
+    """Return what to do about a label of ``y`` that no class has. ``renumbered``: the labels are 0, 1, 2 and so on."""
     described = next((other for other in known if str(other) == str(label)), None)
     if described is not None:
         return f"There is {described!r}, of another type"
@@ -255,7 +253,7 @@ def _remedy(label: Any, known: list[Any], *, renumbered: bool) -> str:
 
 
 def _labels(given: Any) -> np.ndarray:
-    """Labels ``(C,)``, of one kind."""
+    """Return labels ``(C,)``, all of one kind."""
     try:
         labels = np.asarray(given)
         if labels.dtype.kind == "T":  # which scikit-learn and JSON don't know
@@ -272,7 +270,7 @@ def _labels(given: Any) -> np.ndarray:
 
 
 def _stacked(given: Mapping[Any, Any]) -> np.ndarray:
-    """Embeddings ``(C, A)`` float32, finite, of a dict from label to ``(A,)``."""
+    """Return embeddings ``(C, A)`` float32, finite, of a dict from label to ``(A,)``."""
     rows = {f"class_embeddings[{label!r}]": row for label, row in given.items()}
     _refuse_other_orders(rows)
     with np.errstate(over="ignore"):  # what becomes infinite is refused by its column

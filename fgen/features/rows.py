@@ -1,4 +1,4 @@
-"""Rows of a matrix wherever it lies, asked for before they are needed, so that the disk works while the processor does.
+"""Access to the rows of a matrix in memory, in a memory map or in an HDF5 file, with prefetching.
 
 A row of a memory map is fetched when it is first touched: one after the other, and with all that lies around it, for
 the operating system expects a file to be read from front to back. 320 random rows of 8 KB took 30 to 2,000 ms from a
@@ -35,7 +35,11 @@ class RowsView:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        """Rows by a slice or by numbers ``(n,)``, as float32 ``(n, D)``."""
+        """Return rows, given by a slice or by numbers ``(n,)``, as float32 ``(n, D)``."""
+        return self.read(np.arange(len(self))[key] if isinstance(key, slice) else np.asarray(key))
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Return rows by their numbers ``(n,)``, as float32 ``(n, D)``."""
         raise NotImplementedError
 
     def prefetch(self, rows: np.ndarray) -> None:
@@ -44,7 +48,7 @@ class RowsView:
 
 
 def as_rows(features: Any) -> Features:
-    """Features ``(N, D)`` that slice by rows: tensors, lists and tables as arrays; what lies on disk as it is.
+    """Return features ``(N, D)`` that slice by rows: tensors, lists and tables become arrays; data on disk stay there.
 
     Raises:
         InputError: no dense matrix of numbers, or one with a mask that hides some.
@@ -62,7 +66,7 @@ def as_rows(features: Any) -> Features:
 
 
 def read_rows(features: Features, indices: np.ndarray) -> np.ndarray:
-    """Rows ``indices`` of a matrix as float32 ``(n, D)``; what lies on disk is read in its own order."""
+    """Read rows ``indices`` of a matrix as float32 ``(n, D)``. Data on disk are read in ascending order."""
     indices = np.asarray(indices, dtype=np.int64)
     if isinstance(features, np.ndarray) and mapping_of(features) is not None:
         return _mapped_rows(features, indices)
@@ -75,7 +79,7 @@ def read_rows(features: Features, indices: np.ndarray) -> np.ndarray:
 
 
 def prefetch_rows(features: Features, rows: np.ndarray) -> None:
-    """Have rows read into the page cache in the background; returns at once and allocates nothing.
+    """Ask the system to read rows into the page cache in the background; return at once.
 
     A hint, on which only speed depends, to whoever reads the rows next. It reaches memory maps, also through views; for
     anything else it does nothing.
@@ -153,8 +157,8 @@ class SelectedRows(RowsView):
         self._indices = indices
         self.shape = (len(indices), int(features.shape[1]))
 
-    def __getitem__(self, key: Any) -> np.ndarray:
-        return read_rows(self._features, self._indices[key])
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        return read_rows(self._features, self._indices[rows])
 
     def prefetch(self, rows: np.ndarray) -> None:
         """See :func:`fgen.features.rows.prefetch_rows`."""
@@ -170,10 +174,9 @@ class MappedRows(RowsView):
 
     def __init__(self, features: Features, change: Callable[[np.ndarray], np.ndarray]) -> None:
         self._features, self._change = features, change
-        self.shape = (len(features), self[:0].shape[1])
+        self.shape = (len(features), self.read(np.arange(0)).shape[1])
 
-    def __getitem__(self, key: Any) -> np.ndarray:
-        rows = np.arange(len(self._features))[key] if isinstance(key, slice) else np.asarray(key)
+    def read(self, rows: np.ndarray) -> np.ndarray:
         blocks = [self._change(block) for block in iter_blocks(SelectedRows(self._features, rows))]
         return np.concatenate(blocks or [self._change(read_rows(self._features, rows))])
 
@@ -190,8 +193,7 @@ class ConcatRows(RowsView):
         self._starts = np.cumsum([0, *(len(part) for part in self._parts)])
         self.shape = (int(self._starts[-1]), int(parts[0].shape[1]))
 
-    def __getitem__(self, key: Any) -> np.ndarray:
-        rows = np.arange(len(self))[key] if isinstance(key, slice) else np.asarray(key)
+    def read(self, rows: np.ndarray) -> np.ndarray:
         result = np.empty((len(rows), self.shape[1]), dtype=np.float32)
         for part, mine, of_part in self._by_part(rows):
             result[mine] = read_rows(part, of_part)
@@ -203,7 +205,9 @@ class ConcatRows(RowsView):
             prefetch_rows(part, of_part)
 
     def _by_part(self, rows: np.ndarray) -> Iterator[tuple[Features, np.ndarray, np.ndarray]]:
-        """Each part with the positions in ``rows`` that fall to it, and their row numbers within it."""
+        """Yield each part that has some of the ``rows``, their positions in ``rows``, and their row numbers within the
+        part.
+        """
         owner = np.searchsorted(self._starts, rows, side="right") - 1
         for index, part in enumerate(self._parts):
             mine = np.flatnonzero(owner == index)

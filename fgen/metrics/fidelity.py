@@ -1,4 +1,4 @@
-"""How close generated features are to real ones, always beside how close real ones are to each other.
+"""Similarity of generated and real features, compared with the similarity of real features among themselves.
 
 The real rows of a class are split in two halves of the same size. One half is the reference; the other half and as
 many generated rows are each compared with it. Every score depends on how many rows there are, so a score means
@@ -59,7 +59,7 @@ class Fidelity:
     per_class: dict[int, Comparison]
 
     def as_dict(self) -> dict[str, Any]:
-        """What JSON can hold; NaN becomes None."""
+        """Return values that JSON can hold; NaN becomes None."""
         per_class = {str(label): _jsonable(asdict(result)) for label, result in self.per_class.items()}
         return {"overall": _jsonable(asdict(self.overall)), "per_class": per_class}
 
@@ -114,7 +114,7 @@ def compare_features(
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Squared Fréchet distance between two Gaussians fitted to the rows (Heusel et al. 2017, eq. 6).
+    """Return the squared Fréchet distance between two Gaussians fitted to the rows (Heusel et al. 2017, eq. 6).
 
     ``|m_a - m_b|^2 + Tr(S_a) + Tr(S_b) - 2 Tr((S_a S_b)^(1/2))``, with the last trace as the nuclear norm of
     ``A B^T`` for centred ``A``, ``B`` over sqrt(n - 1): real by construction, and cheap for n << D.
@@ -132,7 +132,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def neighbour_scores(reference: np.ndarray, rows: np.ndarray, k: int = 5) -> dict[str, float]:
-    """Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020).
+    """Compute precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020).
 
     A row's ball reaches to its k-th nearest other row of the same set and includes its border, so that identical
     features score 1, even where rows repeat.
@@ -188,7 +188,7 @@ def _fidelity_scores(reference: np.ndarray, rows: np.ndarray, agrees: np.ndarray
 def _matched_rows(
     real_labels: np.ndarray, synthetic_labels: np.ndarray, seed: int, max_rows: int
 ) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """For each class, row numbers of two disjoint sets of real rows and of generated ones, all of one size."""
+    """Return for each class row numbers of two disjoint sets of real rows and of generated ones, all of one size."""
     rows = {}
     for label in np.intersect1d(real_labels, synthetic_labels).tolist():
         stream = rng.stream(seed, "fidelity", int(label))
@@ -201,30 +201,30 @@ def _matched_rows(
 
 
 def _covariance_factor(x: np.ndarray) -> np.ndarray:
-    """A matrix F of at most D rows with ``F^T F`` the covariance of the rows."""
+    """Return a matrix F of at most D rows; ``F^T F`` is the covariance of the rows."""
     centred = np.asarray(x, dtype=np.float64)
     centred = (centred - centred.mean(axis=0)) / np.sqrt(len(x) - 1)
     return np.asarray(np.linalg.qr(centred, mode="r")) if len(x) > x.shape[1] else centred
 
 
 def _radii(x: np.ndarray, k: int) -> np.ndarray:
-    """Distance of each row to its k-th nearest other row, ``(n,)``."""
+    """Return the distance of each row to its k-th nearest other row, ``(n,)``."""
     # Each row is its own nearest, at distance 0.
     return np.concatenate([np.partition(distance, k, axis=1)[:, k] for _, distance in _distance_blocks(x, x)])
 
 
 def _distance_blocks(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Distances by blocks of rows of x. Differences, not dot products: equal rows must be exactly 0 apart."""
+    """Yield distances by blocks of rows of x. They are calculated from differences, so that equal rows are exactly 0
+    apart.
+    """
     for start in range(0, len(x), BLOCK_ROWS):
         block = slice(start, min(start + BLOCK_ROWS, len(x)))
         yield block, cdist(x[block], y)
 
 
 def _checked(name: str, features: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
-    features, labels = (
-        as_matrix(name, features, "numbers (N, D)", dtype=np.float64),
-        as_numbers(f"{name} labels", labels),
-    )
+    features = as_matrix(name, features, "numbers (N, D)", dtype=np.float64)
+    labels = as_numbers(f"{name} labels", labels)
     if labels.shape != features.shape[:1] or labels.dtype.kind not in "iu":
         found = f"{name} has shape {features.shape} and its labels {labels.shape} and type {labels.dtype}"
         raise InputError(found, "numbers (N, D) and class ids (N,)")
