@@ -1,4 +1,4 @@
-"""Seeds become independent random streams, each named by what it is for.
+"""Independent random streams, made from a seed and a purpose.
 
 Streams are counter-based (Philox): a stream is a function of its key, so a run that stops and goes on
 needs no generator state, and drawing from one stream never moves another.
@@ -18,7 +18,7 @@ Key = int | str | bytes
 
 
 def _digest(parts: Iterable[Key]) -> bytes:
-    """128 bits that name a stream; parts are length-prefixed, so ("ab", "c") differs from ("a", "bc")."""
+    """Return 128 bits that name a stream; parts are length-prefixed, so ("ab", "c") differs from ("a", "bc")."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         part = part if isinstance(part, str | bytes) else operator.index(part)  # NumPy's numbers name the same stream
@@ -28,7 +28,7 @@ def _digest(parts: Iterable[Key]) -> bytes:
 
 
 def stream(seed: int, purpose: str, *key: Key) -> np.random.Generator:
-    """The random stream of (seed, purpose, key).
+    """Return the random stream of (seed, purpose, key).
 
     Args:
         seed: the run's seed, any integer >= 0.
@@ -45,7 +45,7 @@ def stream(seed: int, purpose: str, *key: Key) -> np.random.Generator:
 
 
 def subseed(seed: int, purpose: str, *key: Key) -> int:
-    """A 63-bit seed of (seed, purpose, key) for libraries that want an integer."""
+    """Return a 63-bit seed of (seed, purpose, key) for libraries that need an integer."""
     return int.from_bytes(_digest((_whole(seed), purpose, *key))[:8], "little") >> 1
 
 
@@ -57,7 +57,7 @@ def _whole(seed: int) -> int:
 
 
 def class_key(name: str | None, class_embedding: np.ndarray) -> Key:
-    """What names a class in the generation streams: its name, or else the bytes of its float32 embedding.
+    """Return what names a class in the generation streams: its name, or the bytes of its float32 embedding.
 
     Args:
         name: class name, or None where the classes have none.

@@ -1,4 +1,5 @@
-"""The embedded real data set ``emoji``: drawings of things by eight hands, and words about the things.
+"""The embedded real data set ``emoji``: pictures of objects in eight designs, and descriptions of the objects in
+words.
 
 How it was built, from what and under which licences: ``experiments/emoji/README.md``.
 """
@@ -16,7 +17,7 @@ from fgen.data.splits import SPLIT_NAMES
 
 
 def load_emoji() -> ZSLDataset:
-    """The data set: features ``(N, 1280)`` of an ImageNet EfficientNet-Lite0, all of them at least 0.
+    """Return the data set: features ``(N, 1280)`` of an ImageNet EfficientNet-Lite0, all of them at least 0.
 
     Kinds of class embedding: ``sentence (C, 384)``, ``word (C, 50)``, ``attributes (C, K)`` (multi-hot keywords).
     ``test_seen`` and ``val_seen`` are whole designs, so that a seen test picture is a drawing by another hand.
@@ -37,7 +38,7 @@ def load_emoji() -> ZSLDataset:
 
 
 def emoji_card() -> dict[str, Any]:
-    """What the data set knows beyond features and labels.
+    """Return what is known of the data set apart from features and labels.
 
     Returns:
         ``designs`` (names), ``design`` (``(N,)`` index of each row's design), ``subgroup`` (C names),

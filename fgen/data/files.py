@@ -1,4 +1,4 @@
-"""Data sets by name or by file: one door for reading, one for writing, and fgen's own two file forms.
+"""Loading and saving of data sets by name or path, and fgen's own two file formats.
 
 ``.h5`` (``fgen-dataset`` version 1): contiguous datasets that any HDF5 library reads. ``features (N, D)`` f4,
 ``labels (N,)`` i4, group ``class_embeddings`` with ``<kind> (C, A)`` f4, ``class_names (C,)`` UTF-8 and group
@@ -38,7 +38,7 @@ EMBEDDINGS, SPLITS = "class_embeddings", "splits"
 
 
 def load_dataset(source: str | Path, embedding: str | Sequence[str] | None = None, *, seed: int = 0) -> ZSLDataset:
-    """A data set by name or from disk.
+    """Load a data set by name or from disk.
 
     Your own fits into an ``.npz`` file (``numpy.savez``) of these arrays: ``features (N, D)``; ``labels (N,)``, whole
     numbers from 0, rows of ``class_embeddings (C, A)`` (or ``class_embeddings.KIND`` for each of several kinds), which
@@ -59,6 +59,12 @@ def load_dataset(source: str | Path, embedding: str | Sequence[str] | None = Non
 
     Raises:
         InputError: no such data set, or a file that is damaged, hostile or doesn't fit together.
+
+    Example:
+        >>> data = fgen.load_dataset("toy")
+        >>> features, labels = data.split("trainval")
+        >>> features.shape, len(data.seen), len(data.unseen)
+        ((600, 16), 20, 5)
     """
     return _load(source, seed).with_embedding(embedding)
 
@@ -73,6 +79,14 @@ def save_dataset(dataset: ZSLDataset, path: str | Path, *, overwrite: bool = Fal
 
     Raises:
         InputError: the file exists, its form is unknown, or the disk refuses.
+
+    Example:
+        >>> import tempfile
+        >>> data = fgen.load_dataset("toy")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     fgen.save_dataset(data, f"{folder}/toy.h5")
+        ...     fgen.load_dataset(f"{folder}/toy.h5").fingerprint == data.fingerprint
+        True
     """
     path = expect_target(path, overwrite=overwrite)
     if os.path.isdir(path) or not path.suffix:
@@ -183,7 +197,7 @@ def _write_hdf5(dataset: ZSLDataset, path: Path) -> None:
 
 
 def _write_rest(file: h5py.File, dataset: ZSLDataset) -> None:
-    """All but the features."""
+    """Write everything but the features."""
     file.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION, "name": dataset.name})
     file.attrs["embedding"] = list(dataset.embedding)
     file.create_dataset("labels", data=dataset.labels.astype("<i4"))
@@ -218,7 +232,7 @@ def _read_npz(path: Path, seed: int) -> ZSLDataset:
 
 
 def _unread(path: Path, archive: npz.Archive) -> list[str]:
-    """A note on arrays of other names than a data set's; one that is called as a split is meant to be read."""
+    """Return a note on arrays that no data set has; refuse an array that is named like a split."""
     known = ("features", "labels", EMBEDDINGS, "class_names", "name", "embedding")
     others = [name for name in archive if name not in known and not name.startswith((f"{EMBEDDINGS}.", f"{SPLITS}."))]
     for name in others:

@@ -1,4 +1,4 @@
-"""Any-shot learning: a few real rows of unseen classes join the training rows, and the rest stay for the test.
+"""Any-shot learning: a few real rows of unseen classes are trained on, and the rest stay test rows.
 
 Xian et al. 2019 (f-VAEGAN-D2) call the classes *novel* and the setting (generalized) few-shot learning. Classes with
 shots remain "unseen" for the scores: T1 and U are over them, on the rows that weren't moved.
@@ -77,7 +77,7 @@ def draw_shots(
 
 
 def _choose(names: Mapping[int, str], classes: ShotClasses, able: np.ndarray, seed: int) -> np.ndarray:
-    """Ascending ids of the classes that get shots; ``able`` have a row to spare."""
+    """Return the ascending ids of the classes that get shots; ``able`` are those with a row to spare."""
     if not able.size:
         raise InputError("there is no unseen class with 2 test rows", "one for a shot and one for the test")
     if classes is None:

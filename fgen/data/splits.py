@@ -1,4 +1,4 @@
-"""Splits: which rows are for training, for choosing hyperparameters and for the one look at the test set.
+"""Splits: the rows for training, for choosing hyperparameters and for the test.
 
 Every reader hands its raw splits to :func:`complete_splits`, the one place where they are checked,
 repaired and, where a released file has none, made from a seed.
@@ -81,7 +81,7 @@ def _checked_indices(name: str, rows: np.ndarray, n_rows: int) -> np.ndarray:
 
 
 def _refuse_leaks(labels: np.ndarray, splits: Splits) -> None:
-    """Test rows must not be trained on, and unseen classes must have no training row."""
+    """Refuse test rows among the training rows, and unseen classes with training rows."""
     for test in ("test_seen", "test_unseen"):
         shared = np.intersect1d(splits["trainval"], splits[test])
         if shared.size:
@@ -101,7 +101,7 @@ def _refuse_leaks(labels: np.ndarray, splits: Splits) -> None:
 
 
 def _class_partition(labels: np.ndarray, splits: Splits, seed: int, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """``train`` and ``val``: a partition of trainval by class."""
+    """Return ``train`` and ``val``: a partition of trainval by class."""
     trainval = splits["trainval"]
     if "train" in splits and "val" in splits:
         for name in ("train", "val"):
@@ -133,7 +133,7 @@ def _by_membership(rows: np.ndarray, labels: np.ndarray, classes: np.ndarray) ->
 
 
 def _held_out_rows(labels: np.ndarray, splits: Splits, seed: int, notes: list[str]) -> np.ndarray:
-    """``val_seen``: rows of ``train`` that stand for ``test_seen`` while hyperparameters are chosen."""
+    """Return ``val_seen``: rows of ``train`` that take the part of ``test_seen`` while hyperparameters are chosen."""
     train = splits["train"]
     if "val_seen" in splits:
         held = splits["val_seen"]
@@ -150,16 +150,18 @@ def _held_out_rows(labels: np.ndarray, splits: Splits, seed: int, notes: list[st
 
 
 def by_class(rows: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
-    """Row numbers ``(n,)`` in parts, one for each class that has some, by ``labels (N,)``; their order stays."""
+    """Split row numbers ``(n,)`` into one array for each class that has some, by ``labels (N,)``; the order within a
+    class stays.
+    """
     ordered = rows[np.argsort(labels[rows], kind="stable")]
     return np.split(ordered, np.flatnonzero(np.diff(labels[ordered])) + 1)
 
 
 def first_share(rows: np.ndarray, fraction: float) -> np.ndarray:
-    """That fraction of a class's rows ``(n,)``, the first ones: rounded down, but at least 1 of 2 or more."""
+    """Return the first ``fraction`` of a class's rows ``(n,)``: rounded down, but at least 1 of 2 or more rows."""
     return rows[: max(int(fraction * len(rows)), min(1, len(rows) - 1))]
 
 
 def evenly_spaced(rows: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the rows, evenly spread."""
+    """Return at most ``most`` of the rows, at equal distances."""
     return rows[:: -(-len(rows) // most) or 1]

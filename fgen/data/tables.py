@@ -1,4 +1,4 @@
-"""Tables that people bring and take away: descriptions of new classes, features to predict on, predictions."""
+"""CSV tables and feature files of users: descriptions of classes, features to predict on, predictions."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ def _npz_features(path: Path) -> tuple[Features, np.ndarray | None]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The number of the line on which each row ends, and its cells; blank lines are passed over."""
+    """Yield the cells of each row, with the number of the line on which it ends; skip blank lines."""
     with open(path, "rb") as file:
         reader = csv.reader(_lines(path, file))
         try:

@@ -1,4 +1,4 @@
-"""A linear-Gaussian world whose optimum is known: what a method scores can be held against the best there is.
+"""A linear-Gaussian data set with a known optimum, to compare a method's scores with the best possible ones.
 
 Class descriptions ``a_c`` are random and share a few directions; the mean feature of a class is linear in its
 description, ``mu_c = W a_c + b``, so unseen classes can be predicted from seen ones; features are
@@ -37,7 +37,7 @@ class ToyWorld:
     sigma: float
 
     def classify(self, features: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        """The best guess for each row: of the ``classes`` allowed, the one whose true mean is nearest.
+        """Return the best guess for each row: the class in ``classes`` with the nearest true mean.
 
         Args:
             features: ``(n, D)``.
@@ -51,19 +51,19 @@ class ToyWorld:
         return classes[np.argmin(distances, axis=1)]
 
     def optimum(self) -> dict[str, float]:
-        """The scores T1, U, S and H of the best classifier on this data set's own test rows, as fractions."""
+        """Return the scores T1, U, S and H of the best classifier on this data set's own test rows, as fractions."""
         everything = np.arange(self.dataset.n_classes)
         t1 = self._accuracy("test_unseen", self.dataset.unseen)
         u, s = self._accuracy("test_unseen", everything), self._accuracy("test_seen", everything)
         return {"T1": t1, "U": u, "S": s, "H": 2 * u * s / (u + s) if u + s else 0.0}
 
     def pair_accuracy(self, first: int, second: int) -> float:
-        """The best accuracy possible between two classes: ``Phi(|mu_1 - mu_2| / (2 sigma))``."""
+        """Return the best possible accuracy between two classes: ``Phi(|mu_1 - mu_2| / (2 sigma))``."""
         distance = float(np.linalg.norm(self.means[first] - self.means[second]))
         return 0.5 * (1 + math.erf(distance / (2 * self.sigma) / math.sqrt(2)))
 
     def _accuracy(self, split: str, candidates: np.ndarray) -> float:
-        """Accuracy per class, then the mean over the classes of the split."""
+        """Return the mean over the classes of the split of each class's accuracy."""
         features, labels = self.dataset.split(split)
         hits = self.classify(features.astype(np.float64), candidates) == labels
         return float(np.mean([hits[labels == label].mean() for label in np.unique(labels)]))
@@ -123,5 +123,5 @@ def toy_world(
 
 
 def make_toy(**sizes: Any) -> ZSLDataset:
-    """The data set of :func:`toy_world`, without the truth behind it."""
+    """Return the data set of :func:`toy_world`."""
     return toy_world(**sizes).dataset

@@ -125,7 +125,7 @@ def write_xlsa17(dataset: ZSLDataset, folder: str | Path, *, overwrite: bool = F
 
 
 def _features_path(folder: Path, features_file: str | None) -> Path:
-    """The .mat file of the folder that has the features."""
+    """Return the path of the folder's .mat file with the features."""
     if features_file is not None:
         return folder / features_file
     candidates, broken, others = [], None, []
@@ -164,7 +164,7 @@ def _listed(variables: Mapping[str, MatVariable]) -> str:
 
 
 def _features_and_labels(path: Path, variables: Mapping[str, MatVariable]) -> tuple[Features, np.ndarray]:
-    """Features ``(N, D)``, perhaps on disk, and labels ``(N,)`` that still count from 1."""
+    """Return features ``(N, D)``, perhaps on disk, and labels ``(N,)`` that start at 1."""
     features, found = _variable(path, variables, "features").numbers(), _variable(path, variables, "labels")
     if found.kind in TEXT_KINDS:
         numbered = "[~, labels] = ismember(cellstr(labels), allclasses_names)"
@@ -183,7 +183,7 @@ def _features_and_labels(path: Path, variables: Mapping[str, MatVariable]) -> tu
 
 
 def _embeddings(path: Path, variables: Mapping[str, MatVariable]) -> dict[str, np.ndarray]:
-    """Class embeddings ``(C, A)`` by kind, ``att`` first."""
+    """Return class embeddings ``(C, A)`` by kind, ``att`` first."""
     keys = ["att", *(key for key in variables if _is_kind(key) and variables[key].kind == NUMBERS)]
     embeddings = {}
     for key in keys:
@@ -211,7 +211,7 @@ def _passed_over(path: Path, variables: Mapping[str, MatVariable]) -> list[str]:
 
 
 def _class_names(path: Path, variables: Mapping[str, MatVariable], shape: tuple[int, ...]) -> list[str] | None:
-    """Names in the order of the columns of ``att``, which is not the alphabet's; some releases have none."""
+    """Return names in the order of the columns of ``att`` (not alphabetical), or None: some releases have none."""
     if "allclasses_names" not in variables:
         return None
     names = [name.strip() for name in variables["allclasses_names"].texts()]
@@ -224,14 +224,14 @@ def _class_names(path: Path, variables: Mapping[str, MatVariable], shape: tuple[
 
 
 def _vector(path: Path, key: str, values: Features) -> np.ndarray:
-    """A row or column vector, flat."""
+    """Return a row or column vector as ``(n,)``."""
     if values.dtype.kind not in "fiu" or (sum(size != 1 for size in values.shape) > 1 and 0 not in values.shape):
         raise wrong_array(f"{path}: {key}", values, "a vector of integers")
     return np.asarray(values[...]).reshape(-1)
 
 
 def _zero_based(path: Path, key: str, values: Features, limit: int, what: str) -> np.ndarray:
-    """Indices that count from 1, checked against ``limit``, as int64 that count from 0."""
+    """Return indices that start at 1, checked against ``limit``, as int64 that start at 0."""
     values = _vector(path, key, values)
     if what == ROWS and len(values) > 2 and np.isin(values, (0, 1)).all():
         remedy = f"It looks like a mask: use find({key}), in Python numpy.flatnonzero({key}) + 1"
@@ -246,7 +246,7 @@ def _zero_based(path: Path, key: str, values: Features, limit: int, what: str) -
 
 
 def _kind_key(kind: str) -> str:
-    """The variable that holds another kind of embedding."""
+    """Return the name of the variable for another kind of embedding."""
     if kind == "original_att":
         return kind
     key = f"att_{kind}"

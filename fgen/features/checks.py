@@ -1,4 +1,4 @@
-"""What is given at a public door as an array of numbers, a matrix or names; an error names what was found, and where.
+"""Checks of arrays, matrices, class ids and names that users give. An error names what was found, and where.
 
 Lists, tensors and tables do wherever arrays do. Nothing is dropped without a word: values that a mask hides, imaginary
 parts and text among numbers are refused.
@@ -189,7 +189,7 @@ def _has_own_form(item: Any) -> bool:
 
 
 def _of_tensor(name: str, given: Any) -> np.ndarray:
-    """A torch tensor as an array; types that NumPy lacks (bfloat16) become float32."""
+    """Return a torch tensor as an array; types that NumPy lacks (bfloat16) become float32."""
     if str(given.layout) != "torch.strided":
         raise InputError(f"{name} is a tensor of layout {given.layout}", "a dense tensor", "Call its to_dense()")
     try:
@@ -203,7 +203,7 @@ def _of_tensor(name: str, given: Any) -> np.ndarray:
 
 
 def _of_objects(name: str, array: np.ndarray, words: str) -> np.ndarray:
-    """An array of Python objects that are all numbers as truth values, whole numbers or floats; text is none."""
+    """Return an array of Python objects as truth values, whole numbers or floats. Text is refused, also digits."""
     values = array.ravel().tolist()
     kinds = set(map(type, values))
     others = {kind for kind in kinds if not issubclass(kind, Real | Decimal | np.bool_)}
@@ -218,7 +218,7 @@ def _of_objects(name: str, array: np.ndarray, words: str) -> np.ndarray:
 
 
 def _refuse_others(name: str, array: np.ndarray, values: list[Any], others: set[type], words: str) -> None:
-    """Name the first value of one of some types, of text the first that no number can be made of."""
+    """Refuse values of some types: name the first text that is no number, else the first value."""
     strange = [(place, value) for place, value in enumerate(values) if type(value) in others]
     in_words = ((at, value) for at, value in strange if isinstance(value, str | bytes) and number_in(value) is None)
     place, value = next(in_words, strange[0])

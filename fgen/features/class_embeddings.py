@@ -1,4 +1,4 @@
-"""How class embeddings are scaled before a generator reads them.
+"""Scaling of class embeddings for a generator.
 
 A unit-norm embedding next to unit-normal noise is a whisper: scale decides how loudly a class is heard.
 What is fitted here on the seen classes is saved with the model and applied alike to classes given later.

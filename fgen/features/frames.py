@@ -1,4 +1,4 @@
-"""Tables with labels, such as pandas' DataFrames: what their rows and columns are called, without such a library."""
+"""Names of rows and columns of tables, such as pandas' DataFrames; no such library is imported."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _rows_by_name(what: str, table: Any, names: Sequence[str] | None) -> tuple[A
 
 
 def _of_numbers(labels: list[Any]) -> str:
-    """What to do about a table whose rows are called neither by names nor by their positions."""
+    """Return a remedy for a table whose index is neither names nor row numbers."""
     drop = "reset_index(drop=True) if labels count the rows from 0"
     if Counter(labels) == Counter(range(len(labels))):
         return f"Call sort_index() if labels are those of the index, {drop}"

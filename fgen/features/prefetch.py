@@ -1,4 +1,4 @@
-"""Rows of a memory map that are asked for before they are needed, so that the disk works while the processor does."""
+"""Prefetching of rows of a memory map into the page cache."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PIECE_BYTES = 128 << 10
 
 
 def mapping_of(features: np.ndarray) -> mmap.mmap | None:
-    """The memory map that an array lies in; None where there is none, or where the system takes no advice."""
+    """Return the memory map that holds an array; None if there is none, or if the system has no ``madvise``."""
     base: Any = features
     while isinstance(base, np.ndarray | memoryview):
         base = base.base if isinstance(base, np.ndarray) else base.obj
@@ -25,7 +25,7 @@ def mapping_of(features: np.ndarray) -> mmap.mmap | None:
 
 
 def check_not_cut(mapping: mmap.mmap, features: np.ndarray) -> None:
-    """Refuse to read a file that another program has cut; between this look and the reading it still may."""
+    """Refuse to read a file that another program has shortened. It can still be shortened after this check."""
     offset = getattr(features, "offset", 0)
     if mapping.size() < offset // PAGE * PAGE + len(mapping):
         name = getattr(features, "filename", None) or "the file of the features"
@@ -33,6 +33,7 @@ def check_not_cut(mapping: mmap.mmap, features: np.ndarray) -> None:
 
 
 def prefetch_pages(mapping: mmap.mmap, features: np.ndarray, rows: np.ndarray) -> None:
+    """Ask the system to read the pages of some rows in the background."""
     width, stride = features.shape[1] * features.itemsize, features.strides[0]
     if features.strides[1] != features.itemsize or stride < width:
         return  # a row is no piece of the file

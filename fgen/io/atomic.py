@@ -1,4 +1,4 @@
-"""Files and folders that are either whole or not there, whatever kills the writer."""
+"""Writing of files and folders that are complete or absent, also if the writer is killed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _held: dict[Path, int] = {}
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """A name beside ``path`` to write to; on success it is flushed to disk and takes the place of ``path``.
+    """Yield a path beside ``path`` to write to. After the block it is on the disk and replaces ``path``.
 
     Raises:
         InputError: as :func:`locked` has it.
@@ -45,7 +45,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def new_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """:func:`atomic_file` under a name that a user gave.
+    """Yield the path of :func:`atomic_file`, for a name that a user gave.
 
     Raises:
         InputError: as :func:`expect_free` has it, or the disk refuses.
@@ -76,7 +76,7 @@ def expect_free(path: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def replace_directory(path: str | Path, check: Callable[[Path], None] | None = None) -> Iterator[Path]:
-    """An empty folder beside ``path`` to write to; on success it takes the place of ``path``.
+    """Yield an empty folder beside ``path`` to write to. After the block it replaces ``path``.
 
     A folder can't be replaced in one move, so an older one is renamed first. Meanwhile
     :func:`fgen.io.consistent_read.read_folder` reads it there. :func:`recover_replacement` renames it back if the
@@ -185,7 +185,7 @@ def expect_only(path: Path, names: Collection[str]) -> None:
 
 
 def recover_replacement(path: Path) -> None:
-    """Undo or finish a folder's replacement that was killed half-way; for the holder of :func:`locked`."""
+    """Undo or finish a folder's replacement whose writer was killed; the caller holds :func:`locked`."""
     aside = beside(path, "old")
     if aside.exists():
         if path.exists():
@@ -195,14 +195,14 @@ def recover_replacement(path: Path) -> None:
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """JSON with sorted keys, so that equal content is equal bytes."""
+    """Write JSON with sorted keys: equal content gives equal bytes."""
     text = json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_file(path) as file:
         file.write_text(text + "\n", encoding="utf-8")
 
 
 def fsync_path(path: Path) -> None:
-    """Wait until the disk has a file, or a folder's names."""
+    """Wait until a file, or the names in a folder, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -212,7 +212,7 @@ def fsync_path(path: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep other threads and processes of fgen from writing ``path``; wait for one at work up to ``PATIENCE`` seconds.
+    """Lock ``path`` against other threads and processes of fgen; wait up to ``PATIENCE`` seconds for another one.
 
     The lock is a file beside it that is removed at the end. A killed writer's is free: the next one takes it.
 
@@ -231,7 +231,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _open_lock(lock: Path, path: Path) -> int:
-    """An open handle of the lock file, which no other holds."""
+    """Open and lock the lock file; return its handle."""
     deadline = time.monotonic() + PATIENCE
     while True:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
@@ -248,7 +248,7 @@ def _open_lock(lock: Path, path: Path) -> int:
 
 
 def lock_file(handle: int, path: Path) -> None:
-    """Keep other processes of fgen away from ``path`` until the open ``handle``, its own or its journal's, is closed.
+    """Lock an open file, a lock file or a journal, for ``path``; the lock ends when the file is closed.
 
     On a file system without locks nobody is kept away.
 
@@ -267,7 +267,7 @@ def lock_file(handle: int, path: Path) -> None:
 
 @contextmanager
 def working_in(folder: Path) -> Iterator[None]:
-    """Keep other processes of fgen out of a folder, and refuse to go on once it isn't at its place any more.
+    """Lock a folder against other processes of fgen. Refuse to continue if it was moved.
 
     Raises:
         InputError: another fgen is at work in it, or it was moved or removed meanwhile.
@@ -308,7 +308,7 @@ def _make_parents(path: Path) -> None:
 
 
 def _is_at(handle: int, path: Path) -> bool:
-    """Whether ``path`` is the very file or folder that the handle was opened on."""
+    """Return whether the handle was opened on the file or folder that is at ``path`` now."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(path))
     except OSError:
@@ -316,7 +316,7 @@ def _is_at(handle: int, path: Path) -> bool:
 
 
 def preallocate(file: int, size: int) -> None:
-    """Have the disk keep ``size`` bytes for an open file, or raise OSError.
+    """Allocate ``size`` bytes on the disk for an open file, or raise OSError.
 
     Where the system has no call for that, as macOS, zeros are written.
     """
@@ -329,5 +329,5 @@ def preallocate(file: int, size: int) -> None:
 
 
 def beside(path: Path, what: str) -> Path:
-    """A file or folder beside ``path`` that is fgen's own: nobody calls one so."""
+    """Return the path of fgen's own hidden file or folder beside ``path``."""
     return path.parent / f".{path.name}.fgen.{what}"

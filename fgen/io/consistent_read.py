@@ -1,4 +1,4 @@
-"""Readers of files that another process may replace meanwhile: what is read is all of one version."""
+"""Reading of files that another process may replace meanwhile: everything read is of one version."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ TRIES = 100
 
 
 def current(path: Path) -> Path:
-    """Where a folder's content is: at ``path``, or beside it where :func:`fgen.io.atomic.replace_directory` has set
-    it aside, or was killed after it."""
+    """Return where a folder's content is now: at ``path``, or beside it while :func:`fgen.io.atomic.replace_directory`
+    replaces it or after it was killed.
+    """
     aside = _aside(path)
     # The path is asked twice: it may have come, and the older one gone, meanwhile.
     return next((place for place in (path, aside, path) if os.path.exists(place)), path)
 
 
 def read_folder(path: Path, read: Callable[[Path], T]) -> T:
-    """What ``read`` makes of a folder that is replaced as a whole: old or new, never a mixture.
+    """Read a folder that is replaced as a whole: the result is of the old or the new one, never a mixture.
 
     Args:
         path: the folder's name.
@@ -36,14 +37,14 @@ def read_folder(path: Path, read: Callable[[Path], T]) -> T:
 
 
 def _aside(path: Path) -> Path:
-    """Where an older folder of that name steps aside."""
+    """Return the path to which an older folder of that name is renamed."""
     with suppress(OSError, RuntimeError, ValueError):  # no path at all: links that lead round, a NUL
         path = path.resolve()
     return beside(path, "old")
 
 
 def read_consistently(paths: Sequence[Path], read: Callable[[], T]) -> T:
-    """What ``read()`` returns or raises while each of ``paths`` is the same file or folder, or the same absence of one.
+    """Return or raise what ``read()`` does, in a call during which none of ``paths`` was created, replaced or removed.
 
     Raises:
         InputError: none of 100 tries was undisturbed.

@@ -1,4 +1,4 @@
-"""HDF5 files from strangers: only what lies in the file itself is read, and never more than the file holds."""
+"""Reading of HDF5 files from unknown sources: only data within the file are read, and never more than it holds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_SPAN_BYTES = 1 << 26
 
 
 def member(group: h5py.Group, name: str) -> Any:
-    """The dataset or group called ``name``, or None.
+    """Return the dataset or group called ``name``, or None.
 
     Raises:
         InputError: a soft or external link; following one could open any file of the machine.
@@ -37,7 +37,7 @@ def member(group: h5py.Group, name: str) -> Any:
 
 
 def dataset(group: h5py.Group, name: str, *, ndim: int | None = None) -> h5py.Dataset:
-    """The dataset called ``name``, checked by :func:`check_storage`.
+    """Return the dataset called ``name``, checked by :func:`check_storage`.
 
     Raises:
         InputError: it is missing, no dataset, of another number of dimensions, or not safely in the file.
@@ -84,7 +84,7 @@ def check_storage(found: h5py.Dataset, name: str) -> None:
 
 
 def numbers(group: h5py.Group, name: str, *, ndim: int) -> np.ndarray:
-    """A dataset of numbers, read whole.
+    """Read a whole dataset of numbers.
 
     Raises:
         InputError: as :func:`dataset` has it, or it holds anything but numbers.
@@ -96,7 +96,8 @@ def numbers(group: h5py.Group, name: str, *, ndim: int) -> np.ndarray:
 
 
 def matrix(found: h5py.Dataset) -> np.memmap | h5py.Dataset:
-    """A checked dataset without copying it: a read-only memory map where it is contiguous, else the dataset itself.
+    """Return a checked dataset without copying it: a read-only memory map if it is contiguous, else the dataset
+    itself.
 
     A map shows the bytes as they are, so the type in the file must be NumPy's own: h5py makes float32 of bfloat16 too,
     and int32 of 12 bits in 32. A file that is open for writing may hold rows that aren't on disk yet, and one in memory
@@ -111,7 +112,7 @@ def matrix(found: h5py.Dataset) -> np.memmap | h5py.Dataset:
 
 
 def read_rows(found: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
-    """Rows ``(n,)``, ascending and each once, of a matrix, as float32 ``(n, D)``.
+    """Read rows ``(n,)``, ascending and distinct, of a matrix as float32 ``(n, D)``.
 
     The rows of one chunk are read together, so that it is unpacked once; where the file is chunked that took a third
     of the time of h5py's own lists of rows. Packed chunks stay slow, whoever reads: ``fgen convert`` writes none.
@@ -130,7 +131,7 @@ def read_rows(found: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
 
 
 def texts(found: h5py.Dataset) -> list[str]:
-    """The strings of a checked one-dimensional dataset, of fixed or variable length.
+    """Return the strings of a checked one-dimensional dataset, of fixed or variable length.
 
     Raises:
         InputError: it holds no strings, or one of more than 16 KiB.
@@ -143,7 +144,7 @@ def texts(found: h5py.Dataset) -> list[str]:
 
 
 def text(value: Any, name: str) -> str:
-    """One string as h5py hands it over.
+    """Return one string that h5py returned as text or bytes.
 
     Raises:
         InputError: it is no string, too long, or no UTF-8.
@@ -169,7 +170,7 @@ def expect_short(names: Iterable[str], what: str) -> None:
 
 
 def open_read(path: Path) -> h5py.File:
-    """The file for reading; never locked, so that a read-only disk or a second reader is no obstacle.
+    """Open a file for reading, without a lock: a read-only disk or a second reader is no obstacle.
 
     Raises:
         InputError: as :func:`fgen.io.hdf5_look.look_at` has it.
@@ -199,14 +200,14 @@ class Place:
 
     @classmethod
     def of(cls, file: h5py.File) -> Place | None:
-        """The place of a file that is open for reading; None of one in memory, or one that may still change."""
+        """Return the place of a file that is open for reading; None for one in memory, or one that may still change."""
         if file.driver != "sec2" or file.mode != "r":
             return None
         about = os.fstat(file.id.get_vfd_handle())
         return cls(os.path.abspath(file.filename), about.st_size, about.st_mtime_ns)
 
     def open(self) -> h5py.File:
-        """The file, opened anew.
+        """Open the file again.
 
         Raises:
             InputError: it has gone, or was changed or replaced since.

@@ -1,4 +1,4 @@
-"""A first look at an HDF5 file in a process of its own, which can be ended whatever the file holds.
+"""A trial read of an HDF5 file in a separate process, which can be ended whatever the file holds.
 
 The HDF5 library trusts a file: a damaged one may keep it at work for ever, deaf to Ctrl-C, crash it, or have it ask for
 4 GiB to read one name. So a short-lived process, :mod:`fgen.io.hdf5_trial`, first reads the attributes, shapes, types
@@ -58,7 +58,7 @@ def _identity(path: Path) -> Identity:
 
 
 def _trouble(path: Path) -> str:
-    """What reading the file in another process comes to, where it isn't an end within limits."""
+    """Return what was wrong with a trial read in another process, else ""."""
     if not h5py.is_hdf5(path):  # which reads no more than the first bytes
         return ""
     # -P: no module of the folder that fgen happens to run in is taken for another of its name.

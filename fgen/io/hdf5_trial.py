@@ -1,4 +1,4 @@
-"""What the short-lived process of :mod:`fgen.io.hdf5_look` does: it reads a file as fgen would, within limits."""
+"""The program of the process that :mod:`fgen.io.hdf5_look` starts: it reads a file as fgen would, within limits."""
 
 from __future__ import annotations
 

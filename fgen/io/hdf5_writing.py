@@ -1,4 +1,4 @@
-"""HDF5 files whose features are written where the disk has room for sure.
+"""Writing of HDF5 files whose features are preallocated on the disk.
 
 HDF5 answers a full disk with broken handles and even a crash, so it writes nothing before the room is taken.
 """
@@ -22,7 +22,7 @@ Libver = tuple[str, str] | None
 
 
 def image(fill: Callable[[h5py.File], None], libver: Libver = None) -> bytes:
-    """The bytes of an HDF5 file, made in memory by ``fill``."""
+    """Return the bytes of an HDF5 file that ``fill`` writes in memory."""
     with h5py.File("image", "w", driver="core", backing_store=False, libver=libver) as file:
         fill(file)
         file.flush()
@@ -55,7 +55,7 @@ def allocate(path: Path, rest: bytes, shape: tuple[int, int], dtype: np.dtype, l
 
 
 def features_offset(path: Path) -> int:
-    """Where in the file the features begin."""
+    """Return the position in the file at which the features begin."""
     with h5py.File(path, "r", locking=False) as file:
         return int(file["features"].id.get_offset() or 0)
 

@@ -1,4 +1,4 @@
-"""MATLAB files: version 5 (read here, byte by byte) and 7.3 (HDF5), numbers and lists of names only.
+"""Reading of MATLAB files of version 5 (parsed here) and 7.3 (HDF5): numbers and lists of names only.
 
 Version 5 has a reader of its own because a general one trusts the file: nested cells, claimed shapes and
 object arrays are followed to whatever memory or stack they ask for. Here a variable is a matrix of numbers
@@ -55,17 +55,17 @@ class MatVariable(Protocol):
 
     @property
     def kind(self) -> str:
-        """What the variable is: ``NUMBERS``, ``CELLS``, another of this file's names, or the class of an object."""
+        """Return ``NUMBERS``, ``CELLS``, another of this file's names, or the class of an object."""
 
     def numbers(self) -> Any:
-        """The matrix, with its axes reversed; on disk where the file allows it."""
+        """Return the matrix with its axes reversed; on disk where the file allows it."""
 
     def texts(self) -> list[str]:
-        """The entries of a cell array of texts, or the rows of a char matrix without the blanks at their end."""
+        """Return the entries of a cell array of texts, or the rows of a char matrix without the blanks at their end."""
 
 
 def open_mat(path: Path) -> Mapping[str, MatVariable]:
-    """The variables of a .mat file by name; their contents are read when asked for.
+    """Return the variables of a .mat file by name; their contents are read when needed.
 
     Raises:
         InputError: neither version 5 nor 7.3. Damage raises anything; call this within ``guarded_read``.
@@ -267,7 +267,7 @@ class _Mat5Variable:
 
 
 def _walk(content: memoryview, order: str) -> dict[str, MatVariable]:
-    """The variables of a version 5 file, from the tags and headers alone."""
+    """Return the variables of a version 5 file, from tags and headers alone."""
     variables: dict[str, MatVariable] = {}
     position = 128
     while position < len(content):
@@ -285,7 +285,7 @@ def _walk(content: memoryview, order: str) -> dict[str, MatVariable]:
 
 
 def _element(buffer: memoryview, position: int, order: str) -> tuple[int, memoryview, int]:
-    """Type and data of the element at ``position``, and the position of the next one."""
+    """Return type and data of the element at ``position``, and the position of the next one."""
     tag = np.frombuffer(buffer[position : position + 8], order + "u4")
     if len(tag) < 2:
         raise InputError(f"The file ends within an element, at byte {position:,} of it")

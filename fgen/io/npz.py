@@ -1,4 +1,4 @@
-"""``.npz`` archives from strangers: no pickles, and no array that the archive doesn't hold."""
+"""Reading of ``.npz`` archives from unknown sources: nothing is unpickled, and no array is larger than its data."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Archive(Mapping[str, np.ndarray]):
                 raise InputError(f"{self._path} has no array {name!r}", f"it beside {others}")
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """One array.
+        """Read one array.
 
         Raises:
             InputError: an array of Python objects, an odd compression, or a header that claims more than is there.

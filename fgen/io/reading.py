@@ -1,4 +1,4 @@
-"""Files that may be broken are read behind one door."""
+"""Reading of files that may be damaged: one error for the many that parsers raise."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ AGAIN = "It may be truncated or damaged: download or write it again"
 
 @contextmanager
 def guarded_read(path: Path, kind: str, remedy: str = AGAIN) -> Iterator[None]:
-    """Whatever a damaged or hostile file makes a parser raise becomes one InputError that names the file.
+    """Turn whatever a parser raises at a damaged or hostile file into one InputError that names the file.
 
     Args:
         path: the file, which must be a regular one (opening a pipe could wait for ever).
@@ -56,12 +56,12 @@ def guarded_read(path: Path, kind: str, remedy: str = AGAIN) -> Iterator[None]:
 
 
 def most_unpacked(packed: int) -> int:
-    """The most bytes that a file of this field holds in ``packed`` bytes: a small file shan't fill the memory."""
+    """Return how many bytes ``packed`` bytes may unpack to: a small file must not fill the memory."""
     return max(min(packed * MAX_COMPRESSION, SMALL_BYTES), packed * MAX_LARGE_COMPRESSION)
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file, for a block of :func:`guarded_read`.
+    """Read a JSON file, within a block of :func:`guarded_read`.
 
     Raises:
         ValueError: no JSON, or what no JSON may hold and :func:`fgen.io.atomic.write_json` couldn't write again:
@@ -73,7 +73,7 @@ def read_json(path: Path) -> Any:
 
 
 def nearest_sibling(path: Path) -> str:
-    """A remedy: the name beside ``path`` that looks most like it, or nothing."""
+    """Return a remedy with the name beside ``path`` that is most similar to it, or ""."""
     if os.path.exists(f"{path}.partial"):
         return f"{path}.partial isn't whole yet: the command that began it goes on with it"
     try:
@@ -86,5 +86,5 @@ def nearest_sibling(path: Path) -> str:
 
 
 def article(noun: str) -> str:
-    """The noun with "a" or "an" before it; ``.h5`` and ``.npz`` are read aloud letter by letter."""
+    """Return the noun with "a" or "an" before it; ``.h5`` and ``.npz`` are pronounced letter by letter."""
     return f"{'an' if noun.lstrip('.')[:1].lower() in 'aehinox' else 'a'} {noun}"

@@ -49,7 +49,7 @@ class GZSLScores:
     curve: CalibrationCurve | None
 
     def as_dict(self) -> dict[str, Any]:
-        """What JSON can hold: scores by name, per-class scores by class id; undefined ones (NaN) are None."""
+        """Return values that JSON can hold: scores by name, per-class scores by class id; NaN becomes None."""
         names = ("T1", "U", "S", "H", "AUSUC", "gamma", "accuracy")
         result: dict[str, Any] = {name: json_number(getattr(self, name)) for name in names}
         for name, classes in (("T1", self.unseen), ("U", self.unseen), ("S", self.seen)):
@@ -66,7 +66,7 @@ def json_number(value: float | None) -> float | None:
 
 
 def per_class_accuracy(labels: Any, predictions: Any, classes: Any) -> np.ndarray:
-    """The share of each class's rows that are right.
+    """Return the share of each class's rows that are predicted correctly.
 
     Args:
         labels: ``(N,)`` class ids.
@@ -92,13 +92,13 @@ def per_class_accuracy(labels: Any, predictions: Any, classes: Any) -> np.ndarra
 
 
 def mean_accuracy(per_class: np.ndarray) -> float:
-    """The mean over the classes that have rows; NaN if none has."""
+    """Return the mean over the classes that have rows; NaN if none has."""
     present = np.asarray(per_class)[~np.isnan(per_class)]
     return float(present.mean()) if present.size else float("nan")
 
 
 def gzsl_scores(labels: Any, predictions_or_scores: Any, *, seen: Any, unseen: Any, gamma: float = 0.0) -> GZSLScores:
-    """T1, U, S, H and AUSUC of predictions on the test rows of seen and unseen classes.
+    """Compute T1, U, S, H and AUSUC of predictions on the test rows of seen and unseen classes.
 
     Ties are settled for good: with scores, a row goes to its best seen class if that score minus its best unseen
     score is at least ``gamma``, else to its best unseen class; within a group the lowest class id wins.
@@ -117,6 +117,12 @@ def gzsl_scores(labels: Any, predictions_or_scores: Any, *, seen: Any, unseen: A
 
     Raises:
         InputError: shapes, ids or values that don't fit.
+
+    Example:
+        >>> scores = [[2.0, 1.0, 0.0], [1.0, 3.0, 0.0], [0.0, 2.0, 0.0], [0.0, 2.0, 1.0]]
+        >>> result = fgen.gzsl_scores([0, 0, 1, 2], scores, seen=[0, 1], unseen=[2], gamma=1.5)
+        >>> result.U, result.S, round(result.H, 3)
+        (1.0, 0.75, 0.857)
     """
     labels, seen, unseen = checked_test_labels(labels, seen, unseen)
     given = as_numbers("predictions_or_scores", predictions_or_scores)

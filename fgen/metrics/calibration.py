@@ -39,17 +39,17 @@ class CalibrationCurve:
 
     @property
     def H(self) -> np.ndarray:
-        """``(K + 1,)`` harmonic mean of both accuracies."""
+        """Return the ``(K + 1,)`` harmonic mean of both accuracies."""
         return harmonic_mean(self.unseen, self.seen)
 
     def at(self, gamma: float) -> tuple[float, float]:
-        """(seen accuracy, unseen accuracy) at one gamma."""
+        """Return (seen accuracy, unseen accuracy) at one gamma."""
         point = np.searchsorted(self.breakpoints, gamma, side="left")
         return float(self.seen[point]), float(self.unseen[point])
 
 
 def harmonic_mean(u: Any, s: Any) -> Any:
-    """2us / (u + s), 0 where both are 0; for numbers or arrays."""
+    """Return 2us / (u + s), or 0 where both are 0; for numbers or arrays."""
     u, s = as_numbers("u", u).astype(np.float64), as_numbers("s", s).astype(np.float64)
     total = u + s
     h = 2 * u * s / np.where(total == 0, 1.0, total)
@@ -57,21 +57,21 @@ def harmonic_mean(u: Any, s: Any) -> Any:
 
 
 def predict_classes(scores: Any, *, seen: Any, unseen: Any, gamma: float = 0.0) -> np.ndarray:
-    """``(N,)`` class ids by the rule of :func:`fgen.metrics.accuracy.gzsl_scores`, from ``(N, C)`` scores."""
+    """Return ``(N,)`` class ids by the rule of :func:`fgen.metrics.accuracy.gzsl_scores`, from ``(N, C)`` scores."""
     seen, unseen = checked_groups(seen, unseen)
     scores = as_numbers("scores", scores)
     return by_margin(*best_of_each_group(scores, scores.shape[0] if scores.ndim else 0, seen, unseen), gamma)
 
 
 def by_margin(best_seen: np.ndarray, best_unseen: np.ndarray, margin: np.ndarray, gamma: float) -> np.ndarray:
-    """``(N,)`` class ids: the best seen class where it leads by ``gamma``, else the best unseen one."""
+    """Return ``(N,)`` class ids: the best seen one where the margin is at least ``gamma``, else the best unseen one."""
     if np.isnan(gamma):
         raise InputError("gamma is NaN", "a number")
     return np.where(margin >= gamma, best_seen, best_unseen)
 
 
 def calibration_curve(labels: Any, scores: Any, seen: Any, unseen: Any) -> CalibrationCurve:
-    """Seen and unseen accuracy for every gamma, exactly, in O(N log N) after the maxima.
+    """Compute seen and unseen accuracy for every gamma, exactly, in O(N log N) after the maxima.
 
     Args and errors as in :func:`fgen.metrics.accuracy.gzsl_scores`, which predicts by the same rule: seen where
     ``best seen score - best unseen score >= gamma``.
@@ -81,7 +81,7 @@ def calibration_curve(labels: Any, scores: Any, seen: Any, unseen: Any) -> Calib
 
 
 def ausuc(curve: CalibrationCurve) -> float:
-    """Area under the seen-unseen accuracy curve in [0, 1], by trapezoids (Chao et al. 2016).
+    """Return the area under the seen-unseen accuracy curve in [0, 1], by trapezoids (Chao et al. 2016).
 
     Rows that switch at the same gamma make a diagonal piece, any other row a step. NaN where seen or unseen
     classes have no rows at all.
@@ -92,7 +92,7 @@ def ausuc(curve: CalibrationCurve) -> float:
 
 
 def best_gamma(curve: CalibrationCurve | None, tolerance: float = 0.0) -> tuple[float, float]:
-    """The gamma with the highest H, and that H.
+    """Return the gamma with the highest H, and that H.
 
     Args:
         curve: of the rows that the choice is made on.
@@ -127,14 +127,14 @@ def best_gamma(curve: CalibrationCurve | None, tolerance: float = 0.0) -> tuple[
 def curve_of(
     labels: np.ndarray, seen: np.ndarray, best_seen: np.ndarray, best_unseen: np.ndarray, margin: np.ndarray
 ) -> CalibrationCurve:
-    """The curve of checked labels, from :func:`best_of_each_group`."""
+    """Return the curve of checked labels, from :func:`best_of_each_group`."""
     is_seen = np.isin(labels, seen)
     # Only rows that are right within their own group ever count: seen ones up to their margin, unseen ones beyond it.
     counts = labels == np.where(is_seen, best_seen, best_unseen)
     breakpoints, at = np.unique(margin[counts], return_inverse=True)
 
     def weights(group: np.ndarray) -> np.ndarray:
-        """``(K,)``: what the group's rows at each breakpoint add to its mean accuracy."""
+        """Return ``(K,)``: what the group's rows at each breakpoint add to its mean accuracy."""
         n_rows = np.bincount(labels[group], minlength=int(labels.max()) + 1)
         share = group / np.maximum(n_rows, 1)[labels] / max(np.count_nonzero(n_rows), 1)
         return np.bincount(at, share[counts], minlength=len(breakpoints))
@@ -152,7 +152,7 @@ def curve_of(
 def best_of_each_group(
     scores: np.ndarray, n_rows: int, seen: np.ndarray, unseen: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ids of the best seen and best unseen class, and the margin between their scores; each ``(N,)``."""
+    """Return ids of the best seen and best unseen class, and the margin between their scores; each ``(N,)``."""
     n_classes = int(max(seen[-1], unseen[-1])) + 1
     if scores.ndim != 2 or len(scores) != n_rows or scores.shape[1] < n_classes or scores.dtype.kind not in "fiu":
         expected = f"({n_rows}, C) numbers with C at least {n_classes}, a column for each class id"

@@ -1,4 +1,4 @@
-"""What scoring is given, checked: labels, the two groups of classes, predicted ids."""
+"""Checks of what is scored: labels, the two groups of classes, predicted ids."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ ABSTAIN = -1
 
 
 def checked_test_labels(labels: Any, seen: Any, unseen: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels ``(N,)`` and the ids of both groups, ascending; every label is of one of them."""
+    """Return labels ``(N,)`` and the ids of both groups, ascending; each label is in one of the groups."""
     labels, (seen, unseen) = as_ids("labels", labels), checked_groups(seen, unseen)
     _refuse_others("labels", labels, [*seen, *unseen], "Leave such rows out, or add the class")
     return labels, seen, unseen
 
 
 def checked_groups(seen: Any, unseen: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The ids of both groups, ascending and without a class in common."""
+    """Return the ids of both groups, ascending; no class is in both."""
     seen, unseen = np.unique(as_ids("seen", seen)), np.unique(as_ids("unseen", unseen))
     both = np.intersect1d(seen, unseen)
     if both.size:
@@ -32,7 +32,7 @@ def checked_groups(seen: Any, unseen: Any) -> tuple[np.ndarray, np.ndarray]:
 def checked_predictions(
     predictions: np.ndarray, labels: np.ndarray, seen: np.ndarray, unseen: np.ndarray, gamma: float
 ) -> np.ndarray:
-    """Predicted ids ``(N,)``, each a candidate or :data:`ABSTAIN`; they leave nothing to calibrate."""
+    """Return predicted ids ``(N,)``, each a candidate or :data:`ABSTAIN`. Refuse a ``gamma``, which needs scores."""
     if gamma != 0:
         raise InputError(f"gamma is {gamma} with predicted class ids", "class scores (N, C)", "Give scores, or gamma=0")
     if predictions.shape != labels.shape or predictions.dtype.kind not in "iu":

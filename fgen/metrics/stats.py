@@ -1,4 +1,4 @@
-"""Means with intervals for a table, and paired differences between two methods.
+"""Means and intervals over seeds, and paired differences between two methods.
 
 A few seeds say nothing about which classes happened to be drawn, so the bootstrap resamples classes as well as
 seeds. All intervals are 95 % percentile intervals.
@@ -34,7 +34,7 @@ class _Draws:
 def summarise(
     per_seed: Sequence[GZSLScores], *, seed: int = 0, n_resamples: int = N_RESAMPLES
 ) -> dict[str, dict[str, Any]]:
-    """The table line of one method.
+    """Return mean and interval of each score of one method.
 
     T1, U and S resample seeds and classes; H is recomputed from the resampled U and S of each seed. AUSUC has no
     per-class parts and resamples seeds only, so its interval is too narrow to compare data sets by.
@@ -70,7 +70,8 @@ def paired_interval(
     seed: int = 0,
     n_resamples: int = N_RESAMPLES,
 ) -> dict[str, float | None]:
-    """How much better ``a`` is than ``b``; both get the same seeds and the same classes in every resample.
+    """Return the difference between ``a`` and ``b`` with its interval. Each resample takes the same seeds and classes
+    for both.
 
     Args:
         a, b: scores of two methods; ``a[i]`` and ``b[i]`` come from the same seed, all from the same test rows.
@@ -116,7 +117,7 @@ def _draw(scores: GZSLScores, n_seeds: int, seed: int, n_resamples: int) -> _Dra
 
 
 def _resample(per_seed: Sequence[GZSLScores], draws: _Draws) -> Mapping[str, np.ndarray]:
-    """``(B,)`` resampled means of each score that can be resampled."""
+    """Return ``(B,)`` resampled means of each score that can be resampled."""
     by_seed: dict[str, np.ndarray] = {}
     for name, counts in (("T1", draws.unseen), ("U", draws.unseen), ("S", draws.seen)):
         parts = [getattr(scores, f"per_class_{name}") for scores in per_seed]
