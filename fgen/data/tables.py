@@ -46,22 +46,19 @@ def read_embeddings_csv(path: str | Path, width: int | None = None) -> tuple[lis
             that isn't UTF-8, cells between semicolons, tabs or blanks, decimal commas; or a file without classes.
     """
     path = Path(path)
-    names: dict[str, int] = {}
+    names: list[str] = []
     rows: list[list[float]] = []
     with guarded_read(path, ".csv"):
-        for position, (line, cells) in enumerate(_csv_rows(path)):
-            if position == 0 and _is_header(cells):
-                continue
-            name = cells[0].strip()
-            _require_new_name(path, line, name, names)
+        for where, name, cells in _class_rows(path, _is_header):
             width = width if width is not None else len(cells) - 1
             if len(cells) - 1 != width or not width or (_OF_COLUMNS.search(name) and _is_split_elsewhere(cells)):
-                found = f"{path}, line {line}: {shortened(name)} has {len(cells) - 1} numbers"
+                found = f"{where}: {shortened(name)} has {len(cells) - 1} numbers"
                 raise InputError(found, f"{width or 'at least 1'}, separated by commas", _remedy(cells))
-            rows.append([_checked_number(cells, at, f"{path}, line {line}") for at in range(1, len(cells))])
+            rows.append([_checked_number(cells, at, where) for at in range(1, len(cells))])
+            names.append(name)
         if not rows:
             raise InputError(f"{path} has no classes", "a row for each class: its name, then its numbers", IN_WORDS)
-        return list(names), np.array(rows, dtype=np.float32)
+        return names, np.array(rows, dtype=np.float32)
 
 
 def _is_header(cells: Sequence[str]) -> bool:
@@ -115,21 +112,23 @@ def read_descriptions_csv(path: str | Path) -> tuple[list[str], list[str]]:
         InputError: names the line: a name that is empty or there twice; text that isn't UTF-8; no classes.
     """
     path = Path(path)
-    names: dict[str, int] = {}
-    texts = []
+    names, texts = [], []
     with guarded_read(path, ".csv"):
-        for line, cells in _csv_rows(path):
-            if not names and [cell.strip().lower() for cell in cells] in DESCRIPTION_HEADERS:
-                continue
+        for where, name, cells in _class_rows(path, _names_descriptions):
             if len(cells) == 1 and _OF_COLUMNS.search(cells[0]):
-                found = f"{path}, line {line}: {shortened(cells[0])} has no comma"
+                found = f"{where}: {shortened(cells[0])} has no comma"
                 raise InputError(found, "a name, then its description", "Save the table with commas")
-            name, said = cells[0].strip(), ", ".join(cell.strip() for cell in cells[1:] if cell.strip())
-            _require_new_name(path, line, name, names)
+            said = ", ".join(cell.strip() for cell in cells[1:] if cell.strip())
+            names.append(name)
             texts.append(f"{name}: {said}" if said else name)
         if not texts:
             raise InputError(f"{path} has no classes", "a row for each class: its name, then its description")
-    return list(names), texts
+    return names, texts
+
+
+def _names_descriptions(cells: Sequence[str]) -> bool:
+    """Return whether a first row is the header of a table of descriptions."""
+    return [cell.strip().lower() for cell in cells] in DESCRIPTION_HEADERS
 
 
 def write_embeddings_csv(
@@ -148,17 +147,6 @@ def _write_csv(path: Path, rows: Iterable[Iterable[Any]], *, overwrite: bool) ->
     """Write a table, whole or not at all."""
     with new_file(path, overwrite=overwrite) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
-
-
-def _require_new_name(path: Path, line: int, name: str, names: dict[str, int]) -> None:
-    """Note the line of a class's name, or refuse one that is empty or there already."""
-    if not name:
-        raise InputError(f"{path}, line {line}, has no class name", "a name in the first cell")
-    as_text(f"{path}, line {line}: the class's name", name)
-    if name in names:
-        found = f"{path}, line {line}: {shortened(name)} is already in line {names[name]}"
-        raise InputError(found, "distinct names")
-    names[name] = line
 
 
 def write_predictions_csv(
@@ -189,14 +177,12 @@ def expect_predictions(path: Path, *, overwrite: bool = True) -> None:
     Raises:
         InputError: a file that may not be replaced or holds something else, or a folder that isn't there.
     """
-    if path.is_file() and not _starts_as_predictions(path):
-        raise InputError(f"{path} exists and holds no predictions", "a new name, or an older file of predictions")
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(len(HEADER)) not in (b"", HEADER):
+                expected = "a new name, or an older file of predictions"
+                raise InputError(f"{path} exists and holds no predictions", expected)
     expect_free(path, overwrite=overwrite)
-
-
-def _starts_as_predictions(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(HEADER)) in (b"", HEADER)
 
 
 def read_features(path: str | Path) -> tuple[Features, np.ndarray | None]:
@@ -247,6 +233,25 @@ def _npz_features(path: Path) -> tuple[Features, np.ndarray | None]:
         with suppress(Exception):  # labels that are missing, objects or damaged
             labels = archive["labels"]
         return features, labels
+
+
+def _class_rows(path: Path, is_header: Callable[[Sequence[str]], bool]) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield the place, the class's name and the cells of each row but a header.
+
+    Raises:
+        InputError: a name that is empty, that no file can hold, or that is there already.
+    """
+    lines: dict[str, int] = {}
+    for position, (line, cells) in enumerate(_csv_rows(path)):
+        if position or not is_header(cells):
+            where, name = f"{path}, line {line}", cells[0].strip()
+            if not name:
+                raise InputError(f"{where}, has no class name", "a name in the first cell")
+            as_text(f"{where}: the class's name", name)
+            if name in lines:
+                raise InputError(f"{where}: {shortened(name)} is already in line {lines[name]}", "distinct names")
+            lines[name] = line
+            yield where, name, cells
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def dataset(group: h5py.Group, name: str, *, ndim: int | None = None) -> h5py.Da
     """
     found = member(group, name)
     if found is None:
-        raise InputError(f"There is no {name!r}", f"a dataset {name!r}", f"The file has: {_listing(group)}")
+        names = ", ".join(islice(group, 20)) or "nothing"
+        raise InputError(f"There is no {name!r}", f"a dataset {name!r}", f"The file has: {names}")
     if not isinstance(found, h5py.Dataset):
         raise InputError(f"{name!r} is a {type(found).__name__.lower()}", "a dataset")
     check_storage(found, name)
@@ -217,8 +219,3 @@ class Place:
             if Place.of(file) != self:
                 raise InputError(f"{self.path} was changed since it was opened", "the file as it was", "Open it anew")
             return file
-
-
-def _listing(group: h5py.Group) -> str:
-    names = [name for _, name in zip(range(20), group, strict=False)]
-    return ", ".join(names) or "nothing"

@@ -169,12 +169,9 @@ def neighbour_scores(reference: np.ndarray, rows: np.ndarray, k: int = 5) -> dic
 def _compare(
     reference: np.ndarray, other_real: np.ndarray, synthetic: np.ndarray, nearest: list[np.ndarray], k: int
 ) -> Comparison:
-    real_agrees, synthetic_agrees = nearest
-    return Comparison(
-        n_rows=len(reference),
-        synthetic=_fidelity_scores(reference, synthetic, synthetic_agrees, k),
-        real_split=_fidelity_scores(reference, other_real, real_agrees, k),
-    )
+    sets = zip((other_real, synthetic), nearest, strict=True)
+    real_split, made = (_fidelity_scores(reference, rows, agrees, k) for rows, agrees in sets)
+    return Comparison(len(reference), synthetic=made, real_split=real_split)
 
 
 def _fidelity_scores(reference: np.ndarray, rows: np.ndarray, agrees: np.ndarray, k: int) -> FidelityScores:
