@@ -89,7 +89,7 @@ def _parsed(text: str) -> dict[str, Any]:
     Raises:
         InputError: it is too long, or as :func:`expect_plain` has it. TOMLDecodeError: no TOML.
     """
-    if len(text) > MOST_TEXT or LONG_KEY.search(text):  # the parser would be at work for minutes
+    if len(text) > MOST_TEXT or LONG_KEY.search(text):  # the parser would need minutes
         expected = f"at most {MOST_TEXT:,} characters, 100 dots in a key"
         raise InputError("the text is too long, or one of its keys", expected)
     try:
@@ -107,7 +107,7 @@ def apply_overrides(mapping: Mapping[str, Any], overrides: Iterable[str]) -> dic
     """Return a copy of ``mapping`` with values replaced or added, in the order given.
 
     Args:
-        mapping: nested tables, as :func:`read_toml` returns them; left as it is.
+        mapping: nested tables, as :func:`read_toml` returns them; not modified.
         overrides: items ``a.b=c``. ``c`` is read as a TOML value if it is one (``3``, ``1e-4``, ``true``,
             ``[0, 1]``, ``"text"``) and as a plain string otherwise. Missing tables are added.
 

@@ -36,7 +36,7 @@ def stream(seed: int, purpose: str, *key: Key) -> np.random.Generator:
         key: what else names the stream, for example the step or the class.
 
     Returns:
-        A generator at the stream's start; the same arguments give the same numbers for ever.
+        A generator at the stream's start; the same arguments always give the same numbers.
 
     Raises:
         InputError: the seed is no whole number.

@@ -123,7 +123,7 @@ class ZSLDataset:
             indices: ``(n,)`` row numbers, in any order and with repeats.
 
         Returns:
-            ``(n, D)`` float32, in the order asked for.
+            ``(n, D)`` float32, in the order of ``indices``.
         """
         return read_rows(self.features, indices)
 

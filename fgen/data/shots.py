@@ -22,7 +22,7 @@ ShotClasses = int | float | str | Sequence[str] | None
 
 @dataclass(frozen=True)
 class Shots:
-    """What was asked for, kept so that the validation task can mirror it.
+    """The parameters of a choice of shots, from which the validation task makes a similar choice.
 
     Attributes:
         k: rows of each chosen class.

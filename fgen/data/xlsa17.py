@@ -198,7 +198,7 @@ def _embeddings(path: Path, variables: Mapping[str, MatVariable]) -> dict[str, n
 
 
 def _is_kind(key: str) -> bool:
-    """Return whether a variable is named as a kind of embedding beside ``att``."""
+    """Return whether a variable is named as a kind of embedding other than ``att``."""
     return key == "original_att" or key.startswith("att_")
 
 

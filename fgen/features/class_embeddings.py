@@ -1,6 +1,6 @@
 """Scaling of class embeddings for a generator.
 
-A unit-norm embedding next to unit-normal noise is a whisper: scale decides how loudly a class is heard.
+A unit-norm embedding has small entries compared with unit-normal noise; the scale sets its weight in the input.
 What is fitted here on the seen classes is saved with the model and applied alike to classes given later.
 """
 

@@ -198,7 +198,7 @@ def unusual_embeddings_warning(
 ) -> str:
     """Return a warning if class embeddings ``(C, A)`` are zero or equal, or seem to be one for each picture, else "".
 
-    Such classes can't be told apart. The usual causes are words without a vector, a description that is there twice,
+    No method can distinguish such classes. The usual causes are words without a vector, a repeated description,
     and an embedding for each picture where one for each class is wanted; ``labels (N,)`` help to see the last.
     """
     same: dict[bytes, list[int]] = {}

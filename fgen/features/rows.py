@@ -1,6 +1,6 @@
 """Access to the rows of a matrix in memory, in a memory map or in an HDF5 file, with prefetching.
 
-A row of a memory map is fetched when it is first touched: one after the other, and with all that lies around it, for
+A row of a memory map is read when it is first accessed: one row after the other, each with its surroundings, because
 the operating system expects a file to be read from front to back. 320 random rows of 8 KB took 30 to 2,000 ms from a
 cold disk in that way, and 8 to 21 ms when all of them were asked for first; asked for half a second ahead, 2 ms.
 """
@@ -21,12 +21,12 @@ from fgen.io import hdf5
 #: What features may be: an array, a memory map, or an open HDF5 dataset; anything that slices by rows.
 Features = Any
 
-#: Rows of a memory map are copied in pieces of so many bytes, for each passes through memory twice.
+#: Rows of a memory map are copied in pieces of this size, because each piece passes through memory twice.
 COPY_BYTES = 8 << 20
 
 
 class RowsView:
-    """The base of views whose rows stay where they are: any order and repeats will do, and rows can be expected."""
+    """Base class of views of rows. Rows may be read in any order and repeatedly, and can be prefetched."""
 
     dtype = np.dtype(np.float32)
     shape: tuple[int, int]
@@ -57,7 +57,7 @@ def as_rows(features: Any) -> Features:
     odd = isinstance(features, np.ma.MaskedArray | np.matrix) or hasattr(features, "toarray")
     if not sliced or odd:
         features = as_array("features", features)
-    if isinstance(features, np.ndarray) and features.dtype.kind == "O":  # what lies in a file is never read for this
+    if isinstance(features, np.ndarray) and features.dtype.kind == "O":  # data in a file are never read for this
         features = as_numbers("features", features)
     if len(features.shape) != 2 or not features.shape[1] or features.dtype.kind not in "fiu":
         remedy = REAL_PART if features.dtype.kind == "c" else ""
@@ -150,7 +150,7 @@ def refuse_non_finite(features: Features) -> None:
 
 
 class SelectedRows(RowsView):
-    """Rows ``indices`` of ``features``, read only when they are asked for; slices and index arrays work."""
+    """A view of the rows ``indices`` of ``features``, which are read at each access; slices and index arrays work."""
 
     def __init__(self, features: Features, indices: np.ndarray) -> None:
         self._features = features
@@ -166,7 +166,7 @@ class SelectedRows(RowsView):
 
 
 class MappedRows(RowsView):
-    """What a function makes of rows ``features (N, D)``, worked out whenever they are asked for.
+    """A view of ``features (N, D)`` through a function of rows, which is applied at each access.
 
     Args:
         change: rows ``(n, D)`` to ``(n, D')``, each by itself; n may be 0.
@@ -186,7 +186,7 @@ class MappedRows(RowsView):
 
 
 class ConcatRows(RowsView):
-    """Matrices with the same columns one under the other, without a copy; slices and index arrays work."""
+    """A view of matrices with the same columns, concatenated by rows without a copy; slices and index arrays work."""
 
     def __init__(self, parts: Sequence[Features]) -> None:
         self._parts = [part for part in parts if len(part)]

@@ -17,9 +17,9 @@ from fgen.errors import InputError
 
 #: Seconds that a writer waits for another one of the same file or folder.
 PATIENCE = 5.0
-#: What systems answer where a file system has no locks.
+#: Error numbers of file systems without locks.
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
-#: The folders that this process is at work in, with their open handles.
+#: Folders of :func:`working_in` in this process, with their open handles.
 _held: dict[Path, int] = {}
 
 
@@ -214,10 +214,10 @@ def fsync_path(path: Path) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Lock ``path`` against other threads and processes of fgen; wait up to ``PATIENCE`` seconds for another one.
 
-    The lock is a file beside it that is removed at the end. A killed writer's is free: the next one takes it.
+    The lock is a file in the same folder, which is removed at the end. The lock of a killed writer is free again.
 
     Raises:
-        InputError: another fgen is still at work there, or the run folder that it lies in was moved meanwhile.
+        InputError: another fgen still writes it, or its run folder was moved meanwhile.
     """
     _expect_in_place(path)
     lock = beside(path, "lock")
@@ -250,10 +250,10 @@ def _open_lock(lock: Path, path: Path) -> int:
 def lock_file(handle: int, path: Path) -> None:
     """Lock an open file, a lock file or a journal, for ``path``; the lock ends when the file is closed.
 
-    On a file system without locks nobody is kept away.
+    On a file system without locks it does nothing.
 
     Raises:
-        InputError: one is at work there.
+        InputError: another process has locked it.
     """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -270,7 +270,7 @@ def working_in(folder: Path) -> Iterator[None]:
     """Lock a folder against other processes of fgen. Refuse to continue if it was moved.
 
     Raises:
-        InputError: another fgen is at work in it, or it was moved or removed meanwhile.
+        InputError: another fgen has locked it, or it was moved or removed meanwhile.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:

@@ -22,7 +22,7 @@ def current(path: Path) -> Path:
     replaces it or after it was killed.
     """
     aside = _aside(path)
-    # The path is asked twice: it may have come, and the older one gone, meanwhile.
+    # The path is tested twice: the new folder may appear, and the older one vanish, between both tests.
     return next((place for place in (path, aside, path) if os.path.exists(place)), path)
 
 

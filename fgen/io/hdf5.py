@@ -19,7 +19,7 @@ from fgen.io.hdf5_look import MAX_NAME_BYTES, look_at
 from fgen.io.reading import guarded_read, most_unpacked
 
 MAX_CHUNK_BYTES = 1 << 30
-#: Rows are read together with what lies between them, where that is no more than this.
+#: Rows are read together with the bytes between them, up to this size.
 MAX_SPAN_BYTES = 1 << 26
 
 
@@ -56,7 +56,7 @@ def dataset(group: h5py.Group, name: str, *, ndim: int | None = None) -> h5py.Da
 
 
 def check_storage(found: h5py.Dataset, name: str) -> None:
-    """Refuse data that lies outside the file, and shapes with no data behind them, before anything is allocated.
+    """Refuse data outside the file, and shapes larger than the stored data, before anything is allocated.
 
     The layout is looked at first: to tell the shape of a virtual dataset, HDF5 may open the files that it names.
     """
@@ -194,7 +194,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
 
 @dataclass(frozen=True)
 class Place:
-    """Where an open file lies, and what tells it from one that takes its place; this can be pickled, the file can't."""
+    """The path of an open file, with size and time of change to recognise it. It can be pickled; the file can't."""
 
     path: str
     size: int

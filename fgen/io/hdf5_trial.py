@@ -27,7 +27,7 @@ def main(path: str, cpu_seconds: str) -> None:
         limit(resource.RLIMIT_AS, int(file.read().split()[0]) * resource.getpagesize() + TEXT_BYTES)
     trial = _Trial()
     trial.read_file(path)
-    # The library's own tidying up is left out, for a damaged file may keep that at work too.
+    # The library's own clean-up is skipped: with a damaged file it may never end.
     os._exit(OUT_OF_MEMORY if trial.out_of_memory else 0)
 
 
@@ -44,7 +44,7 @@ class _Trial:
         self.out_of_memory = False
 
     def read_file(self, path: str) -> None:
-        """Read what :mod:`fgen.io.hdf5` may be asked for."""
+        """Read everything that :mod:`fgen.io.hdf5` may read."""
         file = self._attempt(h5py.File, path, "r", locking=False)
         if file is None:
             return

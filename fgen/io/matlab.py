@@ -94,13 +94,13 @@ def _is_octaves(file: h5py.File) -> bool:
 
 
 def _no_matrix(name: str, kind: str) -> InputError:
-    """Return the error for a variable of another kind where numbers were asked for."""
+    """Return the error for a variable that is no matrix of numbers."""
     remedy = f"In MATLAB: {name} = {MAKES_NUMBERS[kind]}({name})" if kind in MAKES_NUMBERS else ""
     return InputError(f"{name!r} is a MATLAB {kind}", "a full matrix of real numbers", remedy)
 
 
 def _no_texts(name: str, kind: str) -> InputError:
-    """Return the error for a variable of another kind where texts were asked for."""
+    """Return the error for a variable that holds no texts."""
     if kind in TEXT_KINDS:
         remedy = f"In MATLAB: {name} = cellstr({name})"
     elif kind == STRUCT:  # R.matlab makes one, without a field, of a list
@@ -111,7 +111,7 @@ def _no_texts(name: str, kind: str) -> InputError:
 
 
 def _rows_of_chars(name: str, text: str, shape: tuple[int, ...]) -> list[str]:
-    """Return the rows of a char matrix of MATLAB's ``shape``, whose characters lie in the file column by column."""
+    """Return the rows of a char matrix of MATLAB's ``shape``, whose characters are stored column by column."""
     if len(shape) != 2 or len(text) != math.prod(shape):
         found = f"{name!r} is a char matrix of shape {shape} with {len(text):,} characters"
         raise InputError(found, "a cell array of texts", f"In MATLAB: {name} = cellstr({name})")
@@ -279,7 +279,7 @@ def _walk(content: memoryview, order: str) -> dict[str, MatVariable]:
         else:
             continue
         header = _matrix_header(start, order)
-        if header.name:  # what MATLAB's objects are made of lies in a variable without a name
+        if header.name:  # MATLAB stores the contents of objects in a variable without a name
             variables[header.name] = _Mat5Variable(header.name, header.kind, data, order, kind == COMPRESSED)
     return variables
 

@@ -98,7 +98,7 @@ def _refuse_objects(what: str, dtype: np.dtype) -> None:
 
 
 def write_matrix(archive: zipfile.ZipFile, name: str, shape: tuple[int, int], blocks: Iterator[np.ndarray]) -> None:
-    """Add a float32 matrix to an archive block by block, so that it never lies in memory whole."""
+    """Add a float32 matrix to an archive block by block, so that it is never in memory as a whole."""
     with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
         np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
         for block in blocks:

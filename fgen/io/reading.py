@@ -27,7 +27,7 @@ def guarded_read(path: Path, kind: str, remedy: str = AGAIN) -> Iterator[None]:
     """Turn whatever a parser raises at a damaged or hostile file into one InputError that names the file.
 
     Args:
-        path: the file, which must be a regular one (opening a pipe could wait for ever).
+        path: the file, which must be a regular one (opening a pipe could block).
         kind: what the file should be, as in "no readable .mat file".
         remedy: what to do about a damaged one.
     """

@@ -71,7 +71,7 @@ def per_class_accuracy(labels: Any, predictions: Any, classes: Any) -> np.ndarra
     Args:
         labels: ``(N,)`` class ids.
         predictions: ``(N,)`` class ids.
-        classes: ``(K,)`` the class ids asked for, each once.
+        classes: ``(K,)`` class ids, each once.
 
     Returns:
         ``(K,)`` in [0, 1], in the order of ``classes``; NaN for a class without a row.

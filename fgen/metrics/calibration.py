@@ -97,7 +97,7 @@ def best_gamma(curve: CalibrationCurve | None, tolerance: float = 0.0) -> tuple[
     Args:
         curve: of the rows that the choice is made on.
         tolerance: with 0.05, the middle of all gammas whose H is within 5 % of the highest. The curve of a few hundred
-            rows is a saw, and its highest tooth is an accident of those rows.
+            rows has many steps, and its highest point depends on those rows.
 
     Returns:
         ``(gamma, H there)``: the midpoint of the plateau on which H is highest, the one with the lowest gamma if there

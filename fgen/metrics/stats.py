@@ -127,7 +127,7 @@ def _resample(per_seed: Sequence[GZSLScores], draws: _Draws) -> Mapping[str, np.
     if "U" in by_seed and "S" in by_seed:
         by_seed["H"] = harmonic_mean(by_seed["U"], by_seed["S"])
     areas = [json_number(scores.AUSUC) for scores in per_seed]
-    # Over one seed there is nothing to resample, and an interval of width 0 would be a lie.
+    # With one seed there is nothing to resample, and an interval of width 0 would be wrong.
     if len(areas) > 1 and None not in areas:
         by_seed["AUSUC"] = np.broadcast_to(np.array(areas, dtype=np.float64), draws.seeds.shape)
     return {name: (draws.seeds * values).sum(axis=1) / draws.seeds.shape[1] for name, values in by_seed.items()}
