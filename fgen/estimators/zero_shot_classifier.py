@@ -78,7 +78,6 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         predictor_: all of these in one object, see :class:`fgen.inference.predictor.Predictor`.
 
     Example:
-        >>> import fgen
         >>> data = fgen.load_dataset("toy")
         >>> X, y = data.split("trainval")
         >>> classifier = fgen.ZeroShotClassifier(

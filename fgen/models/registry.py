@@ -92,15 +92,12 @@ def load_model(path: str | Path, device: str = "cpu") -> FeatureGenerator:
         InputError: no such directory, a damaged file, a method or version this fgen doesn't know, or no such device.
 
     Example:
-        >>> import tempfile, fgen
         >>> data = fgen.load_dataset("toy")
         >>> model = fgen.make_model("flow", epochs=1, hidden_dim=16)
-        >>> model = model.fit(*data.split("trainval"), data.class_embeddings, seed=0)
-        >>> folder = tempfile.mkdtemp() + "/model"
-        >>> model.save(folder)
-        >>> features, labels = fgen.load_model(folder).generate(data.unseen[:2], n_per_class=3, seed=0)
-        >>> features.shape[0], labels.tolist() == data.unseen[:2].repeat(3).tolist()
-        (6, True)
+        >>> model.fit(*data.split("trainval"), data.class_embeddings, seed=0).save("model")
+        >>> features, labels = fgen.load_model("model").generate(data.unseen[:2], n_per_class=3, seed=0)
+        >>> features.shape == (6, data.feature_dim)
+        True
     """
     chosen = choose_device(device)
 
