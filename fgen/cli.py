@@ -37,10 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _main(list(sys.argv[1:] if argv is None else argv))
     finally:
-        try:
-            sys.stderr.flush()
-        except OSError:  # the reader has gone; Python would exit with another code
-            _give_up(sys.stderr)
+        _flush(sys.stderr)
 
 
 def _main(argv: list[str]) -> int:
@@ -54,7 +51,8 @@ def _main(argv: list[str]) -> int:
             sys.stdout.flush()
             return int(stop.code or 0)
         _refuse_streams(arguments)
-        arguments.command(arguments)
+        options = vars(arguments)
+        options.pop("command")(**options)
         sys.stdout.flush()
     except Interrupted as stop:
         _complain(f"{stop}. Go on with: {_resume_command(argv)}")
@@ -72,10 +70,7 @@ def _main(argv: list[str]) -> int:
         reason = FULL.get(error.errno or 0, error.strerror or str(error))
         where = f"{error.filename}: " if error.filename else ""
         _complain(f"{where}{reason}. What was finished is kept; mend that and go on with: {_resume_command(argv)}")
-        try:
-            sys.stdout.flush()
-        except OSError:  # stdout itself can't be written
-            _give_up(sys.stdout)
+        _flush(sys.stdout)
         return 2
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not NO_MEMORY.search(str(error)):
@@ -98,6 +93,14 @@ def _open_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
+def _flush(stream: TextIO) -> None:
+    """Write what is left of the output, or give it up: at its exit Python would fail again, with another exit code."""
+    try:
+        stream.flush()
+    except OSError:
+        _give_up(stream)
+
+
 def _give_up(stream: TextIO) -> None:
     """Redirect a stream to the null device, or Python would try to write the rest once more at its exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
@@ -105,10 +108,8 @@ def _give_up(stream: TextIO) -> None:
 
 def _refuse_streams(arguments: argparse.Namespace) -> None:
     """Refuse ``-`` and devices as output: files are written under another name beside it and moved."""
-    for option, given in (
-        ("--out", getattr(arguments, "out", None)),
-        ("the target", getattr(arguments, "target", None)),
-    ):
+    for option, name in (("--out", "out"), ("the target", "target")):
+        given = getattr(arguments, name, None)
         if given == "-" or (given and re.match(r"/dev/[^/]*$|/dev/fd/|/proc/", os.path.abspath(given))):
             raise InputError(f"{option} is {given!r}", "a name for a file or folder", "Write to a file and print that")
 
@@ -167,7 +168,7 @@ SET = _argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE
 RESUME = _argument("--resume", action="store_true", help="go on where an earlier call stopped")
 RUN = _argument("run", help="run folder")
 OVERWRITE = _argument("--overwrite", action="store_true")
-JSON = _argument("--json", action="store_true")
+JSON = _argument("--json", action="store_true", dest="as_json")
 
 # Each command imports the libraries that it needs, so that --help and a typo answer at once.
 
@@ -177,29 +178,28 @@ JSON = _argument("--json", action="store_true")
     _argument("--out", help="run folder (default: runs/NAME_OF_CONFIG, of RUN_DIR/config.toml its own)"),
     SET,
     RESUME,
-    _argument("--json", action="store_true", help="print result.json instead of a table"),
+    _argument("--json", action="store_true", dest="as_json", help="print result.json instead of a table"),
 )
-def _run(arguments: argparse.Namespace) -> None:
+def _run(config: str, out: str | None, overrides: list[str], resume: bool, as_json: bool) -> None:
     """The whole protocol: select, train, generate, classify, score."""
     from fgen.experiment.config import ExperimentConfig
     from fgen.experiment.runner import run
 
-    config = ExperimentConfig.from_file(arguments.config, arguments.overrides)
-    folder = Path(arguments.config).parent
-    resumed = arguments.resume and (folder / "seeds").is_dir() and Path(arguments.config).name == "config.toml"
-    out = arguments.out or (folder if resumed else Path("runs") / Path(arguments.config).stem)
-    result = run(config, out=out, resume=arguments.resume, progress=sys.stderr.isatty())
-    _say(json.dumps(result.description, indent=2) if arguments.json else f"{result.table()}\nrun folder: {out}")
+    experiment, file = ExperimentConfig.from_file(config, overrides), Path(config)
+    resumed = resume and (file.parent / "seeds").is_dir() and file.name == "config.toml"
+    folder = out or (file.parent if resumed else Path("runs") / file.stem)
+    result = run(experiment, out=folder, resume=resume, progress=sys.stderr.isatty())
+    _say(json.dumps(result.description, indent=2) if as_json else f"{result.table()}\nrun folder: {folder}")
 
 
 @_command(CONFIG, _argument("--out", required=True, help="run folder"), SET, RESUME)
-def _train(arguments: argparse.Namespace) -> None:
+def _train(config: str, out: str, overrides: list[str], resume: bool) -> None:
     """Train the generator alone, on all of trainval, for the config's own epochs."""
     from fgen.experiment.config import ExperimentConfig
     from fgen.experiment.runner import train_only
 
-    config = ExperimentConfig.from_file(arguments.config, arguments.overrides)
-    models = train_only(config, out=arguments.out, resume=arguments.resume, progress=sys.stderr.isatty())
+    experiment = ExperimentConfig.from_file(config, overrides)
+    models = train_only(experiment, out=out, resume=resume, progress=sys.stderr.isatty())
     _say("\n".join(f"model: {model}" for model in models))
 
 
@@ -213,13 +213,12 @@ def _train(arguments: argparse.Namespace) -> None:
     _argument("--real", action="store_true", help="store the real training rows too"),
     OVERWRITE,
 )
-def _generate(arguments: argparse.Namespace) -> None:
+def _generate(out: str, **options: Any) -> None:
     """Features of classes into a bank."""
     from fgen.experiment.generation import generate_from_run
 
-    options = {name: value for name, value in vars(arguments).items() if name != "command"}
-    generate_from_run(**options, progress=sys.stderr.isatty())
-    _say(f"bank: {arguments.out}")
+    generate_from_run(out=out, **options, progress=sys.stderr.isatty())
+    _say(f"bank: {out}")
 
 
 @_command(
@@ -231,21 +230,19 @@ def _generate(arguments: argparse.Namespace) -> None:
     ),
     OVERWRITE,
 )
-def _features(arguments: argparse.Namespace) -> None:
+def _features(pictures: str, embeddings: str, out: str, unseen: list[str], overwrite: bool) -> None:
     """A folder of pictures into a data set."""
     from fgen.data.files import expect_target, save_dataset
     from fgen.data.tables import read_embeddings_csv
     from fgen.encoders.image_folder import dataset_of_pictures
 
-    names, embeddings = read_embeddings_csv(arguments.embeddings)
-    out = expect_target(arguments.out, overwrite=arguments.overwrite).absolute()
-    keep = out.with_name(f"{out.name}.pictures.partial")
-    dataset = dataset_of_pictures(
-        arguments.pictures, names, embeddings, unseen=arguments.unseen, keep=keep, progress=sys.stderr.isatty()
-    )
-    save_dataset(dataset, arguments.out, overwrite=arguments.overwrite)
+    names, matrix = read_embeddings_csv(embeddings)
+    target = expect_target(out, overwrite=overwrite).absolute()
+    keep = target.with_name(f"{target.name}.pictures.partial")
+    dataset = dataset_of_pictures(pictures, names, matrix, unseen=unseen, keep=keep, progress=sys.stderr.isatty())
+    save_dataset(dataset, out, overwrite=overwrite)
     keep.unlink()
-    _say(f"{dataset!r}\nwritten: {arguments.out}")
+    _say(f"{dataset!r}\nwritten: {out}")
 
 
 @_command(
@@ -255,23 +252,23 @@ def _features(arguments: argparse.Namespace) -> None:
     _argument("--model", help="another sentence encoder: a folder, or a name of sentence-transformers"),
     OVERWRITE,
 )
-def _embed(arguments: argparse.Namespace) -> None:
+def _embed(descriptions: str, out: str, encoder: str, model: str | None, overwrite: bool) -> None:
     """Descriptions in words into class embeddings."""
     from fgen.data.tables import read_descriptions_csv, write_embeddings_csv
     from fgen.encoders.text import ENCODERS
     from fgen.features.labels import unusual_embeddings_warning
     from fgen.io.atomic import expect_free
 
-    if arguments.encoder not in ENCODERS:
-        raise InputError(f"--encoder is {arguments.encoder!r}", f"one of {', '.join(ENCODERS)}")
-    expect_free(Path(arguments.out), overwrite=arguments.overwrite)
-    names, texts = read_descriptions_csv(arguments.descriptions)
+    if encoder not in ENCODERS:
+        raise InputError(f"--encoder is {encoder!r}", f"one of {', '.join(ENCODERS)}")
+    expect_free(Path(out), overwrite=overwrite)
+    names, texts = read_descriptions_csv(descriptions)
     logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
-    embeddings = ENCODERS[arguments.encoder](texts, arguments.model, progress=sys.stderr.isatty())
+    embeddings = ENCODERS[encoder](texts, model, progress=sys.stderr.isatty())
     if odd := unusual_embeddings_warning(embeddings, names):
-        logging.getLogger("fgen").warning("%s: %s", arguments.descriptions, odd)
-    write_embeddings_csv(arguments.out, names, embeddings, overwrite=arguments.overwrite)
-    _say(f"embeddings: {arguments.out} ({len(names):,} classes, {embeddings.shape[1]} numbers each)")
+        logging.getLogger("fgen").warning("%s: %s", descriptions, odd)
+    write_embeddings_csv(out, names, embeddings, overwrite=overwrite)
+    _say(f"embeddings: {out} ({len(names):,} classes, {embeddings.shape[1]} numbers each)")
 
 
 @_command(
@@ -286,7 +283,7 @@ def _embed(arguments: argparse.Namespace) -> None:
     _argument("--seed", type=int, default=0),
     JSON,
 )
-def _evaluate(arguments: argparse.Namespace) -> None:
+def _evaluate(bank: str, dataset: str, classifier: str, overrides: list[str], as_json: bool, **options: Any) -> None:
     """Score a bank with a classifier."""
     from fgen.classifiers.registry import CLASSIFIERS
     from fgen.config import apply_overrides
@@ -295,25 +292,21 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from fgen.experiment.evaluation import evaluate_bank, head_settings, split_seed_of
     from fgen.experiment.results import SCORES, format_score, format_table
 
-    if arguments.classifier not in CLASSIFIERS:
-        raise InputError(f"--classifier is {arguments.classifier!r}", f"one of {', '.join(CLASSIFIERS)}")
-    sections = apply_overrides({"classifier": head_settings(arguments.bank, arguments.classifier)}, arguments.overrides)
+    if classifier not in CLASSIFIERS:
+        raise InputError(f"--classifier is {classifier!r}", f"one of {', '.join(CLASSIFIERS)}")
+    sections = apply_overrides({"classifier": head_settings(bank, classifier)}, overrides)
     if list(sections) != ["classifier"]:
         raise InputError(f"--set names the section {[*sections][1]!r}", "classifier, the only one that evaluate has")
-    named = sections["classifier"].get("name", arguments.classifier)
-    if named != arguments.classifier:
-        raise InputError(
-            f"--set names the head {named!r}, and --classifier {arguments.classifier!r}", "--classifier alone"
-        )
+    named = sections["classifier"].get("name", classifier)
+    if named != classifier:
+        raise InputError(f"--set names the head {named!r}, and --classifier {classifier!r}", "--classifier alone")
     config = classifier_config(sections["classifier"])
-    dataset = load_dataset(arguments.dataset, seed=split_seed_of(arguments.bank))
-    scores = evaluate_bank(
-        arguments.bank, dataset, config, seed=arguments.seed, run=arguments.run, gamma=arguments.gamma
-    ).as_dict()
-    if arguments.json:
+    rows = load_dataset(dataset, seed=split_seed_of(bank))
+    scores = evaluate_bank(bank, rows, config, **options).as_dict()
+    if as_json:
         _say(json.dumps({name: scores[name] for name in SCORES}, indent=2))
         return
-    row = [arguments.classifier, *(format_score({"mean": scores[name]}) for name in SCORES)]
+    row = [classifier, *(format_score({"mean": scores[name]}) for name in SCORES)]
     _say(format_table(["", *SCORES], [row]))
 
 
@@ -325,39 +318,39 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         "--bank", action="append", default=[], dest="banks", help="of classes to be answered too; may be repeated"
     ),
 )
-def _predict(arguments: argparse.Namespace) -> None:
+def _predict(run: str, features: str, out: str, banks: list[str]) -> None:
     """Classes of new features, with a run's head."""
     from fgen.data.tables import expect_predictions, read_features, write_predictions_csv
     from fgen.inference.from_run import predictor_of_run
 
-    expect_predictions(Path(arguments.out))
-    features, _ = read_features(arguments.features)
-    predictor = predictor_of_run(arguments.run, arguments.banks, width=features.shape[1])
-    classes, scores = predictor.predict(features)
+    expect_predictions(Path(out))
+    rows, _ = read_features(features)
+    predictor = predictor_of_run(run, banks, width=rows.shape[1])
+    classes, scores = predictor.predict(rows)
     names = [predictor.name(class_id) for class_id in classes]
-    write_predictions_csv(arguments.out, zip(range(len(classes)), classes, names, scores, strict=True))
-    _say(f"predictions: {arguments.out} ({len(classes):,} rows)")
+    write_predictions_csv(out, zip(range(len(classes)), classes, names, scores, strict=True))
+    _say(f"predictions: {out} ({len(classes):,} rows)")
 
 
 @_command(
     _argument("runs", nargs="+", metavar="RUN_DIR", help="run folders; the first is what others are held to"),
     _argument("--out", required=True, help="HTML, with its pictures inside"),
 )
-def _report(arguments: argparse.Namespace) -> None:
+def _report(runs: list[str], out: str) -> None:
     """A page about runs: scores, training, classes, features."""
     from fgen.reports.run_report import write_report
 
-    write_report(arguments.runs, arguments.out, progress=sys.stderr.isatty())
-    _say(f"report: {arguments.out}")
+    write_report(runs, out, progress=sys.stderr.isatty())
+    _say(f"report: {out}")
 
 
 @_command(_argument("path"), JSON)
-def _inspect(arguments: argparse.Namespace) -> None:
+def _inspect(path: str, as_json: bool) -> None:
     """What a data set, bank, run folder, model, head or other file of fgen holds."""
     from fgen.reports.inspection import inspect
 
-    facts = inspect(arguments.path)
-    _say(json.dumps(facts, indent=2) if arguments.json else "\n".join(f"{k}: {v}" for k, v in facts.items()))
+    facts = inspect(path)
+    _say(json.dumps(facts, indent=2) if as_json else "\n".join(f"{k}: {v}" for k, v in facts.items()))
 
 
 @_command(
@@ -365,16 +358,16 @@ def _inspect(arguments: argparse.Namespace) -> None:
     _argument("target", help="an .h5 or .npz file, or a folder for a .mat pair"),
     OVERWRITE,
 )
-def _convert(arguments: argparse.Namespace) -> None:
+def _convert(source: str, target: str, overwrite: bool) -> None:
     """A data set from one format to another."""
     from fgen.data.files import expect_target, load_dataset, save_dataset
 
-    expect_target(arguments.target, overwrite=arguments.overwrite)
-    dataset = load_dataset(arguments.source)
-    save_dataset(dataset, arguments.target, overwrite=arguments.overwrite)
+    expect_target(target, overwrite=overwrite)
+    dataset = load_dataset(source)
+    save_dataset(dataset, target, overwrite=overwrite)
     for note in dataset.notes:
         _say(f"note: {note}")
-    _say(f"{dataset!r}\nwritten: {arguments.target}")
+    _say(f"{dataset!r}\nwritten: {target}")
 
 
 if __name__ == "__main__":
