@@ -3,9 +3,7 @@ Variational Autoencoders", CVPR 2019."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -18,8 +16,8 @@ from fgen.models.base.generator import FeatureGenerator
 from fgen.nn import losses
 from fgen.nn.networks import Encoder, Linear, Output, output_activation, reparametrise
 from fgen.training.draws import Draws
-from fgen.training.training_set import Batch, TrainingSet
-from fgen.training.update import Terms, Update, adam
+from fgen.training.training_set import Batch
+from fgen.training.update import Terms, adam
 
 #: Keeps the square root's slope finite where two Gaussians coincide.
 TINY = 1e-12
@@ -129,11 +127,6 @@ class CADAVAE(FeatureGenerator, config=CADAVAEConfig):
     def graph_constants(self, epoch: int) -> tuple[float, ...]:
         """Return the weights that are warmed up."""
         return tuple(self.config.warmed_up(term, epoch) for term in WARMED_UP)
-
-    def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
-        """Yield one update of all four networks."""
-        batch = data.batches(draws, 1, self.config.batch_size)
-        yield Update(self.trained, partial(self.terms, batch, draws))
 
     def terms(self, batch: Batch, draws: Draws) -> Terms:
         """Return the terms of Eq. 6 and feature matching of the features decoded from the embeddings' latents.

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from functools import partial
 from itertools import pairwise
 from typing import ClassVar
 
@@ -23,7 +21,7 @@ from fgen.models.base.generator import FeatureGenerator
 from fgen.nn.networks import Linear, Output
 from fgen.training.draws import Draws
 from fgen.training.training_set import Batch, TrainingSet
-from fgen.training.update import Terms, Update
+from fgen.training.update import Terms
 
 #: Waves of the time's embedding: sines and cosines of 1 to so many half turns over the path.
 N_WAVES = 8
@@ -149,11 +147,6 @@ class Flow(FeatureGenerator, config=FlowConfig):
     def noise_dim(self) -> int:
         """Return D: a path starts in the space where it ends."""
         return self.scaler.dim
-
-    def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
-        """Yield one update of the velocity."""
-        batch = data.batches(draws, 1, self.config.batch_size)
-        yield Update(self.trained, partial(self.terms, batch, draws))
 
     def terms(self, batch: Batch, draws: Draws) -> Terms:
         """Return the terms of Eq. 23 and, if switched on, feature matching of :meth:`coarse_path`.

@@ -57,7 +57,7 @@ class SemanticVAEGAN(FVAEGAN):
     """
 
     config: SemanticVAEGANConfig
-    trained: ClassVar[tuple[str, ...]] = ("critic", "encoder", "generator", "decoder")
+    trained: ClassVar[tuple[str, ...]] = (*FVAEGAN.trained, "decoder")
     decoder_roles: ClassVar[tuple[str, ...]] = ("decoder",)
 
     def __init__(self, config: SemanticVAEGANConfig, embedding: EmbeddingConfig | None = None) -> None:

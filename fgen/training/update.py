@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from fgen.training.draws import Draws
-from fgen.training.training_set import TrainingSet
+from fgen.training.training_set import Batch, TrainingSet
 
 Terms = dict[str, Tensor]
 
@@ -38,6 +38,9 @@ class TrainSettings(Protocol):
     def lr(self) -> float: ...
 
     @property
+    def batch_size(self) -> int: ...
+
+    @property
     def beta1(self) -> float: ...
 
     @property
@@ -46,7 +49,7 @@ class TrainSettings(Protocol):
     def n_steps(self, n_rows: int) -> int: ...
 
 
-class Trainable(ABC):
+class Trainable:
     """Networks and what each training step does with them: the base of all that the loop trains.
 
     Attributes:
@@ -61,9 +64,17 @@ class Trainable(ABC):
     steps_per_epoch: int
     trained: ClassVar[tuple[str, ...]] = ("generator",)
 
-    @abstractmethod
     def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
-        """Yield the updates of one training step in order; each sees the networks as the ones before it left them."""
+        """Yield the updates of one training step in order; each sees the networks as the ones before it left them.
+
+        By default there is one update, of all trained networks by :meth:`terms`.
+        """
+        batch = data.batches(draws, 1, self.config.batch_size)
+        yield Update(self.trained, partial(self.terms, batch, draws))
+
+    def terms(self, batch: Batch, draws: Draws) -> Terms:
+        """Return the loss of a method that has one update in a step."""
+        raise NotImplementedError
 
     def optimiser(self, role: str) -> torch.optim.Optimizer:
         """Return the optimiser of a role's network."""
