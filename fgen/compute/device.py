@@ -1,6 +1,6 @@
 """Device, threads, precision of matrix products, and retained memory of the process.
 
-Threads, precision and memory are global settings of torch or of the C library: each is set for a while only.
+Threads, precision and memory are global settings of torch or of the C library: each is set temporarily.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BLAS_THREADS = (
     "MKL_Get_Max_Threads",
     "bli_thread_get_num_threads",
 )
-#: More CPU threads are taken for a slip of the pen.
+#: A larger number of CPU threads is taken for a typing error.
 MOST_THREADS = 1024
 
 
@@ -68,7 +68,7 @@ def cpu_if_no_memory(device: torch.device, n_bytes: int) -> torch.device:
 def cpu_threads(threads: int | None) -> Iterator[None]:
     """Set the number of torch's CPU threads for the calling thread meanwhile; None leaves the number as it is.
 
-    It is here that fgen sets it, for every door: a product of more threads is summed up in another order.
+    All of fgen sets the number here. A product on more threads is summed up in another order.
     """
     before = torch.get_num_threads()
     if threads is None or threads == before:
@@ -93,15 +93,15 @@ _setting_threads = threading.Lock()
 
 
 def crowded(threads: int | None) -> str | None:
-    """Return a word on cores that have other work already, where threads would wait for each other; else None.
+    """Return a warning if the machine's cores are busy with other work and threads would slow each other down.
 
-    At the end of each part of a product the threads wait for the last of them. GNU's OpenMP, which torch has on Linux,
-    lets them do so at work: on cores that are shared, they keep the last one from its own. On two busy cores L-BFGS
-    took nine times as long on 2 threads as on 1, and as long as on 1 under ``OMP_WAIT_POLICY=passive``.
+    After each part of a product, all threads wait for the last one. GNU's OpenMP, which torch uses on Linux, waits by
+    spinning, which takes shared cores from the last thread. On two busy cores L-BFGS took nine times as long on 2
+    threads as on 1, and as long as on 1 with ``OMP_WAIT_POLICY=passive``.
     """
     n_threads, cores = threads or torch.get_num_threads(), os.cpu_count() or 1
-    told = os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive" or n_threads == 1
-    if told or sys.platform != "linux" or os.getloadavg()[0] < cores:
+    waits_passively = os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive" or n_threads == 1
+    if waits_passively or sys.platform != "linux" or os.getloadavg()[0] < cores:
         return None
     return (
         f"this machine's {cores} cores are busy (load {os.getloadavg()[0]:.0f}), where {n_threads} threads can take "
@@ -110,9 +110,9 @@ def crowded(threads: int | None) -> str | None:
 
 
 def threads_in_use() -> dict[str, int | None]:
-    """Return how many CPU ``threads`` torch has here, and how many ``blas_threads`` NumPy's products have.
+    """Return the number of torch's CPU ``threads`` and of NumPy's ``blas_threads``.
 
-    The latter is None where NumPy's BLAS is none that says it.
+    The latter is None if NumPy's BLAS doesn't report it.
     """
     return {"threads": torch.get_num_threads(), "blas_threads": _blas_threads()}
 
@@ -123,8 +123,8 @@ def _blas_threads() -> int | None:
         library = ctypes.CDLL(found.origin if found is not None else None)
     except OSError:
         return None
-    asked = (getattr(library, name, None) for name in BLAS_THREADS)
-    return next((int(ask()) for ask in asked if ask is not None), None)
+    functions = (getattr(library, name, None) for name in BLAS_THREADS)
+    return next((int(function()) for function in functions if function is not None), None)
 
 
 class _Shared:
@@ -175,8 +175,8 @@ _freed_memory_retained = _Shared(_retain_freed_memory)
 def retain_freed_memory() -> AbstractContextManager[None]:
     """Keep freed memory in the process meanwhile, for the next step to use.
 
-    Left to itself, glibc gives every freed gradient back to the system and has the next one's pages made anew, which
-    takes longer than the gradient's own product. These settings are global too; other C libraries have none.
+    By default glibc returns every freed gradient to the system. Allocating the next one's pages takes longer than the
+    gradient's own product. These settings are global too; other C libraries don't have them.
     """
     return _freed_memory_retained()
 
@@ -193,10 +193,10 @@ _gpu_turn = threading.RLock()
 
 
 def rounds_products() -> bool:
-    """Return whether this thread's products of float32 are to take their factors in bfloat16.
+    """Return whether this thread casts the factors of float32 products to bfloat16.
 
-    Where the thread has asked for nothing, torch's precision decides, but only on a CPU that is faster so: others take
-    up to three hundred times as long for such products.
+    If the thread has set nothing, torch's precision decides, but only on a CPU that multiplies bfloat16 fast: others
+    take up to three hundred times as long.
     """
     if _thread.rounds is None:
         return torch.get_float32_matmul_precision() == "medium" and has_bf16(torch.device("cpu"))
@@ -207,8 +207,8 @@ def rounds_products() -> bool:
 def matrix_precision(precision: str, device: torch.device) -> Iterator[None]:
     """Set the precision of this thread's matrix products meanwhile.
 
-    On a CPU fgen rounds the factors itself (:mod:`fgen.compute.matmul`) and torch's own products stay float32's, so
-    threads don't depend on each other. A GPU rounds by a setting of the whole process: there threads take turns.
+    On a CPU fgen casts the factors itself (:mod:`fgen.compute.matmul`) and torch's own products stay float32, so that
+    threads are independent. A GPU's precision is a setting of the whole process, so its threads take turns.
     """
     before, rounds = _thread.rounds, precision == "auto" and has_bf16(device)
     _thread.rounds = rounds

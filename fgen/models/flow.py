@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
@@ -65,17 +65,12 @@ class FlowConfig(ModelConfig):
         if self.output == "sigmoid":
             raise InputError("output is 'sigmoid'", "'linear' or 'relu'", "A path ends among the features themselves")
 
-    @property
-    def matches(self) -> bool:
-        """Return whether a feature-matching term is switched on; no other field is a weight."""
-        return any(getattr(self, field.name) for field in fields(self) if field.name.endswith("_weight"))
-
 
 class Velocity(nn.Module):
     """The velocity of one Gaussian, plus hidden layers of SiLU on ``[x_t; a; waves of t; has_condition]``.
 
     Were a class's features independent with deviations s about a mean of 0, the velocity would be
-    ``(t s^2 - (1 - t)) / (t^2 s^2 + (1 - t)^2) x_t``. With that beside them the layers need not hand all D columns
+    ``(t s^2 - (1 - t)) / (t^2 s^2 + (1 - t)^2) x_t``. With that added, the layers need not pass all D columns
     through, which layers narrower than D couldn't, and learn where classes lie (Karras et al. 2022, section 5, give a
     denoiser its skip connection in this way).
 
@@ -160,8 +155,7 @@ class Flow(FeatureGenerator, config=FlowConfig):
         velocity = self.networks["velocity"](points, time, batch.condition, has_condition)
         gaps = (velocity - (batch.features - noise)).square().mean(dim=1, keepdim=True)
         terms = {"early": (gaps * (time < 0.5)).mean(), "late": (gaps * (time >= 0.5)).mean()}
-        fake = self.coarse_path(batch, draws) if self.config.matches else points
-        return terms | self.matching.terms(fake, batch)
+        return terms | (self.matching.terms(self.coarse_path(batch, draws), batch) if self.matching.weights else {})
 
     def coarse_path(self, batch: Batch, draws: Draws) -> Tensor:
         """Return features ``(B, D)`` from new noise in two Euler steps, differentiable through both."""

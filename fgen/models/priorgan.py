@@ -1,4 +1,4 @@
-"""fgen's own recipe: a semantic prior owns the class's mean, a WGAN learns how members of a class vary about it."""
+"""fgen's own recipe: kernel ridge predicts a class's mean, a WGAN learns how rows of a class vary about it."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class PriorGANConfig(AdversarialConfig):
 class PriorGAN(AdversarialGenerator, config=PriorGANConfig):
     """``G(z, a) = act(prior(a) + z F + (r(z, a) - r(-z, a)) / 2)``, trained as a WGAN-GP.
 
-    A generator that is free to move a class's mean learns the seen classes' means by heart, and what it adds to a
-    plain regression hurts unseen classes the more the longer it trains (measured on held-out classes of emoji). Here
-    the mean is a kernel ridge's, in closed form, and the noise's part is odd in z: over z and -z it averages to
-    nothing, so the critic can teach it nothing but how rows vary. ``F`` starts from the within-class covariance of
-    the real rows (its leading directions), ``r`` is a hidden layer that bends it by class. In training a seen class
-    wears the mean that was predicted without it, as an unseen class will. Noise is generated in pairs z, -z, which
-    takes the sampling error out of the class's mean.
+    A generator that may move a class's mean memorises the seen classes' means. Compared with a plain regression, it
+    then gets worse for unseen classes with each epoch (measured on held-out classes of emoji). Here the mean is that of
+    kernel ridge, in closed form. The noise's part is odd in z: its mean over z and -z is 0, so the critic can only
+    teach it how rows vary. ``F`` starts from the leading directions of the within-class covariance of the real rows;
+    ``r`` is a hidden layer that adapts it to the class. In training a seen class gets the mean that was predicted
+    without it, as an unseen class will. Noise is generated in pairs z, -z, which removes the sampling error from the
+    class's mean.
     """
 
     config: PriorGANConfig

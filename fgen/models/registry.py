@@ -1,4 +1,4 @@
-"""The methods, by name. A new one is a file of its own and a line here.
+"""Registry of the methods by name. A new method is a file of its own and a line here.
 
 >>> fgen.MODELS["clswgan"](cls_weight=0.1).cls_weight
 0.1

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from fgen.nn.networks import SLOPE, Linear
 
-#: Pre-activations ``rows x classes x hidden`` that are made at a time: on a CPU 2 MiB, which stay in its cache from an
-#: operation to the next; elsewhere 128 MiB, since operations on little wait for each other.
+#: Pre-activations ``rows x classes x hidden`` that are computed at a time: on a CPU 2 MiB, which fit into its cache;
+#: elsewhere 128 MiB, since small operations leave a GPU idle.
 COMPARED_CPU, COMPARED = 1 << 19, 1 << 25
 
 
@@ -42,8 +42,8 @@ class Compared(torch.autograd.Function):
 
     Its gradient is all in the slopes ``m_bsh`` of the LeakyReLU. With g that of the scores, ``R_b = sum_s g_bs m_bs``
     and ``C_s = sum_b g_bs m_bs``, it is ``w R`` in r, ``w C`` in c, and, since ``LeakyReLU(x) = m x``,
-    ``sum_b r_b R_b + sum_s c_s C_s`` in w. So nothing is kept of the pairs: a batch of 2,048 against 150 classes would
-    have 2.5 GB of them, and reading them again takes longer than making them anew.
+    ``sum_b r_b R_b + sum_s c_s C_s`` in w. No pair is stored: a batch of 2,048 with 150 classes would have 2.5 GB of
+    them, and reading them again takes longer than computing them again.
     """
 
     @staticmethod

@@ -1,13 +1,13 @@
 """Closed-form gradients of a critic step: the fast twin of :func:`fgen.nn.losses.critic_terms`.
 
-A critic with one hidden layer has an affine pre-activation, so the interpolate's is the interpolation of the real
-and the fake one's and needs no product of its own; the class's part of it is shared by all three; LeakyReLU's second
-derivative is zero almost everywhere, so the penalty's gradient is two more products. What is left is a forward
-product of real and fake rows, the input gradient, its product back, and one product for all weight gradients, straight
-into buffers that are allocated once: a fresh gradient of 39 MB in each step costs more in page faults than its product.
+A critic with one hidden layer has an affine pre-activation. The pre-activation of an interpolate is therefore the
+interpolation of those of the real and the fake row, without a product. All three share the class's part. The second
+derivative of LeakyReLU is zero almost everywhere, so the penalty's gradient takes two more products. What is left is a
+forward product of real and fake rows, the input gradient, its product back, and one product for all weight gradients.
+The latter writes to buffers that are allocated once: page faults for 39 MB in each step take longer than the product.
 
-What has a number for each hidden unit and row lies unit by unit, ``(H, ..., B)``: a processor's threads share a product
-of many rows better than one of a batch's few.
+Tensors over hidden units and rows have the shape ``(H, ..., B)``: a CPU's threads share a product of many rows better
+than one of a batch's few.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Training steps on a GPU as a CUDA graph, which is recorded once and replayed on new numbers.
 
-A step is some hundred small kernels; launched one by one, the GPU waits for the host most of the time.
+A step has some hundred small kernels. If the host launches them one by one, the GPU is idle most of the time.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ class CapturedSteps:
     """Training steps of which the first for each set of constants runs directly and all others as a CUDA graph.
 
     Args:
-        run: what a step does with its draws, all of it on the device; its terms.
-        networks: whose gradients a step makes.
-        seed: of the training.
+        run: takes a step on the device with given draws, and returns its terms.
+        networks: the networks whose gradients a step writes.
+        seed: the training's seed.
         device: a CUDA device.
     """
 
@@ -39,21 +39,21 @@ class CapturedSteps:
 
         Args:
             step: its number.
-            constants: what the step has as it is, such as its precision and learning rates; others need another graph.
+            constants: values that are fixed in a graph, such as precision and learning rates; others need a new graph.
         """
         with torch.cuda.device(self._device):
             draws = self._inputs.load(step)
             if constants != self._constants:
                 self._constants, self._graph = constants, None
-                self._terms = self._as_it_is(draws)
+                self._terms = self._directly(draws)
                 return self._terms
             if self._graph is None:
                 self._graph = self._captured(draws)
             self._graph.replay()
             return self._terms
 
-    def _as_it_is(self, draws: Draws) -> dict[str, Tensor]:
-        # What is made once, such as moments and the libraries' own memory, mustn't be part of a graph.
+    def _directly(self, draws: Draws) -> dict[str, Tensor]:
+        # What is allocated once, such as moments and the libraries' own memory, must not be part of a graph.
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
             terms = self._run(draws)
@@ -61,7 +61,7 @@ class CapturedSteps:
         return terms
 
     def _captured(self, draws: Draws) -> torch.cuda.CUDAGraph:
-        # Gradients that lie outside of the graph's memory might be freed by the step, and their place be written to.
+        # A step could free gradients outside of the graph's memory, and other tensors could overwrite them.
         self._networks.zero_grad(set_to_none=True)
         graph = torch.cuda.CUDAGraph()
         if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 14):  # later ones find the generator by themselves

@@ -18,12 +18,12 @@ Choice = Callable[[np.random.Generator], np.ndarray]
 class Draws:
     """Random numbers of one training step, from a stream for each purpose.
 
-    Counter-based: keyed by (seed, purpose, step), so a resumed run draws what an unbroken one would have. A GPU's
-    noise is keyed by (seed, step) and by what the step drew before.
+    Streams are counter-based, keyed by (seed, purpose, step), so a resumed run draws the numbers of an unbroken one. A
+    GPU's noise is keyed by (seed, step) and by the order of a step's draws.
 
     Attributes:
-        inputs: where a step is repeated for other numbers, what holds them; see :class:`StepInputs`.
-        own_step: from the training's step to the one whose numbers these are.
+        inputs: buffers of a step that is replayed with other numbers, see :class:`StepInputs`.
+        own_step: maps the training's step to the one that keys these draws.
     """
 
     seed: int
@@ -81,7 +81,7 @@ class StepInputs:
     seeded for each step.
 
     Attributes:
-        generator: the accelerator's; None on the CPU, where noise is made as all else is.
+        generator: the accelerator's; None on the CPU, where the host draws noise too.
     """
 
     def __init__(self, seed: int, device: torch.device) -> None:
@@ -89,11 +89,11 @@ class StepInputs:
         self.generator = None if device.type == "cpu" else torch.Generator(device)
         self._makers: list[Callable[[int], np.ndarray]] = []
         self._tensors: list[Tensor] = []
-        self._step = self._asked = 0
+        self._step = self._position = 0
 
     def load(self, step: int) -> Draws:
         """Fill the buffers for a step and return its draws, which must be requested in the same order in every step."""
-        self._step, self._asked = step, 0
+        self._step, self._position = step, 0
         if self.generator is not None:
             self.generator.manual_seed(rng.subseed(self._seed, "step", step))
         for tensor, make in zip(self._tensors, self._makers, strict=True):
@@ -102,11 +102,11 @@ class StepInputs:
 
     def made(self, make: Callable[[int], np.ndarray]) -> Tensor:
         """Return the next buffer, which holds ``make(step)``, on the device."""
-        if self._asked == len(self._tensors):
+        if self._position == len(self._tensors):
             self._makers.append(make)
             self._tensors.append(self._on_host(make(self._step)).to(self._device))
-        self._asked += 1
-        return self._tensors[self._asked - 1]
+        self._position += 1
+        return self._tensors[self._position - 1]
 
     def _on_host(self, numbers: np.ndarray) -> Tensor:
         # From pinned memory, copies wait for nothing; torch keeps it until they are done.

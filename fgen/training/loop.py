@@ -36,8 +36,8 @@ log = logging.getLogger("fgen")
 TIMED_STEP = 3
 #: A training of more seconds is announced.
 WORTH_TELLING = 10
-#: Terms are looked at for NaN and explosion once in so many steps, and at each epoch's end; on an accelerator, which
-#: would have to be waited for, only there.
+#: Steps between two checks of the terms for NaN and explosion, besides those at each epoch's end; an accelerator, on
+#: which a check would wait for the step, has only the latter.
 CHECK_EVERY = 20
 EXPLODED = 1e7
 #: Prepared class embeddings beyond this are what makes a training explode.

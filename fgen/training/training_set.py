@@ -134,7 +134,7 @@ class TrainingSet:
 
     def soul_samples(self, n_souls: int, seed: int) -> Tensor:
         """Return prototypes ``(S, K, D)`` of each seen class's scaled features (LisGAN)."""
-        rows: Any = self._rows  # asked for one class at a time
+        rows: Any = self._rows  # which reads one class at a time
         souls = soul_prototypes(rows, self.labels, n_souls, seed)
         return torch.from_numpy(np.asarray(souls, dtype=np.float32)).to(self.device, self.dtype)
 
@@ -159,7 +159,7 @@ class TrainingSet:
 def _chosen_rows(rows: ScaledRows, draws: Draws, purpose: str, choose: Choice) -> tuple[Tensor, Tensor]:
     """Return scaled rows ``(B, D)`` and their numbers ``(B,)``, on the device.
 
-    They depend on nothing but the step's number: rows that stay on disk are fetched a step ahead.
+    They depend only on the step's number, so rows on disk are prefetched for the next step.
     """
     if rows.in_memory:
         numbers = draws.chosen(purpose, choose)

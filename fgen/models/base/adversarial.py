@@ -23,8 +23,8 @@ class AdversarialGenerator(FeatureGenerator):
     """``min_G max_D E[D(x, a)] - E[D(G(z, a), a)] - gp_weight * penalty`` (Xian et al. 2018, Eq. 2).
 
     Attributes:
-        stacked_fakes: whether nothing but the critic moves during its steps, so that what it is shown as generated
-            in all of them can come from one pass.
+        stacked_fakes: whether the critic is the only network that moves during its steps, so that one pass generates
+            the features for all of them.
     """
 
     config: AdversarialConfig
@@ -92,8 +92,8 @@ class AdversarialGenerator(FeatureGenerator):
     ) -> Update:
         """Return the update of ``scale * (E[D(fake)] - E[D(real)] + gp_weight * penalty)`` (Gulrajani 2017, Eq. 3).
 
-        A critic with one hidden layer has its gradients written down; any other, and mixing element by element,
-        takes autograd's double backward.
+        A critic with one hidden layer has closed-form gradients. Any other critic, and mixing element by element, uses
+        autograd's double backward.
 
         Args:
             role: which network is the critic.

@@ -87,7 +87,7 @@ class ModelConfig:
 
     @property
     def unused_fields(self) -> tuple[str, ...]:
-        """Settings that have no effect beside the others: of terms whose weight is 0."""
+        """Return the settings that have no effect since the weight of their term is 0."""
         uses = {"n_souls": self.soul_weight or self.soul_mean_weight, "temperature": self.contrastive_weight}
         return tuple(key for key, weight in uses.items() if not weight)
 

@@ -9,12 +9,12 @@ import numpy as np
 
 from fgen import rng
 
-#: A class's noise is drawn for so many rows at a time.
+#: Rows of a class whose noise is drawn at once.
 NOISE_CHUNK = 64
-#: Rows of a pass, of one class or several; always as many, with old rows where new ones run out.
+#: Rows of a batch, of one class or several; the last batch is filled up with rows of the one before.
 BATCH_ROWS = 512
-#: A class begins at a multiple of so many rows. A product's last bits depend on how many rows it has and, where it is
-#: narrow, on a row's place among its neighbours; with both fixed, a feature doesn't depend on its company.
+#: The first row of a class is at a multiple of this. A product's last bits depend on its number of rows and, if it is
+#: narrow, on a row's position. With both fixed, a feature doesn't depend on the other classes in its batch.
 ALIGNED = 16
 
 
@@ -23,7 +23,7 @@ def noise_blocks(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the noise ``(BATCH_ROWS, Z)`` of each batch, and the index of each row's class ``(BATCH_ROWS,)``.
 
-    Both are overwritten with the next pass.
+    The next batch overwrites both.
 
     Args:
         draw: the next NOISE_CHUNK rows of a class, ``(NOISE_CHUNK, Z)``, from its own stream.
@@ -63,8 +63,10 @@ def rows_by_class(blocks: Iterable[np.ndarray], counts: np.ndarray, width: int) 
 
 
 def concatenate_blocks(blocks: Iterable[np.ndarray], n_rows: int) -> np.ndarray:
-    """Blocks of rows, at least one, in a matrix ``(n_rows, D)`` float32; a MemoryError with the first where it can't
-    be had."""
+    """Return blocks of rows, at least one, as a matrix ``(n_rows, D)`` float32.
+
+    The matrix is allocated at the first block, which raises a MemoryError if it is too large.
+    """
     blocks, start = iter(blocks), 0
     first = next(blocks)
     rows = np.empty((n_rows, first.shape[1]), dtype=np.float32)
