@@ -294,7 +294,7 @@ def test_a_signal_at_any_training_step_stops_with_a_checkpoint(config, unbroken,
     "function",
     [
         "fgen.models.clswgan.CLSWGAN.pretrain",
-        "fgen.experiment.protocol.fill_bank",
+        "fgen.experiment.protocol.SeedRun.fill_bank",
         "fgen.data.bank_writer.BankWriter.write",
     ],
 )
