@@ -57,7 +57,6 @@ def test_heads_of_another_scaling_than_the_models_fit_theirs_once_for_all_penalt
     assert counts["centred copies"] <= 7
 
 
-@pytest.mark.xfail(reason="the time of a step is still measured on a model of its own", strict=False)
 def test_a_run_begins_no_model_but_those_that_it_trains(tmp_path, counts):
     toy_run(tmp_path / "run")
     assert counts["models"] == 2

@@ -21,6 +21,7 @@ from fgen.errors import InputError
 from fgen.estimators.base import BaseEstimator, ClassifierMixin, NotFitted, Size
 from fgen.estimators.recipe import recipe_of, storable_parameters
 from fgen.experiment.config import Recipe
+from fgen.experiment.heads import Heads
 from fgen.experiment.protocol import choose_epochs, chosen_model
 from fgen.experiment.steps import Task, fit, new_heads, new_model, synthetic_rows
 from fgen.features.checks import as_array
@@ -160,6 +161,11 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
     classes_ = property(attrgetter("predictor_.labels"))
     generator_ = property(attrgetter("predictor_.model"))
     n_features_in_ = property(attrgetter("predictor_.model.scaler.dim"))
+
+    @property
+    def heads_(self) -> Heads:
+        """Trained head over all classes, as ``heads_.gzsl``."""
+        return Heads(self.predictor_.head)
 
     @property
     def seen_(self) -> np.ndarray:
