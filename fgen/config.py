@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import tomli_w
 
@@ -174,19 +174,26 @@ def build(cls: type[T], mapping: Mapping[str, Any], where: str = "model") -> T:
         raise InputError(f"[{where}] {error}") from error
 
 
-def check_fields(config: Any, names: str, valid: Callable[[Any], bool], expected: str, remedy: str = "") -> None:
-    """Raise an InputError that names the first of a config's fields whose value isn't valid; None is not checked.
+class Limit(NamedTuple):
+    """Values that a field may have, and their description in an error; None is always accepted."""
+
+    accepts: Callable[[Any], bool]
+    expected: str
+    remedy: str = ""
+
+
+def check_limits(config: Any, limits: Mapping[str, Limit]) -> None:
+    """Raise an InputError that names the first field of a dataclass whose value is out of range.
 
     Args:
-        config: a dataclass.
-        names: of fields, between spaces.
-        valid: tells whether a value is; of NaN it says no.
-        expected, remedy: for the message.
+        config: the dataclass instance.
+        limits: by a pattern of the field's name; the first pattern that matches counts.
     """
-    for name in names.split():
+    for name in (field.name for field in dataclasses.fields(config)):
+        limit = next((limit for pattern, limit in limits.items() if re.fullmatch(pattern, name)), None)
         value = getattr(config, name)
-        if value is not None and not valid(value):
-            raise InputError(f"{name} is {value}", expected, remedy)
+        if limit is not None and value is not None and not limit.accepts(value):
+            raise InputError(f"{name} is {value}", limit.expected, limit.remedy)
 
 
 def refuse_unknown(keys: Iterable[str], known: Collection[str], where: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgen.config import apply_overrides, build, check_fields, dump_toml, read_toml, sha256, to_mapping
+from fgen.config import Limit, apply_overrides, build, check_limits, dump_toml, read_toml, sha256, to_mapping
 from fgen.errors import InputError
 from fgen.experiment.config import ExperimentConfig
 
@@ -276,7 +276,8 @@ class Sizes:
 
 
 def test_the_first_field_out_of_range_is_named_and_one_that_is_not_set_is_fine():
-    check_fields(Sizes(share=None), "rate share", lambda x: 0 < x < 1, "a share")
+    limits = {"rate|share": Limit(lambda x: 0 < x < 1, "a share", "Take half")}
+    check_limits(Sizes(share=None), limits)
     for rate in (2.0, float("nan")):
         with pytest.raises(InputError, match=rf"rate is {rate}; expected a share\. Take half\."):
-            check_fields(Sizes(rate, 3.0), "rate share", lambda x: 0 < x < 1, "a share", "Take half")
+            check_limits(Sizes(rate, 3.0), limits)

@@ -9,11 +9,18 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from fgen.config import Limit, check_limits
 from fgen.errors import InputError
 from fgen.features.checks import as_matrix
 from fgen.features.frames import rows_by_name
 from fgen.features.labels import labels_of_rows
 from fgen.features.rows import Features, as_rows, numbered_blocks
+
+#: Limits of the settings of all baselines that are never left open.
+LIMITS = {
+    "epochs|batch_size": Limit(lambda n: n >= 1, "a whole number of at least 1"),
+    "margin": Limit(lambda x: 0 < x < np.inf, "a number above 0"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +37,7 @@ class BaselineConfig:
     open_fields: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
+        check_limits(self, LIMITS)
         for one in self.open_fields:
             for key, values in ((f"{one}s", getattr(self, f"{one}s")), (one, self._values(one))):
                 if not all(0 < value < np.inf for value in values):

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from fgen import rng
 from fgen.baselines.base import BaselineConfig, EmbeddingBaseline, unit
-from fgen.config import check_fields
 from fgen.errors import TrainingDiverged
 from fgen.features.rows import Features, read_rows
 from fgen.features.scaling import FeatureScaler
@@ -44,11 +43,6 @@ class BilinearConfig(BaselineConfig):
     epochs: int = 10
     batch_size: int = 64
     margin: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_fields(self, "epochs batch_size", lambda n: n >= 1, "a whole number of at least 1")
-        check_fields(self, "margin", lambda x: 0 < x < np.inf, "a number above 0")
 
 
 @dataclass(frozen=True, kw_only=True)

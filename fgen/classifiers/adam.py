@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from fgen import rng
 from fgen.compute.matmul import add_product, matmul_operand, product
-from fgen.config import check_fields
 from fgen.features.scaled_rows import CPU, ScaledRows
 
 #: Number of rows that are read ahead from disk: a disk is fastest with many requests at once.
@@ -38,13 +37,6 @@ class AdamConfig:
     batch_size: int | None = None
     beta1: float = 0.5
     weight_decay: float = 0.0
-
-    def check_adam(self) -> None:
-        """Refuse values out of range."""
-        check_fields(self, "epochs batch_size", lambda n: n >= 1, "a whole number of at least 1")
-        check_fields(self, "lr", lambda x: 0 < x < 10, "a number above 0 and below 10")
-        check_fields(self, "beta1", lambda x: 0 <= x < 1, "a number from 0 to below 1")
-        check_fields(self, "weight_decay", lambda x: 0 <= x < np.inf, "a number of at least 0")
 
 
 def initial_parameters(n_classes: int, dim: int, seed: int, device: torch.device = CPU) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fgen.compute.device import choose_device, cpu_if_no_memory, matrix_precision
-from fgen.config import build, to_mapping
+from fgen.config import Limit, build, check_limits, to_mapping
 from fgen.errors import InputError
 from fgen.features.checks import as_ids
 from fgen.features.rows import Features, as_rows
@@ -25,6 +25,18 @@ from fgen.metrics.calibration import predict_classes
 #: The score of a class that is no candidate: below any log-probability a row can have, yet finite, so that margins
 #: between scores (calibrated stacking, AUSUC) are numbers where -inf - -inf would be NaN.
 NO_CANDIDATE = -1e30
+
+
+#: Limits of the settings of all heads.
+LIMITS = {
+    "epochs|batch_size": Limit(lambda n: n >= 1, "a whole number of at least 1"),
+    "lr": Limit(lambda x: 0 < x < 10, "a number above 0 and below 10"),
+    "beta1": Limit(lambda x: 0 <= x < 1, "a number from 0 to below 1"),
+    "weight_decay|logit_adjustment": Limit(lambda x: 0 <= x < np.inf, "a number of at least 0"),
+    "seen_weight|prior_ratio|C|max_iter|n_neighbors": Limit(lambda x: 0 < x < np.inf, "a number above 0"),
+    "whitening": Limit(lambda x: 1e-6 <= x < np.inf, "a share of at least 1e-6, or none", "1.0 is a good start"),
+    "temperature": Limit(lambda x: 1e-6 <= x < np.inf, "a number of at least 1e-6"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +54,7 @@ class HeadConfig:
     def __post_init__(self) -> None:
         if self.scaling not in get_args(Kind):
             raise InputError(f"scaling is {self.scaling!r}", f"one of {', '.join(get_args(Kind))}")
+        check_limits(self, LIMITS)
 
     def build(self) -> Head:
         """Return an untrained head."""

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from fgen.classifiers.base import Head, HeadConfig, HeadProblem
 from fgen.classifiers.storage import StoredHead
-from fgen.config import check_fields
 from fgen.features.scaling import Kind
 from fgen.features.statistics import class_means, within_class_scatter
 
@@ -37,12 +36,6 @@ class CosineConfig(HeadConfig):
     scaling: Kind = "standard"
     whitening: float | None = None
     temperature: float = 0.04
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        share = "a share of at least 1e-6, or none"
-        check_fields(self, "whitening", lambda x: 1e-6 <= x < np.inf, share, "1.0 is a good start")
-        check_fields(self, "temperature", lambda x: 1e-6 <= x < np.inf, "a number of at least 1e-6")
 
     @property
     def needs_seen_rows(self) -> bool:

@@ -10,7 +10,6 @@ import numpy as np
 from scipy.special import log_softmax
 
 from fgen.classifiers.base import Head, HeadConfig, HeadProblem
-from fgen.config import check_fields
 from fgen.errors import InputError, require
 
 
@@ -55,10 +54,6 @@ class LinearConfig(SklearnConfig):
 
     C: float = 1.0
     max_iter: int = 1000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_fields(self, "C max_iter", lambda x: 0 < x < np.inf, "a number above 0")
 
     def estimator(self, seed: int) -> Any:
         """Return an untrained linear estimator."""
@@ -111,10 +106,6 @@ class KNNConfig(SklearnConfig):
     module: ClassVar[str] = "sklearn.neighbors"
 
     n_neighbors: int = 20
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_fields(self, "n_neighbors", lambda x: 0 < x < np.inf, "a number above 0")
 
     def estimator(self, seed: int) -> Any:
         """Return an untrained ``sklearn.neighbors.KNeighborsClassifier``."""

@@ -14,7 +14,6 @@ from fgen.classifiers.base import Head, HeadConfig, HeadProblem
 from fgen.classifiers.lbfgs import train_lbfgs
 from fgen.classifiers.seen_bias import log_prior, row_weights
 from fgen.classifiers.storage import StoredHead
-from fgen.config import check_fields
 from fgen.errors import InputError, TrainingDiverged
 from fgen.features.rows import Features
 from fgen.features.scaled_rows import ScaledRows
@@ -56,12 +55,9 @@ class SoftmaxConfig(AdamConfig, HeadConfig):
     prior_ratio: float | None = None
 
     def __post_init__(self) -> None:
-        HeadConfig.__post_init__(self)
-        self.check_adam()
+        super().__post_init__()
         if isinstance(self.l2, list | np.ndarray):
             object.__setattr__(self, "l2", tuple(map(float, self.l2)))
-        check_fields(self, "logit_adjustment", lambda x: 0 <= x < np.inf, "a number of at least 0")
-        check_fields(self, "seen_weight prior_ratio", lambda x: 0 < x < np.inf, "a number above 0")
         if not self.penalties or not all(0 <= penalty < np.inf for penalty in self.penalties):
             raise InputError(f"l2 is {self.l2}", "a number of at least 0, or a list of some")
         if len(set(self.penalties)) < len(self.penalties):

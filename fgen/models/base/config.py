@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
+from fgen.config import Limit, check_limits
 from fgen.errors import InputError
 from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.features.scaling import Kind
 from fgen.nn.networks import Output
-
-
-class Limit(NamedTuple):
-    """Values that a field may have, and their description in an error; None is always accepted."""
-
-    accepts: Callable[[Any], bool]
-    expected: str
-    remedy: str = ""
-
 
 #: By a pattern of the field's name, of which the first that matches counts, for the fields of every method.
 LIMITS = {
@@ -77,11 +67,7 @@ class ModelConfig:
     temperature: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in (field.name for field in fields(self)):
-            limit = next((limit for pattern, limit in LIMITS.items() if re.fullmatch(pattern, name)), None)
-            value = getattr(self, name)
-            if limit is not None and value is not None and not limit.accepts(value):
-                raise InputError(f"{name} is {value}", limit.expected, limit.remedy)
+        check_limits(self, LIMITS)
         if self.batch_size < 2 and (self.moment_weight or self.coral_weight or self.mmd_weight):
             raise InputError("batch_size is 1", "at least 2 rows for matching moments, CORAL or MMD")
 
