@@ -1,6 +1,6 @@
 """The terms that published code computes class by class in Python, beside fgen's form of them.
 
-Each loop is written from the formula, in the shape that the released code has (RECIPES 5.3), and differentiable.
+Each loop is written from the formula, in the shape that the released code has, and differentiable.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What fgen's engine is measured against: f-CLSWGAN and the field's final classifier as clean, idiomatic PyTorch.
 
-The published code's shape (RECIPES 2.1) without its silly parts: no label loop in Python, no host round trips, no
+The published code's shape without its silly parts: no label loop in Python, no host round trips, no
 generator graph in the critic's steps. Nothing here is clever: `torch.optim.Adam` with its defaults, one pass each for
 real, fake and interpolated rows, the penalty by double backward.
 """

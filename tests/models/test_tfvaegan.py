@@ -100,7 +100,7 @@ def test_both_iterations_have_batches_of_their_own_and_none_of_another_step(worl
 
 
 def test_without_encoded_noise_feedback_comes_from_the_features_that_it_mends(world, monkeypatch):
-    """The released code decodes the reconstruction there (RECIPES 4.3)."""
+    """The released code decodes the reconstruction there."""
     model, data = started(world, encoded_noise=False)
     model.strength = 1.0
     batch, draws = data.batch(torch.arange(8).numpy()), Draws(0, 0, data.device)
