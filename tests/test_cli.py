@@ -687,7 +687,7 @@ def test_a_run_whose_data_are_elsewhere_is_told_by_name(shell, toy, tmp_path, mo
 
 def test_names_that_hold_commas_are_asked_for_in_quotes():
     names = ("bear, brown", 'the "okapi"', "cat")
-    toy = SimpleNamespace(class_names=names, n_classes=3, name="zoo", seen=None, unseen=None)
+    toy = SimpleNamespace(name_of=names.__getitem__, n_classes=3, name="zoo", seen=None, unseen=None)
     assert choose_classes('cat,"bear, brown"', toy).tolist() == [2, 0]
     assert choose_classes('"the ""okapi"""', toy).tolist() == [1]
     assert choose_classes('the "okapi"', toy).tolist() == [1], "a name as it is needs no quotes"

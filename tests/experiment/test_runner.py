@@ -640,7 +640,7 @@ def test_a_training_that_was_refused_leaves_its_folder_free(path, tmp_path):
     one = np.flatnonzero(data.labels == data.seen[0])
     rows = {"features": data.rows(one), "labels": data.labels[one]}
     np.savez(tmp_path / "one.npz", **rows, class_embeddings=data.class_embeddings)
-    with pytest.raises(InputError, match="all rows are of one class"):
+    with pytest.raises(InputError, match="all rows are of class 0"):
         train_only(ExperimentConfig.from_mapping(settings(tmp_path / "one.npz")), out=tmp_path / "run")
     RunDirectory.open(tmp_path / "run").seed(0).record_fingerprint(load_dataset(tmp_path / "one.npz"))
     (model,) = train_only(ExperimentConfig.from_mapping(settings(path)), out=tmp_path / "run")

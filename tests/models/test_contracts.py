@@ -339,7 +339,7 @@ def test_no_model_keeps_its_training_rows_alive(name, transductive, world, monke
 def test_a_diverging_term_is_named_and_stops_the_run(name, world, monkeypatch):
     monkeypatch.setattr(FeatureMatching, "terms", lambda self, fake, batch: {"class_mean": fake.mean() * float("nan")})
     with pytest.raises(TrainingDiverged, match=r"the term '\w+' is nan at step"):
-        fitted(name, world)
+        fitted(name, world, class_mean_weight=1.0)
 
 
 @pytest.mark.parametrize("name", METHODS)
