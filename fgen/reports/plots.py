@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 #: Paul Tol's "muted" scheme: told apart by colour-blind readers, and none too pale on white.
 PALETTE = ("#332288", "#CC6677", "#117733", "#DDAA33", "#88CCEE", "#882255", "#44AA99", "#AA4499", "#999933", "#555555")
 MAX_POINTS = 200
+#: Characters of a name that are drawn.
+LONGEST_TEXT = 200
 DPI = 150
 Target = str | Path | IO[bytes]
 
@@ -173,8 +175,8 @@ def plot_training(target: Target, rows: Iterable[Mapping[str, Any]]) -> None:
             shown = np.isfinite(values) & (phases == phase)
             panel.plot(x[shown], values[shown], color=colour, lw=1.5, marker="o", ms=3 if shown.sum() < 15 else 0)
             if panel is panels[0] and phase:
-                panel.lines[-1].set_label(phase)
-        panel.set_title(name, fontsize=10)
+                panel.lines[-1].set_label(_plain(phase))
+        panel.set_title(_plain(name), fontsize=10)
     if any(phases):
         figure.legend(loc="outside upper center", ncols=len(set(phases)), frameon=False, fontsize=9)
     _write(target, figure)
@@ -279,8 +281,11 @@ def _column(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
 
 
 def _plain(text: str) -> str:
-    """Return text for matplotlib without formulas, which stand between two dollars."""
-    return text.replace("$", r"\$")
+    """Return text for matplotlib without formulas, which stand between two dollars, and cut where it is very long.
+
+    A text of a damaged file may have tens of thousands of characters, which would take half a minute to draw.
+    """
+    return (text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…").replace("$", r"\$")
 
 
 def _checked(name: str, features: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ import pytest
 
 from fgen.errors import InputError, MissingExtra
 from fgen.metrics.calibration import calibration_curve
+from fgen.reports import plots
 from fgen.reports.plots import _principal_plane, plot_calibration, plot_features, plot_training
 
 pytest.importorskip("matplotlib")
@@ -154,3 +155,15 @@ def test_what_cannot_be_drawn_is_refused(tmp_path):
         plot_training(path, [{"epoch": 1, "note": "x"}])
     with pytest.raises(InputError, match="doesn't exist"):
         plot_training(tmp_path / "no" / "a.png", [{"loss": 1}])
+
+
+def test_texts_that_no_picture_has_room_for_are_cut(tmp_path, monkeypatch):
+    """Such as a damaged metrics.csv may have: matplotlib would work on them for half a minute."""
+    drawn = []
+    monkeypatch.setattr(plots, "_write", lambda target, figure: drawn.append(figure))
+    plot_training(tmp_path / "x.png", [{"epoch": k, "phase": "x" * 20_000, "y" * 20_000: 1.0, "$z": k} for k in (1, 2)])
+    (figure,) = drawn
+    texts = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    texts += [axes.get_title() for axes in figure.axes]
+    assert sorted(map(len, texts))[-2:] == [201, 201]
+    assert r"\$z" in texts, "no formula begins there"
