@@ -9,7 +9,7 @@ from torch import Tensor
 
 from experiments.bench.sizes import Size
 from fgen.compute.matmul import product, to_matmul_dtype
-from fgen.training.update import adam
+from fgen.nn.adam import Adam
 
 CRITIC_STEPS = 5
 
@@ -130,4 +130,4 @@ def _adam(shapes: list[tuple[int, int]], device: torch.device) -> torch.optim.Op
     parameters = [torch.nn.Parameter(torch.randn(shape, device=device)) for shape in shapes]
     for parameter in parameters:
         parameter.grad = torch.randn_like(parameter)
-    return adam(parameters)
+    return Adam(parameters)

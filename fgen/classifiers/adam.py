@@ -15,6 +15,7 @@ from tqdm import tqdm
 from fgen import rng
 from fgen.compute.matmul import add_product, matmul_operand, product
 from fgen.features.scaled_rows import CPU, ScaledRows
+from fgen.nn.adam import Adam
 
 #: Number of rows that are read ahead from disk: a disk is fastest with many requests at once.
 ROWS_AHEAD = 512
@@ -70,7 +71,7 @@ def train_adam(
     weight, bias = parameters
     weight.grad, bias.grad = to_weight, to_bias = torch.empty_like(weight), torch.empty_like(bias)
     betas = (config.beta1, 0.999)
-    adam = torch.optim.Adam([weight, bias], lr=config.lr, betas=betas, weight_decay=config.weight_decay, fused=True)
+    adam = Adam([weight, bias], lr=config.lr, betas=betas, weight_decay=config.weight_decay)
     size = min(config.batch_size or 64, len(targets))
     features, logits, gradients = (weight.new_empty(size, n) for n in (weight.shape[1], len(bias), len(bias)))
     for epoch in tqdm(range(config.epochs), desc="head", unit="epoch", disable=not progress):

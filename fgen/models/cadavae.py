@@ -14,10 +14,11 @@ from fgen.errors import InputError
 from fgen.models.base.config import ModelConfig
 from fgen.models.base.generator import FeatureGenerator
 from fgen.nn import losses
+from fgen.nn.adam import Adam
 from fgen.nn.networks import Encoder, Linear, Output, output_activation, reparametrise
 from fgen.training.draws import Draws
 from fgen.training.training_set import Batch
-from fgen.training.update import Terms, adam
+from fgen.training.update import Terms
 
 #: Keeps the square root's slope finite where two Gaussians coincide.
 TINY = 1e-12
@@ -122,7 +123,7 @@ class CADAVAE(FeatureGenerator, config=CADAVAEConfig):
     def optimiser(self, role: str) -> torch.optim.Optimizer:
         """Return Adam with AMSGrad; one for each network gives the same steps as the paper's one for all."""
         config, parameters = self.config, self.networks[role].parameters()
-        return adam(parameters, lr=config.lr, betas=(config.beta1, config.beta2), amsgrad=True)
+        return Adam(parameters, lr=config.lr, betas=(config.beta1, config.beta2), amsgrad=True)
 
     def graph_constants(self, epoch: int) -> tuple[float, ...]:
         """Return the weights that are warmed up."""

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from fgen import rng
 from fgen.models.clswgan import CLSWGAN, CLSWGANConfig
 from fgen.nn import matching
+from fgen.nn.adam import Adam
 from fgen.nn.networks import Linear
 from fgen.training.draws import Draws
 from fgen.training.training_set import Batch, TrainingSet
@@ -84,7 +84,7 @@ class Cycle(CLSWGAN, config=CycleConfig):
         if "regressor" not in self.pretraining:
             return
         regressor = self.networks["regressor"].requires_grad_(True)
-        optimiser = torch.optim.Adam(regressor.parameters(), lr=self.config.regressor_lr, fused=True)
+        optimiser = Adam(regressor.parameters(), lr=self.config.regressor_lr)
         for epoch in range(self.config.regressor_epochs):
             order = rng.stream(seed, "regressor", epoch).permutation(len(data))
             for start in range(0, len(order), self.config.regressor_batch_size):

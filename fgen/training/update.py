@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from fgen.nn.adam import Adam
 from fgen.training.draws import Draws
 from fgen.training.training_set import Batch, TrainingSet
 
@@ -79,7 +80,7 @@ class Trainable:
     def optimiser(self, role: str) -> torch.optim.Optimizer:
         """Return the optimiser of a role's network."""
         config = self.config
-        return adam(self.networks[role].parameters(), lr=config.lr, betas=(config.beta1, config.beta2))
+        return Adam(self.networks[role].parameters(), lr=config.lr, betas=(config.beta1, config.beta2))
 
     def learning_rate(self, role: str, epoch: int) -> float:
         """Return a role's rate in an epoch, counted from 0: the config's ``ROLE_lr`` if it is set, else ``lr``."""
@@ -89,9 +90,3 @@ class Trainable:
     def graph_constants(self, epoch: int) -> tuple[float, ...]:
         """Return the numbers besides the learning rates that terms take from an epoch, counted from 0."""
         return ()
-
-
-def adam(parameters: Iterable[nn.Parameter], **settings: Any) -> torch.optim.Adam:
-    """Return Adam that makes one pass over each parameter and can be part of a CUDA graph."""
-    parameters = list(parameters)
-    return torch.optim.Adam(parameters, fused=True, capturable=parameters[0].is_cuda, **settings)
