@@ -8,7 +8,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import h5py
@@ -17,7 +17,7 @@ import numpy as np
 from fgen.data.bank_spec import FORMAT, VERSION, BankSpec
 from fgen.errors import InputError
 from fgen.features.checks import as_numbers
-from fgen.io.atomic import expect_free, fsync_path, lock_file, locked
+from fgen.io.atomic import expect_free, fsync_path, lock_file, locked, opened
 from fgen.io.hdf5_look import trust
 from fgen.io.hdf5_writing import allocate, features_offset, image, write_at
 
@@ -54,18 +54,15 @@ class BankWriter:
         name, count = spec.names[class_id], int(spec.counts[class_id])
         features = as_numbers(f"features of class {name!r}", features)
         if features.ndim != 2 or features.shape[1] != spec.feature_dim or start + len(features) > count:
-            raise InputError(
-                f"class {name!r} was given rows {start} to {start + len(features)} of shape {features.shape}",
-                f"{count} rows of {spec.feature_dim} columns",
-            )
+            found = f"class {name!r} was given rows {start} to {start + len(features)} of shape {features.shape}"
+            raise InputError(found, f"{count} rows of {spec.feature_dim} columns")
         if class_id in self.done or start != self._filled[class_id]:
             raise InputError(f"rows of class {name!r} start at {start}", "each row once, in order")
         with np.errstate(over="ignore"):
             rows = np.ascontiguousarray(features, dtype=f"<{spec.dtype}")
         if not np.isfinite(rows).all():
-            raise InputError(
-                f"features of class {name!r} hold NaN or numbers too large for {spec.dtype}", "finite numbers"
-            )
+            found = f"features of class {name!r} hold NaN or numbers too large for {spec.dtype}"
+            raise InputError(found, "finite numbers")
         row_bytes = spec.feature_dim * rows.itemsize
         data = rows.reshape(-1).view(np.uint8).data
         write_at(self._file, data, self._offset + (int(spec.class_ptr[class_id]) + start) * row_bytes)
@@ -78,10 +75,8 @@ class BankWriter:
         """Refuse to finish a bank with a class that lacks rows."""
         missing = [k for k in self._filled if k not in self.done and self.spec.counts[k]]
         if missing:
-            raise InputError(
-                f"{len(missing)} classes lack rows, {self.spec.names[missing[0]]!r} among them",
-                "all that were announced",
-            )
+            found = f"{len(missing)} classes lack rows, {self.spec.names[missing[0]]!r} among them"
+            raise InputError(found, "all that were announced")
 
     def _finish(self, class_id: int) -> None:
         """Note the class in the journal, with its checksum.
@@ -106,33 +101,26 @@ def bank_writer(path: Path, spec: BankSpec, *, overwrite: bool) -> Iterator[Bank
     partial, journal_path = Path(f"{path}.partial"), Path(f"{path}.journal")
     if not partial.exists():
         _require_room(path, spec)
-    journal = os.open(journal_path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
+    with opened(journal_path, os.O_RDWR | os.O_CREAT | os.O_APPEND) as journal:
         lock_file(journal, path)
         if not os.fstat(journal).st_nlink:
             raise InputError(f"another fgen has just written {path}", "a new name", "Choose another --out")
         with locked(path):  # the journal keeps other banks away, this what else may be written under that name
             expect_free(path, overwrite=overwrite)
-            done = _done_classes(partial, journal, spec)
-            if done is None:
-                done = set()
-                with _nothing_left(done, partial, journal_path):
+            found = _done_classes(partial, journal, spec)
+            done = found or set()
+            with _nothing_left(done, partial, journal_path):
+                if found is None:
                     _begin(partial, journal, spec)
-            file = os.open(partial, os.O_RDWR)
-            try:
-                writer = BankWriter(spec, file, features_offset(partial), journal, done)
-                with _nothing_left(done, partial, journal_path):
+                with opened(partial, os.O_RDWR) as file:
+                    writer = BankWriter(spec, file, features_offset(partial), journal, done)
                     yield writer
-                writer.check_complete()
-                os.fsync(file)
-            finally:
-                os.close(file)
+            writer.check_complete()
+            fsync_path(partial)
             os.replace(partial, path)
             trust(path)
             fsync_path(path.parent)
             journal_path.unlink()
-    finally:
-        os.close(journal)
 
 
 @contextmanager
@@ -151,20 +139,16 @@ def recover_bank(path: Path) -> None:
     journal_path = Path(f"{path}.journal")
     if not path.exists() or not journal_path.exists() or os.path.exists(f"{path}.partial"):
         return
-    journal = os.open(journal_path, os.O_RDWR)
-    try:
+    with opened(journal_path, os.O_RDWR) as journal, suppress(InputError):  # another fgen is at work there
         lock_file(journal, path)
         journal_path.unlink(missing_ok=True)
-    except InputError:  # another fgen is at work there
-        return
-    finally:
-        os.close(journal)
 
 
 def _begin(partial: Path, journal: int, spec: BankSpec) -> None:
     """Make an empty bank of the spec, and a journal that names the spec."""
     os.ftruncate(journal, 0)
-    _allocate(partial, spec)
+    rest = image(lambda file: _write_rest(file, spec), LIBVER)
+    allocate(partial, rest, (int(spec.counts.sum()), spec.feature_dim), np.dtype(f"<{spec.dtype}"), LIBVER)
     os.write(journal, (json.dumps({"plan": spec.sha256()}) + "\n").encode())
     os.fsync(journal)
 
@@ -174,21 +158,12 @@ def _require_room(path: Path, spec: BankSpec) -> None:
     rows, free = int(spec.counts.sum()), shutil.disk_usage(path.parent).free
     needed = rows * spec.feature_dim * np.dtype(spec.dtype).itemsize
     if needed > free:
-        raise InputError(
-            f"{path} would take {_size(needed)} for {rows:,} features",
-            f"at most the {_size(free)} that are free there",
-            "Generate fewer for each class",
-        )
+        found = f"{path} would take {_size(needed)} for {rows:,} features"
+        raise InputError(found, f"at most the {_size(free)} that are free there", "Generate fewer for each class")
 
 
 def _size(n_bytes: int) -> str:
     return f"{n_bytes / 1e9:,.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:,.1f} MB"
-
-
-def _allocate(partial: Path, spec: BankSpec) -> None:
-    """Write a file with everything but the features, and preallocate these."""
-    rest = image(lambda file: _write_rest(file, spec), LIBVER)
-    allocate(partial, rest, (int(spec.counts.sum()), spec.feature_dim), np.dtype(f"<{spec.dtype}"), LIBVER)
 
 
 def _write_rest(file: h5py.File, spec: BankSpec) -> None:
@@ -225,14 +200,12 @@ def _done_classes(partial: Path, journal: int, spec: BankSpec) -> set[int] | Non
     except (OSError, KeyError, IndexError, TypeError, ValueError):
         return None
     done = set()
-    with partial.open("rb") as file:
+    with opened(partial, os.O_RDONLY) as file:
         for line in lines[1:]:
-            try:
+            with suppress(KeyError, TypeError, ValueError, IndexError):  # the line that the kill cut short
                 entry = json.loads(line)
-                if entry["crc32"] == _checksum(file.fileno(), offset, spec, int(entry["class"])):
+                if entry["crc32"] == _checksum(file, offset, spec, int(entry["class"])):
                     done.add(int(entry["class"]))
-            except (KeyError, TypeError, ValueError, IndexError):
-                continue  # the line that the kill cut short
     if lines and not os.pread(journal, os.fstat(journal).st_size, 0).endswith(b"\n"):
         os.write(journal, b"\n")
     return done
