@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from fgen.errors import InputError
+from fgen.errors import InputError, first_line
 
 #: glibc's numbers of three settings (mallopt(3)): the most blocks with a mapping of their own, from which size on a
 #: block has one, and how much free memory is kept.
@@ -42,7 +42,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.ones(1, device=device).item()
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0].partition(". ")[0][:100]
+        reason = first_line(error).partition(". ")[0][:100]
         raise InputError(f"device {name!r} can't be used ({reason})", "'auto', 'cpu' or 'cuda'") from None
     return device
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from fgen.compute.device import cpu_threads
-from fgen.errors import InputError, require, shortened
+from fgen.errors import InputError, first_line, require, shortened
 from fgen.features.checks import checked_names
 
 log = logging.getLogger("fgen")
@@ -55,11 +55,8 @@ def encode_sentences(
             with _bars(progress):
                 encoder = library.SentenceTransformer(model, device="cpu")
         except Exception as error:  # the library raises many types for a folder that is no model
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            raise InputError(
-                f"the sentence encoder {model!r} can't be loaded ({reason})",
-                "a folder or a name that sentence-transformers knows",
-            ) from None
+            found = f"the sentence encoder {model!r} can't be loaded ({first_line(error)})"
+            raise InputError(found, "a folder or a name that sentence-transformers knows") from None
         _warn_truncated(encoder, texts)
         rows = encoder.encode(texts, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=progress)
         return np.asarray(rows, dtype=np.float32)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fgen.errors import InputError, shortened, wrong_array
+from fgen.errors import InputError, first_line, shortened, wrong_array
 
 IN_WORDS = "Descriptions in words become numbers by `fgen embed` or fgen.encoders.text"
 REAL_PART = "Take their real part, or their magnitude by numpy.abs"
@@ -198,8 +198,8 @@ def _of_tensor(name: str, given: Any) -> np.ndarray:
         except TypeError:
             return np.asarray(given.float().numpy(force=True))
     except (TypeError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [""])[0][:100]
-        raise InputError(f"{name} is a tensor that can't be read ({reason})", "a tensor of numbers") from None
+        found = f"{name} is a tensor that can't be read ({first_line(error, 100)})"
+        raise InputError(found, "a tensor of numbers") from None
 
 
 def _of_objects(name: str, array: np.ndarray, words: str) -> np.ndarray:
