@@ -212,15 +212,15 @@ def _read_npz(path: Path, seed: int) -> ZSLDataset:
     with guarded_read(path, ".npz"), npz.Archive(path) as archive:
         archive.require("features", "labels")
         notes = _unread(path, archive)
-        embeddings: Any = _with_prefix(archive, EMBEDDINGS)
-        if not embeddings and EMBEDDINGS in archive:
+        embeddings: Any = _with_prefix(archive, f"{EMBEDDINGS}.")
+        if not embeddings and EMBEDDINGS in archive.members:
             embeddings = archive[EMBEDDINGS]
         return ZSLDataset(
             archive["features"],
             archive["labels"],
             embeddings,
             class_names=_npz_texts(archive, "class_names"),
-            splits=_with_prefix(archive, SPLITS) or None,
+            splits=_with_prefix(archive, f"{SPLITS}.") or None,
             name=(_npz_texts(archive, "name") or [path.stem])[0],
             embedding=_npz_texts(archive, "embedding"),
             seed=seed,
@@ -231,7 +231,8 @@ def _read_npz(path: Path, seed: int) -> ZSLDataset:
 def _unread(path: Path, archive: npz.Archive) -> list[str]:
     """Return a note on arrays that no data set has; refuse an array that is named like a split."""
     known = ("features", "labels", EMBEDDINGS, "class_names", "name", "embedding")
-    others = [name for name in archive if name not in known and not name.startswith((f"{EMBEDDINGS}.", f"{SPLITS}."))]
+    prefixes = (f"{EMBEDDINGS}.", f"{SPLITS}.")
+    others = [name for name in archive.members if name not in known and not name.startswith(prefixes)]
     for name in others:
         if name in SPLIT_NAMES:
             raise InputError(f"{path} has an array {name!r}", f"'{SPLITS}.{name}'")
@@ -239,11 +240,11 @@ def _unread(path: Path, archive: npz.Archive) -> list[str]:
 
 
 def _with_prefix(archive: npz.Archive, prefix: str) -> dict[str, np.ndarray]:
-    return {name.removeprefix(f"{prefix}."): archive[name] for name in archive if name.startswith(f"{prefix}.")}
+    return {name.removeprefix(prefix): archive[name] for name in archive.members if name.startswith(prefix)}
 
 
 def _npz_texts(archive: npz.Archive, name: str) -> list[str] | None:
-    if name not in archive:
+    if name not in archive.members:
         return None
     values = np.atleast_1d(archive[name])
     if values.dtype.kind not in "SU" or values.ndim != 1 or not values.size:
