@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -169,16 +169,10 @@ def _retain_freed_memory() -> Callable[[], None]:
     return give_back
 
 
-_freed_memory_retained = _Shared(_retain_freed_memory)
-
-
-def retain_freed_memory() -> AbstractContextManager[None]:
-    """Keep freed memory in the process meanwhile, for the next step to use.
-
-    By default glibc returns every freed gradient to the system. Allocating the next one's pages takes longer than the
-    gradient's own product. These settings are global too; other C libraries don't have them.
-    """
-    return _freed_memory_retained()
+#: Keep freed memory in the process meanwhile, for the next step to use. By default glibc returns every freed gradient
+#: to the system, and allocating the next one's pages takes longer than the gradient's own product. These settings are
+#: global too; other C libraries don't have them.
+retain_freed_memory = _Shared(_retain_freed_memory)
 
 
 class _Thread(threading.local):

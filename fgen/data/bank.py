@@ -259,10 +259,10 @@ class FeatureBank:
     def _check(self) -> None:
         """Refuse parts that contradict each other."""
         n_rows, n_classes = len(self.features), len(self.class_names)
-        parts = {"class_ptr": self.class_ptr[1:], "class_embeddings": self.class_embeddings, "seen": self.is_seen}
-        for name, part in parts.items():
-            if len(part) != n_classes:
-                raise InputError(f"{name!r} is for {len(part)} classes", f"{n_classes}, as class_names has")
+        sizes = {"class_ptr": len(self.class_ptr) - 1, "class_embeddings": len(self.class_embeddings)}
+        for name, size in (sizes | {"seen": len(self.is_seen)}).items():
+            if size != n_classes:
+                raise InputError(f"{name!r} is for {size} classes", f"{n_classes}, as class_names has")
         counts = np.diff(self.class_ptr)
         if self.class_ptr[0] != 0 or self.class_ptr[-1] != n_rows or (counts < 0).any():
             raise InputError("'class_ptr' doesn't lead from 0 to the number of rows", f"ascending from 0 to {n_rows}")

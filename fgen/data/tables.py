@@ -149,10 +149,8 @@ def _write_csv(path: Path, rows: Iterable[Iterable[Any]], *, overwrite: bool) ->
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-def write_predictions_csv(
-    path: str | Path, rows: Iterable[tuple[int, int, str, float]], *, overwrite: bool = True
-) -> None:
-    """Write predictions, a line each, whole or not at all.
+def write_predictions_csv(path: str | Path, rows: Iterable[tuple[int, int, str, float]]) -> None:
+    """Write predictions, a line each, whole or not at all, in place of earlier ones.
 
     Names stay as they are, also where a spreadsheet would take one for a formula (``=1+1``): a name with a sign put
     before it would match no other file. Who opens the table in a spreadsheet imports this column as text.
@@ -160,29 +158,28 @@ def write_predictions_csv(
     Args:
         path: the CSV file to be.
         rows: number of the row (from 0), id of the class predicted, its name, its score.
-        overwrite: take the place of earlier predictions.
 
     Raises:
-        InputError: the file exists and may not be replaced or holds something else, or the disk refuses.
+        InputError: the file holds something else, or the disk refuses.
     """
     path = Path(path)
-    expect_predictions(path, overwrite=overwrite)
+    expect_predictions(path)
     lines = ((row, class_id, name, f"{score:.6g}") for row, class_id, name, score in rows)
-    _write_csv(path, chain([PREDICTION_COLUMNS], lines), overwrite=overwrite)
+    _write_csv(path, chain([PREDICTION_COLUMNS], lines), overwrite=True)
 
 
-def expect_predictions(path: Path, *, overwrite: bool = True) -> None:
+def expect_predictions(path: Path) -> None:
     """Refuse what :func:`write_predictions_csv` can't write to, before work is done for it.
 
     Raises:
-        InputError: a file that may not be replaced or holds something else, or a folder that isn't there.
+        InputError: a file that holds something else, or a folder that isn't there.
     """
     if path.is_file():
         with path.open("rb") as file:
             if file.read(len(HEADER)) not in (b"", HEADER):
                 expected = "a new name, or an older file of predictions"
                 raise InputError(f"{path} exists and holds no predictions", expected)
-    expect_free(path, overwrite=overwrite)
+    expect_free(path, overwrite=True)
 
 
 def read_features(path: str | Path) -> tuple[Features, np.ndarray | None]:
@@ -200,12 +197,7 @@ def read_features(path: str | Path) -> tuple[Features, np.ndarray | None]:
         InputError: damage, no features, or features that are no finite numbers.
     """
     path = Path(path)
-    readers: dict[str, Callable[[Path], tuple[Features, np.ndarray | None]]] = {
-        ".h5": _hdf5_features,
-        ".hdf5": _hdf5_features,
-        ".npz": _npz_features,
-        ".npy": lambda path: (npz.map_array(path), None),
-    }
+    readers = {".h5": _hdf5_features, ".hdf5": _hdf5_features, ".npz": _npz_features, ".npy": _npy_features}
     if path.suffix not in readers:
         raise InputError(f"{path} ends in {path.suffix!r}", f"one of {', '.join(readers)}")
     with guarded_read(path, path.suffix):
@@ -221,8 +213,7 @@ def _hdf5_features(path: Path) -> tuple[Features, np.ndarray | None]:
     with hdf5.opened(path) as file:
         features, labels = hdf5.matrix(hdf5.dataset(file, "features", ndim=2)), None
         with suppress(InputError):  # labels that are missing, or not safely in the file
-            found = hdf5.dataset(file, "labels", ndim=1)
-            labels = found[...] if found.dtype.kind in "iu" else None  # a text could claim gigabytes
+            labels = hdf5.numbers(file, "labels", ndim=1, kinds="iu")  # a text could claim gigabytes
         return features, labels
 
 
@@ -233,6 +224,10 @@ def _npz_features(path: Path) -> tuple[Features, np.ndarray | None]:
         with suppress(Exception):  # labels that are missing, objects or damaged
             labels = archive["labels"]
         return features, labels
+
+
+def _npy_features(path: Path) -> tuple[Features, np.ndarray | None]:
+    return npz.map_array(path), None
 
 
 def _class_rows(path: Path, is_header: Callable[[Sequence[str]], bool]) -> Iterator[tuple[str, str, list[str]]]:

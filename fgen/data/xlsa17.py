@@ -23,14 +23,8 @@ from fgen.io.reading import guarded_read
 
 FEATURES_FILE = "res101.mat"
 SPLITS_FILE = "att_splits.mat"
-SPLIT_KEYS = {
-    "trainval": "trainval_loc",
-    "train": "train_loc",
-    "val": "val_loc",
-    "test_seen": "test_seen_loc",
-    "test_unseen": "test_unseen_loc",
-    "val_seen": "val_seen_loc",  # fgen's own addition, which other readers pass over
-}
+#: Each is a variable NAME_loc; ``val_seen`` is fgen's own addition, which other readers pass over.
+SPLITS = ("trainval", "train", "val", "test_seen", "test_unseen", "val_seen")
 REQUIRED_SPLITS = ("trainval", "test_seen", "test_unseen")
 V5_LIMIT_BYTES = 2**31
 ROWS = "rows"
@@ -72,9 +66,9 @@ def _read_pair(folder: Path, features_file: str | None, seed: int) -> ZSLDataset
         embeddings, notes = _embeddings(variables)
         names = _class_names(variables, embeddings["att"].shape)
         splits = {
-            split: _zero_based(key, _vector(variables, key), len(labels), ROWS)
-            for split, key in SPLIT_KEYS.items()
-            if key in variables or split in REQUIRED_SPLITS
+            split: _zero_based(f"{split}_loc", _vector(variables, f"{split}_loc"), len(labels), ROWS)
+            for split in SPLITS
+            if f"{split}_loc" in variables or split in REQUIRED_SPLITS
         }
     with guarded_read(features_path, ".mat"):
         labels = _zero_based("labels", labels, len(embeddings["att"]), "classes of att")
@@ -106,8 +100,7 @@ def write_xlsa17(dataset: ZSLDataset, folder: str | Path, *, overwrite: bool = F
     classes |= {_kind_key(kind): matrix.T for kind, matrix in dataset.embeddings.items() if kind != first}
     if dataset.class_names is not None:
         classes["allclasses_names"] = np.array([*dataset.class_names, None], dtype=object)[:-1, None]
-    for split, key in SPLIT_KEYS.items():
-        classes[key] = (dataset.splits[split] + 1).astype(np.int32)[:, None]
+    classes |= {f"{split}_loc": (dataset.splits[split] + 1).astype(np.int32)[:, None] for split in SPLITS}
     rows = {
         "features": dataset.rows(np.arange(n_rows)).T,
         "labels": (dataset.labels + 1).astype(np.int32)[:, None],

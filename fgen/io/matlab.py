@@ -71,12 +71,11 @@ def open_mat(path: Path) -> Mapping[str, MatVariable]:
         InputError: neither version 5 nor 7.3. Damage raises anything; call this within ``guarded_read``.
     """
     if h5py.is_hdf5(path):
-        file = hdf5.open_read(path)
-        if _is_octaves(file):
-            file.close()
-            found = f"{path} has the HDF5 layout of Octave's save -hdf5"
-            raise InputError(found, "version 5, 7 or 7.3", "Save it in Octave with save -v7")
-        return {name: _HDF5Variable(file, name) for name in file if not name.startswith("#")}
+        with hdf5.opened(path) as file:
+            if _is_octaves(file):
+                found = f"{path} has the HDF5 layout of Octave's save -hdf5"
+                raise InputError(found, "version 5, 7 or 7.3", "Save it in Octave with save -v7")
+            return {name: _HDF5Variable(file, name) for name in file if not name.startswith("#")}
     if path.stat().st_size < 128:
         raise InputError(f"{path} has {path.stat().st_size} bytes", "a .mat file of version 5 or 7.3")
     content = np.memmap(path, dtype=np.uint8, mode="r").data

@@ -49,11 +49,10 @@ class Archive(zipfile.ZipFile):
             raise InputError(found, "less", "Write it with numpy.savez, which packs nothing")
         with self.open(info) as stream:
             shape, dtype, header_size = _header(stream)
-        _refuse_objects(repr(name), dtype)
-        claimed = math.prod(shape) * dtype.itemsize
-        if claimed > info.file_size - header_size:
-            raise InputError(f"{name!r} claims a shape of {shape} and the archive doesn't hold that much data")
-        with self.open(info) as stream:
+            _refuse_objects(repr(name), dtype)
+            if math.prod(shape) * dtype.itemsize > info.file_size - header_size:
+                raise InputError(f"{name!r} claims a shape of {shape} and the archive doesn't hold that much data")
+            stream.seek(0)
             return np.lib.format.read_array(stream, allow_pickle=False)
 
 

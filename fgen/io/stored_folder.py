@@ -77,12 +77,9 @@ def _read(path: Path, name: str, restore: Mapping[str, Restore[T]]) -> T:
     except MemoryError:
         raise
     except Exception as error:  # damage makes parsers and constructors raise whatever comes
-        reason = first_line(error).rstrip(".")
-        raise InputError(
-            f"{path} is no readable {name} ({reason})",
-            f"a folder with {files[0].name} and {files[1].name}, as save() writes it",
-            _remedy(path, name),
-        ) from None
+        found = f"{path} is no readable {name} ({first_line(error).rstrip('.')})"
+        expected = f"a folder with {files[0].name} and {files[1].name}, as save() writes it"
+        raise InputError(found, expected, _remedy(path, name)) from None
 
 
 def _remedy(path: Path, name: str) -> str:
