@@ -95,6 +95,11 @@ class BankSpec:
         return np.asarray(self.real_counts)
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """``(N, D)`` of the features."""
+        return int(self.class_ptr[-1]), self.feature_dim
+
+    @property
     def known_threads(self) -> dict[str, int]:
         """The attributes ``threads`` and ``blas_threads``, those that are known."""
         found = {"threads": self.threads, "blas_threads": self.blas_threads}

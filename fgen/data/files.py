@@ -27,10 +27,9 @@ from fgen.features.rows import iter_blocks
 from fgen.io import hdf5, npz
 from fgen.io.atomic import expect_free, new_file, recover_files
 from fgen.io.hdf5_look import trust
-from fgen.io.hdf5_writing import allocate, features_offset, image, write_at
+from fgen.io.hdf5_writing import allocate, features_offset, write_at
 from fgen.io.reading import guarded_read, nearest_sibling
 
-BUILT_IN = ("emoji", "toy")
 HDF5_SUFFIXES = (".h5", ".hdf5")
 FORMAT = "fgen-dataset"
 FORMAT_VERSION = 1
@@ -126,7 +125,7 @@ def _load(source: str | Path, seed: int) -> ZSLDataset:
         return make_toy(seed=seed)
     path = Path(source)
     if not str(source) or not os.path.exists(path):  # the latter, unlike Path.exists, takes any name for an answer
-        expected = f"{' or '.join(map(repr, BUILT_IN))}, a folder with .mat files, an .h5 or an .npz file"
+        expected = "'emoji' or 'toy', a folder with .mat files, an .h5 or an .npz file"
         raise InputError(f"{str(path)!r} is no data set and no file", expected, nearest_sibling(path))
     if path.is_dir():
         return read_xlsa17(path, seed=seed)
@@ -184,7 +183,7 @@ def _other_format(path: Path, found: Any) -> InputError:
 def _write_hdf5(dataset: ZSLDataset, path: Path) -> None:
     hdf5.expect_short(dataset.class_names or (), "the class name")
     hdf5.expect_short([dataset.name, *dataset.embeddings], "the name")
-    allocate(path, image(lambda file: _write_rest(file, dataset)), dataset.features.shape, np.dtype("<f4"))
+    allocate(path, lambda file: _write_rest(file, dataset), dataset.features.shape, np.dtype("<f4"))
     position = features_offset(path)
     with path.open("r+b") as file:
         for block in iter_blocks(dataset.features):

@@ -124,11 +124,9 @@ def read_rows(found: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
         return np.asarray(found[rows], dtype=np.float32)
     result = np.empty((len(rows), found.shape[1]), dtype=np.float32)
     start = 0
-    for stop in [*(np.flatnonzero(np.diff(rows // depth)) + 1), len(rows)]:
-        if stop > start:
-            first, last = rows[start], rows[stop - 1]
-            result[start:stop] = found[first : last + 1][rows[start:stop] - first]
-            start = stop
+    for part in np.split(rows, np.flatnonzero(np.diff(rows // depth)) + 1) if len(rows) else ():
+        result[start : start + len(part)] = found[part[0] : part[-1] + 1][part - part[0]]
+        start += len(part)
     return result
 
 
