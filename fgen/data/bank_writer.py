@@ -68,8 +68,7 @@ class BankWriter:
 
     def check_complete(self) -> None:
         """Refuse to finish a bank with a class that lacks rows."""
-        missing = [k for k in self._filled if k not in self.done and self.spec.counts[k]]
-        if missing:
+        if missing := [k for k in self._filled if k not in self.done and self.spec.counts[k]]:
             found = f"{len(missing)} classes lack rows, {self.spec.names[missing[0]]!r} among them"
             raise InputError(found, "all that were announced")
 

@@ -209,8 +209,6 @@ def _write_rest(file: h5py.File, dataset: ZSLDataset) -> None:
 
 def _read_npz(path: Path, seed: int) -> ZSLDataset:
     with guarded_read(path, ".npz"), npz.Archive(path) as archive:
-        archive.require("features", "labels")
-        notes = _unread(path, archive)
         embeddings: Any = _with_prefix(archive, f"{EMBEDDINGS}.")
         if not embeddings and EMBEDDINGS in archive.members:
             embeddings = archive[EMBEDDINGS]
@@ -223,7 +221,7 @@ def _read_npz(path: Path, seed: int) -> ZSLDataset:
             name=(_npz_texts(archive, "name") or [path.stem])[0],
             embedding=_npz_texts(archive, "embedding"),
             seed=seed,
-            notes=notes,
+            notes=_unread(path, archive),
         )
 
 
@@ -261,4 +259,5 @@ def _write_npz(dataset: ZSLDataset, path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         npz.write_matrix(archive, "features", dataset.features.shape, iter_blocks(dataset.features))
         for name, values in small.items():
-            npz.write_array(archive, name, values)
+            with archive.open(f"{name}.npy", "w") as stream:
+                np.lib.format.write_array(stream, values, allow_pickle=False)

@@ -219,7 +219,6 @@ def _hdf5_features(path: Path) -> tuple[Features, np.ndarray | None]:
 
 def _npz_features(path: Path) -> tuple[Features, np.ndarray | None]:
     with npz.Archive(path) as archive:
-        archive.require("features")
         features, labels = archive["features"], None
         with suppress(Exception):  # labels that are missing, objects or damaged
             labels = archive["labels"]

@@ -6,14 +6,13 @@ another network can be given to fgen directly.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,7 +99,12 @@ def _kept_features(keep: Path | None) -> Iterator[tuple[dict[bytes, np.ndarray],
         return
     named = hashlib.sha256().digest_size
     size = named + 4 * FEATURE_DIM
-    with keep.open("a+b", buffering=0) as file:
+    with keep.open("a+b") as file:
+
+        def add(key: bytes, found: np.ndarray) -> None:
+            file.write(key + found.astype("<f4").tobytes())
+            file.flush()
+
         lock_file(file.fileno(), keep)
         file.seek(0)
         content = file.read()
@@ -108,12 +112,7 @@ def _kept_features(keep: Path | None) -> Iterator[tuple[dict[bytes, np.ndarray],
         file.truncate(whole)  # a kill may have cut the last one short
         starts = range(0, whole, size)
         known = {content[k : k + named]: np.frombuffer(content, "<f4", FEATURE_DIM, k + named) for k in starts}
-        yield known, lambda key, found: _append(file, key + found.astype("<f4").tobytes())
-
-
-def _append(file: IO[bytes], record: bytes) -> None:
-    if file.write(record) < len(record):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        yield known, add
 
 
 @contextmanager

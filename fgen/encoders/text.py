@@ -85,8 +85,7 @@ def _warn_truncated(encoder: Any, texts: Sequence[str]) -> None:
         counts = [len(ids) for ids in pieces(texts, truncation=False, padding=False, verbose=False)["input_ids"]]
     except Exception:  # other tokenizers may raise anything
         return
-    cut = [text for text, count in zip(texts, counts, strict=True) if count > limit]
-    if cut:
+    if cut := [text for text, count in zip(texts, counts, strict=True) if count > limit]:
         log.warning(
             "%d of %d texts are longer than the %d word pieces that the encoder reads (the longest has %d), and their "
             "ends are left out: %s%s",

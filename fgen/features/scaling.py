@@ -189,8 +189,7 @@ class FeatureScaler:
         Raises:
             InputError: an array is missing, or can't be a scaling's.
         """
-        missing = {"offset", "scale"} - set(arrays)
-        if missing:
+        if missing := {"offset", "scale"} - set(arrays):
             raise InputError(f"the scaling lacks {', '.join(sorted(missing))}", "offset and scale")
         length = arrays.get("length")
         if length is not None and (length.shape != (1,) or length.dtype != np.float32):

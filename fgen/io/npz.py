@@ -27,20 +27,16 @@ class Archive(zipfile.ZipFile):
             raise InputError(f"{path} has arrays that share their bytes", "what numpy.savez writes")
         self.members = {info.filename.removesuffix(".npy"): info for info in self.infolist()}
 
-    def require(self, *names: str) -> None:
-        """Refuse an archive that lacks one of some arrays."""
-        for name in names:
-            if name not in self.members:
-                others = ", ".join(list(self.members)[:20]) or "nothing"
-                raise InputError(f"{self.filename} has no array {name!r}", f"it beside {others}")
-
     def __getitem__(self, name: str) -> np.ndarray:
         """Read one array.
 
         Raises:
-            InputError: an array of Python objects, an odd compression, or a header that claims more than is there.
-            KeyError: no such array.
+            InputError: no such array, one of Python objects, an odd compression, or a header that claims more than is
+                there.
         """
+        if name not in self.members:
+            others = ", ".join(list(self.members)[:20]) or "nothing"
+            raise InputError(f"{self.filename} has no array {name!r}", f"it beside {others}")
         info = self.members[name]
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise InputError(f"{name!r} is packed by method {info.compress_type}", "what numpy.savez writes")
@@ -91,9 +87,3 @@ def write_matrix(archive: zipfile.ZipFile, name: str, shape: tuple[int, int], bl
         np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
         for block in blocks:
             stream.write(np.ascontiguousarray(block, dtype="<f4").data)
-
-
-def write_array(archive: zipfile.ZipFile, name: str, values: np.ndarray) -> None:
-    """Add a small array to an archive."""
-    with archive.open(f"{name}.npy", "w") as stream:
-        np.lib.format.write_array(stream, values, allow_pickle=False)
