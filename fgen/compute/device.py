@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -49,11 +49,10 @@ def choose_device(name: str) -> torch.device:
 
 def available_device(name: str) -> str:
     """Return ``name`` if this machine has the device, else ``"cpu"``, for models that were trained elsewhere."""
-    try:
+    with suppress(InputError):
         choose_device(name)
-    except InputError:
-        return "cpu"
-    return name
+        return name
+    return "cpu"
 
 
 def cpu_if_no_memory(device: torch.device, n_bytes: int) -> torch.device:

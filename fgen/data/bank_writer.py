@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -103,29 +103,22 @@ def bank_writer(path: Path, spec: BankSpec, *, overwrite: bool) -> Iterator[Bank
             expect_free(path, overwrite=overwrite)
             found = _done_classes(partial, journal, spec)
             done = found or set()
-            with _nothing_left(done, partial, journal_path):
+            try:
                 if found is None:
                     _begin(partial, journal, spec)
                 with opened(partial, os.O_RDWR) as file:
                     writer = BankWriter(spec, file, features_offset(partial), journal, done)
                     yield writer
+            except BaseException:
+                for left in () if done else (partial, journal_path):  # without a class there is nothing to go on from
+                    left.unlink(missing_ok=True)
+                raise
             writer.check_complete()
             fsync_path(partial)
             os.replace(partial, path)
             trust(path)
             fsync_path(path.parent)
             journal_path.unlink()
-
-
-@contextmanager
-def _nothing_left(done: Collection[int], *files: Path) -> Iterator[None]:
-    """Remove the files after an error where no class is done: there is nothing to go on from."""
-    try:
-        yield
-    except BaseException:
-        for file in files if not done else ():
-            file.unlink(missing_ok=True)
-        raise
 
 
 def recover_bank(path: Path) -> None:

@@ -156,11 +156,10 @@ def _dataset_of(file: h5py.File, path: Path, seed: int) -> ZSLDataset:
     for name, group in groups.items():
         if not isinstance(group, h5py.Group):
             raise InputError(f"{path} has no group {name!r}", "a group of datasets")
-    features = hdf5.matrix(hdf5.dataset(file, "features", ndim=2))
     kinds = groups[EMBEDDINGS]
     in_use = np.atleast_1d(file.attrs.get("embedding", []))
     return ZSLDataset(
-        features,
+        hdf5.matrix(hdf5.dataset(file, "features", ndim=2)),
         hdf5.numbers(file, "labels", ndim=1),
         {kind: hdf5.numbers(kinds, kind, ndim=2) for kind in kinds},
         class_names=hdf5.texts(hdf5.dataset(file, "class_names")) if "class_names" in list(file) else None,

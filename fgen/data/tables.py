@@ -46,19 +46,15 @@ def read_embeddings_csv(path: str | Path, width: int | None = None) -> tuple[lis
             that isn't UTF-8, cells between semicolons, tabs or blanks, decimal commas; or a file without classes.
     """
     path = Path(path)
-    names: list[str] = []
-    rows: list[list[float]] = []
+    rows: dict[str, list[float]] = {}
     with guarded_read(path, ".csv"):
-        for where, name, cells in _class_rows(path, _is_header):
+        for where, name, cells in _class_rows(path, _is_header, "numbers", IN_WORDS):
             width = width if width is not None else len(cells) - 1
             if len(cells) - 1 != width or not width or (_OF_COLUMNS.search(name) and _is_split_elsewhere(cells)):
                 found = f"{where}: {shortened(name)} has {len(cells) - 1} numbers"
                 raise InputError(found, f"{width or 'at least 1'}, separated by commas", _remedy(cells))
-            rows.append([_checked_number(cells, at, where) for at in range(1, len(cells))])
-            names.append(name)
-        if not rows:
-            raise InputError(f"{path} has no classes", "a row for each class: its name, then its numbers", IN_WORDS)
-        return names, np.array(rows, dtype=np.float32)
+            rows[name] = [_checked_number(cells, at, where) for at in range(1, len(cells))]
+        return list(rows), np.array(list(rows.values()), dtype=np.float32)
 
 
 def _is_header(cells: Sequence[str]) -> bool:
@@ -112,18 +108,15 @@ def read_descriptions_csv(path: str | Path) -> tuple[list[str], list[str]]:
         InputError: names the line: a name that is empty or there twice; text that isn't UTF-8; no classes.
     """
     path = Path(path)
-    names, texts = [], []
+    texts: dict[str, str] = {}
     with guarded_read(path, ".csv"):
-        for where, name, cells in _class_rows(path, _names_descriptions):
+        for where, name, cells in _class_rows(path, _names_descriptions, "description"):
             if len(cells) == 1 and _OF_COLUMNS.search(cells[0]):
                 found = f"{where}: {shortened(cells[0])} has no comma"
                 raise InputError(found, "a name, then its description", "Save the table with commas")
             said = ", ".join(cell.strip() for cell in cells[1:] if cell.strip())
-            names.append(name)
-            texts.append(f"{name}: {said}" if said else name)
-        if not texts:
-            raise InputError(f"{path} has no classes", "a row for each class: its name, then its description")
-    return names, texts
+            texts[name] = f"{name}: {said}" if said else name
+    return list(texts), list(texts.values())
 
 
 def _names_descriptions(cells: Sequence[str]) -> bool:
@@ -229,11 +222,16 @@ def _npy_features(path: Path) -> tuple[Features, np.ndarray | None]:
     return npz.map_array(path), None
 
 
-def _class_rows(path: Path, is_header: Callable[[Sequence[str]], bool]) -> Iterator[tuple[str, str, list[str]]]:
+def _class_rows(
+    path: Path, is_header: Callable[[Sequence[str]], bool], what: str, remedy: str = ""
+) -> Iterator[tuple[str, str, list[str]]]:
     """Yield the place, the class's name and the cells of each row but a header.
 
+    Args:
+        what, remedy: what an error says that a row holds after the name, and what to do where there is no row.
+
     Raises:
-        InputError: a name that is empty, that no file can hold, or that is there already.
+        InputError: a name that is empty, that no file can hold, or that is there already; no classes.
     """
     lines: dict[str, int] = {}
     for position, (line, cells) in enumerate(_csv_rows(path)):
@@ -246,6 +244,8 @@ def _class_rows(path: Path, is_header: Callable[[Sequence[str]], bool]) -> Itera
                 raise InputError(f"{where}: {shortened(name)} is already in line {lines[name]}", "distinct names")
             lines[name] = line
             yield where, name, cells
+    if not lines:
+        raise InputError(f"{path} has no classes", f"a row for each class: its name, then its {what}", remedy)
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:

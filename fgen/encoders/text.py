@@ -132,8 +132,6 @@ ENCODERS: dict[str, Callable[..., np.ndarray]] = {"sentence": encode_sentences, 
 
 
 def _checked(texts: Sequence[str]) -> list[str]:
-    if isinstance(texts, str):
-        raise InputError(f"texts is {texts!r}", "a list of texts")
     texts = checked_names(texts, name="texts", distinct=False)
     empty = [place for place, text in enumerate(texts) if not text.strip()]
     if empty or not texts:
