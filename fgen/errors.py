@@ -88,6 +88,11 @@ class Interrupted(Exception):
         return type(self), (self.signal_number, self.step), self.__dict__
 
 
+def first_line(error: BaseException, most: int = 200) -> str:
+    """Return the first line of what a library says of an error, or the error's type where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:most]
+
+
 def shortened(text: str, width: int = 60) -> str:
     """Return a text in quotes for a message, cut after ``width`` characters."""
     return repr(text if len(text) <= width else f"{text[:width]}…")

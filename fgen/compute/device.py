@@ -13,13 +13,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
 import torch
 
-from fgen.errors import InputError
+from fgen.errors import InputError, first_line
 
 #: glibc's numbers of three settings (mallopt(3)): the most blocks with a mapping of their own, from which size on a
 #: block has one, and how much free memory is kept.
@@ -42,18 +42,17 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.ones(1, device=device).item()
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0].partition(". ")[0][:100]
+        reason = first_line(error).partition(". ")[0][:100]
         raise InputError(f"device {name!r} can't be used ({reason})", "'auto', 'cpu' or 'cuda'") from None
     return device
 
 
 def available_device(name: str) -> str:
     """Return ``name`` if this machine has the device, else ``"cpu"``, for models that were trained elsewhere."""
-    try:
+    with suppress(InputError):
         choose_device(name)
-    except InputError:
-        return "cpu"
-    return name
+        return name
+    return "cpu"
 
 
 def cpu_if_no_memory(device: torch.device, n_bytes: int) -> torch.device:
@@ -169,16 +168,10 @@ def _retain_freed_memory() -> Callable[[], None]:
     return give_back
 
 
-_freed_memory_retained = _Shared(_retain_freed_memory)
-
-
-def retain_freed_memory() -> AbstractContextManager[None]:
-    """Keep freed memory in the process meanwhile, for the next step to use.
-
-    By default glibc returns every freed gradient to the system. Allocating the next one's pages takes longer than the
-    gradient's own product. These settings are global too; other C libraries don't have them.
-    """
-    return _freed_memory_retained()
+#: Keep freed memory in the process meanwhile, for the next step to use. By default glibc returns every freed gradient
+#: to the system, and allocating the next one's pages takes longer than the gradient's own product. These settings are
+#: global too; other C libraries don't have them.
+retain_freed_memory = _Shared(_retain_freed_memory)
 
 
 class _Thread(threading.local):

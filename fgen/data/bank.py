@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -22,6 +21,7 @@ from fgen.data.bank_origins import run_section
 from fgen.data.bank_spec import FORMAT, VERSION, BankSpec
 from fgen.data.bank_writer import BankWriter, bank_writer
 from fgen.errors import InputError
+from fgen.features.checks import checked_names
 from fgen.features.rows import read_rows
 from fgen.io import hdf5
 from fgen.io.reading import guarded_read
@@ -58,17 +58,17 @@ class FeatureBank:
         self._file, self._place = file, hdf5.Place.of(file)
         attributes = {name: hdf5_attribute(file, name) for name in ("format", "format_version", "seed", "space")}
         if (attributes["format"], attributes["format_version"]) != (FORMAT, VERSION):
-            raise InputError(
-                f"format is {attributes['format']!r}, version {attributes['format_version']}", f"{FORMAT} {VERSION}"
-            )
+            found = f"format is {attributes['format']!r}, version {attributes['format_version']}"
+            raise InputError(found, f"{FORMAT} {VERSION}")
         self.seed = int(attributes["seed"])
         self.space = str(attributes["space"])
         self.data_sha256 = str(hdf5_attribute(file, "data_sha256"))
         self.threads, self.blas_threads = (_noted(file, name) for name in ("threads", "blas_threads"))
-        self.class_names = tuple(hdf5.texts(hdf5.dataset(file, "class_names", ndim=1)))
+        self.class_names = checked_names(hdf5.texts(hdf5.dataset(file, "class_names", ndim=1)), name="'class_names'")
         self.class_embeddings = np.asarray(hdf5.dataset(file, "class_embeddings", ndim=2), dtype=np.float32)
-        self.class_ptr = _integers(file, "class_ptr")
-        self.labels = _integers(file, "labels")
+        self.class_ptr, self.labels = (
+            hdf5.numbers(file, name, ndim=1, kinds="iu").astype(np.int64) for name in ("class_ptr", "labels")
+        )
         self.synthetic = np.asarray(hdf5.dataset(file, "synthetic", ndim=1), dtype=bool)
         self.is_seen = np.asarray(hdf5.dataset(file, "seen", ndim=1), dtype=bool)
         self.features = hdf5.matrix(hdf5.dataset(file, "features", ndim=2))
@@ -259,17 +259,10 @@ class FeatureBank:
     def _check(self) -> None:
         """Refuse parts that contradict each other."""
         n_rows, n_classes = len(self.features), len(self.class_names)
-        sizes = {
-            "class_ptr": len(self.class_ptr) - 1,
-            "class_embeddings": len(self.class_embeddings),
-            "seen": len(self.is_seen),
-        }
-        for name, size in sizes.items():
+        sizes = {"class_ptr": len(self.class_ptr) - 1, "class_embeddings": len(self.class_embeddings)}
+        for name, size in (sizes | {"seen": len(self.is_seen)}).items():
             if size != n_classes:
                 raise InputError(f"{name!r} is for {size} classes", f"{n_classes}, as class_names has")
-        if len(self._positions) < n_classes:
-            twice = Counter(self.class_names).most_common(1)[0][0]
-            raise InputError(f"'class_names' has {twice!r} twice", "distinct names")
         counts = np.diff(self.class_ptr)
         if self.class_ptr[0] != 0 or self.class_ptr[-1] != n_rows or (counts < 0).any():
             raise InputError("'class_ptr' doesn't lead from 0 to the number of rows", f"ascending from 0 to {n_rows}")
@@ -327,13 +320,6 @@ def _noted(file: h5py.File, name: str) -> int | None:
     """Return an attribute that is a whole number; None in older banks, which lack it."""
     value = file.attrs.get(name)
     return int(value) if isinstance(value, np.integer) else None
-
-
-def _integers(file: h5py.File, name: str) -> np.ndarray:
-    found = hdf5.dataset(file, name, ndim=1)
-    if found.dtype.kind not in "iu":
-        raise InputError(f"{name!r} is of type {found.dtype}", "integers")
-    return np.asarray(found, dtype=np.int64)
 
 
 def _config(file: h5py.File) -> tuple[dict[str, Any], bool]:

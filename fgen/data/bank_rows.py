@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from fgen.features.rows import Features, read_rows
-
-
-class LabelledRows(Protocol):
-    """Rows and their labels, as a bank has them.
-
-    Attributes:
-        features: ``(N, D)``.
-        labels: ``(N,)``.
-    """
-
-    @property
-    def features(self) -> Features: ...
-
-    @property
-    def labels(self) -> np.ndarray: ...
+from fgen.features.rows import read_rows
 
 
 class BankRows(Dataset):
-    """Rows of a bank, ``(feature (D,) float32, label)``; a worker process that is handed them opens the bank anew."""
+    """Rows of a bank, ``(feature (D,) float32, label)``; a worker process that is handed them opens the bank anew.
 
-    def __init__(self, bank: LabelledRows) -> None:
+    Args:
+        bank: a :class:`fgen.data.bank.FeatureBank`, whose file imports this one where torch is wanted.
+    """
+
+    def __init__(self, bank: Any) -> None:
         self._bank = bank
 
     def __len__(self) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fgen.errors import InputError
+from fgen.errors import InputError, wrong_array
 from fgen.features.checks import as_matrix, as_numbers, checked_names
 from fgen.features.frames import rows_by_name
 from fgen.io.hdf5 import expect_short
@@ -63,9 +63,7 @@ class BankSpec:
             "class_names": names,
             "class_embeddings": as_matrix("class_embeddings", rows_by_name(self.class_embeddings, names)[0]),
             "counts": counts,
-            "real_counts": np.zeros_like(counts)
-            if self.real_counts is None
-            else _whole("real_counts", self.real_counts),
+            "real_counts": _whole("real_counts", 0 * counts if self.real_counts is None else self.real_counts),
             "is_seen": _flags("seen", self.is_seen),
             "feature_dim": int(self.feature_dim),
             "seed": int(self.seed),
@@ -94,7 +92,12 @@ class BankSpec:
     @property
     def real(self) -> np.ndarray:
         """``(C,)`` rows of each class that are real."""
-        return np.zeros_like(self.counts) if self.real_counts is None else self.real_counts
+        return np.asarray(self.real_counts)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(N, D)`` of the features."""
+        return int(self.class_ptr[-1]), self.feature_dim
 
     @property
     def known_threads(self) -> dict[str, int]:
@@ -134,7 +137,7 @@ def _whole(name: str, given: Any) -> np.ndarray:
     numbers = as_numbers(name, given)
     whole = numbers.astype(np.int64)
     if numbers.ndim != 1 or not np.array_equal(whole, numbers):
-        raise InputError(f"{name} has shape {numbers.shape} and type {numbers.dtype}", "(C,) whole numbers")
+        raise wrong_array(name, numbers, "(C,) whole numbers")
     return whole
 
 
@@ -142,5 +145,5 @@ def _flags(name: str, given: Any) -> np.ndarray:
     """Return ``(C,)`` bool of numbers that are 0 or 1."""
     flags = as_numbers(name, given)
     if flags.ndim != 1 or not np.isin(flags, (0, 1)).all():
-        raise InputError(f"{name} has shape {flags.shape} and type {flags.dtype}", "(C,), whether each class is seen")
+        raise wrong_array(name, flags, "(C,), whether each class is seen")
     return flags.astype(bool)

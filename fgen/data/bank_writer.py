@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import zlib
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import h5py
@@ -16,14 +17,12 @@ import numpy as np
 
 from fgen.data.bank_spec import FORMAT, VERSION, BankSpec
 from fgen.errors import InputError
-from fgen.features.checks import as_numbers
-from fgen.io.atomic import expect_free, fsync_path, lock_file, locked
+from fgen.features.checks import as_matrix
+from fgen.io.atomic import expect_free, fsync_path, lock_file, locked, opened
 from fgen.io.hdf5_look import trust
-from fgen.io.hdf5_writing import allocate, features_offset, image, write_at
+from fgen.io.hdf5_writing import allocate, features_offset, write_at
 
 LIBVER = ("earliest", "v110")
-#: Read at once, to check what was written.
-PIECE_BYTES = 64 << 20
 
 
 class BankWriter:
@@ -52,22 +51,15 @@ class BankWriter:
         """
         spec = self.spec
         name, count = spec.names[class_id], int(spec.counts[class_id])
-        features = as_numbers(f"features of class {name!r}", features)
-        if features.ndim != 2 or features.shape[1] != spec.feature_dim or start + len(features) > count:
-            raise InputError(
-                f"class {name!r} was given rows {start} to {start + len(features)} of shape {features.shape}",
-                f"{count} rows of {spec.feature_dim} columns",
-            )
+        expected = f"{count} rows of {spec.feature_dim} columns"
+        rows = as_matrix(f"features of class {name!r}", features, expected, dtype=f"<{spec.dtype}", least=0)
+        if rows.shape[1] != spec.feature_dim or start + len(rows) > count:
+            found = f"class {name!r} was given rows {start} to {start + len(rows)} of shape {rows.shape}"
+            raise InputError(found, expected)
         if class_id in self.done or start != self._filled[class_id]:
             raise InputError(f"rows of class {name!r} start at {start}", "each row once, in order")
-        with np.errstate(over="ignore"):
-            rows = np.ascontiguousarray(features, dtype=f"<{spec.dtype}")
-        if not np.isfinite(rows).all():
-            raise InputError(
-                f"features of class {name!r} hold NaN or numbers too large for {spec.dtype}", "finite numbers"
-            )
         row_bytes = spec.feature_dim * rows.itemsize
-        data = rows.reshape(-1).view(np.uint8).data
+        data = np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
         write_at(self._file, data, self._offset + (int(spec.class_ptr[class_id]) + start) * row_bytes)
         self._checksums[class_id] = zlib.crc32(data, self._checksums[class_id])
         self._filled[class_id] += len(rows)
@@ -76,12 +68,9 @@ class BankWriter:
 
     def check_complete(self) -> None:
         """Refuse to finish a bank with a class that lacks rows."""
-        missing = [k for k in self._filled if k not in self.done and self.spec.counts[k]]
-        if missing:
-            raise InputError(
-                f"{len(missing)} classes lack rows, {self.spec.names[missing[0]]!r} among them",
-                "all that were announced",
-            )
+        if missing := [k for k in self._filled if k not in self.done and self.spec.counts[k]]:
+            found = f"{len(missing)} classes lack rows, {self.spec.names[missing[0]]!r} among them"
+            raise InputError(found, "all that were announced")
 
     def _finish(self, class_id: int) -> None:
         """Note the class in the journal, with its checksum.
@@ -106,44 +95,30 @@ def bank_writer(path: Path, spec: BankSpec, *, overwrite: bool) -> Iterator[Bank
     partial, journal_path = Path(f"{path}.partial"), Path(f"{path}.journal")
     if not partial.exists():
         _require_room(path, spec)
-    journal = os.open(journal_path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
+    with opened(journal_path, os.O_RDWR | os.O_CREAT | os.O_APPEND) as journal:
         lock_file(journal, path)
         if not os.fstat(journal).st_nlink:
             raise InputError(f"another fgen has just written {path}", "a new name", "Choose another --out")
         with locked(path):  # the journal keeps other banks away, this what else may be written under that name
             expect_free(path, overwrite=overwrite)
-            done = _done_classes(partial, journal, spec)
-            if done is None:
-                done = set()
-                with _nothing_left(done, partial, journal_path):
-                    _begin(partial, journal, spec)
-            file = os.open(partial, os.O_RDWR)
+            found = _done_classes(partial, journal, spec)
+            done = found or set()
             try:
-                writer = BankWriter(spec, file, features_offset(partial), journal, done)
-                with _nothing_left(done, partial, journal_path):
+                if found is None:
+                    _begin(partial, journal, spec)
+                with opened(partial, os.O_RDWR) as file:
+                    writer = BankWriter(spec, file, features_offset(partial), journal, done)
                     yield writer
-                writer.check_complete()
-                os.fsync(file)
-            finally:
-                os.close(file)
+            except BaseException:
+                for left in () if done else (partial, journal_path):  # without a class there is nothing to go on from
+                    left.unlink(missing_ok=True)
+                raise
+            writer.check_complete()
+            fsync_path(partial)
             os.replace(partial, path)
             trust(path)
             fsync_path(path.parent)
             journal_path.unlink()
-    finally:
-        os.close(journal)
-
-
-@contextmanager
-def _nothing_left(done: Collection[int], *files: Path) -> Iterator[None]:
-    """Remove the files after an error where no class is done: there is nothing to go on from."""
-    try:
-        yield
-    except BaseException:
-        for file in files if not done else ():
-            file.unlink(missing_ok=True)
-        raise
 
 
 def recover_bank(path: Path) -> None:
@@ -151,67 +126,43 @@ def recover_bank(path: Path) -> None:
     journal_path = Path(f"{path}.journal")
     if not path.exists() or not journal_path.exists() or os.path.exists(f"{path}.partial"):
         return
-    journal = os.open(journal_path, os.O_RDWR)
-    try:
+    with opened(journal_path, os.O_RDWR) as journal, suppress(InputError):  # another fgen is at work there
         lock_file(journal, path)
         journal_path.unlink(missing_ok=True)
-    except InputError:  # another fgen is at work there
-        return
-    finally:
-        os.close(journal)
 
 
 def _begin(partial: Path, journal: int, spec: BankSpec) -> None:
     """Make an empty bank of the spec, and a journal that names the spec."""
     os.ftruncate(journal, 0)
-    _allocate(partial, spec)
+    allocate(partial, lambda file: _write_rest(file, spec), spec.shape, np.dtype(f"<{spec.dtype}"), LIBVER)
     os.write(journal, (json.dumps({"plan": spec.sha256()}) + "\n").encode())
     os.fsync(journal)
 
 
 def _require_room(path: Path, spec: BankSpec) -> None:
     """Refuse what the disk can't hold before even its labels are made."""
-    rows, free = int(spec.counts.sum()), shutil.disk_usage(path.parent).free
-    needed = rows * spec.feature_dim * np.dtype(spec.dtype).itemsize
+    needed, free = math.prod(spec.shape) * np.dtype(spec.dtype).itemsize, shutil.disk_usage(path.parent).free
     if needed > free:
-        raise InputError(
-            f"{path} would take {_size(needed)} for {rows:,} features",
-            f"at most the {_size(free)} that are free there",
-            "Generate fewer for each class",
-        )
+        found = f"{path} would take {_size(needed)} for {spec.shape[0]:,} features"
+        raise InputError(found, f"at most the {_size(free)} that are free there", "Generate fewer for each class")
 
 
 def _size(n_bytes: int) -> str:
     return f"{n_bytes / 1e9:,.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:,.1f} MB"
 
 
-def _allocate(partial: Path, spec: BankSpec) -> None:
-    """Write a file with everything but the features, and preallocate these."""
-    rest = image(lambda file: _write_rest(file, spec), LIBVER)
-    allocate(partial, rest, (int(spec.counts.sum()), spec.feature_dim), np.dtype(f"<{spec.dtype}"), LIBVER)
-
-
 def _write_rest(file: h5py.File, spec: BankSpec) -> None:
     """Write all datasets and attributes but the features."""
-    attributes = {
-        "format": FORMAT,
-        "format_version": VERSION,
-        "created_by": "fgen",
-        "seed": spec.seed,
-        "config_sha256": hashlib.sha256(spec.config_json.encode()).hexdigest(),
-        "data_sha256": spec.data_sha256,
-        "space": spec.space,
-        **spec.known_threads,
-    }
-    for name, value in attributes.items():
-        file.attrs[name] = value
+    config = spec.config_json.encode()
+    file.attrs.update({"format": FORMAT, "format_version": VERSION, "created_by": "fgen", "seed": spec.seed})
+    file.attrs.update({"config_sha256": hashlib.sha256(config).hexdigest(), "data_sha256": spec.data_sha256})
+    file.attrs.update({"space": spec.space} | spec.known_threads)
     file["class_ptr"] = spec.class_ptr
     file["labels"] = np.repeat(np.arange(len(spec.counts), dtype="<i4"), spec.counts)
     file["synthetic"] = spec.synthetic
     file["seen"] = spec.is_seen
     file["class_embeddings"] = spec.class_embeddings.astype("<f4")
     file.create_dataset("class_names", data=list(spec.names), dtype=h5py.string_dtype())
-    config = spec.config_json.encode()
     file.create_dataset("config", data=config, dtype=h5py.string_dtype(length=len(config)))
 
 
@@ -221,27 +172,16 @@ def _done_classes(partial: Path, journal: int, spec: BankSpec) -> set[int] | Non
     try:
         if not partial.exists() or json.loads(lines[0])["plan"] != spec.sha256():
             return None
-        offset = features_offset(partial)
+        rows = np.memmap(partial, f"<{spec.dtype}", "r", features_offset(partial), spec.shape)
     except (OSError, KeyError, IndexError, TypeError, ValueError):
         return None
     done = set()
-    with partial.open("rb") as file:
-        for line in lines[1:]:
-            try:
-                entry = json.loads(line)
-                if entry["crc32"] == _checksum(file.fileno(), offset, spec, int(entry["class"])):
-                    done.add(int(entry["class"]))
-            except (KeyError, TypeError, ValueError, IndexError):
-                continue  # the line that the kill cut short
+    for line in lines[1:]:
+        with suppress(KeyError, TypeError, ValueError):  # the line that the kill cut short
+            entry = json.loads(line)
+            start, end = spec.class_ptr[entry["class"] : entry["class"] + 2]
+            if entry["crc32"] == zlib.crc32(rows[start:end].data):
+                done.add(entry["class"])
     if lines and not os.pread(journal, os.fstat(journal).st_size, 0).endswith(b"\n"):
         os.write(journal, b"\n")
     return done
-
-
-def _checksum(file: int, offset: int, spec: BankSpec, class_id: int) -> int:
-    row_bytes = spec.feature_dim * np.dtype(spec.dtype).itemsize
-    start, end = (offset + int(spec.class_ptr[k]) * row_bytes for k in (class_id, class_id + 1))
-    checksum = 0
-    while start < end and (piece := os.pread(file, min(PIECE_BYTES, end - start), start)):
-        checksum, start = zlib.crc32(piece, checksum), start + len(piece)
-    return checksum

@@ -27,10 +27,9 @@ from fgen.features.rows import iter_blocks
 from fgen.io import hdf5, npz
 from fgen.io.atomic import expect_free, new_file, recover_files
 from fgen.io.hdf5_look import trust
-from fgen.io.hdf5_writing import allocate, features_offset, image, write_at
+from fgen.io.hdf5_writing import allocate, features_offset, write_at
 from fgen.io.reading import guarded_read, nearest_sibling
 
-BUILT_IN = ("emoji", "toy")
 HDF5_SUFFIXES = (".h5", ".hdf5")
 FORMAT = "fgen-dataset"
 FORMAT_VERSION = 1
@@ -126,7 +125,7 @@ def _load(source: str | Path, seed: int) -> ZSLDataset:
         return make_toy(seed=seed)
     path = Path(source)
     if not str(source) or not os.path.exists(path):  # the latter, unlike Path.exists, takes any name for an answer
-        expected = f"{' or '.join(map(repr, BUILT_IN))}, a folder with .mat files, an .h5 or an .npz file"
+        expected = "'emoji' or 'toy', a folder with .mat files, an .h5 or an .npz file"
         raise InputError(f"{str(path)!r} is no data set and no file", expected, nearest_sibling(path))
     if path.is_dir():
         return read_xlsa17(path, seed=seed)
@@ -157,11 +156,10 @@ def _dataset_of(file: h5py.File, path: Path, seed: int) -> ZSLDataset:
     for name, group in groups.items():
         if not isinstance(group, h5py.Group):
             raise InputError(f"{path} has no group {name!r}", "a group of datasets")
-    features = hdf5.matrix(hdf5.dataset(file, "features", ndim=2))
     kinds = groups[EMBEDDINGS]
     in_use = np.atleast_1d(file.attrs.get("embedding", []))
     return ZSLDataset(
-        features,
+        hdf5.matrix(hdf5.dataset(file, "features", ndim=2)),
         hdf5.numbers(file, "labels", ndim=1),
         {kind: hdf5.numbers(kinds, kind, ndim=2) for kind in kinds},
         class_names=hdf5.texts(hdf5.dataset(file, "class_names")) if "class_names" in list(file) else None,
@@ -184,7 +182,7 @@ def _other_format(path: Path, found: Any) -> InputError:
 def _write_hdf5(dataset: ZSLDataset, path: Path) -> None:
     hdf5.expect_short(dataset.class_names or (), "the class name")
     hdf5.expect_short([dataset.name, *dataset.embeddings], "the name")
-    allocate(path, image(lambda file: _write_rest(file, dataset)), dataset.features.shape, np.dtype("<f4"))
+    allocate(path, lambda file: _write_rest(file, dataset), dataset.features.shape, np.dtype("<f4"))
     position = features_offset(path)
     with path.open("r+b") as file:
         for block in iter_blocks(dataset.features):
@@ -210,28 +208,27 @@ def _write_rest(file: h5py.File, dataset: ZSLDataset) -> None:
 
 def _read_npz(path: Path, seed: int) -> ZSLDataset:
     with guarded_read(path, ".npz"), npz.Archive(path) as archive:
-        archive.require("features", "labels")
-        notes = _unread(path, archive)
-        embeddings: Any = _with_prefix(archive, EMBEDDINGS)
-        if not embeddings and EMBEDDINGS in archive:
+        embeddings: Any = _with_prefix(archive, f"{EMBEDDINGS}.")
+        if not embeddings and EMBEDDINGS in archive.members:
             embeddings = archive[EMBEDDINGS]
         return ZSLDataset(
             archive["features"],
             archive["labels"],
             embeddings,
             class_names=_npz_texts(archive, "class_names"),
-            splits=_with_prefix(archive, SPLITS) or None,
+            splits=_with_prefix(archive, f"{SPLITS}.") or None,
             name=(_npz_texts(archive, "name") or [path.stem])[0],
             embedding=_npz_texts(archive, "embedding"),
             seed=seed,
-            notes=notes,
+            notes=_unread(path, archive),
         )
 
 
 def _unread(path: Path, archive: npz.Archive) -> list[str]:
     """Return a note on arrays that no data set has; refuse an array that is named like a split."""
     known = ("features", "labels", EMBEDDINGS, "class_names", "name", "embedding")
-    others = [name for name in archive if name not in known and not name.startswith((f"{EMBEDDINGS}.", f"{SPLITS}."))]
+    prefixes = (f"{EMBEDDINGS}.", f"{SPLITS}.")
+    others = [name for name in archive.members if name not in known and not name.startswith(prefixes)]
     for name in others:
         if name in SPLIT_NAMES:
             raise InputError(f"{path} has an array {name!r}", f"'{SPLITS}.{name}'")
@@ -239,11 +236,11 @@ def _unread(path: Path, archive: npz.Archive) -> list[str]:
 
 
 def _with_prefix(archive: npz.Archive, prefix: str) -> dict[str, np.ndarray]:
-    return {name.removeprefix(f"{prefix}."): archive[name] for name in archive if name.startswith(f"{prefix}.")}
+    return {name.removeprefix(prefix): archive[name] for name in archive.members if name.startswith(prefix)}
 
 
 def _npz_texts(archive: npz.Archive, name: str) -> list[str] | None:
-    if name not in archive:
+    if name not in archive.members:
         return None
     values = np.atleast_1d(archive[name])
     if values.dtype.kind not in "SU" or values.ndim != 1 or not values.size:
@@ -261,4 +258,5 @@ def _write_npz(dataset: ZSLDataset, path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         npz.write_matrix(archive, "features", dataset.features.shape, iter_blocks(dataset.features))
         for name, values in small.items():
-            npz.write_array(archive, name, values)
+            with archive.open(f"{name}.npy", "w") as stream:
+                np.lib.format.write_array(stream, values, allow_pickle=False)

@@ -7,6 +7,7 @@ repaired and, where a released file has none, made from a seed.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 
 import numpy as np
 
@@ -45,8 +46,7 @@ def complete_splits(
     """
     if splits is None:
         splits = {"trainval": np.arange(len(labels))}
-    unknown = sorted(set(splits) - set(SPLIT_NAMES))
-    if unknown:
+    if unknown := sorted(set(splits) - set(SPLIT_NAMES)):
         raise InputError(f"splits has the unknown name {unknown[0]!r}", f"names among {', '.join(SPLIT_NAMES)}")
     checked = {name: _checked_indices(name, rows, len(labels)) for name, rows in splits.items()}
     if "trainval" not in checked:
@@ -82,14 +82,11 @@ def _checked_indices(name: str, rows: np.ndarray, n_rows: int) -> np.ndarray:
 
 def _refuse_leaks(labels: np.ndarray, splits: Splits) -> None:
     """Refuse test rows among the training rows, and unseen classes with training rows."""
-    for test in ("test_seen", "test_unseen"):
-        shared = np.intersect1d(splits["trainval"], splits[test])
+    for one, other in combinations(("trainval", "test_seen", "test_unseen"), 2):
+        shared = np.intersect1d(splits[one], splits[other])
         if shared.size:
-            found = f"{shared.size} rows are both in 'trainval' and in {test!r} (the first is row {shared[0]})"
-            raise InputError(found, "test rows to be kept out of training")
-    both = np.intersect1d(splits["test_seen"], splits["test_unseen"])
-    if both.size:
-        raise InputError(f"row {both[0]} is both in 'test_seen' and in 'test_unseen'", "disjoint test splits")
+            found = f"{shared.size} rows are both in {one!r} and in {other!r} (the first is row {shared[0]})"
+            raise InputError(found, "each row in one of them, and test rows to be kept out of training")
     seen = np.unique(labels[splits["trainval"]])
     overlap = np.intersect1d(seen, labels[splits["test_unseen"]])
     if overlap.size:

@@ -46,19 +46,15 @@ def read_embeddings_csv(path: str | Path, width: int | None = None) -> tuple[lis
             that isn't UTF-8, cells between semicolons, tabs or blanks, decimal commas; or a file without classes.
     """
     path = Path(path)
-    names: list[str] = []
-    rows: list[list[float]] = []
+    rows: dict[str, list[float]] = {}
     with guarded_read(path, ".csv"):
-        for where, name, cells in _class_rows(path, _is_header):
+        for where, name, cells in _class_rows(path, _is_header, "numbers", IN_WORDS):
             width = width if width is not None else len(cells) - 1
             if len(cells) - 1 != width or not width or (_OF_COLUMNS.search(name) and _is_split_elsewhere(cells)):
                 found = f"{where}: {shortened(name)} has {len(cells) - 1} numbers"
                 raise InputError(found, f"{width or 'at least 1'}, separated by commas", _remedy(cells))
-            rows.append([_checked_number(cells, at, where) for at in range(1, len(cells))])
-            names.append(name)
-        if not rows:
-            raise InputError(f"{path} has no classes", "a row for each class: its name, then its numbers", IN_WORDS)
-        return names, np.array(rows, dtype=np.float32)
+            rows[name] = [_checked_number(cells, at, where) for at in range(1, len(cells))]
+        return list(rows), np.array(list(rows.values()), dtype=np.float32)
 
 
 def _is_header(cells: Sequence[str]) -> bool:
@@ -112,18 +108,15 @@ def read_descriptions_csv(path: str | Path) -> tuple[list[str], list[str]]:
         InputError: names the line: a name that is empty or there twice; text that isn't UTF-8; no classes.
     """
     path = Path(path)
-    names, texts = [], []
+    texts: dict[str, str] = {}
     with guarded_read(path, ".csv"):
-        for where, name, cells in _class_rows(path, _names_descriptions):
+        for where, name, cells in _class_rows(path, _names_descriptions, "description"):
             if len(cells) == 1 and _OF_COLUMNS.search(cells[0]):
                 found = f"{where}: {shortened(cells[0])} has no comma"
                 raise InputError(found, "a name, then its description", "Save the table with commas")
             said = ", ".join(cell.strip() for cell in cells[1:] if cell.strip())
-            names.append(name)
-            texts.append(f"{name}: {said}" if said else name)
-        if not texts:
-            raise InputError(f"{path} has no classes", "a row for each class: its name, then its description")
-    return names, texts
+            texts[name] = f"{name}: {said}" if said else name
+    return list(texts), list(texts.values())
 
 
 def _names_descriptions(cells: Sequence[str]) -> bool:
@@ -149,10 +142,8 @@ def _write_csv(path: Path, rows: Iterable[Iterable[Any]], *, overwrite: bool) ->
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-def write_predictions_csv(
-    path: str | Path, rows: Iterable[tuple[int, int, str, float]], *, overwrite: bool = True
-) -> None:
-    """Write predictions, a line each, whole or not at all.
+def write_predictions_csv(path: str | Path, rows: Iterable[tuple[int, int, str, float]]) -> None:
+    """Write predictions, a line each, whole or not at all, in place of earlier ones.
 
     Names stay as they are, also where a spreadsheet would take one for a formula (``=1+1``): a name with a sign put
     before it would match no other file. Who opens the table in a spreadsheet imports this column as text.
@@ -160,29 +151,28 @@ def write_predictions_csv(
     Args:
         path: the CSV file to be.
         rows: number of the row (from 0), id of the class predicted, its name, its score.
-        overwrite: take the place of earlier predictions.
 
     Raises:
-        InputError: the file exists and may not be replaced or holds something else, or the disk refuses.
+        InputError: the file holds something else, or the disk refuses.
     """
     path = Path(path)
-    expect_predictions(path, overwrite=overwrite)
+    expect_predictions(path)
     lines = ((row, class_id, name, f"{score:.6g}") for row, class_id, name, score in rows)
-    _write_csv(path, chain([PREDICTION_COLUMNS], lines), overwrite=overwrite)
+    _write_csv(path, chain([PREDICTION_COLUMNS], lines), overwrite=True)
 
 
-def expect_predictions(path: Path, *, overwrite: bool = True) -> None:
+def expect_predictions(path: Path) -> None:
     """Refuse what :func:`write_predictions_csv` can't write to, before work is done for it.
 
     Raises:
-        InputError: a file that may not be replaced or holds something else, or a folder that isn't there.
+        InputError: a file that holds something else, or a folder that isn't there.
     """
     if path.is_file():
         with path.open("rb") as file:
             if file.read(len(HEADER)) not in (b"", HEADER):
                 expected = "a new name, or an older file of predictions"
                 raise InputError(f"{path} exists and holds no predictions", expected)
-    expect_free(path, overwrite=overwrite)
+    expect_free(path, overwrite=True)
 
 
 def read_features(path: str | Path) -> tuple[Features, np.ndarray | None]:
@@ -200,12 +190,7 @@ def read_features(path: str | Path) -> tuple[Features, np.ndarray | None]:
         InputError: damage, no features, or features that are no finite numbers.
     """
     path = Path(path)
-    readers: dict[str, Callable[[Path], tuple[Features, np.ndarray | None]]] = {
-        ".h5": _hdf5_features,
-        ".hdf5": _hdf5_features,
-        ".npz": _npz_features,
-        ".npy": lambda path: (npz.map_array(path), None),
-    }
+    readers = {".h5": _hdf5_features, ".hdf5": _hdf5_features, ".npz": _npz_features, ".npy": _npy_features}
     if path.suffix not in readers:
         raise InputError(f"{path} ends in {path.suffix!r}", f"one of {', '.join(readers)}")
     with guarded_read(path, path.suffix):
@@ -221,25 +206,32 @@ def _hdf5_features(path: Path) -> tuple[Features, np.ndarray | None]:
     with hdf5.opened(path) as file:
         features, labels = hdf5.matrix(hdf5.dataset(file, "features", ndim=2)), None
         with suppress(InputError):  # labels that are missing, or not safely in the file
-            found = hdf5.dataset(file, "labels", ndim=1)
-            labels = found[...] if found.dtype.kind in "iu" else None  # a text could claim gigabytes
+            labels = hdf5.numbers(file, "labels", ndim=1, kinds="iu")  # a text could claim gigabytes
         return features, labels
 
 
 def _npz_features(path: Path) -> tuple[Features, np.ndarray | None]:
     with npz.Archive(path) as archive:
-        archive.require("features")
         features, labels = archive["features"], None
         with suppress(Exception):  # labels that are missing, objects or damaged
             labels = archive["labels"]
         return features, labels
 
 
-def _class_rows(path: Path, is_header: Callable[[Sequence[str]], bool]) -> Iterator[tuple[str, str, list[str]]]:
+def _npy_features(path: Path) -> tuple[Features, np.ndarray | None]:
+    return npz.map_array(path), None
+
+
+def _class_rows(
+    path: Path, is_header: Callable[[Sequence[str]], bool], what: str, remedy: str = ""
+) -> Iterator[tuple[str, str, list[str]]]:
     """Yield the place, the class's name and the cells of each row but a header.
 
+    Args:
+        what, remedy: what an error says that a row holds after the name, and what to do where there is no row.
+
     Raises:
-        InputError: a name that is empty, that no file can hold, or that is there already.
+        InputError: a name that is empty, that no file can hold, or that is there already; no classes.
     """
     lines: dict[str, int] = {}
     for position, (line, cells) in enumerate(_csv_rows(path)):
@@ -252,6 +244,8 @@ def _class_rows(path: Path, is_header: Callable[[Sequence[str]], bool]) -> Itera
                 raise InputError(f"{where}: {shortened(name)} is already in line {lines[name]}", "distinct names")
             lines[name] = line
             yield where, name, cells
+    if not lines:
+        raise InputError(f"{path} has no classes", f"a row for each class: its name, then its {what}", remedy)
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:

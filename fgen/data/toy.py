@@ -57,11 +57,6 @@ class ToyWorld:
         u, s = self._accuracy("test_unseen", everything), self._accuracy("test_seen", everything)
         return {"T1": t1, "U": u, "S": s, "H": 2 * u * s / (u + s) if u + s else 0.0}
 
-    def pair_accuracy(self, first: int, second: int) -> float:
-        """Return the best possible accuracy between two classes: ``Phi(|mu_1 - mu_2| / (2 sigma))``."""
-        distance = float(np.linalg.norm(self.means[first] - self.means[second]))
-        return 0.5 * (1 + math.erf(distance / (2 * self.sigma) / math.sqrt(2)))
-
     def _accuracy(self, split: str, candidates: np.ndarray) -> float:
         """Return the mean over the classes of the split of each class's accuracy."""
         features, labels = self.dataset.split(split)

@@ -23,14 +23,8 @@ from fgen.io.reading import guarded_read
 
 FEATURES_FILE = "res101.mat"
 SPLITS_FILE = "att_splits.mat"
-SPLIT_KEYS = {
-    "trainval": "trainval_loc",
-    "train": "train_loc",
-    "val": "val_loc",
-    "test_seen": "test_seen_loc",
-    "test_unseen": "test_unseen_loc",
-    "val_seen": "val_seen_loc",  # fgen's own addition, which other readers pass over
-}
+#: Each is a variable NAME_loc; ``val_seen`` is fgen's own addition, which other readers pass over.
+SPLITS = ("trainval", "train", "val", "test_seen", "test_unseen", "val_seen")
 REQUIRED_SPLITS = ("trainval", "test_seen", "test_unseen")
 V5_LIMIT_BYTES = 2**31
 ROWS = "rows"
@@ -66,20 +60,18 @@ def _read_pair(folder: Path, features_file: str | None, seed: int) -> ZSLDataset
     features_path = _features_path(folder, features_file)
     splits_path = folder / SPLITS_FILE
     with guarded_read(features_path, ".mat"):
-        variables = open_mat(features_path)
-        features, labels = _features_and_labels(features_path, variables)
+        features, labels = _features_and_labels(open_mat(features_path))
     with guarded_read(splits_path, ".mat"):
         variables = open_mat(splits_path)
-        embeddings = _embeddings(splits_path, variables)
-        notes = _passed_over(splits_path, variables)
-        names = _class_names(splits_path, variables, embeddings["att"].shape)
+        embeddings, notes = _embeddings(variables)
+        names = _class_names(variables, embeddings["att"].shape)
         splits = {
-            split: _zero_based(splits_path, key, _variable(splits_path, variables, key).numbers(), len(labels), ROWS)
-            for split, key in SPLIT_KEYS.items()
-            if key in variables or split in REQUIRED_SPLITS
+            split: _zero_based(f"{split}_loc", _vector(variables, f"{split}_loc"), len(labels), ROWS)
+            for split in SPLITS
+            if f"{split}_loc" in variables or split in REQUIRED_SPLITS
         }
     with guarded_read(features_path, ".mat"):
-        labels = _zero_based(features_path, "labels", labels, len(embeddings["att"]), "classes of att")
+        labels = _zero_based("labels", labels, len(embeddings["att"]), "classes of att")
         name = folder.resolve().name
         try:
             return ZSLDataset(
@@ -108,8 +100,7 @@ def write_xlsa17(dataset: ZSLDataset, folder: str | Path, *, overwrite: bool = F
     classes |= {_kind_key(kind): matrix.T for kind, matrix in dataset.embeddings.items() if kind != first}
     if dataset.class_names is not None:
         classes["allclasses_names"] = np.array([*dataset.class_names, None], dtype=object)[:-1, None]
-    for split, key in SPLIT_KEYS.items():
-        classes[key] = (dataset.splits[split] + 1).astype(np.int32)[:, None]
+    classes |= {f"{split}_loc": (dataset.splits[split] + 1).astype(np.int32)[:, None] for split in SPLITS}
     rows = {
         "features": dataset.rows(np.arange(n_rows)).T,
         "labels": (dataset.labels + 1).astype(np.int32)[:, None],
@@ -129,9 +120,7 @@ def _features_path(folder: Path, features_file: str | None) -> Path:
     if features_file is not None:
         return folder / features_file
     candidates, broken, others = [], None, []
-    for path in sorted(folder.glob("*.mat")):
-        if path.name == SPLITS_FILE:
-            continue
+    for path in sorted({*folder.glob("*.mat")} - {folder / SPLITS_FILE}):
         try:
             with guarded_read(path, ".mat"):
                 variables = open_mat(path)
@@ -141,8 +130,10 @@ def _features_path(folder: Path, features_file: str | None) -> Path:
                     others.append(f"{path.name} has {_listed(variables)}")
         except InputError as error:
             broken = broken or error
-    if folder / FEATURES_FILE in candidates or len(candidates) == 1:
-        return folder / FEATURES_FILE if folder / FEATURES_FILE in candidates else candidates[0]
+    if folder / FEATURES_FILE in candidates:
+        return folder / FEATURES_FILE
+    if len(candidates) == 1:
+        return candidates[0]
     if candidates:
         names = ", ".join(path.name for path in candidates)
         remedy = f"Give the one to use in place of the folder, as {candidates[0]}"
@@ -151,9 +142,25 @@ def _features_path(folder: Path, features_file: str | None) -> Path:
     raise broken or InputError(found, f"one beside {SPLITS_FILE}", "; ".join(others[:3]))
 
 
-def _variable(path: Path, variables: Mapping[str, MatVariable], key: str) -> MatVariable:
+def _matrix(variables: Mapping[str, MatVariable], key: str, expected: str) -> Features:
+    """Return a variable that is a matrix of numbers, with its axes reversed; perhaps on disk."""
+    values = _variable(variables, key).numbers()
+    if len(values.shape) != 2 or values.dtype.kind not in "fiu" or 0 in values.shape:
+        raise wrong_array(key, values, expected)
+    return values
+
+
+def _vector(variables: Mapping[str, MatVariable], key: str) -> np.ndarray:
+    """Return a variable that is a row or column vector of numbers as ``(n,)``."""
+    values = _variable(variables, key).numbers()
+    if values.dtype.kind not in "fiu" or (sum(size != 1 for size in values.shape) > 1 and 0 not in values.shape):
+        raise wrong_array(key, values, "a vector of integers")
+    return np.asarray(values[...]).reshape(-1)
+
+
+def _variable(variables: Mapping[str, MatVariable], key: str) -> MatVariable:
     if key not in variables:
-        raise InputError(f"{path} has no {key!r}", f"it beside {_listed(variables)}")
+        raise InputError(f"There is no {key!r}", f"it beside {_listed(variables)}")
     return variables[key]
 
 
@@ -163,54 +170,41 @@ def _listed(variables: Mapping[str, MatVariable]) -> str:
     return ", ".join(name if kind == NUMBERS else f"{name} (a {kind})" for name, kind in kinds.items()) or "nothing"
 
 
-def _features_and_labels(path: Path, variables: Mapping[str, MatVariable]) -> tuple[Features, np.ndarray]:
+def _features_and_labels(variables: Mapping[str, MatVariable]) -> tuple[Features, np.ndarray]:
     """Return features ``(N, D)``, perhaps on disk, and labels ``(N,)`` that start at 1."""
-    features, found = _variable(path, variables, "features").numbers(), _variable(path, variables, "labels")
-    if found.kind in TEXT_KINDS:
+    features, kind = _matrix(variables, "features", "numbers (D, N)"), _variable(variables, "labels").kind
+    if kind in TEXT_KINDS:
         numbered = "[~, labels] = ismember(cellstr(labels), allclasses_names)"
         remedy = f"In MATLAB, with allclasses_names of {SPLITS_FILE}: {numbered}; "
         remedy += "in Python, with its list of names: [[names.index(label) + 1] for label in labels]"
-        raise InputError(f"{path}: labels is a MATLAB {found.kind}", "the numbers of the classes, from 1", remedy)
-    labels = _vector(path, "labels", found.numbers())
-    if len(features.shape) != 2 or features.dtype.kind not in "fiu":
-        raise wrong_array(f"{path}: features", features, "numbers (D, N)")
+        raise InputError(f"labels is a MATLAB {kind}", "the numbers of the classes, from 1", remedy)
+    labels = _vector(variables, "labels")
     n_rows, dim = features.shape
     if n_rows != len(labels):
         transposed = "features looks transposed: each image is a column there" if dim == len(labels) else ""
         sizes = f"{n_rows:,} columns and labels has {len(labels):,} entries"
-        raise InputError(f"{path}: features has {sizes}", "one for each", transposed)
+        raise InputError(f"features has {sizes}", "one for each", transposed)
     return features, labels
 
 
-def _embeddings(path: Path, variables: Mapping[str, MatVariable]) -> dict[str, np.ndarray]:
-    """Return class embeddings ``(C, A)`` by kind, ``att`` first."""
-    keys = ["att", *(key for key in variables if _is_kind(key) and variables[key].kind == NUMBERS)]
+def _embeddings(variables: Mapping[str, MatVariable]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return class embeddings ``(C, A)`` by kind, ``att`` first, and a note on each variable that is named as a kind
+    and holds no numbers, as names of attributes do.
+    """
+    kinds = {key: variables[key].kind for key in variables if key == "original_att" or key.startswith("att_")}
     embeddings = {}
-    for key in keys:
-        found = _variable(path, variables, key).numbers()
-        if len(found.shape) != 2 or found.dtype.kind not in "fiu" or 0 in found.shape:
-            raise wrong_array(f"{path}: {key}", found, "numbers (A, C)")
+    for key in ("att", *(key for key, kind in kinds.items() if kind == NUMBERS)):
+        found = _matrix(variables, key, "numbers (A, C)")
         embeddings[key.removeprefix("att_")] = np.asarray(found[...])
         if len(found) != len(embeddings["att"]):
             sizes = f"{len(found)} columns and att has {len(embeddings['att'])}"
-            raise InputError(f"{path}: {key} has {sizes}", "one a class")
-    return embeddings
+            raise InputError(f"{key} has {sizes}", "one a class")
+    others = {key: kind for key, kind in kinds.items() if kind != NUMBERS}
+    notes = [f"{key} of {SPLITS_FILE} wasn't read: it is a MATLAB {kind}" for key, kind in others.items()]
+    return embeddings, notes
 
 
-def _is_kind(key: str) -> bool:
-    """Return whether a variable is named as a kind of embedding other than ``att``."""
-    return key == "original_att" or key.startswith("att_")
-
-
-def _passed_over(path: Path, variables: Mapping[str, MatVariable]) -> list[str]:
-    """Return a note on each variable that is named as a kind of embedding and holds none, as names of attributes do."""
-    kinds = {key: variables[key].kind for key in variables if _is_kind(key)}
-    return [
-        f"{key} of {path.name} wasn't read: it is a MATLAB {kind}" for key, kind in kinds.items() if kind != NUMBERS
-    ]
-
-
-def _class_names(path: Path, variables: Mapping[str, MatVariable], shape: tuple[int, ...]) -> list[str] | None:
+def _class_names(variables: Mapping[str, MatVariable], shape: tuple[int, ...]) -> list[str] | None:
     """Return names in the order of the columns of ``att`` (not alphabetical), or None: some releases have none."""
     if "allclasses_names" not in variables:
         return None
@@ -218,30 +212,22 @@ def _class_names(path: Path, variables: Mapping[str, MatVariable], shape: tuple[
     n_classes, width = shape
     if len(names) != n_classes:
         transposed = "att looks transposed: each class is a column there" if len(names) == width else ""
-        found = f"{path}: att has {n_classes} columns and allclasses_names has {len(names)} names"
+        found = f"att has {n_classes} columns and allclasses_names has {len(names)} names"
         raise InputError(found, "one a class", transposed)
     return names
 
 
-def _vector(path: Path, key: str, values: Features) -> np.ndarray:
-    """Return a row or column vector as ``(n,)``."""
-    if values.dtype.kind not in "fiu" or (sum(size != 1 for size in values.shape) > 1 and 0 not in values.shape):
-        raise wrong_array(f"{path}: {key}", values, "a vector of integers")
-    return np.asarray(values[...]).reshape(-1)
-
-
-def _zero_based(path: Path, key: str, values: Features, limit: int, what: str) -> np.ndarray:
-    """Return indices that start at 1, checked against ``limit``, as int64 that start at 0."""
-    values = _vector(path, key, values)
+def _zero_based(key: str, values: np.ndarray, limit: int, what: str) -> np.ndarray:
+    """Return indices ``(n,)`` that start at 1, checked against ``limit``, as int64 that start at 0."""
     if what == ROWS and len(values) > 2 and np.isin(values, (0, 1)).all():
         remedy = f"It looks like a mask: use find({key}), in Python numpy.flatnonzero({key}) + 1"
-        raise InputError(f"{path}: {key} holds nothing but 0 and 1", "the numbers of the rows, from 1", remedy)
+        raise InputError(f"{key} holds nothing but 0 and 1", "the numbers of the rows, from 1", remedy)
     bad = np.flatnonzero(~((values >= 1) & (values <= limit)) | (values != np.floor(values)))
     if bad.size:
         from_zero = values.min() == 0 and values.max() < limit and (values == np.floor(values)).all()
         remedy = "Indices of .mat files count from 1: add 1 to all of them" if from_zero else ""
-        found = f"{path}: {key}[{bad[0] + 1}] is {values[bad[0]]}"
-        raise InputError(found, f"whole numbers from 1 to {limit:,}, the {what}", remedy)
+        expected = f"whole numbers from 1 to {limit:,}, the {what}"
+        raise InputError(f"{key}[{bad[0] + 1}] is {values[bad[0]]}", expected, remedy)
     return values.astype(np.int64) - 1
 
 

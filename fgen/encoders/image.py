@@ -6,15 +6,13 @@ another network can be given to fgen directly.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import stat
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +21,7 @@ from tqdm import tqdm
 from fgen.compute.device import cpu_threads
 from fgen.errors import InputError, require
 from fgen.io.atomic import lock_file
+from fgen.io.reading import guarded_read
 
 #: Height and width of the network's input.
 SIZE = 224
@@ -33,6 +32,8 @@ MAX_PIXELS = 1 << 26
 #: Modes without transparency, unless a picture's "transparency" names a colour of theirs.
 OPAQUE = ("1", "L", "RGB", "CMYK", "YCbCr")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+#: What :func:`fgen.io.reading.guarded_read` says of a file that is none.
+PICTURE = "picture", f"Give one of {', '.join(SUFFIXES)}"
 
 
 class ImageEncoder:
@@ -75,7 +76,8 @@ def encode_images(paths: Sequence[Path], *, keep: Path | None = None, progress: 
     encoder, features = ImageEncoder(), np.empty((len(paths), FEATURE_DIM), np.float32)
     with _kept_features(keep) as (known, add):
         for row, path in enumerate(tqdm(paths, unit="picture", desc="looking", disable=not progress)):
-            about = _expect_file(path)
+            with guarded_read(path, *PICTURE):
+                about = path.stat()
             named = os.fsencode(path.resolve()) + f"|{about.st_size}|{about.st_mtime_ns}".encode()
             key = hashlib.sha256(named).digest()
             if key not in known:
@@ -97,7 +99,12 @@ def _kept_features(keep: Path | None) -> Iterator[tuple[dict[bytes, np.ndarray],
         return
     named = hashlib.sha256().digest_size
     size = named + 4 * FEATURE_DIM
-    with keep.open("a+b", buffering=0) as file:
+    with keep.open("a+b") as file:
+
+        def add(key: bytes, found: np.ndarray) -> None:
+            file.write(key + found.astype("<f4").tobytes())
+            file.flush()
+
         lock_file(file.fileno(), keep)
         file.seek(0)
         content = file.read()
@@ -105,23 +112,7 @@ def _kept_features(keep: Path | None) -> Iterator[tuple[dict[bytes, np.ndarray],
         file.truncate(whole)  # a kill may have cut the last one short
         starts = range(0, whole, size)
         known = {content[k : k + named]: np.frombuffer(content, "<f4", FEATURE_DIM, k + named) for k in starts}
-        yield known, lambda key, found: _append(file, key + found.astype("<f4").tobytes())
-
-
-def _append(file: IO[bytes], record: bytes) -> None:
-    if file.write(record) < len(record):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def _expect_file(path: str | Path) -> os.stat_result:
-    """Return the status of a regular file; refuse anything else without opening it, since a pipe would block."""
-    try:
-        about = os.stat(path)
-    except OSError as error:
-        raise InputError(f"{path} can't be read ({error.strerror})", "a picture's file") from None
-    if not stat.S_ISREG(about.st_mode):
-        raise InputError(f"{path} is no regular file", "a picture's file")
-    return about
+        yield known, add
 
 
 @contextmanager
@@ -157,22 +148,15 @@ def read_image(path: str | Path) -> np.ndarray:
     """
     pillow = require("PIL.Image", "image", "an image encoder")
     upright = require("PIL.ImageOps", "image", "an image encoder").exif_transpose
-    _expect_file(path)
-    try:
-        with _opened(path, pillow) as picture:
-            upright(picture, in_place=True)
-            if picture.mode.startswith("I;16"):
-                picture = pillow.fromarray((np.asarray(picture) // 256).astype(np.uint8))
-            if picture.mode in ("I", "F"):
-                raise InputError(f"{path} holds {picture.mode} numbers", "8 or 16 bits a colour")
-            side = min(picture.size)
-            left, top = ((length - side) // 2 for length in picture.size)
-            picture = picture.crop((left, top, left + side, top + side))
-    except InputError:
-        raise
-    except Exception as error:  # damage makes Pillow raise whatever comes
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise InputError(f"{path} is no readable picture ({reason})", f"one of {', '.join(SUFFIXES)}") from None
+    with guarded_read(Path(path), *PICTURE), _opened(path, pillow) as picture:
+        upright(picture, in_place=True)
+        if picture.mode.startswith("I;16"):
+            picture = pillow.fromarray((np.asarray(picture) // 256).astype(np.uint8))
+        if picture.mode in ("I", "F"):
+            raise InputError(f"{path} holds {picture.mode} numbers", "8 or 16 bits a colour")
+        side = min(picture.size)
+        left, top = ((length - side) // 2 for length in picture.size)
+        picture = picture.crop((left, top, left + side, top + side))
     if picture.mode not in OPAQUE or "transparency" in picture.info:
         white = pillow.new("RGBA", picture.size, "white")
         picture = pillow.alpha_composite(white, picture.convert("RGBA"))

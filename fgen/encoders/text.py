@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from fgen.compute.device import cpu_threads
-from fgen.errors import InputError, require, shortened
+from fgen.errors import InputError, first_line, require, shortened
 from fgen.features.checks import checked_names
 
 log = logging.getLogger("fgen")
@@ -55,11 +55,8 @@ def encode_sentences(
             with _bars(progress):
                 encoder = library.SentenceTransformer(model, device="cpu")
         except Exception as error:  # the library raises many types for a folder that is no model
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            raise InputError(
-                f"the sentence encoder {model!r} can't be loaded ({reason})",
-                "a folder or a name that sentence-transformers knows",
-            ) from None
+            found = f"the sentence encoder {model!r} can't be loaded ({first_line(error)})"
+            raise InputError(found, "a folder or a name that sentence-transformers knows") from None
         _warn_truncated(encoder, texts)
         rows = encoder.encode(texts, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=progress)
         return np.asarray(rows, dtype=np.float32)
@@ -88,8 +85,7 @@ def _warn_truncated(encoder: Any, texts: Sequence[str]) -> None:
         counts = [len(ids) for ids in pieces(texts, truncation=False, padding=False, verbose=False)["input_ids"]]
     except Exception:  # other tokenizers may raise anything
         return
-    cut = [text for text, count in zip(texts, counts, strict=True) if count > limit]
-    if cut:
+    if cut := [text for text, count in zip(texts, counts, strict=True) if count > limit]:
         log.warning(
             "%d of %d texts are longer than the %d word pieces that the encoder reads (the longest has %d), and their "
             "ends are left out: %s%s",
@@ -136,8 +132,6 @@ ENCODERS: dict[str, Callable[..., np.ndarray]] = {"sentence": encode_sentences, 
 
 
 def _checked(texts: Sequence[str]) -> list[str]:
-    if isinstance(texts, str):
-        raise InputError(f"texts is {texts!r}", "a list of texts")
     texts = checked_names(texts, name="texts", distinct=False)
     empty = [place for place, text in enumerate(texts) if not text.strip()]
     if empty or not texts:

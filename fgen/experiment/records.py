@@ -67,7 +67,7 @@ def read_predictions(path: Path) -> tuple[Predictions, GZSLScores]:
     with guarded_read(path, "predictions", "Remove it and go on with fgen run --resume"), Archive(path) as kept:
         predictions = Predictions(*(kept[name] for name in ("rows", "labels", "gzsl", "zsl")))
         curve = None
-        if "curve_breakpoints" in kept:
+        if "curve_breakpoints" in kept.members:
             curve = CalibrationCurve(*(kept[f"curve_{name}"] for name in ("breakpoints", "seen", "unseen")))
         sizes = {len(part) for part in (predictions.rows, predictions.labels, predictions.zsl)}
         if len(sizes) > 1:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fgen.errors import InputError, shortened, wrong_array
+from fgen.errors import InputError, first_line, shortened, wrong_array
 
 IN_WORDS = "Descriptions in words become numbers by `fgen embed` or fgen.encoders.text"
 REAL_PART = "Take their real part, or their magnitude by numpy.abs"
@@ -113,12 +113,26 @@ def as_matrix(
         raise InputError(f"{name} has shape {array.shape}", expected)
     with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused by row and column
         matrix = array.astype(dtype, copy=False)
+    expect_finite(f"{name} holds", matrix, f"finite numbers, within {np.dtype(dtype)}'s range")
+    return matrix
+
+
+def expect_finite(
+    holds: str, matrix: np.ndarray, expected: str, remedy: str = "", *, first: int = 0, given: np.ndarray | None = None
+) -> None:
+    """Refuse a matrix ``(n, D)`` that isn't finite, and name its first such number, by row and column.
+
+    Args:
+        holds: how the message begins, such as "features hold".
+        expected, remedy: what an error says of them.
+        first: the number of the matrix's first row.
+        given: ``(n, D)``, what users gave of the matrix; by default itself.
+    """
     bad = np.argwhere(~np.isfinite(matrix))
     if bad.size:
         row, column = bad[0]
-        found = f"{name} holds {matrix[row, column]} in row {row}, column {column}"
-        raise InputError(found, f"finite numbers, within {np.dtype(dtype)}'s range")
-    return matrix
+        value = (matrix if given is None else given)[row, column]
+        raise InputError(f"{holds} {value} in row {first + row}, column {column}", expected, remedy)
 
 
 def checked_names(
@@ -198,8 +212,8 @@ def _of_tensor(name: str, given: Any) -> np.ndarray:
         except TypeError:
             return np.asarray(given.float().numpy(force=True))
     except (TypeError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [""])[0][:100]
-        raise InputError(f"{name} is a tensor that can't be read ({reason})", "a tensor of numbers") from None
+        found = f"{name} is a tensor that can't be read ({first_line(error, 100)})"
+        raise InputError(found, "a tensor of numbers") from None
 
 
 def _of_objects(name: str, array: np.ndarray, words: str) -> np.ndarray:

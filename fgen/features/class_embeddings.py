@@ -79,9 +79,7 @@ class EmbeddingPreprocessor:
         prepared = (embeddings - self.offset) * self.scale
         if self.config.norm == "l2":
             edges = np.cumsum(self.config.widths or (len(self.offset),))[:-1]
-            blocks = np.split(prepared, edges, axis=1)
-            lengths = [np.linalg.norm(block, axis=1, keepdims=True) for block in blocks]
-            prepared = np.concatenate(
-                [block / np.where(length > 0, length, 1) for block, length in zip(blocks, lengths, strict=True)], axis=1
-            )
+            for kind in np.split(prepared, edges, axis=1):  # views of it
+                lengths = np.linalg.norm(kind, axis=1, keepdims=True)
+                kind /= np.where(lengths > 0, lengths, 1)
         return (prepared * self.config.scale).astype(np.float32)

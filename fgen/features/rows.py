@@ -13,8 +13,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fgen.errors import InputError, wrong_array
-from fgen.features.checks import REAL_PART, as_array, as_numbers
+from fgen.errors import wrong_array
+from fgen.features.checks import REAL_PART, as_array, as_numbers, expect_finite
 from fgen.features.prefetch import check_not_cut, mapping_of, prefetch_pages
 from fgen.io import hdf5
 
@@ -142,11 +142,8 @@ def refuse_non_finite(features: Features) -> None:
     """Read features ``(N, D)`` once, and name the first that isn't finite."""
     for start, block in numbered_blocks(features):
         if not np.isfinite(block.sum(dtype=np.float64)):
-            bad = np.argwhere(~np.isfinite(block))
-            if bad.size:
-                row, column = bad[0]
-                found = f"features hold {block[row, column]} in row {start + row}, column {column}"
-                raise InputError(found, "finite numbers, within float32's range", "Remove or mend such rows")
+            expected = "finite numbers, within float32's range"
+            expect_finite("features hold", block, expected, "Remove or mend such rows", first=start)
 
 
 class SelectedRows(RowsView):

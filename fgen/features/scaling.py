@@ -10,7 +10,8 @@ from typing import Any, Literal, TypeVar, get_args
 import numpy as np
 import torch
 
-from fgen.errors import InputError
+from fgen.errors import InputError, wrong_array
+from fgen.features.checks import expect_finite
 from fgen.features.rows import Features, SelectedRows, as_rows, block_rows, iter_blocks, numbered_blocks, read_rows
 from fgen.features.statistics import column_moments
 
@@ -55,10 +56,7 @@ class FeatureScaler:
         for name in ("offset", "scale"):
             array = getattr(self, name)
             if array.ndim != 1 or array.dtype != np.float32 or array.shape != self.offset.shape:
-                raise InputError(
-                    f"the scaling's {name} has shape {array.shape} and type {array.dtype}",
-                    f"({self.dim},) float32",
-                )
+                raise wrong_array(f"the scaling's {name}", array, f"({self.dim},) float32")
         if not (np.isfinite(self.offset).all() and np.isfinite(self.scale).all() and (self.scale > 0).all()):
             raise InputError("the scaling holds NaN, infinities or a scale of 0", "finite numbers, scales above 0")
 
@@ -153,18 +151,14 @@ class FeatureScaler:
         """
         with np.errstate(over="ignore", invalid="ignore"):
             for start, block in numbered_blocks(features):
-                scaled, finite = np.empty_like(block), True
+                scaled = np.empty_like(block)
                 for first in range(0, len(block), CACHED_ROWS):
-                    part = scaled[first : first + CACHED_ROWS]
-                    part[:] = self.apply(block[first : first + CACHED_ROWS])
-                    finite &= bool(np.isfinite(part).all())
-                if not finite:
-                    row, column = np.argwhere(~np.isfinite(scaled))[0]
-                    raise InputError(
-                        f"features hold {block[row, column]} in row {start + row}, column {column}",
-                        "finite numbers, near those that the scaling was fitted on",
-                        "Remove or mend such rows",
-                    )
+                    part, given = (rows[first : first + CACHED_ROWS] for rows in (scaled, block))
+                    part[:] = self.apply(given)
+                    if not np.isfinite(part).all():
+                        expected = "finite numbers, near those that the scaling was fitted on"
+                        remedy = "Remove or mend such rows"
+                        expect_finite("features hold", part, expected, remedy, first=start + first, given=given)
                 yield start, scaled
 
     def tensors(self, features: Features, device: torch.device) -> Iterator[tuple[int, torch.Tensor]]:
@@ -195,12 +189,11 @@ class FeatureScaler:
         Raises:
             InputError: an array is missing, or can't be a scaling's.
         """
-        missing = {"offset", "scale"} - set(arrays)
-        if missing:
+        if missing := {"offset", "scale"} - set(arrays):
             raise InputError(f"the scaling lacks {', '.join(sorted(missing))}", "offset and scale")
         length = arrays.get("length")
         if length is not None and (length.shape != (1,) or length.dtype != np.float32):
-            raise InputError(f"the scaling's length has shape {length.shape} and type {length.dtype}", "(1,) float32")
+            raise wrong_array("the scaling's length", length, "(1,) float32")
         return cls(kind, arrays["offset"], arrays["scale"], None if length is None else float(length[0]))
 
     def _beside(self, features: Any) -> tuple[Any, Any]:

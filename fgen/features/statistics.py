@@ -31,24 +31,12 @@ def class_means(blocks: Blocks, labels: np.ndarray) -> tuple[np.ndarray, np.ndar
         InputError: a feature of a class isn't finite.
     """
     classes, positions = np.unique(labels, return_inverse=True)
-    sums = class_sums(blocks, positions, len(classes))
-    _check_finite_by_class(sums, classes)
-    return classes, sums / np.bincount(positions)[:, None]
-
-
-def class_sums(blocks: Blocks, positions: np.ndarray, n_classes: int) -> np.ndarray:
-    """Return the sums ``(n_classes, D)`` float64 of the rows of each class, added in the order of the rows.
-
-    Args:
-        blocks: of at least one row.
-        positions: ``(N,)`` class of each row, in ``[0, n_classes)``.
-        n_classes: the number of classes.
-    """
     for start, rows in blocks:
         if start == 0:
-            sums = np.zeros((n_classes, rows.shape[1]))
+            sums = np.zeros((len(classes), rows.shape[1]))
         _add_by_class(sums, rows, positions[start : start + len(rows)])
-    return sums
+    _check_finite_by_class(sums, classes)
+    return classes, sums / np.bincount(positions)[:, None]
 
 
 def within_class_scatter(

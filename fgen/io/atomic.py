@@ -100,15 +100,10 @@ def replace_directory(path: str | Path, check: Callable[[Path], None] | None = N
         if check is not None:
             check(path)
         try:
-            with _new_folder(partial):
+            with _new_folder(partial, path):
                 yield partial
-            if path.exists():
-                os.replace(path, beside(path, "old"))
-            os.replace(partial, path)
-            fsync_path(path.parent)
         finally:
             recover_replacement(path)
-            shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager
@@ -130,25 +125,29 @@ def replace_files(folder: Path, first: str) -> Iterator[Path]:
     partial = beside(folder / first, "partial")
     with locked(folder / first):
         _finish_files(decided, folder)
-        try:
-            with _new_folder(partial):
-                yield partial
-            os.replace(partial, decided)
-            fsync_path(folder)
-            _finish_files(decided, folder)
-            fsync_path(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        with _new_folder(partial, decided):
+            yield partial
+        _finish_files(decided, folder)
+        fsync_path(folder)
 
 
 @contextmanager
-def _new_folder(path: Path) -> Iterator[None]:
-    """Make an empty folder, in place of one that a killed writer left; after the block have it on the disk."""
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir()
-    yield
-    for file in (*path.iterdir(), path):
-        fsync_path(file)
+def _new_folder(partial: Path, path: Path) -> Iterator[None]:
+    """Make an empty folder ``partial``, in place of one that a killed writer left; after the block have it on the disk,
+    set an older ``path`` aside and move the new folder there.
+    """
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield
+        for file in (*partial.iterdir(), partial):
+            fsync_path(file)
+        if path.exists():
+            os.replace(path, beside(path, "old"))
+        os.replace(partial, path)
+        fsync_path(path.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def recover_files(folder: Path, first: str) -> None:
@@ -203,9 +202,16 @@ def write_json(path: str | Path, content: Any) -> None:
 
 def fsync_path(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
+    with opened(path, os.O_RDONLY) as handle:
         os.fsync(handle)
+
+
+@contextmanager
+def opened(path: Path, flags: int) -> Iterator[int]:
+    """Yield the handle of a file or a folder, which is closed after the block."""
+    handle = os.open(path, flags, 0o666)
+    try:
+        yield handle
     finally:
         os.close(handle)
 
@@ -272,8 +278,7 @@ def working_in(folder: Path) -> Iterator[None]:
     Raises:
         InputError: another fgen has locked it, or it was moved or removed meanwhile.
     """
-    handle = os.open(folder, os.O_RDONLY)
-    try:
+    with opened(folder, os.O_RDONLY) as handle:
         lock_file(handle, folder)
         _held[folder] = handle
         try:
@@ -285,8 +290,6 @@ def working_in(folder: Path) -> Iterator[None]:
             _expect_in_place(folder)
         finally:
             _held.pop(folder, None)
-    finally:
-        os.close(handle)
 
 
 def _expect_in_place(path: Path) -> None:

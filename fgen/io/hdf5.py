@@ -85,15 +85,15 @@ def check_storage(found: h5py.Dataset, name: str) -> None:
         raise InputError(told, remedy="The file may be truncated: write or download it again")
 
 
-def numbers(group: h5py.Group, name: str, *, ndim: int) -> np.ndarray:
-    """Read a whole dataset of numbers.
+def numbers(group: h5py.Group, name: str, *, ndim: int, kinds: str = "biuf") -> np.ndarray:
+    """Read a whole dataset of numbers, of types of some of NumPy's ``kinds``.
 
     Raises:
-        InputError: as :func:`dataset` has it, or it holds anything but numbers.
+        InputError: as :func:`dataset` has it, or it holds anything else.
     """
     found = dataset(group, name, ndim=ndim)
-    if found.dtype.kind not in "biuf":  # of a text or a reference HDF5 would follow what it points at
-        raise InputError(f"{name!r} is of type {found.dtype}", "numbers")
+    if found.dtype.kind not in kinds:  # of a text or a reference HDF5 would follow what it points at
+        raise InputError(f"{name!r} is of type {found.dtype}", "numbers" if "f" in kinds else "integers")
     return found[...]
 
 
@@ -124,11 +124,9 @@ def read_rows(found: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
         return np.asarray(found[rows], dtype=np.float32)
     result = np.empty((len(rows), found.shape[1]), dtype=np.float32)
     start = 0
-    for stop in [*(np.flatnonzero(np.diff(rows // depth)) + 1), len(rows)]:
-        if stop > start:
-            first, last = rows[start], rows[stop - 1]
-            result[start:stop] = found[first : last + 1][rows[start:stop] - first]
-            start = stop
+    for part in np.split(rows, np.flatnonzero(np.diff(rows // depth)) + 1) if len(rows) else ():
+        result[start : start + len(part)] = found[part[0] : part[-1] + 1][part - part[0]]
+        start += len(part)
     return result
 
 

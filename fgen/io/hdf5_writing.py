@@ -6,6 +6,7 @@ HDF5 answers a full disk with broken handles and even a crash, so it writes noth
 from __future__ import annotations
 
 import errno
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -21,28 +22,22 @@ HEADER_ROOM = 1 << 16
 Libver = tuple[str, str] | None
 
 
-def image(fill: Callable[[h5py.File], None], libver: Libver = None) -> bytes:
-    """Return the bytes of an HDF5 file that ``fill`` writes in memory."""
+def allocate(
+    path: Path, fill: Callable[[h5py.File], None], shape: tuple[int, int], dtype: np.dtype, libver: Libver = None
+) -> None:
+    """Make a file of what ``fill`` writes, all but the features, and room for a contiguous dataset ``features``.
+
+    Raises:
+        OSError: the disk has no room for it; what there is of the file is the caller's to remove.
+    """
     with h5py.File("image", "w", driver="core", backing_store=False, libver=libver) as file:
         fill(file)
         file.flush()
-        return bytes(file.id.get_file_image())
-
-
-def allocate(path: Path, rest: bytes, shape: tuple[int, int], dtype: np.dtype, libver: Libver = None) -> None:
-    """Make a file of ``rest``, the image of all but the features, and room for a contiguous dataset ``features``.
-
-    Raises:
-        OSError: the disk has no room for it; then there is no file.
-    """
+        rest = bytes(file.id.get_file_image())
     path.unlink(missing_ok=True)
-    try:
-        with path.open("xb") as file:
-            preallocate(file.fileno(), len(rest) + shape[0] * shape[1] * dtype.itemsize + HEADER_ROOM)
-            write_at(file.fileno(), rest, 0)
-    except OSError:
-        path.unlink(missing_ok=True)
-        raise
+    with path.open("xb") as partial:
+        preallocate(partial.fileno(), len(rest) + math.prod(shape) * dtype.itemsize + HEADER_ROOM)
+        write_at(partial.fileno(), rest, 0)
     with h5py.File(path, "r+", libver=libver) as file:
         layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         layout.set_layout(h5py.h5d.CONTIGUOUS)

@@ -4,7 +4,8 @@ Version 5 has a reader of its own because a general one trusts the file: nested 
 object arrays are followed to whatever memory or stack they ask for. Here a variable is a matrix of numbers
 or a list of texts, its claims are checked against the bytes that are there, and the numbers of an
 uncompressed file stay on disk. Variables of other kinds have a name and a kind, and are refused when they are
-asked for. Format: "MAT-File Format", MathWorks, R2019b, chapter 1; objects, which it leaves out, as SciPy reads them.
+asked for. MATLAB stores by columns: what it calls ``(D, N)`` is ``(N, D)`` here, as the numbers lie in the file.
+Format: "MAT-File Format", MathWorks, R2019b, chapter 1; objects, which it leaves out, as SciPy reads them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -47,23 +48,6 @@ MAKES_NUMBERS = {SPARSE: "full", "table": "table2array", "dlarray": "extractdata
 MAX_NAME_BYTES = 256
 
 
-class MatVariable(Protocol):
-    """A variable of a .mat file, seen with its axes reversed: what MATLAB calls ``(D, N)`` is ``(N, D)`` here.
-
-    MATLAB stores by columns, so this is the order in which the numbers lie in the file.
-    """
-
-    @property
-    def kind(self) -> str:
-        """Return ``NUMBERS``, ``CELLS``, another of this file's names, or the class of an object."""
-
-    def numbers(self) -> Any:
-        """Return the matrix with its axes reversed; on disk where the file allows it."""
-
-    def texts(self) -> list[str]:
-        """Return the entries of a cell array of texts, or the rows of a char matrix without the blanks at their end."""
-
-
 def open_mat(path: Path) -> Mapping[str, MatVariable]:
     """Return the variables of a .mat file by name; their contents are read when needed.
 
@@ -71,12 +55,11 @@ def open_mat(path: Path) -> Mapping[str, MatVariable]:
         InputError: neither version 5 nor 7.3. Damage raises anything; call this within ``guarded_read``.
     """
     if h5py.is_hdf5(path):
-        file = hdf5.open_read(path)
-        if _is_octaves(file):
-            file.close()
-            found = f"{path} has the HDF5 layout of Octave's save -hdf5"
-            raise InputError(found, "version 5, 7 or 7.3", "Save it in Octave with save -v7")
-        return {name: _HDF5Variable(file, name) for name in file if not name.startswith("#")}
+        with hdf5.opened(path) as file:
+            if _is_octaves(file):
+                found = f"{path} has the HDF5 layout of Octave's save -hdf5"
+                raise InputError(found, "version 5, 7 or 7.3", "Save it in Octave with save -v7")
+            return {name: _HDF5Variable(file, name) for name in file if not name.startswith("#")}
     if path.stat().st_size < 128:
         raise InputError(f"{path} has {path.stat().st_size} bytes", "a .mat file of version 5 or 7.3")
     content = np.memmap(path, dtype=np.uint8, mode="r").data
@@ -126,13 +109,14 @@ def _refuse_several_rows(name: str, shape: tuple[int, ...]) -> None:
 
 @dataclass(frozen=True)
 class _HDF5Variable:
-    """A variable of a version 7.3 file."""
+    """A variable of a version 7.3 file; :class:`_Mat5Variable` has the same properties and methods."""
 
     file: h5py.File
     name: str
 
     @property
     def kind(self) -> str:
+        """Return ``NUMBERS``, ``CELLS``, another of this file's names, or the class of an object."""
         found = hdf5.member(self.file, self.name)
         if "MATLAB_sparse" in found.attrs:
             return SPARSE
@@ -144,6 +128,7 @@ class _HDF5Variable:
         return CELLS if h5py.check_ref_dtype(found.dtype) is h5py.Reference else NUMBERS
 
     def numbers(self) -> Any:
+        """Return the matrix with its axes reversed; on disk where the file allows it."""
         if self.kind != NUMBERS:
             raise _no_matrix(self.name, self.kind)
         found = hdf5.dataset(self.file, self.name)
@@ -152,6 +137,7 @@ class _HDF5Variable:
         return hdf5.matrix(found)
 
     def texts(self) -> list[str]:
+        """Return the entries of a cell array of texts, or the rows of a char matrix without the blanks at their end."""
         if self.kind not in (CELLS, CHARS, NUMBERS):
             raise _no_texts(self.name, self.kind)
         found = hdf5.dataset(self.file, self.name)
@@ -264,6 +250,9 @@ class _Mat5Variable:
         if len(body) < size or not stream.eof:
             raise InputError(f"{self.name!r} is cut short or damaged")
         return memoryview(body)[:size]
+
+
+MatVariable = _HDF5Variable | _Mat5Variable
 
 
 def _walk(content: memoryview, order: str) -> dict[str, MatVariable]:

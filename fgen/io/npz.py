@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -14,57 +14,41 @@ from fgen.errors import InputError
 from fgen.io.reading import most_unpacked
 
 
-class Archive(Mapping[str, np.ndarray]):
-    """The arrays of an open ``.npz`` file by name, each checked against what the archive holds before it is read."""
+class Archive(zipfile.ZipFile):
+    """An open ``.npz`` file: each array is checked against what the archive holds before it is read.
+
+    Attributes:
+        members: what the archive says of each array, by name.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._zip = path, zipfile.ZipFile(path)
-        if sum(info.compress_size for info in self._zip.infolist()) > path.stat().st_size:
+        super().__init__(path)
+        if sum(info.compress_size for info in self.infolist()) > path.stat().st_size:
             raise InputError(f"{path} has arrays that share their bytes", "what numpy.savez writes")
-        self._members = {info.filename.removesuffix(".npy"): info for info in self._zip.infolist()}
-
-    def __enter__(self) -> Archive:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._zip.close()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._members)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._members  # the inherited one would read the array
-
-    def __len__(self) -> int:
-        return len(self._members)
-
-    def require(self, *names: str) -> None:
-        """Refuse an archive that lacks one of some arrays."""
-        for name in names:
-            if name not in self:
-                others = ", ".join(list(self)[:20]) or "nothing"
-                raise InputError(f"{self._path} has no array {name!r}", f"it beside {others}")
+        self.members = {info.filename.removesuffix(".npy"): info for info in self.infolist()}
 
     def __getitem__(self, name: str) -> np.ndarray:
         """Read one array.
 
         Raises:
-            InputError: an array of Python objects, an odd compression, or a header that claims more than is there.
-            KeyError: no such array.
+            InputError: no such array, one of Python objects, an odd compression, or a header that claims more than is
+                there.
         """
-        info = self._members[name]
+        if name not in self.members:
+            others = ", ".join(list(self.members)[:20]) or "nothing"
+            raise InputError(f"{self.filename} has no array {name!r}", f"it beside {others}")
+        info = self.members[name]
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise InputError(f"{name!r} is packed by method {info.compress_type}", "what numpy.savez writes")
         if info.file_size > most_unpacked(info.compress_size):  # the header is read whole, however long it says it is
             found = f"{name!r} claims {info.file_size:,} bytes and is packed in {info.compress_size:,}"
             raise InputError(found, "less", "Write it with numpy.savez, which packs nothing")
-        with self._zip.open(info) as stream:
+        with self.open(info) as stream:
             shape, dtype, header_size = _header(stream)
-        _refuse_objects(repr(name), dtype)
-        claimed = math.prod(shape) * dtype.itemsize
-        if claimed > info.file_size - header_size:
-            raise InputError(f"{name!r} claims a shape of {shape} and the archive doesn't hold that much data")
-        with self._zip.open(info) as stream:
+            _refuse_objects(repr(name), dtype)
+            if math.prod(shape) * dtype.itemsize > info.file_size - header_size:
+                raise InputError(f"{name!r} claims a shape of {shape} and the archive doesn't hold that much data")
+            stream.seek(0)
             return np.lib.format.read_array(stream, allow_pickle=False)
 
 
@@ -103,9 +87,3 @@ def write_matrix(archive: zipfile.ZipFile, name: str, shape: tuple[int, int], bl
         np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
         for block in blocks:
             stream.write(np.ascontiguousarray(block, dtype="<f4").data)
-
-
-def write_array(archive: zipfile.ZipFile, name: str, values: np.ndarray) -> None:
-    """Add a small array to an archive."""
-    with archive.open(f"{name}.npy", "w") as stream:
-        np.lib.format.write_array(stream, values, allow_pickle=False)

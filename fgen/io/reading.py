@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fgen.errors import InputError, did_you_mean, visible
+from fgen.errors import InputError, did_you_mean, first_line, visible
 
 #: Nothing packs tighter: deflate can't (1032 to 1), nor can any filter that ships with HDF5.
 MAX_COMPRESSION = 1100
@@ -50,8 +50,7 @@ def guarded_read(path: Path, kind: str, remedy: str = AGAIN) -> Iterator[None]:
         raise InputError(f"{path} doesn't fit into memory", expected) from error
     except Exception as error:
         # Parsers answer damage with a zoo: zlib.error, struct.error, KeyError, OverflowError, BadZipFile, ...
-        first_line = (str(error).splitlines() or [""])[0][:200]
-        found = f"{path} is no readable {kind} file ({type(error).__name__}: {first_line})"
+        found = f"{path} is no readable {kind} file ({type(error).__name__}: {first_line(error)})"
         raise InputError(found, remedy=remedy) from error
 
 

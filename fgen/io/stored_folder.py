@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from fgen.errors import InputError
+from fgen.errors import InputError, first_line
 from fgen.io.atomic import expect_only, replace_directory, write_json
 from fgen.io.consistent_read import read_folder
 from fgen.io.reading import nearest_sibling, read_json
@@ -77,12 +77,9 @@ def _read(path: Path, name: str, restore: Mapping[str, Restore[T]]) -> T:
     except MemoryError:
         raise
     except Exception as error:  # damage makes parsers and constructors raise whatever comes
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
-        raise InputError(
-            f"{path} is no readable {name} ({reason})",
-            f"a folder with {files[0].name} and {files[1].name}, as save() writes it",
-            _remedy(path, name),
-        ) from None
+        found = f"{path} is no readable {name} ({first_line(error).rstrip('.')})"
+        expected = f"a folder with {files[0].name} and {files[1].name}, as save() writes it"
+        raise InputError(found, expected, _remedy(path, name)) from None
 
 
 def _remedy(path: Path, name: str) -> str:

@@ -360,8 +360,8 @@ def test_rows_that_do_not_fit_are_refused(path):
         "shape": (0, np.zeros((3, DIM + 1)), 0, "3 rows of 5 columns"),
         "many": (0, np.zeros((4, DIM)), 0, "3 rows of 5 columns"),
         "gap": (0, np.zeros((1, DIM)), 1, "each row once, in order"),
-        "nan": (0, np.full((3, DIM), np.nan), 0, "NaN"),
-        "inf": (0, np.full((3, DIM), 1e39), 0, "too large for f4"),
+        "nan": (0, np.full((3, DIM), np.nan), 0, "features of class 'ant' holds nan in row 0, column 0"),
+        "inf": (0, np.full((3, DIM), 1e39), 0, "within float32's range"),
     }
     for k, features, start, message in wrong.values():
         with pytest.raises(InputError, match=message), create(path) as writer:
@@ -372,7 +372,7 @@ def test_rows_that_do_not_fit_are_refused(path):
         with pytest.raises(InputError, match="each row once, in order"):
             writer.write(0, rows(0))
     path.unlink()
-    with pytest.raises(InputError, match="too large for f2"), create(path, dtype="f2") as writer:
+    with pytest.raises(InputError, match="within float16's range"), create(path, dtype="f2") as writer:
         writer.write(0, np.full((3, DIM), 7e4))
     assert not path.exists()
 
@@ -953,7 +953,7 @@ def test_rows_that_a_thread_can_not_write_are_told_of_and_others_are_kept(world,
 
     with monkeypatch.context() as patch:
         patch.setattr(type(model), "iter_generate", blocks)
-        with pytest.raises(InputError, match=f"{data.class_names[data.unseen[broken]]}.* hold NaN"):
+        with pytest.raises(InputError, match=f"{data.class_names[data.unseen[broken]]}.* holds nan"):
             generated(path, model, data, data.unseen, 9)
     assert not path.exists()
     assert len(path.with_name(f"{path.name}.journal").read_text().splitlines()) == 1 + broken, "the plan, and classes"
@@ -1004,7 +1004,7 @@ def test_what_holds_no_whole_class_is_not_kept(path):
             writer.write(0, wrong)
         assert names(path.parent) == []
     half_done(path, missing=[0])
-    with pytest.raises(InputError, match="NaN"), create(path) as writer:
+    with pytest.raises(InputError, match="holds nan"), create(path) as writer:
         writer.write(2, np.full((4, DIM), np.nan))
     assert fill(path) == [2, 3], "a class that is whole is kept"
 

@@ -90,7 +90,7 @@ LABELS = np.array([0, 0, 1, 1, 2, 2])
         ({"trainval": [0, 2], "test_seen": [4]}, "class 2 is in 'test_seen' and has no row in 'trainval'"),
         (
             {"trainval": [0, 2], "test_seen": [1], "test_unseen": [1]},
-            "row 1 is both in 'test_seen' and in 'test_unseen'",
+            r"both in 'test_seen' and in 'test_unseen' \(the first is row 1\)",
         ),
         ({"trainval": [0, 6]}, "'trainval' names row 6; expected rows from 0 to 5"),
         ({"trainval": [-1, 0]}, "names row -1"),

@@ -158,7 +158,7 @@ def set_first(value):
         (bad("allclasses_names", lambda x: x[1:]), ["att has 5 columns", "4 names"]),
         (bad("allclasses_names", lambda x: np.where(x == "ant", "zebra", x)), ["'zebra' twice"]),
         (bad("test_unseen_loc", lambda x: pair()["trainval_loc"]), ["res101.mat", "both in 'trainval'"]),
-        (pair(att=None), ["att_splits.mat has no 'att'", "trainval_loc"]),
+        (pair(att=None), ["att_splits.mat: There is no 'att'", "trainval_loc"]),
         (pair(trainval_loc=None), ["no 'trainval_loc'"]),
         (pair(labels=None), ["no .mat file with 'features' and 'labels'"]),
     ],
