@@ -85,25 +85,27 @@ class GAZSL(AdversarialGenerator, config=GAZSLConfig):
     def critic_terms(self, batch: Batch, fake: Tensor, alpha: Tensor) -> Terms:
         """Return the critic's loss; ``alpha (B, 1)`` is the share of real rows in the interpolates."""
         config, critic = self.config, self.network("critic", AuxiliaryCritic)
-        scores, logits = critic.both(torch.cat([batch.features, fake]))
-        real, generated = scores.chunk(2)
+        hidden = critic.activation(torch.cat([batch.features, fake]))
+        real, generated = critic.score(hidden).chunk(2)
         terms = {}
+        if config.critic_cls_weight:
+            error = losses.classification(critic.classes(hidden), batch.labels.repeat(2))
+            terms["critic_classification"] = config.critic_cls_weight * error
         if config.gp_weight:
             penalty = losses.gradient_penalty(critic, batch.features, fake, batch.condition, alpha)
             terms["gradient_penalty"] = config.gp_weight * penalty
         terms["critic"] = generated.mean() - real.mean()
-        if config.critic_cls_weight:
-            error = losses.classification(logits, batch.labels.repeat(2))
-            terms["critic_classification"] = config.critic_cls_weight * error
         return terms
 
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
         """Return the generator's loss and the feature-matching terms that are switched on, the pivot among them."""
         config, fake = self.config, self.generator_fakes(batch, draws)
-        scores, logits = self.network("critic", AuxiliaryCritic).both(fake)
-        terms = {"adversarial": -scores.mean()}
+        critic = self.network("critic", AuxiliaryCritic)
+        hidden = critic.activation(fake)
+        terms = {"adversarial": -critic.score(hidden).mean()}
         if config.cls_weight:
-            terms["classification"] = config.cls_weight * losses.classification(logits, batch.labels)
+            error = losses.classification(critic.classes(hidden), batch.labels)
+            terms["classification"] = config.cls_weight * error
         if config.decay_weight:
             squares = [p.square().sum() for p in self.networks["generator"].parameters() if p.ndim == 2]
             terms["decay"] = config.decay_weight * torch.stack(squares).sum()
@@ -144,11 +146,14 @@ class AuxiliaryCritic(nn.Module):
         self.out = Linear(hidden_dim, 1)
         self.classes = Linear(hidden_dim, n_seen)
 
-    def both(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return scores ``(B,)`` and logits ``(B, S)`` of features ``(B, D)``."""
-        hidden = F.relu(self.hidden(features))
-        return self.out(hidden).squeeze(1), self.classes(hidden)
+    def activation(self, features: Tensor) -> Tensor:
+        """Return hidden activations ``(B, H)`` of features ``(B, D)``, of which ``classes`` makes logits ``(B, S)``."""
+        return F.relu(self.hidden(features))
+
+    def score(self, activation: Tensor) -> Tensor:
+        """Return scores ``(B,)`` of hidden activations ``(B, H)``."""
+        return self.out(activation).squeeze(1)
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
         """Return scores ``(B,)`` of features ``(B, D)``; the condition isn't used."""
-        return self.out(F.relu(self.hidden(features))).squeeze(1)
+        return self.score(self.activation(features))

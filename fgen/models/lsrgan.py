@@ -83,9 +83,9 @@ class LsrGAN(CLSWGAN, config=LsrGANConfig):
 
     @property
     def pretraining(self) -> dict[str, int]:
-        """Return the classifier's epochs, if one of its three terms needs it."""
+        """Return the classifier's epochs, if one of its three terms needs it; there's no update for real rows alone."""
         config = self.config
-        needed = config.cls_weight or config.unseen_weight or config.real_weight
+        needed = config.cls_weight or config.unseen_weight or (config.real_weight and config.sr_weight)
         return {"classifier": config.cls_epochs} if needed else {}
 
     def learning_rate(self, role: str, epoch: int) -> float:
@@ -105,6 +105,8 @@ class LsrGAN(CLSWGAN, config=LsrGANConfig):
                 "class embeddings of unseen classes too, for lsrgan trains on them",
                 "Use clswgan where they aren't known yet",
             )
+        if not self.config.sr_weight:
+            return
         means = data.class_means()
         seen, unseen, k = data.embeddings, data.unseen_embeddings, self.config.n_neighbours
         self.middle = means.mean(dim=0) if self.config.sr_centred else torch.zeros_like(means[0])

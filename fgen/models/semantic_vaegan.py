@@ -106,20 +106,20 @@ class SemanticVAEGAN(FVAEGAN):
         noise = reparametrise(mean, log_variance, draws.normal("critic noise", tuple(mean.shape)))
         return self.synthesise(noise, batch.condition)
 
-    def critic_updates(self, batch: Batch, fake: Tensor, draws: Draws, index: int) -> Iterator[Update]:
-        """Yield the decoder's update on the real rows, then f-VAEGAN's."""
+    def real_updates(self, batch: Batch, draws: Draws, index: int) -> Iterator[Update]:
+        """Yield the decoder's update."""
         if self.decoder_learns:
             yield Update(self.decoder_roles, partial(self.decoder_terms, batch, draws.part(index)))
-        yield from super().critic_updates(batch, fake, draws, index)
 
-    def penalty_weight(self, role: str) -> float | AdaptiveWeight:
+    def adaptive_weight(self, role: str) -> AdaptiveWeight | None:
         """Return the adaptive weight for D1."""
-        own = role == "critic"
-        return self.network("penalty_weight", AdaptiveWeight) if own else super().penalty_weight(role)
+        return self.network("penalty_weight", AdaptiveWeight) if role == "critic" else None
 
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
         """Return Eq. 4 of f-VAEGAN and ``L_R`` of generated rows, which are the reconstructions if noise is encoded."""
         rebuilt, terms = self.vae_terms(batch, draws)
+        if not (self.critic_learns or self.config.recons_weight or self.matching.weights):
+            return terms
         fake = rebuilt if self.config.encoded_noise else self.generator_fakes(batch, draws)
         semantic = self.decoding_terms("semantic", fake, batch.condition, draws)
         return self.gan_terms(fake, batch, draws) | terms | semantic

@@ -77,18 +77,27 @@ class WassersteinLoss(nn.Module):
     differentiate once or twice more, and double backward below that would triple their cost.
     """
 
-    def __init__(self, critic: Critic) -> None:
+    def __init__(self, critic: Critic, penalised: bool = True) -> None:
         super().__init__()
-        self.critic = critic
+        self.critic, self.penalised = critic, penalised
 
     def forward(self, real: Tensor, fake: Tensor, condition: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
-        """Return two scalars for rows ``(n, D)`` twice, ``(n, A)`` and shares of ``real`` ``(n, 1)``."""
+        """Return two scalars, the second of which is 0 without a penalty.
+
+        Args:
+            real, fake: rows ``(n, D)``.
+            condition: ``(n, A)``.
+            alpha: shares of ``real``, ``(n, 1)``.
+        """
         rows, classes = torch.cat([real, fake]), torch.cat([condition, condition])
         hidden = self.critic.pre_activation(rows, classes)
         of_real, of_fake = hidden.chunk(2)
         on_real, on_fake = self.critic.score(hidden).chunk(2)
+        distance = on_fake.mean() - on_real.mean()
+        if not self.penalised:
+            return distance, torch.zeros_like(distance)
         gradient = self.critic.input_gradient(torch.lerp(of_fake, of_real, alpha))
-        return on_fake.mean() - on_real.mean(), losses.distance_from_one(gradient)
+        return distance, losses.distance_from_one(gradient)
 
 
 class Episodes(NamedTuple):
@@ -206,9 +215,10 @@ class ZSML(AdversarialGenerator, config=ZSMLConfig):
         alpha = draws.uniform("mixing", (len(batch), 1))
         weights = {f"critic.{name}": value for name, value in fast["critic"].items()}
         inputs = (batch.features, fake.detach(), batch.condition, alpha)
-        distance, penalty = self.per_task(WassersteinLoss(self.network("critic", Critic)), weights, *inputs)
+        loss = WassersteinLoss(self.network("critic", Critic), penalised=self.config.gp_weight > 0)
+        distance, penalty = self.per_task(loss, weights, *inputs)
         terms = {"critic": distance.mean()}
-        if self.config.gp_weight:
+        if loss.penalised:
             terms["gradient_penalty"] = self.config.gp_weight * penalty.mean()
         return terms, fake
 

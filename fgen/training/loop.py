@@ -28,7 +28,7 @@ from fgen.training.checkpoint import TrainingState, read_checkpoint, write_check
 from fgen.training.cuda_graph import CapturedSteps
 from fgen.training.draws import Draws
 from fgen.training.training_set import TrainingSet
-from fgen.training.update import Terms, Trainable, Update
+from fgen.training.update import Terms, Trainable
 
 log = logging.getLogger("fgen")
 
@@ -157,10 +157,13 @@ def run_updates(model: Trainable, data: TrainingSet, optimisers: Optimisers, dra
     for update in model.updates(data, draws):
         for role, network in model.networks.items():
             network.requires_grad_(role in update.roles)
-        if update.writes_gradients:
-            terms |= update.terms()
-        else:
-            terms |= _by_autograd(update, optimisers)
+        if not update.writes_gradients:
+            for role in update.roles:
+                optimisers[role].zero_grad(set_to_none=True)
+        own = update.terms()
+        if graph := [term for term in own.values() if term.requires_grad]:
+            torch.stack(graph).sum().backward()
+        terms |= {name: term.detach() for name, term in own.items()}
         for role in update.roles:
             optimisers[role].step()
     return terms
@@ -199,14 +202,6 @@ def training_bytes(model: Trainable) -> int:
     """Return the bytes of the networks, their gradients and Adam's two moments."""
     sizes = {role: sum(p.nbytes for p in network.parameters()) for role, network in model.networks.items()}
     return sum(size * (4 if role in model.trained else 1) for role, size in sizes.items())
-
-
-def _by_autograd(update: Update, optimisers: Optimisers) -> Terms:
-    for role in update.roles:
-        optimisers[role].zero_grad(set_to_none=True)
-    terms = update.terms()
-    torch.stack(list(terms.values())).sum().backward()
-    return {name: term.detach() for name, term in terms.items()}
 
 
 def make_optimisers(model: Trainable) -> Optimisers:

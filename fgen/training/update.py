@@ -23,7 +23,8 @@ class Update:
     Attributes:
         roles: the networks that move; all others only pass gradients on.
         terms: what they minimise, a sum of named scalars.
-        writes_gradients: ``terms`` fills the gradients itself; else autograd does.
+        writes_gradients: ``terms`` overwrites the gradients with those of its terms that have no graph; autograd adds
+            those of terms that have one.
     """
 
     roles: tuple[str, ...]
