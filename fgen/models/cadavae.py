@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,7 +16,7 @@ from fgen.nn import losses
 from fgen.nn.networks import Encoder, Linear, Output, output_activation, reparametrise
 from fgen.training.draws import Draws
 from fgen.training.training_set import Batch
-from fgen.training.update import Terms, adam
+from fgen.training.update import Terms
 
 #: Keeps the square root's slope finite where two Gaussians coincide.
 TINY = 1e-12
@@ -102,12 +101,8 @@ class CADAVAE(FeatureGenerator, config=CADAVAEConfig):
     #: The published code's.
     xavier_gain: ClassVar[float | None] = 0.5
     bank_space: ClassVar[str] = "latent"
-    trained: ClassVar[tuple[str, ...]] = (
-        "feature_encoder",
-        "feature_decoder",
-        "description_encoder",
-        "description_decoder",
-    )
+    #: The paper's one optimiser for all networks takes the same steps as one for each.
+    amsgrad: ClassVar[bool] = True
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """Return an encoder and a decoder for each modality."""
@@ -118,11 +113,6 @@ class CADAVAE(FeatureGenerator, config=CADAVAEConfig):
             "description_encoder": Encoder(embedding_dim, config.description_encoder_dim, latent, activation=F.relu),
             "description_decoder": _decoder(latent, config.description_decoder_dim, embedding_dim),
         }
-
-    def optimiser(self, role: str) -> torch.optim.Optimizer:
-        """Return Adam with AMSGrad; one for each network gives the same steps as the paper's one for all."""
-        config, parameters = self.config, self.networks[role].parameters()
-        return adam(parameters, lr=config.lr, betas=(config.beta1, config.beta2), amsgrad=True)
 
     def graph_constants(self, epoch: int) -> tuple[float, ...]:
         """Return the weights that are warmed up."""

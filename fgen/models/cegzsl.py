@@ -65,7 +65,6 @@ class CEGZSL(AdversarialGenerator, config=CEGZSLConfig):
     """
 
     config: CEGZSLConfig
-    trained: ClassVar[tuple[str, ...]] = ("critic", "encoder", "projection", "comparator", "generator")
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """Return generator and critic, and E, H (without its normalisation) and F."""

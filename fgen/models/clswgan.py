@@ -45,6 +45,7 @@ class CLSWGAN(AdversarialGenerator, config=CLSWGANConfig):
     """
 
     config: CLSWGANConfig
+    frozen: ClassVar[tuple[str, ...]] = ("classifier",)
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """Return generator, critic and the linear classifier of Eq. 4."""

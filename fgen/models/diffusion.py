@@ -88,8 +88,6 @@ class Diffusion(AdversarialGenerator, config=DiffusionConfig):
     """
 
     config: DiffusionConfig
-    trained: ClassVar[tuple[str, ...]] = ("critic", "critic_clean", "encoder", "generator")
-    generator_roles: ClassVar[tuple[str, ...]] = ("encoder", "generator")
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """Return denoiser, encoder, two critics, the schedule, and the penalty's weight if it adapts."""
@@ -134,7 +132,7 @@ class Diffusion(AdversarialGenerator, config=DiffusionConfig):
         for index, batch in enumerate(batches if config.gan_weight else []):
             terms = partial(self.critics_terms, batch, draws.part(index))
             yield Update(("critic", "critic_clean"), terms, writes_gradients=written)
-        yield Update(self.generator_roles, partial(self.generator_terms, batches[-1], draws))
+        yield Update(("encoder", "generator"), partial(self.generator_terms, batches[-1], draws))
 
     def transition(self, batch: Batch, draws: Draws) -> Transition:
         """Return a noising step from a random level for each row (Ho et al. 2020, Eq. 2 and 4)."""

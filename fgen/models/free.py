@@ -81,7 +81,6 @@ class FREE(SemanticVAEGAN, config=FREEConfig):
     """
 
     config: FREEConfig
-    trained: ClassVar[tuple[str, ...]] = (*SemanticVAEGAN.trained, "centres")
     decoder_roles: ClassVar[tuple[str, ...]] = ("decoder", "centres")
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:

@@ -10,7 +10,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.models.base.adversarial import AdversarialGenerator
 from fgen.models.base.config import AdversarialConfig
 from fgen.nn import losses
@@ -53,13 +52,7 @@ class FVAEGAN(AdversarialGenerator, config=FVAEGANConfig):
     """
 
     config: FVAEGANConfig
-    trained: ClassVar[tuple[str, ...]] = ("critic", "encoder", "generator")
     generator_roles: ClassVar[tuple[str, ...]] = ("encoder", "generator")
-
-    def __init__(self, config: FVAEGANConfig, embedding: EmbeddingConfig | None = None) -> None:
-        super().__init__(config, embedding)
-        if config.is_transductive:
-            self.trained = (*self.trained, "critic2")  # type: ignore[misc]
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """Return generator and critic, the VAE's encoder, and D2 in the transductive setting."""

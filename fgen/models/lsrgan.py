@@ -74,7 +74,7 @@ class LsrGAN(CLSWGAN, config=LsrGANConfig):
     """
 
     config: LsrGANConfig
-    trained: ClassVar[tuple[str, ...]] = ("critic", "generator", "classifier")
+    frozen: ClassVar[tuple[str, ...]] = ()
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """Return f-CLSWGAN's networks, with a classifier over the seen classes, followed by the unseen ones."""

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.models.fvaegan import FVAEGAN, FVAEGANConfig
 from fgen.nn import losses
 from fgen.nn.geometry import l2_normalise
@@ -38,6 +36,9 @@ class SemanticVAEGANConfig(FVAEGANConfig):
             from the prior.
     """
 
+    #: Adam's default, as in the released code.
+    encoder_beta1: ClassVar[float] = 0.9
+
     gan_weight: float = 10.0
     recons_weight: float = 0.01
     decoder_lr: float = 1e-4
@@ -57,13 +58,7 @@ class SemanticVAEGAN(FVAEGAN):
     """
 
     config: SemanticVAEGANConfig
-    trained: ClassVar[tuple[str, ...]] = (*FVAEGAN.trained, "decoder")
     decoder_roles: ClassVar[tuple[str, ...]] = ("decoder",)
-
-    def __init__(self, config: SemanticVAEGANConfig, embedding: EmbeddingConfig | None = None) -> None:
-        super().__init__(config, embedding)
-        if not config.freeze_decoder:
-            self.generator_roles = (*self.generator_roles, "decoder")  # type: ignore[misc]
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """Return f-VAEGAN's networks with a deeper encoder, and the penalty's weight; methods add their decoder."""
@@ -72,13 +67,6 @@ class SemanticVAEGAN(FVAEGAN):
         networks["encoder"] = Encoder(feature_dim + embedding_dim, config.hidden_dim, width, 2 * width)
         networks["penalty_weight"] = AdaptiveWeight(config.gp_weight, config.critic_steps)
         return networks
-
-    def optimiser(self, role: str) -> torch.optim.Optimizer:
-        """Return Adam; the encoder's has its default beta1, as in the released code."""
-        optimiser = super().optimiser(role)
-        if role == "encoder":
-            optimiser.param_groups[0]["betas"] = (0.9, self.config.beta2)
-        return optimiser
 
     def decoded(self, features: Tensor, draws: Draws) -> Tensor:
         """Return the class embeddings ``(B, A)`` that the decoder predicts from scaled features."""
@@ -114,6 +102,11 @@ class SemanticVAEGAN(FVAEGAN):
     def adaptive_weight(self, role: str) -> AdaptiveWeight | None:
         """Return the adaptive weight for D1."""
         return self.network("penalty_weight", AdaptiveWeight) if role == "critic" else None
+
+    def generator_updates(self, batch: Batch, draws: Draws) -> Iterator[Update]:
+        """Yield f-VAEGAN's update, in which the decoder moves too unless it is frozen."""
+        decoder = () if self.config.freeze_decoder else ("decoder",)
+        yield Update((*self.generator_roles, *decoder), partial(self.generator_terms, batch, draws))
 
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
         """Return Eq. 4 of f-VAEGAN and ``L_R`` of generated rows, which are the reconstructions if noise is encoded."""

@@ -81,7 +81,6 @@ class TFVAEGAN(SemanticVAEGAN, config=TFVAEGANConfig):
     """
 
     config: TFVAEGANConfig
-    trained: ClassVar[tuple[str, ...]] = (*SemanticVAEGAN.trained, "feedback")
     stacked_fakes: ClassVar[bool] = False  # the decoder moves between critic steps, and fakes depend on it
 
     def __init__(self, config: TFVAEGANConfig, embedding: EmbeddingConfig | None = None) -> None:
@@ -102,7 +101,7 @@ class TFVAEGAN(SemanticVAEGAN, config=TFVAEGANConfig):
             yield from super().updates(data, draws.iteration(0, of=2))
             self.strength = self.config.feedback_weight
             for update in super().updates(data, draws.iteration(1, of=2)):
-                with_feedback = update.roles == self.generator_roles
+                with_feedback = "generator" in update.roles
                 yield replace(update, roles=(*update.roles, "feedback")) if with_feedback else update
         finally:
             self.strength = self.config.synthesis_feedback_weight

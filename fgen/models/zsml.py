@@ -128,7 +128,6 @@ class ZSML(AdversarialGenerator, config=ZSMLConfig):
     """
 
     config: ZSMLConfig
-    trained: ClassVar[tuple[str, ...]] = ROLES
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """Return generator, critic, and the classifier C over the seen classes."""

@@ -47,6 +47,7 @@ class TrainingSet:
 
     Attributes:
         classes: ``(S,)`` ids of the classes that have rows; a batch's labels index it.
+        n_classes, feature_dim: S and D.
         embeddings: ``(S, A)`` prepared, of the classes with rows.
         unseen_embeddings: ``(U, A)`` prepared, of the classes without; for methods that declare it.
     """
@@ -66,6 +67,7 @@ class TrainingSet:
         self.device = device
         self.dtype = dtype
         self.classes, self.labels = np.unique(labels, return_inverse=True)
+        self.n_classes, self.feature_dim = len(self.classes), int(features.shape[1])
         self.embeddings = torch.from_numpy(embeddings[self.classes]).to(device, dtype)
         without_rows = np.setdiff1d(np.arange(len(embeddings)), self.classes)
         self.unseen_embeddings = torch.from_numpy(embeddings[without_rows]).to(device, dtype)
@@ -80,16 +82,6 @@ class TrainingSet:
     def in_memory(self) -> bool:
         """Return whether steps read nothing from disk."""
         return self._rows.in_memory and (self._unlabelled is None or self._unlabelled.in_memory)
-
-    @property
-    def n_classes(self) -> int:
-        """Return S, the number of seen classes."""
-        return len(self.classes)
-
-    @property
-    def feature_dim(self) -> int:
-        """Return D, the number of columns of features."""
-        return int(self.features.shape[1])
 
     def batches(self, draws: Draws, n_batches: int, batch_size: int) -> Batch:
         """Return the real rows of one step: ``n_batches`` draws without replacement, stacked.

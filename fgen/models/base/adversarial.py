@@ -28,7 +28,6 @@ class AdversarialGenerator(FeatureGenerator):
     """
 
     config: AdversarialConfig
-    trained: ClassVar[tuple[str, ...]] = ("critic", "generator")
     generator_roles: ClassVar[tuple[str, ...]] = ("generator",)
     stacked_fakes: ClassVar[bool] = True
 

@@ -32,7 +32,6 @@ class FeatureGenerator(TrainedModel, Trainable):
     """Base class of all methods: a generator of features that is conditioned on class embeddings.
 
     Attributes:
-        trained: roles that have an optimiser; all others are made by :meth:`pretrain` and then stay fixed.
         data: the training set, until :meth:`fit` ends.
         matching: the feature-matching terms that the config switches on.
         own_matching: feature-matching terms that the method computes itself.
