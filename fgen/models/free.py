@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fgen import rng
 from fgen.models.semantic_vaegan import SemanticVAEGAN, SemanticVAEGANConfig, unit
 from fgen.nn import losses
-from fgen.nn.networks import Linear, leaky_relu
+from fgen.nn.networks import OneHidden
 from fgen.training.draws import Draws
 from fgen.training.training_set import Batch
 from fgen.training.update import Terms
@@ -44,17 +44,12 @@ class FREEConfig(SemanticVAEGANConfig):
     decoding: Literal["sigmoid", "unit"] = "sigmoid"
 
 
-class FeatureRefiner(nn.Module):
+class FeatureRefiner(OneHidden):
     """FR: features to a Gaussian in the space of the embeddings, one hidden layer."""
-
-    def __init__(self, feature_dim: int, hidden_dim: int, embedding_dim: int) -> None:
-        super().__init__()
-        self.hidden = Linear(feature_dim, hidden_dim)
-        self.out = Linear(hidden_dim, 2 * embedding_dim)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return hidden activations ``(B, H)``, mean and deviation ``(B, A)`` in (0, 1) of features ``(B, D)``."""
-        hidden = leaky_relu(self.hidden(features))
+        hidden = self.activation(features)
         mean, deviation = self.out(hidden).chunk(2, dim=1)
         return hidden, mean, torch.sigmoid(deviation)
 
@@ -86,7 +81,7 @@ class FREE(SemanticVAEGAN, config=FREEConfig):
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """Return the VAE-GAN's networks, FR as the decoder, and the centres."""
         networks = super().build_networks(feature_dim, embedding_dim, n_seen)
-        networks["decoder"] = FeatureRefiner(feature_dim, self.config.hidden_dim, embedding_dim)
+        networks["decoder"] = FeatureRefiner(feature_dim, self.config.hidden_dim, 2 * embedding_dim)
         networks["centres"] = Centres(n_seen, embedding_dim)
         return networks
 
