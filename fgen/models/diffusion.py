@@ -10,6 +10,7 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fgen.errors import InputError
 from fgen.models.base.adversarial import AdversarialGenerator
@@ -144,13 +145,12 @@ class Diffusion(AdversarialGenerator, config=DiffusionConfig):
 
     def denoise(self, latent: Tensor, noisy: Tensor, level: Tensor, condition: Tensor) -> Tensor:
         """Predict clean features ``(B, D)`` by G from ``noisy (B, D)``, one level above ``level (B,)``."""
-        inputs = torch.cat([latent, noisy, self.one_hot(level, noisy)], dim=1)
+        inputs = torch.cat([latent, noisy, self.one_hot(level)], dim=1)
         return self.networks["generator"](inputs, condition)
 
-    def one_hot(self, level: Tensor, like: Tensor) -> Tensor:
+    def one_hot(self, level: Tensor) -> Tensor:
         """Return levels ``(B,)`` as one-hot rows ``(B, n_timesteps)``."""
-        levels = torch.arange(self.config.n_timesteps, device=level.device)
-        return (level.unsqueeze(1) == levels).to(like.dtype)
+        return F.one_hot(level, self.config.n_timesteps).float()
 
     def critics_terms(self, batch: Batch, draws: Draws) -> Terms:
         """Return ``gan_weight L_WGAN`` of both critics and their mutual learning.
@@ -198,7 +198,7 @@ class Diffusion(AdversarialGenerator, config=DiffusionConfig):
 
     def step_condition(self, step: Transition, batch: Batch) -> Tensor:
         """Return the condition of the critic of x_t: ``[x_t+1; a; t]``."""
-        return torch.cat([step.after, batch.condition, self.one_hot(step.level, step.after)], dim=1)
+        return torch.cat([step.after, batch.condition, self.one_hot(step.level)], dim=1)
 
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
         """Return the VAE's terms, ``-gan_weight E[D]`` of both critics, and feature matching of the predicted x_0."""

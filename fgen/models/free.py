@@ -54,14 +54,6 @@ class FeatureRefiner(OneHidden):
         return hidden, mean, torch.sigmoid(deviation)
 
 
-class Centres(nn.Module):
-    """Learned centres of the seen classes, ``(S, A)``."""
-
-    def __init__(self, n_seen: int, embedding_dim: int) -> None:
-        super().__init__()
-        self.points = nn.Parameter(torch.zeros(n_seen, embedding_dim))
-
-
 class FREE(SemanticVAEGAN, config=FREEConfig):
     """An f-VAEGAN with a feature refiner FR that learns class centres and class embeddings.
 
@@ -79,16 +71,21 @@ class FREE(SemanticVAEGAN, config=FREEConfig):
     decoder_roles: ClassVar[tuple[str, ...]] = ("decoder", "centres")
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
-        """Return the VAE-GAN's networks, FR as the decoder, and the centres."""
+        """Return the VAE-GAN's networks, FR as the decoder, and the learned centres ``(S, A)`` of the seen classes."""
         networks = super().build_networks(feature_dim, embedding_dim, n_seen)
         networks["decoder"] = FeatureRefiner(feature_dim, self.config.hidden_dim, 2 * embedding_dim)
-        networks["centres"] = Centres(n_seen, embedding_dim)
+        networks["centres"] = nn.ParameterDict({"points": torch.zeros(n_seen, embedding_dim)})
         return networks
+
+    @property
+    def centres(self) -> Tensor:
+        """Return the centres ``(S, A)``."""
+        return self.network("centres", nn.ParameterDict)["points"]
 
     def initialise(self, seed: int) -> None:
         """Set the starting weights from N(0, 0.02), the centres from N(0, 1) as in the released code."""
         super().initialise(seed)
-        points = self.network("centres", Centres).points
+        points = self.centres
         with torch.no_grad():
             numbers = rng.stream(seed, "init centres").standard_normal(tuple(points.shape), dtype=np.float32)
             points.copy_(torch.from_numpy(numbers))
@@ -101,7 +98,7 @@ class FREE(SemanticVAEGAN, config=FREEConfig):
             samc = losses.margin_to_centres(
                 mean,
                 batch.labels,
-                self.network("centres", Centres).points,
+                self.centres,
                 margin=config.centre_margin,
                 balance=config.centre_balance,
                 others=self.other_classes(batch.labels, draws) if config.other_centre == "random" else None,

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from fgen.errors import InputError
@@ -107,14 +106,11 @@ class LsrGAN(CLSWGAN, config=LsrGANConfig):
             )
         if not self.config.sr_weight:
             return
-        means = data.class_means()
-        seen, unseen, k = data.embeddings, data.unseen_embeddings, self.config.n_neighbours
-        self.middle = means.mean(dim=0) if self.config.sr_centred else torch.zeros_like(means[0])
-        if self.config.sr_centred:
-            seen, unseen = seen - data.embeddings.mean(dim=0), unseen - data.embeddings.mean(dim=0)
+        means, seen, k, centred = data.class_means(), data.embeddings, self.config.n_neighbours, self.config.sr_centred
+        self.middle, origin = centred * means.mean(dim=0), centred * seen.mean(dim=0)
         self.references = means - self.middle
-        self.seen_neighbours = matching.semantic_neighbours(seen, seen, k)
-        self.unseen_neighbours = matching.semantic_neighbours(unseen, seen, k)
+        self.seen_neighbours = matching.semantic_neighbours(seen - origin, seen - origin, k)
+        self.unseen_neighbours = matching.semantic_neighbours(data.unseen_embeddings - origin, seen - origin, k)
 
     def generator_updates(self, batch: Batch, draws: Draws) -> Iterator[Update]:
         """Yield the generator's update on seen classes, then that of generator and classifier on unseen ones."""

@@ -80,15 +80,8 @@ class PriorGAN(AdversarialGenerator, config=PriorGANConfig):
             generator.factor.zero_()
             generator.factor[: len(leading)].copy_(leading)
 
-    def critic_fakes(self, batch: Batch, draws: Draws) -> Tensor:
+    def fakes(self, purpose: str, batch: Batch, draws: Draws) -> Tensor:
         """Return rows about the mean that the prior predicts for a class from all others."""
-        return self._left_out("critic noise", batch, draws)
-
-    def generator_fakes(self, batch: Batch, draws: Draws) -> Tensor:
-        """Return the same for other noise, differentiable in the generator's weights."""
-        return self._left_out("generator noise", batch, draws)
-
-    def _left_out(self, purpose: str, batch: Batch, draws: Draws) -> Tensor:
         noise = draws.normal(purpose, (len(batch), self.noise_dim))
         mean = self.network("prior", SemanticPrior).leave_one_out[batch.labels]
         return self.networks["generator"](noise, batch.condition, mean)

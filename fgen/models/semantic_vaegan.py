@@ -8,10 +8,10 @@ from functools import partial
 from typing import ClassVar
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fgen.models.fvaegan import FVAEGAN, FVAEGANConfig
 from fgen.nn import losses
-from fgen.nn.geometry import l2_normalise
 from fgen.nn.networks import AdaptiveWeight, Encoder, reparametrise
 from fgen.training.draws import Draws
 from fgen.training.training_set import Batch
@@ -20,7 +20,7 @@ from fgen.training.update import Terms, Update
 
 def unit(vectors: Tensor) -> Tensor:
     """Return rows ``(B, A)`` at length 1; a row shorter than 1e-6 stays shorter."""
-    return l2_normalise(vectors, shortest=1e-6)
+    return F.normalize(vectors, eps=1e-6)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -158,5 +158,5 @@ def _chosen_rows(rows: ScaledRows, draws: Draws, purpose: str, choose: Choice) -
         return rows.take(numbers), numbers
     chosen = choose(draws.stream(purpose))
     features = rows.take(chosen)
-    rows.prefetch(choose(draws.next_step().stream(purpose)))
+    rows.prefetch(choose(draws.stream(purpose, draws.step + 1)))
     return features, torch.from_numpy(chosen).to(features.device)

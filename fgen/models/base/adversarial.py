@@ -77,7 +77,11 @@ class AdversarialGenerator(FeatureGenerator):
 
     def critic_fakes(self, batch: Batch, draws: Draws) -> Tensor:
         """Return the generated features ``(B, D)`` of a critic step; called without gradients."""
-        return self.synthesise(draws.normal("critic noise", (len(batch), self.noise_dim)), batch.condition)
+        return self.fakes("critic noise", batch, draws)
+
+    def fakes(self, purpose: str, batch: Batch, draws: Draws) -> Tensor:
+        """Return features ``(B, D)`` of training for the batch's classes, from the noise of a purpose."""
+        return self.synthesise(draws.normal(purpose, (len(batch), self.noise_dim)), batch.condition)
 
     def unseen_batch(self, draws: Draws, size: int) -> Batch:
         """Generate for ``size`` classes without rows, drawn evenly; labels are rows of ``data.unseen_embeddings``."""
@@ -144,7 +148,7 @@ class AdversarialGenerator(FeatureGenerator):
 
     def generator_fakes(self, batch: Batch, draws: Draws) -> Tensor:
         """Return new features ``(B, D)`` for the batch's classes, differentiable in the generator's weights."""
-        return self.synthesise(draws.normal("generator noise", (len(batch), self.noise_dim)), batch.condition)
+        return self.fakes("generator noise", batch, draws)
 
     def adversarial_terms(self, fake: Tensor, batch: Batch) -> Terms:
         """Return ``-E[D(fake)]`` and feature matching against the batch."""

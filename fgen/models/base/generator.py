@@ -14,7 +14,7 @@ import numpy as np
 from fgen.compute.device import choose_device, cpu_threads, matrix_precision
 from fgen.errors import InputError
 from fgen.features.checks import as_matrix, checked_names
-from fgen.features.class_embeddings import EmbeddingConfig, EmbeddingPreprocessor
+from fgen.features.class_embeddings import EmbeddingPreprocessor
 from fgen.features.frames import rows_by_name
 from fgen.features.labels import labels_of_rows
 from fgen.features.rows import Features, as_rows
@@ -45,10 +45,6 @@ class FeatureGenerator(TrainedModel, Trainable):
     def __init_subclass__(cls, config: type[ModelConfig] | None = None) -> None:
         if config is not None:
             config.generator = cls
-
-    def __init__(self, config: ModelConfig, embedding: EmbeddingConfig | None = None) -> None:
-        super().__init__(config, embedding)
-        self.history: list[dict[str, float]] = []
 
     # The formulas that methods override.
 
