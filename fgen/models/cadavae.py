@@ -164,11 +164,6 @@ class CADAVAE(FeatureGenerator, config=CADAVAEConfig):
         """Return the mean ``(B, Z)`` of ``E_img`` for scaled features ``(B, D)``."""
         return self.networks["feature_encoder"](features)[0]
 
-    @property
-    def bank_dim(self) -> int:
-        """Return the number of columns of the latent space."""
-        return self.noise_dim
-
     def decode(self, latents: Tensor) -> Tensor:
         """Return scaled features ``(B, D)`` of latents ``(B, Z)``; the paper's decoder ends linearly."""
         return output_activation(self.networks["feature_decoder"](latents), self.config.output)

@@ -10,7 +10,6 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fgen.errors import InputError
 from fgen.models.base.adversarial import AdversarialGenerator
@@ -150,7 +149,7 @@ class Diffusion(AdversarialGenerator, config=DiffusionConfig):
 
     def one_hot(self, level: Tensor) -> Tensor:
         """Return levels ``(B,)`` as one-hot rows ``(B, n_timesteps)``."""
-        return F.one_hot(level, self.config.n_timesteps).float()
+        return torch.eye(self.config.n_timesteps, device=level.device)[level]
 
     def critics_terms(self, batch: Batch, draws: Draws) -> Terms:
         """Return ``gan_weight L_WGAN`` of both critics and their mutual learning.

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.models.semantic_vaegan import SemanticVAEGAN, SemanticVAEGANConfig, unit
 from fgen.nn.networks import Generator, OneHidden, leaky_relu
 from fgen.training.draws import Draws
@@ -66,9 +67,11 @@ class TFVAEGAN(SemanticVAEGAN, config=TFVAEGANConfig):
     """
 
     config: TFVAEGANConfig
-    #: The share of feedback in an iteration of training; elsewhere it is ``synthesis_feedback_weight``.
-    strength: float | None = None
     stacked_fakes: ClassVar[bool] = False  # the decoder moves between critic steps, and fakes depend on it
+
+    def __init__(self, config: TFVAEGANConfig, embedding: EmbeddingConfig | None = None) -> None:
+        super().__init__(config, embedding)
+        self.strength = config.synthesis_feedback_weight
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """Return the VAE-GAN's networks, Dec and F."""
@@ -87,18 +90,17 @@ class TFVAEGAN(SemanticVAEGAN, config=TFVAEGANConfig):
                 with_feedback = "generator" in update.roles
                 yield replace(update, roles=(*update.roles, "feedback")) if with_feedback else update
         finally:
-            self.strength = None
+            self.strength = self.config.synthesis_feedback_weight
 
     def synthesise(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Return features after feedback: a2 of it, in training's first iteration none and in its second a1."""
         generator = self.network("generator", Generator)
         hidden = generator.activation(noise, condition)
-        strength = self.config.synthesis_feedback_weight if self.strength is None else self.strength
-        if not strength:
+        if not self.strength:
             return generator.features(hidden)
         with torch.no_grad():
             first = self.network("decoder", SemanticDecoder).activation(generator.features(hidden))
-        return generator.features(hidden + strength * self.networks["feedback"](first))
+        return generator.features(hidden + self.strength * self.networks["feedback"](first))
 
     def decoded(self, features: Tensor, draws: Draws) -> Tensor:
         """Return Dec's embeddings ``(B, A)`` of length 1."""

@@ -156,9 +156,8 @@ class AdaptiveWeight(nn.Module):
     def __init__(self, start: float, every: int) -> None:
         super().__init__()
         self.every = every
-        self.register_buffer("value", torch.tensor(float(start)))
-        self.register_buffer("total", torch.tensor(0.0))
-        self.register_buffer("count", torch.tensor(0.0))
+        for name, number in (("value", start), ("total", 0.0), ("count", 0.0)):
+            self.register_buffer(name, torch.tensor(float(number)))
 
     @torch.no_grad()
     def observe(self, penalty: Tensor) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -126,9 +125,8 @@ class TrainingSet:
 
     def soul_samples(self, n_souls: int, seed: int) -> Tensor:
         """Return prototypes ``(S, K, D)`` of each seen class's scaled features (LisGAN)."""
-        rows: Any = self._rows  # which reads one class at a time
-        souls = soul_prototypes(rows, self.labels, n_souls, seed)
-        return torch.from_numpy(np.asarray(souls, dtype=np.float32)).to(self.device, self.dtype)
+        souls = soul_prototypes(self._rows, self.labels, n_souls, seed)
+        return torch.from_numpy(souls).to(self.device, self.dtype)
 
     def regression(self) -> tuple[Tensor, Tensor]:
         """Return ``slope (D, A)`` and ``offset (A,)`` of the ridge regression from scaled features to embeddings.

@@ -128,8 +128,7 @@ class TrainedModel(StoredModel):
         formula = self.synthesise_represented if represented else self._synthesise_raw
         noises = noise_blocks(self.chunk_noise, keys, counts, seed)
         blocks = (self._computed(formula, noise, prepared[of_class]) for noise, of_class in noises)
-        no_rows = np.zeros((0, self.scaler.dim), dtype=np.float32)
-        yield from rows_by_class(blocks, counts, (self.represent(no_rows) if represented else no_rows).shape[1])
+        yield from rows_by_class(blocks, counts, self._width(represented))
 
     def _synthesise_raw(self, noise: Tensor, condition: Tensor) -> Tensor:
         return self.scaler.invert(self.synthesise(noise, condition))
@@ -143,7 +142,11 @@ class TrainedModel(StoredModel):
     @property
     def bank_dim(self) -> int:
         """Return the number of columns of a bank in the method's :attr:`bank_space`."""
-        return self.scaler.dim
+        return self._width(self.bank_space != "raw")
+
+    def _width(self, represented: bool) -> int:
+        no_rows = np.zeros((0, self.scaler.dim), dtype=np.float32)
+        return int((self.represent(no_rows) if represented else no_rows).shape[1])
 
     def represent(self, features: Features) -> Any:
         """Map raw features ``(N, D)`` to the space of the method's heads, ``(N, D')``; by default the same."""
