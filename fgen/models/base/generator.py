@@ -32,11 +32,14 @@ class FeatureGenerator(TrainedModel, Trainable):
     """Base class of all methods: a generator of features that is conditioned on class embeddings.
 
     Attributes:
+        methods: settings of every method that has been imported, by name.
         data: the training set, until :meth:`fit` ends.
         matching: the feature-matching terms that the config switches on.
         own_matching: feature-matching terms that the method computes itself.
         xavier_gain: how the networks start, see :func:`fgen.nn.networks.initialise`; None is the lineage's N(0, 0.02).
     """
+
+    methods: ClassVar[dict[str, type[ModelConfig]]] = {}
 
     config: ModelConfig
     xavier_gain: ClassVar[float | None] = None
@@ -45,6 +48,7 @@ class FeatureGenerator(TrainedModel, Trainable):
     def __init_subclass__(cls, config: type[ModelConfig] | None = None) -> None:
         if config is not None:
             config.generator = cls
+            cls.methods[config.name] = config
 
     # The formulas that methods override.
 
