@@ -48,8 +48,8 @@ class AutogradLoop:
                 for role in update.roles:
                     self.optimisers[role].zero_grad()
                 own = update.terms()
-                if not update.writes_gradients:
-                    sum(own.values(), start=torch.zeros((), device=self.data.device)).backward()
+                if graph := [term for term in own.values() if term.requires_grad]:
+                    sum(graph, start=torch.zeros((), device=self.data.device)).backward()
                 for role in update.roles:
                     self.optimisers[role].step()
                 terms |= {name: term.detach() for name, term in own.items()}

@@ -16,10 +16,11 @@ from fgen.features.frames import rows_by_name
 from fgen.features.labels import labels_of_rows
 from fgen.features.rows import Features, as_rows, numbered_blocks
 
-#: Limits of the settings of all baselines that are never left open.
+#: Limits of the settings of all baselines, but for the numbers that may be left open.
 LIMITS = {
     "epochs|batch_size": Limit(lambda n: n >= 1, "a whole number of at least 1"),
     "margin": Limit(lambda x: 0 < x < np.inf, "a number above 0"),
+    "seen_prototypes": Limit(lambda kind: kind in ("predicted", "mean"), "'predicted', 'mean' or None"),
 }
 
 

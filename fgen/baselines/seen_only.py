@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fgen.baselines.base import BaselineConfig
+from fgen.baselines.base import BaselineConfig, EmbeddingBaseline
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.features.rows import Features
 
@@ -21,22 +21,16 @@ class SeenOnlyConfig(BaselineConfig):
     batch_size: int = 64
 
 
-class SeenOnly:
-    """Never predicts an unseen class: U and H are 0, and T1 is a guess."""
+class SeenOnly(EmbeddingBaseline, config=SeenOnlyConfig):
+    """Never predicts an unseen class: U and H are 0, and T1 is a guess. Of the embeddings only the number is used."""
 
-    def __init__(self, config: SeenOnlyConfig) -> None:
-        self.config = config
+    config: SeenOnlyConfig
 
-    def fit(self, features: Features, labels: np.ndarray, class_embeddings: np.ndarray, *, seed: int = 0) -> SeenOnly:
-        """Train on features ``(N, D)`` with labels ``(N,)``; of the embeddings only their number is used."""
-        self.n_classes = len(class_embeddings)
+    def learn(self, features: Features, labels: np.ndarray, embeddings: np.ndarray, seed: int) -> None:
+        """Train the head."""
         self.head = SoftmaxClassifier(epochs=self.config.epochs, batch_size=self.config.batch_size)
         self.head.fit(features, labels, seed=seed)
-        return self
 
-    def scores(self, features: Features) -> np.ndarray:
-        """Return log-probabilities ``(N, C)``; unseen classes share one score below all others."""
-        return self.head.scores(features, self.n_classes)
-
-
-SeenOnlyConfig.baseline = SeenOnly
+    def score_block(self, block: np.ndarray) -> np.ndarray:
+        """Return log-probabilities ``(n, C)``; unseen classes share one score below all others."""
+        return self.head.scores(block, self.n_classes)

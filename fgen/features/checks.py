@@ -70,13 +70,14 @@ def as_numbers(name: str, given: Any, words: str = "") -> np.ndarray:
     return array
 
 
-def as_ids(name: str, given: Any, *, least: int = 1) -> np.ndarray:
+def as_ids(name: str, given: Any, *, least: int = 1, expected: str = "") -> np.ndarray:
     """Return class ids ``(N,)`` int64.
 
     Args:
         name: what an error calls them.
         given: whole numbers of at least 0, no mask.
         least: the smallest N.
+        expected: what an error asks for, by default such a list.
 
     Raises:
         InputError: as :func:`as_numbers`; another number of dimensions, fewer ids, a mask, fractions, negative numbers.
@@ -86,7 +87,7 @@ def as_ids(name: str, given: Any, *, least: int = 1) -> np.ndarray:
     if ids.ndim != 1 or ids.size < least or (ids.size and (not whole or ids.min() < 0)):
         remedy = "Of a mask take numpy.flatnonzero(mask)" if ids.dtype.kind == "b" else ""
         found = f"{name}, of which {ids.min()} is the lowest," if ids.size and whole else name
-        expected = f"a list of {'at least one class id' if least else 'class ids'}, 0 or above"
+        expected = expected or f"a list of {'at least one class id' if least else 'class ids'}, 0 or above"
         raise wrong_array(found, ids, expected, remedy)
     return ids.astype(np.int64)
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,7 +13,6 @@ from fgen.errors import InputError
 from fgen.models.base.config import ModelConfig
 from fgen.models.base.generator import FeatureGenerator
 from fgen.nn import losses
-from fgen.nn.adam import Adam
 from fgen.nn.networks import Encoder, Linear, Output, output_activation, reparametrise
 from fgen.training.draws import Draws
 from fgen.training.training_set import Batch
@@ -103,12 +101,8 @@ class CADAVAE(FeatureGenerator, config=CADAVAEConfig):
     #: The published code's.
     xavier_gain: ClassVar[float | None] = 0.5
     bank_space: ClassVar[str] = "latent"
-    trained: ClassVar[tuple[str, ...]] = (
-        "feature_encoder",
-        "feature_decoder",
-        "description_encoder",
-        "description_decoder",
-    )
+    #: The paper's one optimiser for all networks takes the same steps as one for each.
+    amsgrad: ClassVar[bool] = True
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """Return an encoder and a decoder for each modality."""
@@ -119,11 +113,6 @@ class CADAVAE(FeatureGenerator, config=CADAVAEConfig):
             "description_encoder": Encoder(embedding_dim, config.description_encoder_dim, latent, activation=F.relu),
             "description_decoder": _decoder(latent, config.description_decoder_dim, embedding_dim),
         }
-
-    def optimiser(self, role: str) -> torch.optim.Optimizer:
-        """Return Adam with AMSGrad; one for each network gives the same steps as the paper's one for all."""
-        config, parameters = self.config, self.networks[role].parameters()
-        return Adam(parameters, lr=config.lr, betas=(config.beta1, config.beta2), amsgrad=True)
 
     def graph_constants(self, epoch: int) -> tuple[float, ...]:
         """Return the weights that are warmed up."""
@@ -174,11 +163,6 @@ class CADAVAE(FeatureGenerator, config=CADAVAEConfig):
     def represent_scaled(self, features: Tensor) -> Tensor:
         """Return the mean ``(B, Z)`` of ``E_img`` for scaled features ``(B, D)``."""
         return self.networks["feature_encoder"](features)[0]
-
-    @property
-    def bank_dim(self) -> int:
-        """Return the number of columns of the latent space."""
-        return self.noise_dim
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return scaled features ``(B, D)`` of latents ``(B, Z)``; the paper's decoder ends linearly."""

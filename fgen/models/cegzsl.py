@@ -65,7 +65,6 @@ class CEGZSL(AdversarialGenerator, config=CEGZSLConfig):
     """
 
     config: CEGZSLConfig
-    trained: ClassVar[tuple[str, ...]] = ("critic", "encoder", "projection", "comparator", "generator")
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """Return generator and critic, and E, H (without its normalisation) and F."""
@@ -102,10 +101,12 @@ class CEGZSL(AdversarialGenerator, config=CEGZSLConfig):
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
         """Return the total loss for the generator: ``-E[D(fake)]``, and the contrasts that are switched on."""
         config, fake, terms = self.config, self.generator_fakes(batch, draws), {}
-        with torch.no_grad():
-            real = self.represent_scaled(batch.features)
+        if not (config.ins_weight or config.cls_weight):
+            return self.adversarial_terms(fake, batch)
         embedded = self.represent_scaled(fake)
         if config.ins_weight:
+            with torch.no_grad():
+                real = self.represent_scaled(batch.features)
             instance = self.instance_loss(torch.cat([embedded, real]), torch.cat([batch.labels, batch.labels]))
             terms["instance_fake"] = config.ins_weight * instance
         adversarial = self.adversarial_terms(fake, batch)

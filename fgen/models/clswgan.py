@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from fgen.classifiers.softmax import SoftmaxClassifier
@@ -45,6 +44,7 @@ class CLSWGAN(AdversarialGenerator, config=CLSWGANConfig):
     """
 
     config: CLSWGANConfig
+    frozen: ClassVar[tuple[str, ...]] = ("classifier",)
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """Return generator, critic and the linear classifier of Eq. 4."""
@@ -65,9 +65,7 @@ class CLSWGAN(AdversarialGenerator, config=CLSWGANConfig):
         )
         classes = np.arange(classifier.out_features)
         head.fit(data.features, data.labels, classes=classes, seed=seed, scaler=data.scaler, device=device)
-        with torch.no_grad():
-            classifier.weight.copy_(head.weight)
-            classifier.bias.copy_(head.bias)
+        classifier.load_state_dict({"weight": head.weight, "bias": head.bias})
 
     @property
     def pretraining(self) -> dict[str, int]:

@@ -63,6 +63,7 @@ class Cycle(CLSWGAN, config=CycleConfig):
     """
 
     config: CycleConfig
+    frozen: ClassVar[tuple[str, ...]] = ("classifier", "regressor")
     xavier_gain: ClassVar[float | None] = 1.0
     own_matching: ClassVar[tuple[str, ...]] = ("cycle",)
 

@@ -88,8 +88,6 @@ class Diffusion(AdversarialGenerator, config=DiffusionConfig):
     """
 
     config: DiffusionConfig
-    trained: ClassVar[tuple[str, ...]] = ("critic", "critic_clean", "encoder", "generator")
-    generator_roles: ClassVar[tuple[str, ...]] = ("encoder", "generator")
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """Return denoiser, encoder, two critics, the schedule, and the penalty's weight if it adapts."""
@@ -128,12 +126,13 @@ class Diffusion(AdversarialGenerator, config=DiffusionConfig):
 
     def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
         """Yield ``critic_steps`` updates of both critics, then one of encoder and generator on the last batch."""
-        config = self.config
+        config, written = self.config, self.config.gp_weight > 0
         stacked = data.batches(draws, config.critic_steps, config.batch_size)
         batches = stacked.split(len(stacked) // config.critic_steps)
         for index, batch in enumerate(batches if config.gan_weight else []):
-            yield Update(("critic", "critic_clean"), partial(self.critics_terms, batch, draws.part(index)), True)
-        yield Update(self.generator_roles, partial(self.generator_terms, batches[-1], draws))
+            terms = partial(self.critics_terms, batch, draws.part(index))
+            yield Update(("critic", "critic_clean"), terms, writes_gradients=written)
+        yield Update(("encoder", "generator"), partial(self.generator_terms, batches[-1], draws))
 
     def transition(self, batch: Batch, draws: Draws) -> Transition:
         """Return a noising step from a random level for each row (Ho et al. 2020, Eq. 2 and 4)."""
@@ -145,16 +144,18 @@ class Diffusion(AdversarialGenerator, config=DiffusionConfig):
 
     def denoise(self, latent: Tensor, noisy: Tensor, level: Tensor, condition: Tensor) -> Tensor:
         """Predict clean features ``(B, D)`` by G from ``noisy (B, D)``, one level above ``level (B,)``."""
-        inputs = torch.cat([latent, noisy, self.one_hot(level, noisy)], dim=1)
+        inputs = torch.cat([latent, noisy, self.one_hot(level)], dim=1)
         return self.networks["generator"](inputs, condition)
 
-    def one_hot(self, level: Tensor, like: Tensor) -> Tensor:
+    def one_hot(self, level: Tensor) -> Tensor:
         """Return levels ``(B,)`` as one-hot rows ``(B, n_timesteps)``."""
-        levels = torch.arange(self.config.n_timesteps, device=level.device)
-        return (level.unsqueeze(1) == levels).to(like.dtype)
+        return torch.eye(self.config.n_timesteps, device=level.device)[level]
 
     def critics_terms(self, batch: Batch, draws: Draws) -> Terms:
-        """Return ``gan_weight L_WGAN`` of both critics and their mutual learning; write their gradients."""
+        """Return ``gan_weight L_WGAN`` of both critics and their mutual learning.
+
+        With a penalty the gradients of ``L_WGAN`` are written, not left to autograd.
+        """
         step, real, config = self.transition(batch, draws), batch.features, self.config
         with torch.no_grad():
             latent = reparametrise(*self.encode(batch), draws.normal("latent", (len(batch), self.latent_dim)))
@@ -162,8 +163,11 @@ class Diffusion(AdversarialGenerator, config=DiffusionConfig):
             noise = draws.normal("posterior", tuple(clean.shape))
             before = self.schedule.posterior(clean, step.after, step.level, noise)
         step_condition = self.step_condition(step, batch)
-        adaptive, scale = self.networks["gp_weight"] if config.adapt_gp_weight else None, config.gan_weight
-        weight = adaptive.value if isinstance(adaptive, AdaptiveWeight) else config.gp_weight
+        adaptive, scale = (
+            self.network("gp_weight", AdaptiveWeight) if config.adapt_gp_weight else None,
+            config.gan_weight,
+        )
+        weight = config.gp_weight if adaptive is None else adaptive.value
         terms: Terms = {}
         penalties, gaps = [], []
         for role, genuine, fake, condition in (
@@ -171,19 +175,20 @@ class Diffusion(AdversarialGenerator, config=DiffusionConfig):
             ("critic_clean", real, clean, batch.condition),
         ):
             critic, alpha = self.network(role, Critic), draws.uniform(f"mixing {role}", (len(batch), 1))
-            distance, penalty = critic_gradients(critic, genuine, fake, condition, alpha, scale * weight, scale)
-            terms |= {role: distance} | ({f"{role}_penalty": scale * weight * penalty} if config.gp_weight else {})
-            penalties.append(penalty)
+            if config.gp_weight:
+                distance, penalty = critic_gradients(critic, genuine, fake, condition, alpha, scale * weight, scale)
+                terms |= {role: distance, f"{role}_penalty": scale * weight * penalty}
+                penalties.append(penalty)
+            else:
+                terms[role] = scale * losses.critic_distance(critic, genuine, fake, condition)
             if config.mutual_weight:
                 gaps.append(critic(genuine, condition) - critic(fake, condition))
         if config.mutual_weight:
             # Published as two terms, each with the other critic's distance held fixed: the same gradient.
             share = self.schedule.signal[step.level].squeeze(1) ** config.mutual_power
-            mutual = config.mutual_weight * (share * (gaps[0] - gaps[1]).square()).mean()
-            mutual.backward()
-            terms["mutual"] = mutual.detach()
-        if isinstance(adaptive, AdaptiveWeight):
-            adaptive.observe(sum(penalties[1:], penalties[0]))
+            terms["mutual"] = config.mutual_weight * (share * (gaps[0] - gaps[1]).square()).mean()
+        if adaptive is not None and penalties:
+            adaptive.observe(penalties[0] + penalties[1])
         return terms
 
     def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -192,7 +197,7 @@ class Diffusion(AdversarialGenerator, config=DiffusionConfig):
 
     def step_condition(self, step: Transition, batch: Batch) -> Tensor:
         """Return the condition of the critic of x_t: ``[x_t+1; a; t]``."""
-        return torch.cat([step.after, batch.condition, self.one_hot(step.level, step.after)], dim=1)
+        return torch.cat([step.after, batch.condition, self.one_hot(step.level)], dim=1)
 
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
         """Return the VAE's terms, ``-gan_weight E[D]`` of both critics, and feature matching of the predicted x_0."""

@@ -127,7 +127,6 @@ class Flow(FeatureGenerator, config=FlowConfig):
     config: FlowConfig
     #: Under N(0, 0.02) a signal would fade from layer to layer.
     xavier_gain: ClassVar[float | None] = 1.0
-    trained: ClassVar[tuple[str, ...]] = ("velocity",)
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """Return the velocity network."""

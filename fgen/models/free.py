@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fgen import rng
 from fgen.models.semantic_vaegan import SemanticVAEGAN, SemanticVAEGANConfig, unit
 from fgen.nn import losses
-from fgen.nn.networks import Linear, leaky_relu
+from fgen.nn.networks import OneHidden
 from fgen.training.draws import Draws
 from fgen.training.training_set import Batch
 from fgen.training.update import Terms
@@ -44,27 +44,14 @@ class FREEConfig(SemanticVAEGANConfig):
     decoding: Literal["sigmoid", "unit"] = "sigmoid"
 
 
-class FeatureRefiner(nn.Module):
+class FeatureRefiner(OneHidden):
     """FR: features to a Gaussian in the space of the embeddings, one hidden layer."""
-
-    def __init__(self, feature_dim: int, hidden_dim: int, embedding_dim: int) -> None:
-        super().__init__()
-        self.hidden = Linear(feature_dim, hidden_dim)
-        self.out = Linear(hidden_dim, 2 * embedding_dim)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return hidden activations ``(B, H)``, mean and deviation ``(B, A)`` in (0, 1) of features ``(B, D)``."""
-        hidden = leaky_relu(self.hidden(features))
+        hidden = self.activation(features)
         mean, deviation = self.out(hidden).chunk(2, dim=1)
         return hidden, mean, torch.sigmoid(deviation)
-
-
-class Centres(nn.Module):
-    """Learned centres of the seen classes, ``(S, A)``."""
-
-    def __init__(self, n_seen: int, embedding_dim: int) -> None:
-        super().__init__()
-        self.points = nn.Parameter(torch.zeros(n_seen, embedding_dim))
 
 
 class FREE(SemanticVAEGAN, config=FREEConfig):
@@ -81,20 +68,24 @@ class FREE(SemanticVAEGAN, config=FREEConfig):
     """
 
     config: FREEConfig
-    trained: ClassVar[tuple[str, ...]] = (*SemanticVAEGAN.trained, "centres")
     decoder_roles: ClassVar[tuple[str, ...]] = ("decoder", "centres")
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
-        """Return the VAE-GAN's networks, FR as the decoder, and the centres."""
+        """Return the VAE-GAN's networks, FR as the decoder, and the learned centres ``(S, A)`` of the seen classes."""
         networks = super().build_networks(feature_dim, embedding_dim, n_seen)
-        networks["decoder"] = FeatureRefiner(feature_dim, self.config.hidden_dim, embedding_dim)
-        networks["centres"] = Centres(n_seen, embedding_dim)
+        networks["decoder"] = FeatureRefiner(feature_dim, self.config.hidden_dim, 2 * embedding_dim)
+        networks["centres"] = nn.ParameterDict({"points": torch.zeros(n_seen, embedding_dim)})
         return networks
+
+    @property
+    def centres(self) -> Tensor:
+        """Return the centres ``(S, A)``."""
+        return self.network("centres", nn.ParameterDict)["points"]
 
     def initialise(self, seed: int) -> None:
         """Set the starting weights from N(0, 0.02), the centres from N(0, 1) as in the released code."""
         super().initialise(seed)
-        points = self.network("centres", Centres).points
+        points = self.centres
         with torch.no_grad():
             numbers = rng.stream(seed, "init centres").standard_normal(tuple(points.shape), dtype=np.float32)
             points.copy_(torch.from_numpy(numbers))
@@ -107,7 +98,7 @@ class FREE(SemanticVAEGAN, config=FREEConfig):
             samc = losses.margin_to_centres(
                 mean,
                 batch.labels,
-                self.network("centres", Centres).points,
+                self.centres,
                 margin=config.centre_margin,
                 balance=config.centre_balance,
                 others=self.other_classes(batch.labels, draws) if config.other_centre == "random" else None,

@@ -10,7 +10,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.models.base.adversarial import AdversarialGenerator
 from fgen.models.base.config import AdversarialConfig
 from fgen.nn import losses
@@ -53,13 +52,7 @@ class FVAEGAN(AdversarialGenerator, config=FVAEGANConfig):
     """
 
     config: FVAEGANConfig
-    trained: ClassVar[tuple[str, ...]] = ("critic", "encoder", "generator")
     generator_roles: ClassVar[tuple[str, ...]] = ("encoder", "generator")
-
-    def __init__(self, config: FVAEGANConfig, embedding: EmbeddingConfig | None = None) -> None:
-        super().__init__(config, embedding)
-        if config.is_transductive:
-            self.trained = (*self.trained, "critic2")  # type: ignore[misc]
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """Return generator and critic, the VAE's encoder, and D2 in the transductive setting."""
@@ -69,10 +62,13 @@ class FVAEGAN(AdversarialGenerator, config=FVAEGANConfig):
             networks["critic2"] = Critic(feature_dim, 0, self.config.hidden_dim)
         return networks
 
+    @property
+    def critic_learns(self) -> bool:
+        """Return whether gamma is above 0."""
+        return self.config.gan_weight > 0
+
     def critic_updates(self, batch: Batch, fake: Tensor, draws: Draws, index: int) -> Iterator[Update]:
         """Yield ``gamma L_WGAN`` for D1 (Eq. 2) and, in the transductive setting, for D2 (Eq. 3)."""
-        if not self.config.gan_weight:
-            return
         alpha, scale = draws.uniform(f"mixing {index}", (len(batch), 1)), self.config.gan_weight
         yield self.wasserstein_update("critic", batch.features, fake, batch.condition, alpha, scale=scale)
         if self.config.is_transductive:
@@ -85,6 +81,8 @@ class FVAEGAN(AdversarialGenerator, config=FVAEGANConfig):
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
         """Return Eq. 4 for encoder and generator: reconstruction, divergence, ``-gamma E[D1]`` and ``-gamma E[D2]``."""
         _, terms = self.vae_terms(batch, draws)
+        if not (self.critic_learns or self.matching.weights):
+            return terms
         return terms | self.gan_terms(self.generator_fakes(batch, draws), batch, draws)
 
     def vae_terms(self, batch: Batch, draws: Draws) -> tuple[Tensor, Terms]:
@@ -102,7 +100,7 @@ class FVAEGAN(AdversarialGenerator, config=FVAEGANConfig):
 
     def gan_terms(self, fake: Tensor, batch: Batch, draws: Draws) -> Terms:
         """Return ``-gamma E[D1]`` and feature matching of ``fake (B, D)``, and ``-gamma E[D2]`` of unseen classes."""
-        if not self.config.gan_weight:
+        if not self.critic_learns:
             return self.matching.terms(fake, batch)
         terms = self.adversarial_terms(fake, batch)
         terms["adversarial"] *= self.config.gan_weight

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from fgen.models.base.adversarial import AdversarialGenerator
 from fgen.models.base.config import AdversarialConfig
 from fgen.nn import losses
-from fgen.nn.networks import Generator, Linear, Output
+from fgen.nn.networks import Generator, Linear, OneHidden, Output
 from fgen.training.draws import Draws
 from fgen.training.training_set import Batch
 from fgen.training.update import Terms, Update
@@ -72,10 +72,11 @@ class GAZSL(AdversarialGenerator, config=GAZSLConfig):
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """Return a generator that first reduces the text, and a critic with two heads."""
         config = self.config
-        generator = TextGenerator(
-            self.noise_dim, embedding_dim, config.text_dim, config.hidden_dim, feature_dim, config.output
-        )
-        return {"generator": generator, "critic": AuxiliaryCritic(feature_dim, config.hidden_dim, n_seen)}
+        reduce = Linear(embedding_dim, config.text_dim) if config.text_dim else nn.Identity()
+        text_dim = config.text_dim or embedding_dim
+        main = Generator(self.noise_dim, text_dim, config.hidden_dim, feature_dim, config.output)
+        critic = AuxiliaryCritic(feature_dim, config.hidden_dim, n_seen)
+        return {"generator": TextGenerator(reduce, main), "critic": critic}
 
     def critic_updates(self, batch: Batch, fake: Tensor, draws: Draws, index: int) -> Iterator[Update]:
         """Yield one critic update, of both heads at once."""
@@ -85,25 +86,27 @@ class GAZSL(AdversarialGenerator, config=GAZSLConfig):
     def critic_terms(self, batch: Batch, fake: Tensor, alpha: Tensor) -> Terms:
         """Return the critic's loss; ``alpha (B, 1)`` is the share of real rows in the interpolates."""
         config, critic = self.config, self.network("critic", AuxiliaryCritic)
-        scores, logits = critic.both(torch.cat([batch.features, fake]))
-        real, generated = scores.chunk(2)
+        hidden = critic.activation(torch.cat([batch.features, fake]))
+        real, generated = critic.score(hidden).chunk(2)
         terms = {}
+        if config.critic_cls_weight:
+            error = losses.classification(critic.classes(hidden), batch.labels.repeat(2))
+            terms["critic_classification"] = config.critic_cls_weight * error
         if config.gp_weight:
             penalty = losses.gradient_penalty(critic, batch.features, fake, batch.condition, alpha)
             terms["gradient_penalty"] = config.gp_weight * penalty
         terms["critic"] = generated.mean() - real.mean()
-        if config.critic_cls_weight:
-            error = losses.classification(logits, batch.labels.repeat(2))
-            terms["critic_classification"] = config.critic_cls_weight * error
         return terms
 
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
         """Return the generator's loss and the feature-matching terms that are switched on, the pivot among them."""
         config, fake = self.config, self.generator_fakes(batch, draws)
-        scores, logits = self.network("critic", AuxiliaryCritic).both(fake)
-        terms = {"adversarial": -scores.mean()}
+        critic = self.network("critic", AuxiliaryCritic)
+        hidden = critic.activation(fake)
+        terms = {"adversarial": -critic.score(hidden).mean()}
         if config.cls_weight:
-            terms["classification"] = config.cls_weight * losses.classification(logits, batch.labels)
+            error = losses.classification(critic.classes(hidden), batch.labels)
+            terms["classification"] = config.cls_weight * error
         if config.decay_weight:
             squares = [p.square().sum() for p in self.networks["generator"].parameters() if p.ndim == 2]
             terms["decay"] = config.decay_weight * torch.stack(squares).sum()
@@ -114,41 +117,34 @@ class TextGenerator(nn.Module):
     """``[noise; reduced text]`` to features, the reduction being linear: texts have many more words than it has units.
 
     Args:
-        text_dim: width of the reduction; None takes the embedding as it is.
+        reduce: of the text; the identity takes the embedding as it is.
+        main: of noise and the reduced text.
     """
 
-    def __init__(
-        self,
-        noise_dim: int,
-        embedding_dim: int,
-        text_dim: int | None,
-        hidden_dim: int,
-        feature_dim: int,
-        output: Output,
-    ) -> None:
+    def __init__(self, reduce: nn.Module, main: Generator) -> None:
         super().__init__()
-        self.reduce = Linear(embedding_dim, text_dim) if text_dim else nn.Identity()
-        self.main = Generator(noise_dim, text_dim or embedding_dim, hidden_dim, feature_dim, output)
+        self.reduce, self.main = reduce, main
 
     def forward(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Return scaled features ``(B, D)`` for noise ``(B, Z)`` and class embeddings ``(B, A)``."""
         return self.main(noise, self.reduce(condition))
 
 
-class AuxiliaryCritic(nn.Module):
+class AuxiliaryCritic(OneHidden):
     """Features to a score and to a seen class, by two linear heads on one hidden layer of ReLUs."""
 
     def __init__(self, feature_dim: int, hidden_dim: int, n_seen: int) -> None:
-        super().__init__()
-        self.hidden = Linear(feature_dim, hidden_dim)
-        self.out = Linear(hidden_dim, 1)
+        super().__init__(feature_dim, hidden_dim, 1)
         self.classes = Linear(hidden_dim, n_seen)
 
-    def both(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return scores ``(B,)`` and logits ``(B, S)`` of features ``(B, D)``."""
-        hidden = F.relu(self.hidden(features))
-        return self.out(hidden).squeeze(1), self.classes(hidden)
+    def activation(self, *features: Tensor) -> Tensor:
+        """Return hidden activations ``(B, H)`` of features ``(B, D)``, of which ``classes`` makes logits ``(B, S)``."""
+        return F.relu(self.hidden(*features))
+
+    def score(self, activation: Tensor) -> Tensor:
+        """Return scores ``(B,)`` of hidden activations ``(B, H)``."""
+        return self.out(activation).squeeze(1)
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
         """Return scores ``(B,)`` of features ``(B, D)``; the condition isn't used."""
-        return self.out(F.relu(self.hidden(features))).squeeze(1)
+        return self.score(self.activation(features))

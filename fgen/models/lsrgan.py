@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from fgen.errors import InputError
@@ -74,7 +73,7 @@ class LsrGAN(CLSWGAN, config=LsrGANConfig):
     """
 
     config: LsrGANConfig
-    trained: ClassVar[tuple[str, ...]] = ("critic", "generator", "classifier")
+    frozen: ClassVar[tuple[str, ...]] = ()
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """Return f-CLSWGAN's networks, with a classifier over the seen classes, followed by the unseen ones."""
@@ -83,9 +82,9 @@ class LsrGAN(CLSWGAN, config=LsrGANConfig):
 
     @property
     def pretraining(self) -> dict[str, int]:
-        """Return the classifier's epochs, if one of its three terms needs it."""
+        """Return the classifier's epochs, if one of its three terms needs it; there's no update for real rows alone."""
         config = self.config
-        needed = config.cls_weight or config.unseen_weight or config.real_weight
+        needed = config.cls_weight or config.unseen_weight or (config.real_weight and config.sr_weight)
         return {"classifier": config.cls_epochs} if needed else {}
 
     def learning_rate(self, role: str, epoch: int) -> float:
@@ -105,14 +104,13 @@ class LsrGAN(CLSWGAN, config=LsrGANConfig):
                 "class embeddings of unseen classes too, for lsrgan trains on them",
                 "Use clswgan where they aren't known yet",
             )
-        means = data.class_means()
-        seen, unseen, k = data.embeddings, data.unseen_embeddings, self.config.n_neighbours
-        self.middle = means.mean(dim=0) if self.config.sr_centred else torch.zeros_like(means[0])
-        if self.config.sr_centred:
-            seen, unseen = seen - data.embeddings.mean(dim=0), unseen - data.embeddings.mean(dim=0)
+        if not self.config.sr_weight:
+            return
+        means, seen, k, centred = data.class_means(), data.embeddings, self.config.n_neighbours, self.config.sr_centred
+        self.middle, origin = centred * means.mean(dim=0), centred * seen.mean(dim=0)
         self.references = means - self.middle
-        self.seen_neighbours = matching.semantic_neighbours(seen, seen, k)
-        self.unseen_neighbours = matching.semantic_neighbours(unseen, seen, k)
+        self.seen_neighbours = matching.semantic_neighbours(seen - origin, seen - origin, k)
+        self.unseen_neighbours = matching.semantic_neighbours(data.unseen_embeddings - origin, seen - origin, k)
 
     def generator_updates(self, batch: Batch, draws: Draws) -> Iterator[Update]:
         """Yield the generator's update on seen classes, then that of generator and classifier on unseen ones."""

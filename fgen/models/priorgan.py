@@ -15,7 +15,7 @@ from fgen.models.base.adversarial import AdversarialGenerator
 from fgen.models.base.config import AdversarialConfig
 from fgen.models.base.fixed_batches import NOISE_CHUNK
 from fgen.nn.kernel_ridge import SemanticPrior
-from fgen.nn.networks import Critic, Linear, Output, leaky_relu
+from fgen.nn.networks import Critic, Linear, Output, leaky_relu, output_activation
 from fgen.training.draws import Draws
 from fgen.training.training_set import Batch, TrainingSet
 
@@ -80,15 +80,8 @@ class PriorGAN(AdversarialGenerator, config=PriorGANConfig):
             generator.factor.zero_()
             generator.factor[: len(leading)].copy_(leading)
 
-    def critic_fakes(self, batch: Batch, draws: Draws) -> Tensor:
+    def fakes(self, purpose: str, batch: Batch, draws: Draws) -> Tensor:
         """Return rows about the mean that the prior predicts for a class from all others."""
-        return self._left_out("critic noise", batch, draws)
-
-    def generator_fakes(self, batch: Batch, draws: Draws) -> Tensor:
-        """Return the same for other noise, differentiable in the generator's weights."""
-        return self._left_out("generator noise", batch, draws)
-
-    def _left_out(self, purpose: str, batch: Batch, draws: Draws) -> Tensor:
         noise = draws.normal(purpose, (len(batch), self.noise_dim))
         mean = self.network("prior", SemanticPrior).leave_one_out[batch.labels]
         return self.networks["generator"](noise, batch.condition, mean)
@@ -120,10 +113,6 @@ class OddGenerator(nn.Module):
         of_noise, of_class = self.of_noise(noise), self.of_class(condition)
         bent = self.out(0.5 * (leaky_relu(of_class + of_noise) - leaky_relu(of_class - of_noise)))
         moved = product(matmul_operand(noise), matmul_operand(self.factor)).to(mean.dtype)
-        return self.output_of(mean + moved + bent)
-
-    def output_of(self, features: Tensor) -> Tensor:
-        """Apply the last activation; "sigmoid" clamps to [0, 1], since a sigmoid would move the mean."""
-        if self.output == "relu":
-            return torch.relu(features)
-        return features.clamp(0, 1) if self.output == "sigmoid" else features
+        features = mean + moved + bent
+        # A sigmoid would move the mean.
+        return features.clamp(0, 1) if self.output == "sigmoid" else output_activation(features, self.output)

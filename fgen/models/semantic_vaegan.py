@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.models.fvaegan import FVAEGAN, FVAEGANConfig
 from fgen.nn import losses
-from fgen.nn.geometry import l2_normalise
 from fgen.nn.networks import AdaptiveWeight, Encoder, reparametrise
 from fgen.training.draws import Draws
 from fgen.training.training_set import Batch
@@ -22,7 +20,7 @@ from fgen.training.update import Terms, Update
 
 def unit(vectors: Tensor) -> Tensor:
     """Return rows ``(B, A)`` at length 1; a row shorter than 1e-6 stays shorter."""
-    return l2_normalise(vectors, shortest=1e-6)
+    return F.normalize(vectors, eps=1e-6)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +35,9 @@ class SemanticVAEGANConfig(FVAEGANConfig):
         encoded_noise: the noise of generated rows is what the encoder makes of the batch's real rows; else it comes
             from the prior.
     """
+
+    #: Adam's default, as in the released code.
+    encoder_beta1: ClassVar[float] = 0.9
 
     gan_weight: float = 10.0
     recons_weight: float = 0.01
@@ -57,13 +58,7 @@ class SemanticVAEGAN(FVAEGAN):
     """
 
     config: SemanticVAEGANConfig
-    trained: ClassVar[tuple[str, ...]] = (*FVAEGAN.trained, "decoder")
     decoder_roles: ClassVar[tuple[str, ...]] = ("decoder",)
-
-    def __init__(self, config: SemanticVAEGANConfig, embedding: EmbeddingConfig | None = None) -> None:
-        super().__init__(config, embedding)
-        if not config.freeze_decoder:
-            self.generator_roles = (*self.generator_roles, "decoder")  # type: ignore[misc]
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """Return f-VAEGAN's networks with a deeper encoder, and the penalty's weight; methods add their decoder."""
@@ -72,13 +67,6 @@ class SemanticVAEGAN(FVAEGAN):
         networks["encoder"] = Encoder(feature_dim + embedding_dim, config.hidden_dim, width, 2 * width)
         networks["penalty_weight"] = AdaptiveWeight(config.gp_weight, config.critic_steps)
         return networks
-
-    def optimiser(self, role: str) -> torch.optim.Optimizer:
-        """Return Adam; the encoder's has its default beta1, as in the released code."""
-        optimiser = super().optimiser(role)
-        if role == "encoder":
-            optimiser.param_groups[0]["betas"] = (0.9, self.config.beta2)
-        return optimiser
 
     def decoded(self, features: Tensor, draws: Draws) -> Tensor:
         """Return the class embeddings ``(B, A)`` that the decoder predicts from scaled features."""
@@ -106,20 +94,25 @@ class SemanticVAEGAN(FVAEGAN):
         noise = reparametrise(mean, log_variance, draws.normal("critic noise", tuple(mean.shape)))
         return self.synthesise(noise, batch.condition)
 
-    def critic_updates(self, batch: Batch, fake: Tensor, draws: Draws, index: int) -> Iterator[Update]:
-        """Yield the decoder's update on the real rows, then f-VAEGAN's."""
+    def real_updates(self, batch: Batch, draws: Draws, index: int) -> Iterator[Update]:
+        """Yield the decoder's update."""
         if self.decoder_learns:
             yield Update(self.decoder_roles, partial(self.decoder_terms, batch, draws.part(index)))
-        yield from super().critic_updates(batch, fake, draws, index)
 
-    def penalty_weight(self, role: str) -> float | AdaptiveWeight:
+    def adaptive_weight(self, role: str) -> AdaptiveWeight | None:
         """Return the adaptive weight for D1."""
-        own = role == "critic"
-        return self.network("penalty_weight", AdaptiveWeight) if own else super().penalty_weight(role)
+        return self.network("penalty_weight", AdaptiveWeight) if role == "critic" else None
+
+    def generator_updates(self, batch: Batch, draws: Draws) -> Iterator[Update]:
+        """Yield f-VAEGAN's update, in which the decoder moves too unless it is frozen."""
+        decoder = () if self.config.freeze_decoder else ("decoder",)
+        yield Update((*self.generator_roles, *decoder), partial(self.generator_terms, batch, draws))
 
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
         """Return Eq. 4 of f-VAEGAN and ``L_R`` of generated rows, which are the reconstructions if noise is encoded."""
         rebuilt, terms = self.vae_terms(batch, draws)
+        if not (self.critic_learns or self.config.recons_weight or self.matching.weights):
+            return terms
         fake = rebuilt if self.config.encoded_noise else self.generator_fakes(batch, draws)
         semantic = self.decoding_terms("semantic", fake, batch.condition, draws)
         return self.gan_terms(fake, batch, draws) | terms | semantic

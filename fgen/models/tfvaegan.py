@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.models.semantic_vaegan import SemanticVAEGAN, SemanticVAEGANConfig, unit
-from fgen.nn.networks import Generator, Linear, leaky_relu
+from fgen.nn.networks import Generator, OneHidden, leaky_relu
 from fgen.training.draws import Draws
 from fgen.training.training_set import TrainingSet
 from fgen.training.update import Update
@@ -35,17 +35,8 @@ class TFVAEGANConfig(SemanticVAEGANConfig):
     feedback_lr: float = 1e-5
 
 
-class SemanticDecoder(nn.Module):
+class SemanticDecoder(OneHidden):
     """Dec: features to class embeddings of length 1, one hidden layer, whose activation feeds back."""
-
-    def __init__(self, feature_dim: int, hidden_dim: int, embedding_dim: int) -> None:
-        super().__init__()
-        self.hidden = Linear(feature_dim, hidden_dim)
-        self.out = Linear(hidden_dim, embedding_dim)
-
-    def activation(self, features: Tensor) -> Tensor:
-        """Return hidden activations ``(B, H)`` of scaled features ``(B, D)``."""
-        return leaky_relu(self.hidden(features))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return embeddings ``(B, A)`` and hidden activations ``(B, H)`` of scaled features ``(B, D)``."""
@@ -53,17 +44,12 @@ class SemanticDecoder(nn.Module):
         return unit(self.out(activation)), activation
 
 
-class Feedback(nn.Module):
+class Feedback(OneHidden):
     """F: the decoder's hidden activations to what is added to the generator's, two layers as wide as those."""
-
-    def __init__(self, hidden_dim: int) -> None:
-        super().__init__()
-        self.hidden = Linear(hidden_dim, hidden_dim)
-        self.out = Linear(hidden_dim, hidden_dim)
 
     def forward(self, activation: Tensor) -> Tensor:
         """Return the feedback ``(B, H)`` of activations ``(B, H)``."""
-        return leaky_relu(self.out(leaky_relu(self.hidden(activation))))
+        return leaky_relu(self.out(self.activation(activation)))
 
 
 class TFVAEGAN(SemanticVAEGAN, config=TFVAEGANConfig):
@@ -81,7 +67,6 @@ class TFVAEGAN(SemanticVAEGAN, config=TFVAEGANConfig):
     """
 
     config: TFVAEGANConfig
-    trained: ClassVar[tuple[str, ...]] = (*SemanticVAEGAN.trained, "feedback")
     stacked_fakes: ClassVar[bool] = False  # the decoder moves between critic steps, and fakes depend on it
 
     def __init__(self, config: TFVAEGANConfig, embedding: EmbeddingConfig | None = None) -> None:
@@ -92,7 +77,7 @@ class TFVAEGAN(SemanticVAEGAN, config=TFVAEGANConfig):
         """Return the VAE-GAN's networks, Dec and F."""
         networks, width = super().build_networks(feature_dim, embedding_dim, n_seen), self.config.hidden_dim
         networks["decoder"] = SemanticDecoder(feature_dim, width, embedding_dim)
-        networks["feedback"] = Feedback(width)
+        networks["feedback"] = Feedback(width, width, width)
         return networks
 
     def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
@@ -102,7 +87,7 @@ class TFVAEGAN(SemanticVAEGAN, config=TFVAEGANConfig):
             yield from super().updates(data, draws.iteration(0, of=2))
             self.strength = self.config.feedback_weight
             for update in super().updates(data, draws.iteration(1, of=2)):
-                with_feedback = update.roles == self.generator_roles
+                with_feedback = "generator" in update.roles
                 yield replace(update, roles=(*update.roles, "feedback")) if with_feedback else update
         finally:
             self.strength = self.config.synthesis_feedback_weight

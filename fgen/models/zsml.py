@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from fgen.io.stored_folder import part
 from fgen.models.base.adversarial import AdversarialGenerator
 from fgen.models.base.config import AdversarialConfig
 from fgen.nn import losses
@@ -20,7 +21,7 @@ from fgen.training.draws import Draws
 from fgen.training.training_set import Batch, TrainingSet
 from fgen.training.update import Terms, Update
 
-#: A network's weights by name, each ``(T, ...)``: a copy for each task.
+#: Weights by role and name, as ``generator.out.weight``, each ``(T, ...)``: a copy for each task.
 Weights = dict[str, Tensor]
 ROLES = ("critic", "generator", "classifier")
 
@@ -77,18 +78,27 @@ class WassersteinLoss(nn.Module):
     differentiate once or twice more, and double backward below that would triple their cost.
     """
 
-    def __init__(self, critic: Critic) -> None:
+    def __init__(self, critic: Critic, penalised: bool = True) -> None:
         super().__init__()
-        self.critic = critic
+        self.critic, self.penalised = critic, penalised
 
     def forward(self, real: Tensor, fake: Tensor, condition: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
-        """Return two scalars for rows ``(n, D)`` twice, ``(n, A)`` and shares of ``real`` ``(n, 1)``."""
+        """Return two scalars, the second of which is 0 without a penalty.
+
+        Args:
+            real, fake: rows ``(n, D)``.
+            condition: ``(n, A)``.
+            alpha: shares of ``real``, ``(n, 1)``.
+        """
         rows, classes = torch.cat([real, fake]), torch.cat([condition, condition])
         hidden = self.critic.pre_activation(rows, classes)
         of_real, of_fake = hidden.chunk(2)
         on_real, on_fake = self.critic.score(hidden).chunk(2)
+        distance = on_fake.mean() - on_real.mean()
+        if not self.penalised:
+            return distance, torch.zeros_like(distance)
         gradient = self.critic.input_gradient(torch.lerp(of_fake, of_real, alpha))
-        return on_fake.mean() - on_real.mean(), losses.distance_from_one(gradient)
+        return distance, losses.distance_from_one(gradient)
 
 
 class Episodes(NamedTuple):
@@ -119,7 +129,6 @@ class ZSML(AdversarialGenerator, config=ZSMLConfig):
     """
 
     config: ZSMLConfig
-    trained: ClassVar[tuple[str, ...]] = ROLES
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """Return generator, critic, and the classifier C over the seen classes."""
@@ -139,9 +148,9 @@ class ZSML(AdversarialGenerator, config=ZSMLConfig):
         """Return features of the trained weights, for noise scaled by ``generation_scale``."""
         return self.networks["generator"](self.config.generation_scale * noise, condition)
 
-    def critic_fakes(self, batch: Batch, draws: Draws) -> Tensor:
-        """Return the generated features ``(B, D)`` of a critic step, for noise scaled by ``noise_scale``."""
-        noise = draws.normal("critic noise", (len(batch), self.noise_dim))
+    def fakes(self, purpose: str, batch: Batch, draws: Draws) -> Tensor:
+        """Return features ``(B, D)`` of training, for noise scaled by ``noise_scale``."""
+        noise = draws.normal(purpose, (len(batch), self.noise_dim))
         return self.networks["generator"](self.config.noise_scale * noise, batch.condition)
 
     def updates(self, data: TrainingSet, draws: Draws) -> Iterator[Update]:
@@ -170,61 +179,55 @@ class ZSML(AdversarialGenerator, config=ZSMLConfig):
         terms, fake = self.critic_loss(fast, episodes.query, draws)
         return terms | self.generator_loss(fast, fake, episodes.query) | self.matching.terms(fake, episodes.query)
 
-    def fast_weights(self, support: Batch, draws: Draws) -> dict[str, Weights]:
+    def fast_weights(self, support: Batch, draws: Draws) -> Weights:
         """Return each task's weights: the networks' own after ``inner_steps`` of gradient descent on its support.
 
         They carry a graph to the networks' parameters: the identity's, and of ``second_order`` the descent's too.
         """
-        n_tasks = self.config.n_tasks
-        fast = {
-            role: {name: p.expand(n_tasks, *p.shape) for name, p in self.networks[role].named_parameters()}
-            for role in ROLES
-        }
+        fast = {name: p.expand(self.config.n_tasks, *p.shape) for name, p in self.networks.named_parameters()}
         for step in range(self.config.inner_steps):
             critic_terms, fake = self.critic_loss(fast, support, draws.part(step))
             generator_terms = self.generator_loss(fast, fake, support)
-            others = {role: fast[role] for role in ROLES[1:]}
-            fast = self.descend({"critic": fast["critic"]}, critic_terms) | self.descend(others, generator_terms)
+            fast = self.descend(fast, critic_terms, "critic")
+            fast = self.descend(fast, generator_terms, "generator", "classifier")
         return fast
 
-    def descend(self, fast: dict[str, Weights], terms: Terms) -> dict[str, Weights]:
-        """Take one step of gradient descent on each task's own mean loss."""
-        names = [(role, name) for role, weights in fast.items() for name in weights]
+    def descend(self, fast: Weights, terms: Terms, *roles: str) -> Weights:
+        """Return the weights after one step of gradient descent of these roles on each task's own mean loss."""
+        moving = {name: value for name, value in fast.items() if name.startswith(roles)}
         # Terms are means over all tasks' rows: times T, the gradient in a task's copy is that of its own mean.
         loss = self.config.n_tasks * torch.stack(list(terms.values())).sum()
-        values = [fast[role][name] for role, name in names]
-        slopes = torch.autograd.grad(loss, values, create_graph=self.config.second_order)
-        moved: dict[str, Weights] = {role: {} for role in fast}
-        for (role, name), value, slope in zip(names, values, slopes, strict=True):
-            moved[role][name] = torch.sub(value, slope, alpha=self.config.inner_lr)
-        return moved
+        slopes = torch.autograd.grad(loss, [*moving.values()], create_graph=self.config.second_order)
+        pairs = zip(moving.items(), slopes, strict=True)
+        return fast | {name: torch.sub(value, slope, alpha=self.config.inner_lr) for (name, value), slope in pairs}
 
-    def critic_loss(self, fast: dict[str, Weights], batch: Batch, draws: Draws) -> tuple[Terms, Tensor]:
+    def critic_loss(self, fast: Weights, batch: Batch, draws: Draws) -> tuple[Terms, Tensor]:
         """Return L_D and its penalty, for the critic alone, and the differentiable features ``(T * n, D)`` it saw."""
         noise = self.config.noise_scale * draws.normal("noise", (len(batch), self.noise_dim))
-        fake = self.call("generator", fast["generator"], noise, batch.condition)
+        fake = self.call("generator", fast, noise, batch.condition)
         alpha = draws.uniform("mixing", (len(batch), 1))
-        weights = {f"critic.{name}": value for name, value in fast["critic"].items()}
+        weights = {name: value for name, value in fast.items() if name.startswith("critic")}
         inputs = (batch.features, fake.detach(), batch.condition, alpha)
-        distance, penalty = self.per_task(WassersteinLoss(self.network("critic", Critic)), weights, *inputs)
+        loss = WassersteinLoss(self.network("critic", Critic), penalised=self.config.gp_weight > 0)
+        distance, penalty = self.per_task(loss, weights, *inputs)
         terms = {"critic": distance.mean()}
-        if self.config.gp_weight:
+        if loss.penalised:
             terms["gradient_penalty"] = self.config.gp_weight * penalty.mean()
         return terms, fake
 
-    def generator_loss(self, fast: dict[str, Weights], fake: Tensor, batch: Batch) -> Terms:
+    def generator_loss(self, fast: Weights, fake: Tensor, batch: Batch) -> Terms:
         """Return L_GC: C's own term, and the generator's, with the others' weights as constants."""
-        critic, judge = ({name: value.detach() for name, value in fast[role].items()} for role in ROLES[::2])
-        terms = {}
+        constant, terms = {name: value.detach() for name, value in fast.items()}, {}
         if weight := self.config.cls_weight:
-            terms["classification"] = weight * losses.classification(self.call("classifier", judge, fake), batch.labels)
-        logits = self.call("classifier", fast["classifier"], batch.features)
+            error = losses.classification(self.call("classifier", constant, fake), batch.labels)
+            terms["classification"] = weight * error
+        logits = self.call("classifier", fast, batch.features)
         terms["classifier"] = losses.classification(logits, batch.labels)
-        return terms | {"adversarial": -self.call("critic", critic, fake, batch.condition).mean()}
+        return terms | {"adversarial": -self.call("critic", constant, fake, batch.condition).mean()}
 
-    def call(self, role: str, weights: Weights, *inputs: Tensor) -> Tensor:
+    def call(self, role: str, fast: Weights, *inputs: Tensor) -> Tensor:
         """Apply a network to ``T * n`` rows, each task's with its own weights."""
-        return self.per_task(self.networks[role], weights, *inputs).flatten(0, 1)
+        return self.per_task(self.networks[role], part(fast, f"{role}."), *inputs).flatten(0, 1)
 
     def per_task(self, module: nn.Module, weights: Weights, *inputs: Tensor) -> Any:
         """Apply a module to each task's rows with each task's weights; results are stacked, ``(T, ...)``."""

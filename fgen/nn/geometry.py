@@ -1,14 +1,8 @@
-"""Lengths and distances of rows, differentiable."""
+"""Distances of rows, differentiable."""
 
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F
-
-
-def l2_normalise(rows: Tensor, shortest: float = 1e-12) -> Tensor:
-    """Return rows ``(N, A)`` divided by their length, or by ``shortest`` if they are shorter."""
-    return F.normalize(rows, dim=1, eps=shortest)
 
 
 def squared_distances(rows: Tensor, others: Tensor) -> Tensor:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from fgen.nn.geometry import l2_normalise, squared_distances
+from fgen.nn.geometry import squared_distances
 
 
 class SemanticPrior(nn.Module):
@@ -52,7 +53,7 @@ class SemanticPrior(nn.Module):
     @torch.no_grad()
     def fit(self, embeddings: Tensor, means: Tensor) -> None:
         """Fit to the seen classes' prepared embeddings ``(S, A)`` and mean features ``(S, D)``; float64 inside."""
-        kinds = [l2_normalise(kind) for kind in embeddings.double().split(self.widths, dim=1)]
+        kinds = [F.normalize(kind) for kind in embeddings.double().split(self.widths, dim=1)]
         means = means.double()
         distances = [squared_distances(kind, kind) for kind in kinds]
         scales = torch.stack([2 * self.width * d.median().clamp(min=1e-6) for d in distances])
@@ -75,7 +76,7 @@ class SemanticPrior(nn.Module):
         total = condition.new_zeros(len(condition), len(self.seen))
         kinds = zip(condition.split(self.widths, dim=1), self.seen.split(self.widths, dim=1), strict=True)
         for k, (kind, seen) in enumerate(kinds):
-            gram = torch.exp(-squared_distances(l2_normalise(kind), seen) / self.scales[k])
+            gram = torch.exp(-squared_distances(F.normalize(kind), seen) / self.scales[k])
             total = total + _centred(gram, self.row_means[k]) / self.traces[k]
         return total @ self.dual + self.centre
 

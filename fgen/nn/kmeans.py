@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fgen import rng
 from fgen.errors import InputError
 
 
-def soul_prototypes(features: np.ndarray, labels: np.ndarray, n_souls: int, seed: int) -> np.ndarray:
+def soul_prototypes(features: Any, labels: np.ndarray, n_souls: int, seed: int) -> np.ndarray:
     """Return the souls of each class: centres of a k-means of its real features (LisGAN, section 3.3; K = 3 there).
 
     The released code runs scikit-learn's k-means; here the best of 10 starts of k-means++ and Lloyd's iteration,
     one random stream for each class. It runs once, before training.
 
     Args:
-        features: ``(N, D)`` scaled.
+        features: ``(N, D)`` scaled, an array or what is indexed like one; the rows of one class are read at a time.
         labels: ``(N,)`` in [0, S); S is the largest label + 1.
         n_souls: K >= 1. A class with fewer distinct rows repeats its souls, which changes no nearest distance.
         seed: the run's seed.

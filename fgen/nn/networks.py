@@ -41,18 +41,25 @@ class Linear(nn.Linear):
         return outputs if self.bias is None else outputs + self.bias
 
 
-class Generator(nn.Module):
+class OneHidden(nn.Module):
+    """Base of the networks with one hidden layer, of LeakyReLU unless a subclass has another, and a linear layer."""
+
+    def __init__(self, input_dim: int, hidden_dim: int, output_dim: int) -> None:
+        super().__init__()
+        self.hidden = Linear(input_dim, hidden_dim)
+        self.out = Linear(hidden_dim, output_dim)
+
+    def activation(self, *inputs: Tensor) -> Tensor:
+        """Return hidden activations ``(..., H)`` of inputs ``(..., A)``, ``(..., B)`` and so on."""
+        return leaky_relu(self.hidden(concat_columns(*inputs)))
+
+
+class Generator(OneHidden):
     """``[noise; condition]`` to features, one hidden layer of LeakyReLU."""
 
     def __init__(self, noise_dim: int, embedding_dim: int, hidden_dim: int, feature_dim: int, output: Output) -> None:
-        super().__init__()
-        self.hidden = Linear(noise_dim + embedding_dim, hidden_dim)
-        self.out = Linear(hidden_dim, feature_dim)
+        super().__init__(noise_dim + embedding_dim, hidden_dim, feature_dim)
         self.output = output
-
-    def activation(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Return hidden activations ``(..., H)`` after the LeakyReLU."""
-        return leaky_relu(self.hidden(concat_columns(noise, condition)))
 
     def forward(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Return scaled features ``(..., D)`` for noise ``(..., Z)`` and class embeddings ``(..., A)``."""
@@ -100,7 +107,7 @@ def reparametrise(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
     return mean + (0.5 * log_variance).exp() * noise
 
 
-class Critic(nn.Module):
+class Critic(OneHidden):
     """``[features; condition]`` to one score, one hidden layer.
 
     Its first layer is affine, so the pre-activation of an interpolate is the interpolation of the
@@ -108,10 +115,8 @@ class Critic(nn.Module):
     """
 
     def __init__(self, feature_dim: int, embedding_dim: int, hidden_dim: int) -> None:
-        super().__init__()
+        super().__init__(feature_dim + embedding_dim, hidden_dim, 1)
         self.feature_dim = feature_dim
-        self.hidden = Linear(feature_dim + embedding_dim, hidden_dim)
-        self.out = Linear(hidden_dim, 1)
 
     def pre_activation(self, features: Tensor, condition: Tensor) -> Tensor:
         """Return hidden values ``(B, H)`` before the LeakyReLU."""
@@ -151,9 +156,8 @@ class AdaptiveWeight(nn.Module):
     def __init__(self, start: float, every: int) -> None:
         super().__init__()
         self.every = every
-        self.register_buffer("value", torch.tensor(float(start)))
-        self.register_buffer("total", torch.tensor(0.0))
-        self.register_buffer("count", torch.tensor(0.0))
+        for name, number in (("value", start), ("total", 0.0), ("count", 0.0)):
+            self.register_buffer(name, torch.tensor(float(number)))
 
     @torch.no_grad()
     def observe(self, penalty: Tensor) -> None:

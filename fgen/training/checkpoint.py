@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from fgen.errors import InputError
 from fgen.io.atomic import atomic_file
+from fgen.io.stored_folder import part
 
 VERSION = 1
 
@@ -76,11 +77,10 @@ def read_checkpoint(path: Path, state: TrainingState) -> None:
         with safe_open(path, framework="pt") as file:
             counters = json.loads(file.metadata()["fgen"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-        networks = {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
-        state.networks.load_state_dict(networks)
+        state.networks.load_state_dict(part(tensors, "network."))
         for name, optimiser in state.optimisers.items():
-            _restore_optimiser(optimiser, f"optimiser.{name}.", tensors)
-        state.sums = {key.removeprefix("sum."): tensors[key] for key in sorted(tensors) if key.startswith("sum.")}
+            _restore_optimiser(optimiser, part(tensors, f"optimiser.{name}."))
+        state.sums = dict(sorted(part(tensors, "sum.").items()))
         state.step, state.summed, state.history = _checked(counters)
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0]
@@ -99,14 +99,12 @@ def _checked(counters: dict[str, Any]) -> tuple[int, int, list[dict[str, float]]
     return step, summed, history
 
 
-def _restore_optimiser(optimiser: torch.optim.Optimizer, prefix: str, tensors: dict[str, Tensor]) -> None:
+def _restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     slots: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        if key.startswith(prefix):
-            index, slot = key.removeprefix(prefix).split(".")
-            slots.setdefault(int(index), {})[slot] = value
-    content = optimiser.state_dict()
-    optimiser.load_state_dict({"state": slots, "param_groups": content["param_groups"]})
+        index, slot = key.split(".")
+        slots.setdefault(int(index), {})[slot] = value
+    optimiser.load_state_dict(optimiser.state_dict() | {"state": slots})
     for parameter, state in optimiser.state.items():  # moments lie as their parameter does
         for slot, value in state.items():
             if value.shape == parameter.shape and value.stride() != parameter.stride():

@@ -42,20 +42,16 @@ class Draws:
         outer = self.own_step
         return replace(self, step=of * self.step + index, own_step=lambda step: of * outer(step) + index)
 
-    def next_step(self) -> Draws:
-        """Return the draws of the same part of the next step."""
-        return replace(self, step=self.step + 1)
-
-    def stream(self, purpose: str) -> np.random.Generator:
-        """Return the stream of a purpose, on the host."""
-        return self._stream(purpose, self.step)
+    def stream(self, purpose: str, step: int | None = None) -> np.random.Generator:
+        """Return the stream of a purpose, on the host; of the same part of another step if one is given."""
+        return rng.stream(self.seed, self.within + purpose, self.step if step is None else step)
 
     def chosen(self, purpose: str, choose: Choice) -> Tensor:
         """Return ``choose(stream)`` for the purpose's stream; nothing else that it uses may change between steps."""
         if self.inputs is None:
             return torch.from_numpy(choose(self.stream(purpose))).to(self.device)
         source = replace(self, inputs=None)  # or the inputs would hold themselves, and the data with them
-        return self.inputs.made(lambda step: choose(source._stream(purpose, source.own_step(step))))
+        return self.inputs.made(lambda step: choose(source.stream(purpose, source.own_step(step))))
 
     def normal(self, purpose: str, shape: tuple[int, ...]) -> Tensor:
         """Draw standard normal float32 numbers."""
@@ -68,9 +64,6 @@ class Draws:
         if self.inputs is not None and self.inputs.generator is not None:
             return torch.rand(shape, generator=self.inputs.generator, device=self.device)
         return self.chosen(purpose, lambda stream: stream.random(shape, dtype=np.float32))
-
-    def _stream(self, purpose: str, step: int) -> np.random.Generator:
-        return rng.stream(self.seed, self.within + purpose, step)
 
 
 class StepInputs:

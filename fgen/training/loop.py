@@ -28,7 +28,7 @@ from fgen.training.checkpoint import TrainingState, read_checkpoint, write_check
 from fgen.training.cuda_graph import CapturedSteps
 from fgen.training.draws import Draws
 from fgen.training.training_set import TrainingSet
-from fgen.training.update import Terms, Trainable, Update
+from fgen.training.update import Terms, Trainable
 
 log = logging.getLogger("fgen")
 
@@ -108,11 +108,13 @@ def train(
     with (
         cpu_threads(config.threads),
         retain_freed_memory(),
-        stop_signals(caught=checkpoint is not None) as stop,
+        stop_signals(caught=checkpoint is not None) as stopped,
         tqdm(total=n_steps, initial=state.step, unit="step", desc=title, disable=not progress) as bar,
     ):
         while state.step < n_steps:
-            _set_learning_rates(model, state.optimisers, state.step // per_epoch)
+            for role, optimiser in state.optimisers.items():
+                for group in optimiser.param_groups:
+                    group["lr"] = model.learning_rate(role, state.step // per_epoch)
             with matrix_precision(config.precision, data.device):
                 terms = step(state.step)
             state.add(terms)
@@ -125,11 +127,11 @@ def train(
                 bar.set_postfix({name: f"{value:.3g}" for name, value in list(row.items())[1:4]})
                 row |= dict(on_epoch(int(row["epoch"])) or {}) if on_epoch is not None else {}
             due = time.monotonic() - last_written >= config.checkpoint_every
-            if checkpoint is not None and (due or stop.is_set() or state.step == n_steps):
+            if checkpoint is not None and (due or stopped or state.step == n_steps):
                 write_checkpoint(checkpoint, state)
                 last_written = time.monotonic()
-            if stop.is_set():
-                raise Interrupted(stop.number, state.step)
+            if stopped:
+                raise Interrupted(stopped[0], state.step)
     return state.history
 
 
@@ -157,10 +159,13 @@ def run_updates(model: Trainable, data: TrainingSet, optimisers: Optimisers, dra
     for update in model.updates(data, draws):
         for role, network in model.networks.items():
             network.requires_grad_(role in update.roles)
-        if update.writes_gradients:
-            terms |= update.terms()
-        else:
-            terms |= _by_autograd(update, optimisers)
+        if not update.writes_gradients:
+            for role in update.roles:
+                optimisers[role].zero_grad(set_to_none=True)
+        own = update.terms()
+        if graph := [term for term in own.values() if term.requires_grad]:
+            torch.stack(graph).sum().backward()
+        terms |= {name: term.detach() for name, term in own.items()}
         for role in update.roles:
             optimisers[role].step()
     return terms
@@ -201,23 +206,9 @@ def training_bytes(model: Trainable) -> int:
     return sum(size * (4 if role in model.trained else 1) for role, size in sizes.items())
 
 
-def _by_autograd(update: Update, optimisers: Optimisers) -> Terms:
-    for role in update.roles:
-        optimisers[role].zero_grad(set_to_none=True)
-    terms = update.terms()
-    torch.stack(list(terms.values())).sum().backward()
-    return {name: term.detach() for name, term in terms.items()}
-
-
 def make_optimisers(model: Trainable) -> Optimisers:
     """Return an optimiser for each role that the method trains."""
     return {role: model.optimiser(role) for role in model.trained}
-
-
-def _set_learning_rates(model: Trainable, optimisers: Optimisers, epoch: int) -> None:
-    for role, optimiser in optimisers.items():
-        for group in optimiser.param_groups:
-            group["lr"] = model.learning_rate(role, epoch)
 
 
 def _refuse_divergence(state: TrainingState, terms: Mapping[str, Tensor], lr: float, embeddings: Tensor) -> None:
@@ -235,34 +226,27 @@ def _refuse_divergence(state: TrainingState, terms: Mapping[str, Tensor], lr: fl
             )
 
 
-class _StopFlag(threading.Event):
-    number: int = signal.SIGINT
-
-
 @contextmanager
-def stop_signals(*, caught: bool) -> Iterator[_StopFlag]:
-    """Yield a flag that SIGINT, SIGTERM and SIGHUP set meanwhile, so that a step can finish before the program stops.
+def stop_signals(*, caught: bool) -> Iterator[list[int]]:
+    """Yield a list that a SIGINT, SIGTERM or SIGHUP is added to, so that a step can finish before the program stops.
 
     A second signal interrupts at once. SIGHUP, which a closed terminal sends, stays ignored where the program was
     started so, as by ``nohup``. Outside the main thread signals can't be caught and nothing changes.
     """
-    flag = _StopFlag()
-    if not caught or threading.current_thread() is not threading.main_thread():
-        yield flag
-        return
+    stopped: list[int] = []
 
     def stop(number: int, frame: object) -> None:
-        if flag.is_set():
+        if stopped:
             raise KeyboardInterrupt
-        flag.number = number
-        flag.set()
+        stopped.append(number)
 
-    heard = [signal.SIGINT, signal.SIGTERM]
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # Windows has none
+    in_main = threading.current_thread() is threading.main_thread()
+    heard = [signal.SIGINT, signal.SIGTERM] if caught and in_main else []
+    if heard and hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # Windows has none
         heard.append(signal.SIGHUP)
     before = {number: signal.signal(number, stop) for number in heard}
     try:
-        yield flag
+        yield stopped
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

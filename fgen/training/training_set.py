@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -47,6 +46,7 @@ class TrainingSet:
 
     Attributes:
         classes: ``(S,)`` ids of the classes that have rows; a batch's labels index it.
+        n_classes, feature_dim: S and D.
         embeddings: ``(S, A)`` prepared, of the classes with rows.
         unseen_embeddings: ``(U, A)`` prepared, of the classes without; for methods that declare it.
     """
@@ -66,6 +66,7 @@ class TrainingSet:
         self.device = device
         self.dtype = dtype
         self.classes, self.labels = np.unique(labels, return_inverse=True)
+        self.n_classes, self.feature_dim = len(self.classes), int(features.shape[1])
         self.embeddings = torch.from_numpy(embeddings[self.classes]).to(device, dtype)
         without_rows = np.setdiff1d(np.arange(len(embeddings)), self.classes)
         self.unseen_embeddings = torch.from_numpy(embeddings[without_rows]).to(device, dtype)
@@ -80,16 +81,6 @@ class TrainingSet:
     def in_memory(self) -> bool:
         """Return whether steps read nothing from disk."""
         return self._rows.in_memory and (self._unlabelled is None or self._unlabelled.in_memory)
-
-    @property
-    def n_classes(self) -> int:
-        """Return S, the number of seen classes."""
-        return len(self.classes)
-
-    @property
-    def feature_dim(self) -> int:
-        """Return D, the number of columns of features."""
-        return int(self.features.shape[1])
 
     def batches(self, draws: Draws, n_batches: int, batch_size: int) -> Batch:
         """Return the real rows of one step: ``n_batches`` draws without replacement, stacked.
@@ -134,9 +125,8 @@ class TrainingSet:
 
     def soul_samples(self, n_souls: int, seed: int) -> Tensor:
         """Return prototypes ``(S, K, D)`` of each seen class's scaled features (LisGAN)."""
-        rows: Any = self._rows  # which reads one class at a time
-        souls = soul_prototypes(rows, self.labels, n_souls, seed)
-        return torch.from_numpy(np.asarray(souls, dtype=np.float32)).to(self.device, self.dtype)
+        souls = soul_prototypes(self._rows, self.labels, n_souls, seed)
+        return torch.from_numpy(souls).to(self.device, self.dtype)
 
     def regression(self) -> tuple[Tensor, Tensor]:
         """Return ``slope (D, A)`` and ``offset (A,)`` of the ridge regression from scaled features to embeddings.
@@ -166,5 +156,5 @@ def _chosen_rows(rows: ScaledRows, draws: Draws, purpose: str, choose: Choice) -
         return rows.take(numbers), numbers
     chosen = choose(draws.stream(purpose))
     features = rows.take(chosen)
-    rows.prefetch(choose(draws.next_step().stream(purpose)))
+    rows.prefetch(choose(draws.stream(purpose, draws.step + 1)))
     return features, torch.from_numpy(chosen).to(features.device)

@@ -19,6 +19,7 @@ from fgen.models.registry import MODELS, load_model, make_model
 from fgen.training import loop
 from fgen.training.draws import Draws
 from fgen.training.loop import TrainConfig, make_optimisers, train_step
+from fgen.training.training_set import TrainingSet
 from tests.conftest import PRETRAINING, THREADS, TINY, tiny
 
 METHODS = sorted(MODELS)
@@ -301,15 +302,92 @@ def test_a_weight_of_zero_leaves_its_term_out_of_a_step(name, world):
         assert set(off) < set(on), key
 
 
+def refused(what):
+    """A function that nothing may call."""
+    return lambda *_, **__: pytest.fail(what)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_weights_of_zero_pre_train_nothing(name, world, monkeypatch):
-    monkeypatch.setattr(SoftmaxClassifier, "fit", lambda *_, **__: pytest.fail("a classifier is trained"))
+    monkeypatch.setattr(SoftmaxClassifier, "fit", refused("a classifier is trained"))
+    monkeypatch.setattr(TrainingSet, "soul_samples", refused("souls are looked for"))
+    monkeypatch.setattr(TrainingSet, "regression", refused("a regression is solved"))
+    if name not in ("flow", "priorgan"):  # whose networks start from the means
+        monkeypatch.setattr(TrainingSet, "class_means", refused("classes are averaged"))
     features, labels = world.dataset.split("trainval")
     model = make_model(name, **(TINY | dict.fromkeys(weight_fields(name), 0.0)))
     data = model.begin(features, labels, world.dataset.class_embeddings, device="cpu")
     assert model.pretraining == {}
     model.initialise(0)
     model.pretrain(data, 0)
+
+
+#: All that compute a gradient penalty.
+PENALTIES = (
+    "fgen.nn.losses.gradient_penalty",
+    "fgen.nn.losses.distance_from_one",
+    "fgen.nn.networks.Critic.input_gradient",
+    "fgen.models.base.adversarial.critic_gradients",
+    "fgen.models.diffusion.critic_gradients",
+)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if hasattr(MODELS[name], "gp_weight")])
+def test_a_gradient_penalty_of_weight_zero_is_not_computed(name, world, monkeypatch):
+    for place in PENALTIES:
+        monkeypatch.setattr(place, refused("a gradient penalty is computed"))
+    model, data, optimisers = started(name, world, gp_weight=0.0, **quick(name))
+    before = {key: value.clone() for key, value in model.networks["critic"].state_dict().items()}
+    terms = train_step(model, data, optimisers, 0, 0)
+    assert terms["critic"].isfinite()
+    assert not any("penalty" in term for term in terms)
+    assert not torch.equal(model.networks["critic"].hidden.weight, before["hidden.weight"]), "the critic still learns"
+
+
+@pytest.mark.parametrize(
+    ("name", "transductive"),
+    [*((n, False) for n in (*SECOND_CRITICS, "diffusion")), *((n, True) for n in SECOND_CRITICS)],
+)
+def test_without_an_adversarial_weight_no_critic_is_asked_and_nothing_is_generated_for_one(
+    name, transductive, world, monkeypatch
+):
+    settings = {"transductive": True} if transductive else {}
+    model, data, optimisers = started(name, world, gan_weight=0.0, **settings)
+    monkeypatch.setattr(model, "critic_fakes", refused("features are generated for a critic"))
+    monkeypatch.setattr(model, "unseen_batch", refused("features are generated for the second critic"))
+    monkeypatch.setattr(model, "generator_fakes", refused("features are generated that no term looks at"))
+    monkeypatch.setattr(type(model), "critics_terms", refused("critics are trained"), raising=False)
+    for role in (role for role in model.networks if role.startswith("critic")):
+        model.networks[role].hidden.register_forward_hook(refused("a critic is asked"))
+    assert {"reconstruction", "divergence"} <= set(train_step(model, data, optimisers, 0, 0))
+
+
+#: Parts of networks that only a term of some weights needs, and the first network of its update.
+NEEDED_BY_A_TERM = [
+    *((name, "classifier", "generator", ("cls_weight",)) for name in ("clswgan", "cycle", "lisgan")),
+    ("lsrgan", "classifier", "generator", ("cls_weight", "unseen_weight", "real_weight")),
+    ("cycle", "regressor", "generator", ("cycle_weight",)),
+    ("cegzsl", "encoder", "generator", ("ins_weight", "cls_weight")),
+    ("gazsl", "critic.classes", "generator", ("cls_weight",)),
+    ("gazsl", "critic.classes", "critic", ("critic_cls_weight",)),
+    ("free", "decoder", "decoder", ("recons_weight", "centre_weight")),
+    ("tfvaegan", "decoder", "decoder", ("recons_weight",)),
+]
+
+
+@pytest.mark.parametrize(("name", "part", "role", "keys"), NEEDED_BY_A_TERM)
+def test_what_only_terms_of_weight_zero_need_is_not_asked(name, part, role, keys, world):
+    def calls(weight):
+        model, data, _ = started(name, world, **dict.fromkeys(keys, weight), **quick(name))
+        found = []
+        model.networks.get_submodule(part).register_forward_hook(lambda *_: found.append(part))
+        for update in model.updates(data, Draws(0, 0, data.device)):
+            if update.roles[0] == role:
+                update.terms()
+        return len(found)
+
+    assert calls(0.1) > 0
+    assert calls(0.0) == 0
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ def test_the_critics_gradients_are_those_of_the_published_terms(world):
         for parameter in critic.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
     terms = model.critics_terms(batch, draws)
+    terms["mutual"].backward()
     ours = [p.grad.clone() for critic in critics for p in critic.parameters()]
 
     step, shape = model.transition(batch, draws), tuple(batch.features.shape)

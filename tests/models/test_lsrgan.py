@@ -134,6 +134,14 @@ def test_without_its_unseen_terms_there_is_no_unseen_update(world):
     assert roles == [("critic",)] * 5 + [("generator",)]
 
 
+def test_without_that_update_no_weight_of_real_rows_pre_trains_the_classifier(world):
+    unused = {"cls_weight": 0.0, "unseen_weight": 0.0, "real_weight": 1.0}
+    assert make_model("lsrgan", sr_weight=0.0, **unused).pretraining == {}
+    assert make_model("lsrgan", sr_weight=1.0, **unused).pretraining == {"classifier": 50}
+    model, _ = started(world, sr_weight=0.0)
+    assert not hasattr(model, "seen_neighbours"), "nobody asks for the neighbours then"
+
+
 @pytest.mark.parametrize("wrong", [{"n_neighbours": 0}, {"tolerance_below": -0.1}, {"tolerance_above": float("nan")}])
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):

@@ -123,8 +123,8 @@ def test_fast_weights_are_gradient_descent_on_each_tasks_own_support(world):
     for task in range(2):
         for role, weights in by_hand(model, support, draws, task).items():
             for name, value in weights.items():
-                torch.testing.assert_close(fast[role][name][task], value, rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(fast["generator"]["out.weight"][0], fast["generator"]["out.weight"][1])
+                torch.testing.assert_close(fast[f"{role}.{name}"][task], value, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(fast["generator.out.weight"][0], fast["generator.out.weight"][1])
 
 
 @pytest.mark.parametrize("second_order", [False, True])

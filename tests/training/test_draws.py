@@ -69,12 +69,13 @@ def test_a_step_takes_nothing_from_its_epoch_but_its_constants(name, world):
 def test_a_step_draws_once_for_each_purpose(name, world, monkeypatch):
     """On the CPU a purpose's numbers are always the same, on a GPU they are the next ones."""
     model, data, optimisers = begun(name, world)
-    asked, stream = [], Draws._stream
-    monkeypatch.setattr(
-        Draws,
-        "_stream",
-        lambda self, purpose, step: asked.append((self.within, purpose, step)) or stream(self, purpose, step),
-    )
+    asked, stream = [], Draws.stream
+
+    def noted(self, purpose, step=None):
+        asked.append((self.within, purpose, self.step if step is None else step))
+        return stream(self, purpose, step)
+
+    monkeypatch.setattr(Draws, "stream", noted)
     train_step(model, data, optimisers, 0, 3)
     assert len(set(asked)) == len(asked), asked
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from functools import partial
 from typing import ClassVar
 
@@ -28,7 +28,6 @@ class AdversarialGenerator(FeatureGenerator):
     """
 
     config: AdversarialConfig
-    trained: ClassVar[tuple[str, ...]] = ("critic", "generator")
     generator_roles: ClassVar[tuple[str, ...]] = ("generator",)
     stacked_fakes: ClassVar[bool] = True
 
@@ -51,13 +50,26 @@ class AdversarialGenerator(FeatureGenerator):
         """Yield the updates of ``n_batches`` critic steps; return the last batch."""
         stacked = data.batches(draws, n_batches, self.config.batch_size)
         batches = stacked.split(len(stacked) // n_batches)
+        stacked_fakes = self.critic_learns and self.stacked_fakes
         with torch.no_grad():
-            fakes = self.critic_fakes(stacked, draws).split(len(batches[0])) if self.stacked_fakes else ()
+            fakes = self.critic_fakes(stacked, draws).split(len(batches[0])) if stacked_fakes else ()
         for index, batch in enumerate(batches):
-            with torch.no_grad():
-                fake = fakes[index] if fakes else self.critic_fakes(batch, draws.part(index))
-            yield from self.critic_updates(batch, fake, draws, index)
+            if self.critic_learns:
+                with torch.no_grad():
+                    fake = fakes[index] if fakes else self.critic_fakes(batch, draws.part(index))
+            yield from self.real_updates(batch, draws, index)
+            if self.critic_learns:
+                yield from self.critic_updates(batch, fake, draws, index)
         return batch
+
+    @property
+    def critic_learns(self) -> bool:
+        """Return whether the critic's terms are switched on; else no features are generated for it."""
+        return True
+
+    def real_updates(self, batch: Batch, draws: Draws, index: int) -> Iterable[Update]:
+        """Yield a step's updates on real rows alone, before the critic's; by default there are none."""
+        return ()
 
     def generator_updates(self, batch: Batch, draws: Draws) -> Iterator[Update]:
         """Yield the generator's update; a method may add updates of other networks before or after it."""
@@ -65,7 +77,11 @@ class AdversarialGenerator(FeatureGenerator):
 
     def critic_fakes(self, batch: Batch, draws: Draws) -> Tensor:
         """Return the generated features ``(B, D)`` of a critic step; called without gradients."""
-        return self.synthesise(draws.normal("critic noise", (len(batch), self.noise_dim)), batch.condition)
+        return self.fakes("critic noise", batch, draws)
+
+    def fakes(self, purpose: str, batch: Batch, draws: Draws) -> Tensor:
+        """Return features ``(B, D)`` of training for the batch's classes, from the noise of a purpose."""
+        return self.synthesise(draws.normal(purpose, (len(batch), self.noise_dim)), batch.condition)
 
     def unseen_batch(self, draws: Draws, size: int) -> Batch:
         """Generate for ``size`` classes without rows, drawn evenly; labels are rows of ``data.unseen_embeddings``."""
@@ -101,16 +117,14 @@ class AdversarialGenerator(FeatureGenerator):
             alpha: ``(B, 1)`` or ``(B, D)``, the share of ``real`` in the interpolates.
             scale: gamma, the weight of the whole.
         """
-        critic = self.networks[role]
-        names = ("critic", "gradient_penalty") if role == "critic" else (role, f"{role}_penalty")
-        penalised = self.config.gp_weight > 0
+        critic, penalised = self.networks[role], self.config.gp_weight > 0
         fast = penalised and isinstance(critic, Critic) and alpha.shape[1] == 1
 
         def terms() -> Terms:
             if not penalised:
-                return {names[0]: scale * losses.critic_distance(critic, real, fake, condition)}
-            gp_weight = self.penalty_weight(role)
-            weight = gp_weight.value if isinstance(gp_weight, AdaptiveWeight) else gp_weight
+                return {role: scale * losses.critic_distance(critic, real, fake, condition)}
+            adaptive = self.adaptive_weight(role)
+            weight = self.config.gp_weight if adaptive is None else adaptive.value
             if fast:
                 one_layer = self.network(role, Critic)
                 distance, penalty = critic_gradients(one_layer, real, fake, condition, alpha, scale * weight, scale)
@@ -118,15 +132,15 @@ class AdversarialGenerator(FeatureGenerator):
                 distance, penalty = losses.critic_terms(critic, real, fake, condition, alpha)
                 distance = scale * distance
             weighted = scale * weight * penalty
-            if isinstance(gp_weight, AdaptiveWeight):
-                gp_weight.observe(penalty.detach())
-            return {names[0]: distance, names[1]: weighted}
+            if adaptive is not None:
+                adaptive.observe(penalty.detach())
+            return {role: distance, "gradient_penalty" if role == "critic" else f"{role}_penalty": weighted}
 
         return Update((role,), terms, writes_gradients=fast)
 
-    def penalty_weight(self, role: str) -> float | AdaptiveWeight:
-        """Return the weight of a critic's gradient penalty."""
-        return self.config.gp_weight
+    def adaptive_weight(self, role: str) -> AdaptiveWeight | None:
+        """Return what weights a critic's gradient penalty in place of ``gp_weight``; by default there is nothing."""
+        return None
 
     def generator_terms(self, batch: Batch, draws: Draws) -> Terms:
         """Return the generator's loss: ``-E[D(fake)]`` and the feature-matching terms that are switched on."""
@@ -134,7 +148,7 @@ class AdversarialGenerator(FeatureGenerator):
 
     def generator_fakes(self, batch: Batch, draws: Draws) -> Tensor:
         """Return new features ``(B, D)`` for the batch's classes, differentiable in the generator's weights."""
-        return self.synthesise(draws.normal("generator noise", (len(batch), self.noise_dim)), batch.condition)
+        return self.fakes("generator noise", batch, draws)
 
     def adversarial_terms(self, fake: Tensor, batch: Batch) -> Terms:
         """Return ``-E[D(fake)]`` and feature matching against the batch."""

@@ -11,6 +11,7 @@ from fgen.errors import InputError
 from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.features.scaling import Kind
 from fgen.nn.networks import Output
+from fgen.training.update import TrainSettings
 
 #: By a pattern of the field's name, of which the first that matches counts, for the fields of every method.
 LIMITS = {
@@ -25,12 +26,10 @@ LIMITS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(TrainSettings):
     """Settings that every method has.
 
     Attributes:
-        epochs: passes over the training rows; an epoch is ceil(N / batch_size) steps.
-        steps: number of steps, in place of ``epochs``.
         hidden_dim: width of the hidden layers.
         noise_dim: columns of noise; None means as many as the class embedding has.
         output: the generator's last activation, on features scaled by ``feature_scaling``.
@@ -44,12 +43,6 @@ class ModelConfig:
     #: The method's class, which names its config: ``class CLSWGAN(AdversarialGenerator, config=CLSWGANConfig)``.
     generator: ClassVar[Any]
 
-    epochs: int = 50
-    steps: int | None = None
-    batch_size: int = 64
-    lr: float = 1e-4
-    beta1: float = 0.5
-    beta2: float = 0.999
     hidden_dim: int = 4096
     noise_dim: int | None = None
     feature_scaling: Kind = "minmax"
@@ -96,14 +89,6 @@ class ModelConfig:
     def uses_unseen_embeddings(self) -> bool:
         """Return whether training uses the embeddings of classes without rows."""
         return self.is_transductive
-
-    def n_steps(self, n_rows: int) -> int:
-        """Return the number of training steps for ``n_rows`` rows."""
-        return self.steps if self.steps is not None else self.epochs * self.steps_per_epoch(n_rows)
-
-    def steps_per_epoch(self, n_rows: int) -> int:
-        """Return ceil(N / batch_size), the steps of an epoch."""
-        return -(-n_rows // self.batch_size)
 
     def build(self, embedding: EmbeddingConfig | None = None) -> Any:
         """Return an untrained :class:`~fgen.models.base.generator.FeatureGenerator` of the method."""

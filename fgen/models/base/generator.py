@@ -14,7 +14,7 @@ import numpy as np
 from fgen.compute.device import choose_device, cpu_threads, matrix_precision
 from fgen.errors import InputError
 from fgen.features.checks import as_matrix, checked_names
-from fgen.features.class_embeddings import EmbeddingConfig, EmbeddingPreprocessor
+from fgen.features.class_embeddings import EmbeddingPreprocessor
 from fgen.features.frames import rows_by_name
 from fgen.features.labels import labels_of_rows
 from fgen.features.rows import Features, as_rows
@@ -32,12 +32,14 @@ class FeatureGenerator(TrainedModel, Trainable):
     """Base class of all methods: a generator of features that is conditioned on class embeddings.
 
     Attributes:
-        trained: roles that have an optimiser; all others are made by :meth:`pretrain` and then stay fixed.
+        methods: settings of every method that has been imported, by name.
         data: the training set, until :meth:`fit` ends.
         matching: the feature-matching terms that the config switches on.
         own_matching: feature-matching terms that the method computes itself.
         xavier_gain: how the networks start, see :func:`fgen.nn.networks.initialise`; None is the lineage's N(0, 0.02).
     """
+
+    methods: ClassVar[dict[str, type[ModelConfig]]] = {}
 
     config: ModelConfig
     xavier_gain: ClassVar[float | None] = None
@@ -46,10 +48,7 @@ class FeatureGenerator(TrainedModel, Trainable):
     def __init_subclass__(cls, config: type[ModelConfig] | None = None) -> None:
         if config is not None:
             config.generator = cls
-
-    def __init__(self, config: ModelConfig, embedding: EmbeddingConfig | None = None) -> None:
-        super().__init__(config, embedding)
-        self.history: list[dict[str, float]] = []
+            cls.methods[config.name] = config
 
     # The formulas that methods override.
 

@@ -32,6 +32,7 @@ class StoredModel:
         class_embeddings: ``(C, A)`` raw, as given to ``fit``.
         class_names: C names, or None.
         preprocessor, scaler: fitted on the seen classes' embeddings and on the training rows.
+        history: a row for each epoch of training; it isn't saved.
         n_seen: S, the number of classes with training rows.
     """
 
@@ -46,6 +47,7 @@ class StoredModel:
         self.networks = nn.ModuleDict()
         self.device = torch.device("cpu")
         self.class_names: tuple[str, ...] | None = None
+        self.history: list[dict[str, float]] = []
 
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """Return the networks by role, not yet initialised."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from fgen import rng
 from fgen.compute.device import matrix_precision
 from fgen.errors import InputError
-from fgen.features.checks import as_array, as_matrix, checked_names
+from fgen.features.checks import as_array, as_ids, as_matrix, checked_names
 from fgen.features.frames import named_by_index, rows_by_name
 from fgen.features.labels import ids_by_name
 from fgen.features.rows import Features, as_rows, iter_blocks
@@ -102,18 +103,11 @@ class TrainedModel(StoredModel):
             if class_names is not None:
                 names = checked_names(class_names, len(classes), each="embedding", distinct=False)
             return embeddings, names, np.arange(len(classes))
-        n_classes = len(self.class_embeddings)
-        if classes.ndim != 1 or classes.dtype.kind not in "iu" or not classes.size:
-            raise InputError(
-                f"classes has shape {classes.shape} and type {classes.dtype}",
-                "class ids (K,) or raw embeddings (K, A)",
-                "Of a mask take numpy.flatnonzero" if classes.dtype.kind == "b" else "",
-            )
-        if classes.min() < 0 or classes.max() >= n_classes:
-            wrong = classes.min() if classes.min() < 0 else classes.max()
-            raise InputError(f"classes names the id {wrong}", f"ids from 0 to {n_classes - 1}")
-        names = None if self.class_names is None else tuple(self.class_names[i] for i in classes)
-        return self.class_embeddings[classes], names, classes.astype(np.int64)
+        ids = as_ids("classes", classes, expected="class ids (K,) of at least 0, or raw embeddings (K, A)")
+        if ids.max() >= len(self.class_embeddings):
+            raise InputError(f"classes names the id {ids.max()}", f"ids from 0 to {len(self.class_embeddings) - 1}")
+        names = None if self.class_names is None else tuple(self.class_names[i] for i in ids)
+        return self.class_embeddings[ids], names, ids
 
     @torch.inference_mode()
     def iter_generate(
@@ -131,37 +125,38 @@ class TrainedModel(StoredModel):
         represented = represented and self.has_own_space
         prepared = torch.from_numpy(self.preprocessor(embeddings)).to(self.device)
         keys = [rng.class_key(None if names is None else names[k], row) for k, row in enumerate(embeddings)]
-        blocks = (
-            self._synthesise_block(noise, prepared[of_class], represented)
-            for noise, of_class in noise_blocks(self.chunk_noise, keys, counts, seed)
-        )
-        no_rows = np.zeros((0, self.scaler.dim), dtype=np.float32)
-        yield from rows_by_class(blocks, counts, (self.represent(no_rows) if represented else no_rows).shape[1])
+        formula = self.synthesise_represented if represented else self._synthesise_raw
+        noises = noise_blocks(self.chunk_noise, keys, counts, seed)
+        blocks = (self._computed(formula, noise, prepared[of_class]) for noise, of_class in noises)
+        yield from rows_by_class(blocks, counts, self._width(represented))
 
-    def _synthesise_block(self, noise: np.ndarray, condition: Tensor, represented: bool) -> np.ndarray:
-        rows = torch.from_numpy(noise).to(self.device)
-        with matrix_precision("highest", self.device):  # whatever torch, or another thread, is set to
-            if represented:
-                return self.synthesise_represented(rows, condition).float().cpu().numpy()
-            return self.scaler.invert(self.synthesise(rows, condition)).float().cpu().numpy()
+    def _synthesise_raw(self, noise: Tensor, condition: Tensor) -> Tensor:
+        return self.scaler.invert(self.synthesise(noise, condition))
+
+    @torch.inference_mode()
+    def _computed(self, formula: Callable[..., Tensor], rows: np.ndarray, *inputs: Tensor) -> np.ndarray:
+        """Return a formula of rows, computed in float32 whatever torch, or another thread, is set to."""
+        with matrix_precision("highest", self.device):
+            return formula(torch.tensor(rows, device=self.device), *inputs).float().cpu().numpy()
 
     @property
     def bank_dim(self) -> int:
         """Return the number of columns of a bank in the method's :attr:`bank_space`."""
-        return self.scaler.dim
+        return self._width(self.bank_space != "raw")
+
+    def _width(self, represented: bool) -> int:
+        no_rows = np.zeros((0, self.scaler.dim), dtype=np.float32)
+        return int((self.represent(no_rows) if represented else no_rows).shape[1])
 
     def represent(self, features: Features) -> Any:
         """Map raw features ``(N, D)`` to the space of the method's heads, ``(N, D')``; by default the same."""
         if not self.has_own_space:
             return features
-        blocks = [self._represented(block) for block in iter_blocks(as_rows(features))]
-        return np.concatenate(blocks or [self._represented(np.zeros((0, self.scaler.dim), np.float32))])
+        blocks = chain([np.zeros((0, self.scaler.dim), np.float32)], iter_blocks(as_rows(features)))
+        return np.concatenate([self._computed(self._represent_raw, block) for block in blocks])
 
-    @torch.inference_mode()
-    def _represented(self, block: np.ndarray) -> np.ndarray:
-        scaled = self.scaler.apply(torch.tensor(block, device=self.device))
-        with matrix_precision("highest", self.device):
-            return self.represent_scaled(scaled).float().cpu().numpy()
+    def _represent_raw(self, features: Tensor) -> Tensor:
+        return self.represent_scaled(self.scaler.apply(features))
 
     @property
     def has_own_space(self) -> bool:
