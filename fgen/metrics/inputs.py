@@ -8,6 +8,7 @@ import numpy as np
 
 from fgen.errors import InputError, wrong_array
 from fgen.features.checks import as_ids
+from fgen.features.class_scores import checked_groups
 
 #: A predicted id that names no class, and counts as wrong.
 ABSTAIN = -1
@@ -18,15 +19,6 @@ def checked_test_labels(labels: Any, seen: Any, unseen: Any) -> tuple[np.ndarray
     labels, (seen, unseen) = as_ids("labels", labels), checked_groups(seen, unseen)
     _refuse_others("labels", labels, [*seen, *unseen], "Leave such rows out, or add the class")
     return labels, seen, unseen
-
-
-def checked_groups(seen: Any, unseen: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ids of both groups, ascending; no class is in both."""
-    seen, unseen = np.unique(as_ids("seen", seen)), np.unique(as_ids("unseen", unseen))
-    both = np.intersect1d(seen, unseen)
-    if both.size:
-        raise InputError(f"class {both[0]} is in seen and in unseen", "each class in one of them")
-    return seen, unseen
 
 
 def checked_predictions(
