@@ -347,6 +347,11 @@ def _report(runs: list[str], out: str) -> None:
 @_command(_argument("path"), JSON)
 def _inspect(path: str, as_json: bool) -> None:
     """What a data set, bank, run folder, model, head or other file of fgen holds."""
+    from fgen.data.files import expect_source
+    from fgen.io.consistent_read import current
+
+    if not path.endswith(".toml"):
+        expect_source(str(current(Path(path))))  # before torch is imported
     from fgen.reports.inspection import inspect
 
     facts = inspect(path)
