@@ -288,7 +288,7 @@ def _evaluate(bank: str, dataset: str, classifier: str, overrides: list[str], as
     from fgen.classifiers.registry import CLASSIFIERS
     from fgen.config import apply_overrides
     from fgen.data.files import load_dataset
-    from fgen.experiment.config import classifier_config
+    from fgen.experiment.config import named_config
     from fgen.experiment.evaluation import evaluate_bank, head_settings, split_seed_of
     from fgen.experiment.results import SCORES, format_score, format_table
 
@@ -300,7 +300,7 @@ def _evaluate(bank: str, dataset: str, classifier: str, overrides: list[str], as
     named = sections["classifier"].get("name", classifier)
     if named != classifier:
         raise InputError(f"--set names the head {named!r}, and --classifier {classifier!r}", "--classifier alone")
-    config = classifier_config(sections["classifier"])
+    config = named_config("classifier", sections["classifier"])
     rows = load_dataset(dataset, seed=split_seed_of(bank))
     scores = evaluate_bank(bank, rows, config, **options).as_dict()
     if as_json:

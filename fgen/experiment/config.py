@@ -136,8 +136,14 @@ class Recipe:
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
-        """Build from a section for each field; a wrong name or key is an error that names the nearest."""
+        """Build from a section for each field, as TOML has them; an unknown section, name or key is an error that
+        names the nearest.
+        """
         expect_plain(mapping)
+        _refuse_unknown_sections(mapping, cls.section_names())
+        for section, value in mapping.items():
+            if not isinstance(value, Mapping):
+                raise InputError(f"[{section}] is {value!r}", "a section with keys")
         sections = sorted(cls.section_names(), key=lambda section: section == "model")  # checked last
         return cls(**{section: _built(section, mapping) for section in sections})
 
@@ -193,16 +199,6 @@ class ExperimentConfig(Recipe):
         object.__setattr__(self, "embedding", embedding)
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
-        """Build from TOML's sections; an unknown section, name or key is an error that names the nearest."""
-        expect_plain(mapping)
-        _refuse_unknown_sections(mapping)
-        for section, value in mapping.items():
-            if not isinstance(value, Mapping):
-                raise InputError(f"[{section}] is {value!r}", "a section with keys")
-        return super().from_mapping(mapping)
-
-    @classmethod
     def from_file(cls, path: str | Path, overrides: list[str] | None = None) -> ExperimentConfig:
         """Read a TOML file and apply ``section.key=value`` overrides."""
         return cls.from_mapping(apply_overrides(read_toml(path), overrides or []))
@@ -251,13 +247,10 @@ def _built(section: str, mapping: Mapping[str, Any]) -> Any:
     given, kind = mapping.get(section, {}), KINDS.get(section)
     if kind is None:
         return _noted(mapping, section)
-    if section == "classifier":
-        return classifier_config(given)
-    return _build_named(kind, given, section) if isinstance(kind, dict) else build(kind, given, section)
+    return named_config(section, given) if isinstance(kind, dict) else build(kind, given, section)
 
 
-def _refuse_unknown_sections(mapping: Mapping[str, Any]) -> None:
-    sections = ExperimentConfig.section_names()
+def _refuse_unknown_sections(mapping: Mapping[str, Any], sections: list[str]) -> None:
     for key in mapping:
         owners = [f"{name}.{key}" for name in sections if key in _keys(KINDS.get(name, {}))]
         if key not in sections and owners:
@@ -280,14 +273,14 @@ def _noted(mapping: Mapping[str, Any], section: str) -> dict[str, Any]:
     return dict(json.loads(text))
 
 
-def classifier_config(mapping: Mapping[str, Any]) -> Any:
-    """Return the config of the head that ``name`` names, by default the softmax classifier."""
-    return _build_named(CLASSIFIERS, {"name": "softmax"} | dict(mapping), "classifier")
+def named_config(section: str, mapping: Mapping[str, Any]) -> Any:
+    """Return the config of the method or the head that the key ``name`` of a section names.
 
-
-def _build_named(registry: Mapping[str, Any], mapping: Mapping[str, Any], section: str) -> Any:
-    settings = dict(mapping)
-    name = settings.pop("name", None)
+    Raises:
+        InputError: no such name, though the head is by default the softmax classifier; a key that it doesn't have.
+    """
+    registry, settings = KINDS[section], dict(mapping)
+    name = settings.pop("name", "softmax" if section == "classifier" else None)
     if name is None:
         raise InputError(f"[{section}] has no name", f"name = one of {', '.join(registry)}")
     if not isinstance(name, str) or name not in registry:

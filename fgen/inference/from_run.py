@@ -17,7 +17,7 @@ from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import RunDirectory, SeedDirectory
-from fgen.experiment.evaluation import compare_data, compare_models
+from fgen.experiment.evaluation import compare_data, compare_models, expect_known_space
 from fgen.experiment.steps import Task, new_heads, synthetic_rows
 from fgen.inference.predictor import Predictor, expect_width
 from fgen.models.base.generator import FeatureGenerator
@@ -100,12 +100,7 @@ def _head_with(
 
 def _expect_same_space(bank: FeatureBank, path: str | Path, run: Path, model: FeatureGenerator) -> None:
     """Refuse a bank of another space than raw features or the run's own bank; warn of one made from other data."""
-    width = model.scaler.dim if bank.space == "raw" else model.bank_dim
-    if bank.space not in ("raw", model.bank_space) or bank.features.shape[1] != width:
-        raise InputError(
-            f"{path} holds {bank.features.shape[1]} columns of the space {bank.space!r}",
-            f"{width} of {model.bank_space!r}, as the run's own bank, or of 'raw'",
-        )
+    expect_known_space(path, bank, run, model)
     if bank.space != "raw":
         compare_models(bank, run)
     elif {"features", "unknown"} & compare_data(bank, run).keys():
