@@ -54,12 +54,11 @@ def evaluate_bank(
     with FeatureBank.open(path) as bank:
         train, bank_section = (run_section(bank.config, section) for section in ("train", "bank"))
         dataset, space = with_shots_of(bank, dataset), bank.space
-        _check_columns(path, bank, dataset, folder)
+        model = None if folder is None else model_of(path, bank, folder)
+        _check_columns(path, bank, dataset, model)
         ids = match_classes(bank, dataset)
         warn_of_other_data(path, bank, dataset, folder)
         _warn_of_classes_seen_before(bank, ids, dataset)
-        if folder is not None:
-            compare_models(bank, folder)
         rows = np.flatnonzero(bank.synthetic & (ids[bank.labels] >= 0))
         synthetic, labels = np.asarray(bank.features[rows], dtype=np.float32), ids[bank.labels[rows]]
         missing = np.setdiff1d(dataset.unseen, labels)
@@ -70,7 +69,7 @@ def evaluate_bank(
                 f"some for each of the {len(dataset.unseen)}",
                 "Generate them with fgen generate --classes unseen",
             )
-        represent = None if folder is None else representation(model_of(path, bank, folder, dataset))
+        represent = None if model is None else representation(model)
     with_real = bool(bank_section.get("real", True)) or _lacks_seen_classes(path, dataset, labels)
     device = "cpu" if train.get("device") == "cpu" else "auto"  # others may not be here
     recipe = HeadRecipe(classifier, seed, with_real, precision=str(train.get("precision", "auto")), device=device)
@@ -82,20 +81,6 @@ def evaluate_bank(
         return heads.score(dataset, represent).at(gamma)[0]
 
 
-def _check_columns(path: Path, bank: FeatureBank, dataset: ZSLDataset, run: Path | None) -> None:
-    """Refuse a bank of a space that no model is there for, or of other features than the data set's."""
-    if bank.space != "raw" and run is None:
-        raise InputError(
-            f"{path} holds features of the space {bank.space!r}", "the run whose model knows it", "Add --run RUN_DIR"
-        )
-    if bank.space == "raw" and bank.features.shape[1] != dataset.feature_dim:
-        raise InputError(
-            f"{path} holds features of {bank.features.shape[1]} columns",
-            f"{dataset.feature_dim}, as {dataset.name} has",
-            "Use the bank with the data set it was made for",
-        )
-
-
 def head_settings(path: str | Path, name: str) -> dict[str, Any]:
     """Return the settings of the head ``name`` in the run that a bank comes from, or the name alone."""
     with FeatureBank.open(path) as bank:
@@ -103,23 +88,34 @@ def head_settings(path: str | Path, name: str) -> dict[str, Any]:
     return given if given.get("name", "softmax") == name else {"name": name}
 
 
-def model_of(path: Path, bank: FeatureBank, run: Path, dataset: ZSLDataset) -> FeatureGenerator:
+def model_of(path: Path, bank: FeatureBank, run: Path) -> FeatureGenerator:
     """Return the model of a run, of the bank's seed where there is one, whose space the bank lives in.
 
     Raises:
-        InputError: the run has another space, no model of the seed whose space it is, or learned from other features.
+        InputError: the run has another space, or no model of the seed whose space it is.
     """
+    compare_models(bank, run)
     folder = seed_folder(run, bank.seed)
     if bank.space != "raw" and folder.path.name != str(bank.seed):
         raise InputError(f"the bank is of seed {bank.seed}, and {run} has no model of it", "the run that it comes from")
     model = load_model(folder.model)
     expect_known_space(path, bank, run, model)
-    if model.scaler.dim != dataset.feature_dim:
-        raise InputError(
-            f"{dataset.name} has features of {dataset.feature_dim} columns",
-            f"{model.scaler.dim}, as {run} was made for",
-        )
     return model
+
+
+def _check_columns(path: Path, bank: FeatureBank, dataset: ZSLDataset, model: FeatureGenerator | None) -> None:
+    """Refuse a bank of a space that no model is there for, or of other features than the data set's."""
+    if bank.space != "raw" and model is None:
+        raise InputError(
+            f"{path} holds features of the space {bank.space!r}", "the run whose model knows it", "Add --run RUN_DIR"
+        )
+    width = bank.features.shape[1] if model is None else model.scaler.dim
+    if width != dataset.feature_dim:
+        raise InputError(
+            f"{path} was made for features of {width} columns",
+            f"{dataset.feature_dim}, as {dataset.name} has",
+            "Use the bank with the data set it was made for",
+        )
 
 
 def expect_known_space(path: str | Path, bank: FeatureBank, run: Path, model: FeatureGenerator) -> None:
@@ -180,8 +176,8 @@ def _noted_data_of(folder: SeedDirectory) -> dict[str, Any]:
 def seed_folder(run: Path, seed: int) -> SeedDirectory:
     """Return the folder of a bank's seed in a run; of the run's first seed where it has no such model."""
     directory = RunDirectory.open(run)
-    folder = directory.seed(seed)
-    return folder if folder.model.exists() else directory.first_seed()
+    folder, first = directory.seed(seed), ExperimentConfig.from_file(directory.config).protocol.seeds[0]
+    return folder if folder.model.exists() else directory.seed(first)
 
 
 def match_classes(bank: FeatureBank, dataset: ZSLDataset) -> np.ndarray:

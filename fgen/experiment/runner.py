@@ -113,19 +113,19 @@ def train_only(
 
 
 def _begin(config: ExperimentConfig, dataset: ZSLDataset, out: str | Path, *, resume: bool) -> RunDirectory:
-    """Refuse what can't be run here, then begin the run folder or go on in it."""
-    check_requirements(config)
-    directory = RunDirectory.create(Path(out), config.to_mapping(), resume=resume)
-    log_notes(config, dataset)
-    return directory
+    """Begin a run folder, or go on in it; log the notes on the data, and settings that have no effect.
 
-
-def log_notes(config: ExperimentConfig, dataset: ZSLDataset) -> None:
-    """Log the notes on the data, and settings that have no effect."""
+    Raises:
+        InputError: a device or an optional library isn't there, or as :meth:`RunDirectory.create` has it.
+    """
+    choose_device(config.train.device)
+    config.classifier.build()
+    directory = RunDirectory.create(Path(out), config, resume=resume)
     for note in dataset.notes:
         log.info("%s: %s", dataset.name, note)
     if unused := config.unused():
         log.warning("%s: set, and without effect beside the other settings", ", ".join(unused))
+    return directory
 
 
 def announce(
@@ -191,9 +191,3 @@ def describe(config: ExperimentConfig, dataset: ZSLDataset, outcomes: Sequence[S
         "git_commit": git_commit(),
         "config": config.to_mapping(),
     }
-
-
-def check_requirements(config: ExperimentConfig) -> None:
-    """Refuse a device or an optional library that isn't there, before a run folder is made."""
-    choose_device(config.train.device)
-    config.classifier.build()

@@ -45,12 +45,12 @@ def predictor_of_run(run: str | Path, banks: Sequence[str | Path] = (), *, width
         InputError: an unfinished run, or one without a saved head; data that are gone; banks or a width that don't fit.
     """
     directory = RunDirectory.open(run)
-    folder = directory.first_seed()
+    config, gamma = ExperimentConfig.from_file(directory.config), 0.0
+    folder = directory.seed(config.protocol.seeds[0])
     trained_alone = folder.model.exists() and not folder.choice.exists()
     if not trained_alone and not (folder.bank if banks else folder.head).exists():
         expected = "a finished run whose classifier.name is 'softmax' or 'cosine'"
         raise InputError(f"{run} has no saved head", expected)
-    config, gamma = ExperimentConfig.from_file(directory.config), 0.0
     if not trained_alone:
         choice, config = folder.read_choice(config)
         gamma = float(choice["gamma"])
