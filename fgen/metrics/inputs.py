@@ -1,4 +1,4 @@
-"""Checks of what is scored: labels, the two groups of classes, predicted ids."""
+"""Checks of what is scored or compared: labels, predicted ids, real and generated rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fgen.errors import InputError, wrong_array
-from fgen.features.checks import as_ids
+from fgen.features.checks import as_ids, as_matrix, as_numbers
 from fgen.features.class_scores import checked_groups
 
 #: A predicted id that names no class, and counts as wrong.
@@ -42,3 +42,21 @@ def _refuse_others(name: str, ids: np.ndarray, allowed: list[int], remedy: str) 
         row = int(np.argmax(other))
         found = f"{name}[{row}] is {ids[row]}, which is neither in seen nor in unseen"
         raise InputError(found, "ids of seen or unseen classes", remedy)
+
+
+def checked_sets(
+    real: Any, real_labels: Any, synthetic: Any, synthetic_labels: Any
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return real rows ``(N, D)`` float64 and class ids ``(N,)``, and the same of generated rows of the same space."""
+    sets = []
+    for name, features, labels in (("real", real, real_labels), ("synthetic", synthetic, synthetic_labels)):
+        features = as_matrix(name, features, "numbers (N, D)", dtype=np.float64, least=0)
+        labels = as_numbers(f"{name} labels", labels)
+        if labels.shape != features.shape[:1] or labels.dtype.kind not in "iu":
+            found = f"{name} has shape {features.shape} and its labels {labels.shape} and type {labels.dtype}"
+            raise InputError(found, "numbers (N, D) and class ids (N,)")
+        sets.append((features, labels))
+    widths = [features.shape[1] for features, _ in sets]
+    if widths[0] != widths[1]:
+        raise InputError(f"real has {widths[0]} columns and synthetic {widths[1]}", "the same space")
+    return sets

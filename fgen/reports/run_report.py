@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -61,13 +61,12 @@ class _Run:
 
     @classmethod
     def open(cls, path: str | Path, name: str) -> _Run:
-        folder = RunDirectory.open(path)
-        result = RunResult.load(path)
-        config = ExperimentConfig.from_file(folder.config)
-        with guarded_read(folder.result, "result", "Make it again with fgen run --resume"):
-            _facts(cls(name, result, folder, config, ()))  # what the page shows is there
+        folder, result = RunDirectory.open(path), RunResult.load(path)
         kept = tuple(read_predictions(folder.seed(seed).predictions) for seed in result.description["seeds"])
-        return cls(name, result, folder, config, kept)
+        run = cls(name, result, folder, ExperimentConfig.from_file(folder.config), kept)
+        with guarded_read(folder.result, "result", "Make it again with fgen run --resume"):
+            _facts(run)  # what the page shows is there
+        return run
 
     @property
     def scores(self) -> list[GZSLScores]:
@@ -177,8 +176,7 @@ def _details(run: _Run) -> Iterable[str]:
         yield note(f"Not compared: {why_not}")
     else:
         yield from _features(run, dataset)
-    settings = {key: value for key, value in run.config.to_mapping().items() if key not in ("paper", "ours")}
-    yield folded("settings", dump_toml(settings))
+    yield folded("settings", dump_toml(replace(run.config, paper={}, ours={}).to_mapping()))
 
 
 def _facts(run: _Run) -> dict[str, str]:
