@@ -9,7 +9,6 @@ import numpy as np
 import scipy.linalg
 
 from fgen.baselines.base import BaselineConfig, EmbeddingBaseline, unit
-from fgen.errors import InputError
 from fgen.features.rows import Features, numbered_blocks
 from fgen.features.statistics import class_means
 
@@ -37,11 +36,6 @@ class RidgeConfig(BaselineConfig):
     alpha: float | None = None
     alphas: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0, 100.0)
     seen_prototypes: Prototypes | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.seen_prototypes not in (None, *get_args(Prototypes)):
-            raise InputError(f"seen_prototypes is {self.seen_prototypes!r}", "'predicted', 'mean' or None")
 
     def candidates(self) -> list[Self]:
         """Return the candidates of both prototypes, where these are left open."""
