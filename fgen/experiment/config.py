@@ -208,21 +208,18 @@ class ExperimentConfig(Recipe):
 
         These are a baseline's bank and head, and what only another solver or a term with a weight of 0 reads.
         """
-        unused = {"bank", "classifier"}
-        if self.model.name not in BASELINES:
-            unused = {
-                f"{section}.{key}"
-                for section in ("model", "classifier")
-                for key in getattr(self, section).unused_fields
-            }
         plain = replace(self, model=type(self.model)(), bank=BankConfig(), classifier=type(self.classifier)())
-        defaults = plain.to_mapping()
+        given, defaults = self.to_mapping(), plain.to_mapping()
         defaults["classifier"]["name"] = "softmax"
+        if self.model.name in BASELINES:
+            unused = {section: given[section] for section in ("bank", "classifier")}
+        else:
+            unused = {section: getattr(self, section).unused_fields for section in ("model", "classifier")}
         return [
             f"{section}.{key}"
-            for section, keys in self.to_mapping().items()
-            for key, value in keys.items()
-            if unused & {section, f"{section}.{key}"} and defaults[section].get(key) != value
+            for section, keys in unused.items()
+            for key, value in given[section].items()
+            if key in keys and defaults[section].get(key) != value
         ]
 
     def of_seed(self, seed: int) -> ExperimentConfig:

@@ -15,7 +15,7 @@ from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import RunDirectory
-from fgen.experiment.protocol import SeedRun, selection_task
+from fgen.experiment.protocol import SeedRun, validation_task
 from fgen.experiment.provenance import git_commit, version
 from fgen.experiment.results import RunResult, SeedOutcome
 from fgen.experiment.steps import Task, new_model, synthetic_counts
@@ -65,7 +65,7 @@ def run(
         with _temporary_folder() as folder:
             return replace(run(config, out=Path(folder) / "run", progress=progress), out=None)
     dataset = config.dataset.load()
-    phases = (selection_task(config, dataset), dataset)
+    phases = (validation_task(Task(config, dataset, seed=0)).dataset, dataset)
     for part in phases:
         part.require_test_rows()
     directory = _begin(config, dataset, out, resume=resume)

@@ -12,7 +12,7 @@ import numpy as np
 
 from fgen.classifiers.base import predict_calibrated
 from fgen.classifiers.registry import load_head
-from fgen.compute.device import choose_device, cpu_threads
+from fgen.compute.device import cpu_threads
 from fgen.errors import InputError
 from fgen.experiment.heads import represented
 from fgen.features.rows import Features, as_rows
@@ -119,7 +119,6 @@ class Predictor:
         Raises:
             InputError: no such folder, damaged files, or no such device.
         """
-        choose_device(device)
         return read_folder(Path(path), lambda folder: cls._load(folder, device))
 
     @classmethod

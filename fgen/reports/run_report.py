@@ -97,9 +97,8 @@ def write_report(runs: Sequence[str | Path], out: str | Path, *, progress: bool 
     require("matplotlib.figure", "plots", "a report")
     opened = [_Run.open(path, name) for path, name in zip(runs, _names(runs), strict=True)]
     runs_shown = tqdm(opened, unit="run", disable=not progress)
-    sections = chain(
-        _overview(opened), chain.from_iterable(map(_details, runs_shown))
-    )  # each is made as it's asked for
+    # Each section is made as it's asked for.
+    sections = chain(_overview(opened), chain.from_iterable(map(_details, runs_shown)))
     text = "".join(page(f"fgen: {', '.join(run.name for run in opened)}", sections))
     with new_file(out, overwrite=True) as temporary:
         temporary.write_text(text, encoding="utf-8")
