@@ -99,6 +99,23 @@ class SeedDirectory:
                 return {"all": bank.data_sha256} if bank.data_sha256 else {}
         return {}
 
+    def load_dataset(self, config: ExperimentConfig) -> ZSLDataset:
+        """Load the data set that the files were made from, with its shots.
+
+        Raises:
+            InputError: it is gone, or holds other data now.
+        """
+        given, run = config.dataset, RunDirectory(self.path.parents[1])
+        if given.path is not None and not Path(given.path).exists():
+            raise InputError(
+                f"{run.path} was made from {given.path}, which isn't there",
+                "its data set",
+                f"Go to the folder that it was run in, or mend dataset.path in {run.config}",
+            )
+        dataset = given.load()
+        self.check_fingerprint(dataset)
+        return dataset
+
     def check_fingerprint(self, dataset: ZSLDataset) -> None:
         """Refuse data whose fingerprint isn't the recorded one, where there is one."""
         noted = self.training_digests()

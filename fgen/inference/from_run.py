@@ -73,8 +73,7 @@ def _head_with(
     banks: Sequence[str | Path], run: Path, config: ExperimentConfig, folder: SeedDirectory, model: FeatureGenerator
 ) -> tuple[Any, ZSLDataset]:
     """Train a head over the run's classes and those of the banks; return it with the data set of all these classes."""
-    task = Task(config, config.dataset.load(), config.protocol.seeds[0])
-    folder.check_fingerprint(task.dataset)
+    task = Task(config, folder.load_dataset(config), config.protocol.seeds[0])
     if folder.bank.exists():
         with FeatureBank.open(folder.bank) as own:
             features, labels = own.to_numpy()

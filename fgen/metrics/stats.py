@@ -56,9 +56,6 @@ def paired_interval(
     a: Sequence[GZSLScores],
     b: Sequence[GZSLScores],
     score: str = "H",
-    *,
-    seed: int = 0,
-    n_resamples: int = N_RESAMPLES,
 ) -> dict[str, float | None]:
     """Return the difference between ``a`` and ``b`` with its interval. Each resample takes the same seeds and classes
     for both.
@@ -79,7 +76,7 @@ def paired_interval(
     if len(a) != len(b):
         raise InputError(f"{len(a)} and {len(b)} seeds", "the same seeds for both")
     _check_comparable([*a, *b])
-    draws = _draw(a[0], len(a), seed, n_resamples)
+    draws = _draw(a[0], len(a), 0, N_RESAMPLES)
     values = [json_number(getattr(scores, score)) for scores in (*a, *b)]
     if None in values:
         return dict.fromkeys(("difference", "low", "high", "share_positive"))

@@ -206,11 +206,9 @@ def _facts(run: _Run) -> dict[str, str]:
 def _dataset(run: _Run) -> tuple[ZSLDataset | None, str]:
     """Return the data set that the run was made from, or None and why it can't be loaded."""
     try:
-        dataset = run.config.dataset.load()
-        run.first.check_fingerprint(dataset)
+        return run.first.load_dataset(run.config), ""
     except InputError as error:
         return None, str(error)
-    return dataset, ""
 
 
 def _classes(run: _Run, dataset: ZSLDataset | None) -> Iterable[str]:
