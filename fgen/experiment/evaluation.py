@@ -92,7 +92,8 @@ def model_of(path: Path, bank: FeatureBank, run: Path) -> FeatureGenerator:
     """Return the model of a run, of the bank's seed where there is one, whose space the bank lives in.
 
     Raises:
-        InputError: the run has another space, or no model of the seed whose space it is.
+        InputError: the run has another space, or no model of the seed whose space it is, or another model made the
+            bank in such a space.
     """
     compare_models(bank, run)
     folder = seed_folder(run, bank.seed)
