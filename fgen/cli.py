@@ -285,22 +285,19 @@ def _embed(descriptions: str, out: str, encoder: str, model: str | None, overwri
 )
 def _evaluate(bank: str, dataset: str, classifier: str, overrides: list[str], as_json: bool, **options: Any) -> None:
     """Score a bank with a classifier."""
-    from fgen.classifiers.registry import CLASSIFIERS
     from fgen.config import apply_overrides
     from fgen.data.files import load_dataset
-    from fgen.experiment.config import classifier_config
+    from fgen.experiment.config import named_config
     from fgen.experiment.evaluation import evaluate_bank, head_settings, split_seed_of
     from fgen.experiment.results import SCORES, format_score, format_table
 
-    if classifier not in CLASSIFIERS:
-        raise InputError(f"--classifier is {classifier!r}", f"one of {', '.join(CLASSIFIERS)}")
     sections = apply_overrides({"classifier": head_settings(bank, classifier)}, overrides)
     if list(sections) != ["classifier"]:
         raise InputError(f"--set names the section {[*sections][1]!r}", "classifier, the only one that evaluate has")
     named = sections["classifier"].get("name", classifier)
     if named != classifier:
         raise InputError(f"--set names the head {named!r}, and --classifier {classifier!r}", "--classifier alone")
-    config = classifier_config(sections["classifier"])
+    config = named_config("classifier", sections["classifier"])
     rows = load_dataset(dataset, seed=split_seed_of(bank))
     scores = evaluate_bank(bank, rows, config, **options).as_dict()
     if as_json:
@@ -347,6 +344,11 @@ def _report(runs: list[str], out: str) -> None:
 @_command(_argument("path"), JSON)
 def _inspect(path: str, as_json: bool) -> None:
     """What a data set, bank, run folder, model, head or other file of fgen holds."""
+    from fgen.data.files import expect_source
+    from fgen.io.consistent_read import current
+
+    if not path.endswith(".toml"):
+        expect_source(str(current(Path(path))))  # before torch is imported
     from fgen.reports.inspection import inspect
 
     facts = inspect(path)

@@ -183,13 +183,16 @@ class Limit(NamedTuple):
 
 
 def check_limits(config: Any, limits: Mapping[str, Limit]) -> None:
-    """Raise an InputError that names the first field of a dataclass whose value is out of range.
+    """Raise an InputError that names the first field of a dataclass whose value is out of range, or no ``Literal``.
 
     Args:
         config: the dataclass instance.
         limits: by a pattern of the field's name; the first pattern that matches counts.
     """
+    hints = typing.get_type_hints(type(config))
     for name in (field.name for field in dataclasses.fields(config)):
+        if any(typing.get_origin(hint) is Literal for hint in (hints[name], *typing.get_args(hints[name]))):
+            _convert(hints[name], getattr(config, name), name)
         limit = next((limit for pattern, limit in limits.items() if re.fullmatch(pattern, name)), None)
         value = getattr(config, name)
         if limit is not None and value is not None and not limit.accepts(value):

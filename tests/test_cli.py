@@ -749,10 +749,13 @@ def test_the_help_of_evaluate_lists_every_head(shell):
     assert set(CLASSIFIERS) == set(fgen.CLASSIFIERS)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["run", "--help"]])
-def test_help_and_version_answer_without_torch(words):
-    code = f"import sys; from fgen.cli import main; code = main({words}); sys.exit(code or 'torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0
+@pytest.mark.parametrize(
+    ("words", "answer"), [(["--help"], 0), (["--version"], 0), (["run", "--help"], 0), (["inspect", "nowhere"], 2)]
+)
+def test_help_version_and_a_typing_error_answer_without_torch(words, answer):
+    code = f"import sys; from fgen.cli import main; print(main({words}), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.endswith(f"{answer} False\n"), done.stderr
 
 
 def test_the_version_is_printed(shell):

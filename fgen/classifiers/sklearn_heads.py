@@ -144,8 +144,5 @@ class SklearnHead(Head):
 
     def save(self, path: str | Path) -> None:
         """Raise an InputError: scikit-learn's objects can only be pickled, and fgen never unpickles."""
-        raise InputError(
-            f"the {self.config.name!r} classifier can't be saved: scikit-learn's objects are only ever pickled",
-            "a head of safetensors and JSON",
-            "Use the classifier 'softmax' or 'cosine'",
-        )
+        kept = "'softmax' or 'cosine' as classifier's name"
+        raise InputError(f"the head {self.config.name!r} is scikit-learn's and can only be pickled", kept)

@@ -118,15 +118,26 @@ def expect_target(path: str | Path, *, overwrite: bool) -> Path:
     return path
 
 
+def expect_source(source: str | Path) -> None:
+    """Refuse what is neither the name of a built-in data set nor a path of something.
+
+    Raises:
+        InputError: nothing is there.
+    """
+    path = Path(source)
+    # Unlike Path.exists, os.path.exists takes any name for an answer.
+    if source not in BUILT_IN and (not str(source) or not os.path.exists(path)):
+        expected = f"{' or '.join(map(repr, BUILT_IN))}, a folder with .mat files, an .h5 or an .npz file"
+        raise InputError(f"{str(path)!r} is no data set and no file", expected, nearest_sibling(path))
+
+
 def _load(source: str | Path, seed: int) -> ZSLDataset:
     if source == "emoji":
         return load_emoji()
     if source == "toy":
         return make_toy(seed=seed)
+    expect_source(source)
     path = Path(source)
-    if not str(source) or not os.path.exists(path):  # the latter, unlike Path.exists, takes any name for an answer
-        expected = "'emoji' or 'toy', a folder with .mat files, an .h5 or an .npz file"
-        raise InputError(f"{str(path)!r} is no data set and no file", expected, nearest_sibling(path))
     if path.is_dir():
         return read_xlsa17(path, seed=seed)
     if path.suffix == ".mat":

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from scipy.special import softmax
 
 from fgen.config import build
 from fgen.data.dataset import ZSLDataset
@@ -200,24 +201,26 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         ``classes_[1]``. It warns, as all that predicts does, of rows that are much longer or shorter than those it was
         fitted to.
         """
-        predictor = self._predictor()
-        scores = predictor.calibrated(self._scores(predictor, X))
+        predictor, scores = self._scored(X)
+        scores = predictor.calibrated(scores)
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return probabilities ``(N, C)`` of :attr:`classes_`; rows add up to 1."""
-        predictor = self._predictor()
-        scores = predictor.calibrated(self._scores(predictor, X)).astype(np.float64)
-        weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return weights / weights.sum(axis=1, keepdims=True)
+        predictor, scores = self._scored(X)
+        return softmax(predictor.calibrated(scores).astype(np.float64), axis=1)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable label ``(N,)``, among seen and unseen classes."""
-        predictor = self._predictor()
-        return predictor.labels[predictor.class_ids(self._scores(predictor, X))]
+        predictor, scores = self._scored(X)
+        return predictor.labels[predictor.class_ids(scores)]
 
-    def _scores(self, predictor: Predictor, X: Any) -> np.ndarray:
-        """Return log-probabilities ``(N, C)`` as the head gives them; warn where the public method's caller stands."""
+    def _scored(self, X: Any) -> tuple[Predictor, np.ndarray]:
+        """Return what predicts, and its log-probabilities ``(N, C)`` as the head gives them.
+
+        Warnings name the line that called the public method.
+        """
+        predictor = self._predictor()
         check_columns(X, predictor.feature_names, type(self).__name__, stacklevel=4)
         scaler = predictor.model.scaler
         shape = tuple(X.shape) if hasattr(X, "shape") else as_array("X", X).shape
@@ -226,7 +229,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         features = np.asarray(as_rows(X), dtype=np.float32)
         if odd := scaler.scale_warning(features):
             warnings.warn(f"{odd}: were both normalised alike?", stacklevel=3)
-        return predictor.scores(features)
+        return predictor, predictor.scores(features)
 
     def _predictor(self) -> Predictor:
         """Return what the last fit left, with the CPU threads that are set now.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_origin, get_type_hints
 
 from fgen.baselines import BASELINES
 from fgen.classifiers.registry import CLASSIFIERS
@@ -136,10 +136,17 @@ class Recipe:
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
-        """Build from a section for each field; a wrong name or key is an error that names the nearest."""
+        """Build from a section for each field, as TOML has them; an unknown section, name or key is an error that
+        names the nearest.
+        """
         expect_plain(mapping)
-        sections = sorted(cls.section_names(), key=lambda section: section == "model")  # checked last
-        return cls(**{section: _built(section, mapping) for section in sections})
+        kinds = cls.sections()
+        _refuse_unknown_sections(mapping, kinds)
+        for section, value in mapping.items():
+            if not isinstance(value, Mapping):
+                raise InputError(f"[{section}] is {value!r}", "a section with keys")
+        sections = sorted(kinds, key=lambda section: section == "model")  # checked last
+        return cls(**{section: _built(section, kinds[section], mapping) for section in sections})
 
     def candidates(self) -> list[Self]:
         """Return the recipe with each of the heads to choose from."""
@@ -154,7 +161,7 @@ class Recipe:
     def to_mapping(self) -> dict[str, Any]:
         """Return TOML-able sections, without free ones that are empty; :meth:`from_mapping` reads them back."""
         sections: dict[str, Any] = {}
-        for name in self.section_names():
+        for name in self.sections():
             value = getattr(self, name)
             if isinstance(value, dict):
                 sections |= {name: value} if value else {}
@@ -164,9 +171,11 @@ class Recipe:
         return sections
 
     @classmethod
-    def section_names(cls) -> list[str]:
-        """Return the names of all sections, in the order in which a file has them."""
-        return sorted((section.name for section in fields(cls) if section.init), key=lambda name: name != "dataset")
+    def sections(cls) -> dict[str, Any]:
+        """Return the class of each section, or those that its key ``name`` chooses from, in a file's order."""
+        names = (section.name for section in fields(cls) if section.init)
+        kinds = get_type_hints(cls) | NAMED
+        return {name: kinds[name] for name in sorted(names, key=lambda name: name != "dataset")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,16 +202,6 @@ class ExperimentConfig(Recipe):
         object.__setattr__(self, "embedding", embedding)
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
-        """Build from TOML's sections; an unknown section, name or key is an error that names the nearest."""
-        expect_plain(mapping)
-        _refuse_unknown_sections(mapping)
-        for section, value in mapping.items():
-            if not isinstance(value, Mapping):
-                raise InputError(f"[{section}] is {value!r}", "a section with keys")
-        return super().from_mapping(mapping)
-
-    @classmethod
     def from_file(cls, path: str | Path, overrides: list[str] | None = None) -> ExperimentConfig:
         """Read a TOML file and apply ``section.key=value`` overrides."""
         return cls.from_mapping(apply_overrides(read_toml(path), overrides or []))
@@ -212,21 +211,18 @@ class ExperimentConfig(Recipe):
 
         These are a baseline's bank and head, and what only another solver or a term with a weight of 0 reads.
         """
-        unused = {"bank", "classifier"}
-        if self.model.name not in BASELINES:
-            unused = {
-                f"{section}.{key}"
-                for section in ("model", "classifier")
-                for key in getattr(self, section).unused_fields
-            }
         plain = replace(self, model=type(self.model)(), bank=BankConfig(), classifier=type(self.classifier)())
-        defaults = plain.to_mapping()
+        given, defaults = self.to_mapping(), plain.to_mapping()
         defaults["classifier"]["name"] = "softmax"
+        if self.model.name in BASELINES:
+            unused = {section: given[section] for section in ("bank", "classifier")}
+        else:
+            unused = {section: getattr(self, section).unused_fields for section in ("model", "classifier")}
         return [
             f"{section}.{key}"
-            for section, keys in self.to_mapping().items()
-            for key, value in keys.items()
-            if unused & {section, f"{section}.{key}"} and defaults[section].get(key) != value
+            for section, keys in unused.items()
+            for key, value in given[section].items()
+            if key in keys and defaults[section].get(key) != value
         ]
 
     def of_seed(self, seed: int) -> ExperimentConfig:
@@ -234,32 +230,21 @@ class ExperimentConfig(Recipe):
         return replace(self, protocol=replace(self.protocol, seeds=(seed,)))
 
 
-#: The dataclass of each section, or those that its key ``name`` chooses from.
-KINDS: dict[str, Any] = {
-    "dataset": DatasetConfig,
-    "model": {**MODELS, **BASELINES},
-    "train": TrainConfig,
-    "bank": BankConfig,
-    "classifier": CLASSIFIERS,
-    "protocol": ProtocolConfig,
-    "embedding": EmbeddingConfig,
-}
+#: The classes that a section's key ``name`` chooses from.
+NAMED: dict[str, Any] = {"model": {**MODELS, **BASELINES}, "classifier": CLASSIFIERS}
 
 
-def _built(section: str, mapping: Mapping[str, Any]) -> Any:
-    """Return the dataclass of a section, or what a free one says."""
-    given, kind = mapping.get(section, {}), KINDS.get(section)
-    if kind is None:
-        return _noted(mapping, section)
-    if section == "classifier":
-        return classifier_config(given)
-    return _build_named(kind, given, section) if isinstance(kind, dict) else build(kind, given, section)
+def _built(section: str, kind: Any, mapping: Mapping[str, Any]) -> Any:
+    """Return a section as its class, or what a free one says."""
+    given = mapping.get(section, {})
+    if section in NAMED:
+        return named_config(section, given)
+    return _noted(given, section) if get_origin(kind) is dict else build(kind, given, section)
 
 
-def _refuse_unknown_sections(mapping: Mapping[str, Any]) -> None:
-    sections = ExperimentConfig.section_names()
+def _refuse_unknown_sections(mapping: Mapping[str, Any], sections: Mapping[str, Any]) -> None:
     for key in mapping:
-        owners = [f"{name}.{key}" for name in sections if key in _keys(KINDS.get(name, {}))]
+        owners = [f"{name}.{key}" for name, kind in sections.items() if key in _keys(kind)]
         if key not in sections and owners:
             raise InputError(f"{key} stands in no section", " or ".join(owners))
     refuse_unknown(mapping, sections, "config")
@@ -268,26 +253,26 @@ def _refuse_unknown_sections(mapping: Mapping[str, Any]) -> None:
 def _keys(kind: Any) -> set[str]:
     """Return the keys of a dataclass, or of all that there are to choose from."""
     classes = kind.values() if isinstance(kind, dict) else [kind]
-    return {setting.name for cls in classes for setting in fields(cls)}
+    return {setting.name for cls in classes if is_dataclass(cls) for setting in fields(cls)}
 
 
-def _noted(mapping: Mapping[str, Any], section: str) -> dict[str, Any]:
+def _noted(given: Mapping[str, Any], section: str) -> dict[str, Any]:
     """Return a free section as JSON can hold it, with dates as text."""
     try:
-        text = json.dumps(mapping.get(section, {}), default=lambda date: date.isoformat(), allow_nan=False)
+        text = json.dumps(given, default=lambda date: date.isoformat(), allow_nan=False)
     except (ValueError, AttributeError):
         raise InputError(f"[{section}] holds an infinite number or NaN", "finite numbers, text, dates") from None
     return dict(json.loads(text))
 
 
-def classifier_config(mapping: Mapping[str, Any]) -> Any:
-    """Return the config of the head that ``name`` names, by default the softmax classifier."""
-    return _build_named(CLASSIFIERS, {"name": "softmax"} | dict(mapping), "classifier")
+def named_config(section: str, mapping: Mapping[str, Any]) -> Any:
+    """Return the config of the method or the head that the key ``name`` of a section names.
 
-
-def _build_named(registry: Mapping[str, Any], mapping: Mapping[str, Any], section: str) -> Any:
-    settings = dict(mapping)
-    name = settings.pop("name", None)
+    Raises:
+        InputError: no such name, though the head is by default the softmax classifier; a key that it doesn't have.
+    """
+    registry, settings = NAMED[section], dict(mapping)
+    name = settings.pop("name", "softmax" if section == "classifier" else None)
     if name is None:
         raise InputError(f"[{section}] has no name", f"name = one of {', '.join(registry)}")
     if not isinstance(name, str) or name not in registry:

@@ -6,13 +6,12 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fgen.config import dump_toml, read_toml
+from fgen.config import dump_toml
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
@@ -100,6 +99,23 @@ class SeedDirectory:
                 return {"all": bank.data_sha256} if bank.data_sha256 else {}
         return {}
 
+    def load_dataset(self, config: ExperimentConfig) -> ZSLDataset:
+        """Load the data set that the files were made from, with its shots.
+
+        Raises:
+            InputError: it is gone, or holds other data now.
+        """
+        given, run = config.dataset, RunDirectory(self.path.parents[1])
+        if given.path is not None and not Path(given.path).exists():
+            raise InputError(
+                f"{run.path} was made from {given.path}, which isn't there",
+                "its data set",
+                f"Go to the folder that it was run in, or mend dataset.path in {run.config}",
+            )
+        dataset = given.load()
+        self.check_fingerprint(dataset)
+        return dataset
+
     def check_fingerprint(self, dataset: ZSLDataset) -> None:
         """Refuse data whose fingerprint isn't the recorded one, where there is one."""
         noted = self.training_digests()
@@ -132,7 +148,7 @@ class RunDirectory:
     result = File("result.json")
 
     @classmethod
-    def create(cls, path: Path, config: dict[str, Any], *, resume: bool) -> RunDirectory:
+    def create(cls, path: Path, config: ExperimentConfig, *, resume: bool) -> RunDirectory:
         """Start a run folder, or go on in one that was made with the same config, and the same seeds or the first ones.
 
         Raises:
@@ -153,14 +169,14 @@ class RunDirectory:
                 raise InputError(
                     f"{path} already holds a run", "a new folder", "Add --resume to go on, or choose --out"
                 )
-            elif difference := _difference(_with_defaults(read_toml(folder.config)), config):
+            elif difference := _difference(folder.config, config):
                 raise InputError(
                     f"{path} was started with another config",
                     f"the same settings when resuming ({difference}), and the same seeds, or more after them",
                     f"Compare with {folder.config}, or choose another --out",
                 )
             with atomic_file(folder.config) as temporary:
-                temporary.write_text(dump_toml(config), encoding="utf-8")
+                temporary.write_text(dump_toml(config.to_mapping()), encoding="utf-8")
         return folder
 
     @classmethod
@@ -175,15 +191,13 @@ class RunDirectory:
             raise InputError(f"{path} is no run folder (it has no config.toml)", "the --out of fgen run or fgen train")
         return folder
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Lock the folder against other processes of fgen while the block runs.
 
         Raises:
             InputError: one is at work in it, or it was moved or removed meanwhile.
         """
-        with working_in(self.path):
-            yield
+        return working_in(self.path)
 
     def seed(self, seed: int) -> SeedDirectory:
         """Return the folder of one seed."""
@@ -193,13 +207,6 @@ class RunDirectory:
         """Return whether anything was computed; a run can be refused for its data after its folder was made."""
         files = (name for _, _, names in os.walk(self.path / "seeds", followlinks=True) for name in names)
         return self.result.exists() or any(name != "data.json" for name in files)
-
-    def first_seed(self) -> SeedDirectory:
-        """Return the folder of the first seed, which commands take by default."""
-        try:
-            return self.seed(int(read_toml(self.config)["protocol"]["seeds"][0]))
-        except (KeyError, IndexError, TypeError, ValueError):
-            raise InputError(f"{self.config} names no seeds", "protocol.seeds, as fgen run writes it") from None
 
 
 class Clock:
@@ -227,39 +234,27 @@ class Clock:
 MAY_CHANGE = ("protocol.seeds", "train.checkpoint_every")
 
 
-def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a config by their full names, without those that may change and without notes."""
-    named = {
-        f"{section}.{key}": value
-        for section, keys in config.items()
-        if section not in ("paper", "ours") and isinstance(keys, Mapping)
-        for key, value in keys.items()
-    }
-    return {name: value for name, value in named.items() if name not in MAY_CHANGE}
+def _difference(file: Path, now: ExperimentConfig) -> str:
+    """Return the first setting that differs from those of a file, or seeds of which the file's aren't the first.
 
-
-def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Return the first setting that differs, or seeds that aren't the first ones; "" where all are the same."""
+    Return "" where all are the same, and the error of a file that can't be read. Settings that an earlier fgen lacked
+    have their defaults.
+    """
+    try:
+        before = ExperimentConfig.from_file(file)
+    except InputError as error:
+        return str(error)
     old, new = _settings(before), _settings(now)
     for name in old | new:
         if old.get(name) != new.get(name):
             then, here = ("not set" if value is None else repr(value) for value in (old.get(name), new.get(name)))
             return f"{name} was {then} and is {here} now"
-    if _seeds(now)[: len(_seeds(before))] != _seeds(before):
-        return f"protocol.seeds was {_seeds(before)} and is {_seeds(now)} now"
-    return ""
+    begun, seeds = list(before.protocol.seeds), list(now.protocol.seeds)
+    return f"protocol.seeds was {begun} and is {seeds} now" if seeds[: len(begun)] != begun else ""
 
 
-def _seeds(config: Mapping[str, Any]) -> list[int]:
-    try:
-        return list(config["protocol"]["seeds"])
-    except (KeyError, TypeError):
-        return []
-
-
-def _with_defaults(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a config of an earlier fgen with the settings added since; unchanged where it can't be read."""
-    try:
-        return ExperimentConfig.from_mapping(config).to_mapping()
-    except InputError:
-        return config
+def _settings(config: ExperimentConfig) -> dict[str, Any]:
+    """Return the settings by their full names, without those that may change and without notes."""
+    sections = replace(config, paper={}, ours={}).to_mapping()
+    named = {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
+    return {name: value for name, value in named.items() if name not in MAY_CHANGE}

@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,8 @@ from fgen.compute.device import MOST_THREADS, cpu_threads
 from fgen.data.bank import FeatureBank
 from fgen.data.bank_origins import difference, run_section, training_digests
 from fgen.data.dataset import ZSLDataset
-from fgen.data.shots import ShotClasses
 from fgen.errors import InputError
-from fgen.experiment.config import ExperimentConfig
+from fgen.experiment.config import ExperimentConfig, named_config
 from fgen.experiment.directory import RunDirectory, SeedDirectory
 from fgen.experiment.heads import HeadRecipe, train_heads, warn_of_a_poor_fit
 from fgen.experiment.steps import representation
@@ -54,14 +52,13 @@ def evaluate_bank(
     dataset.require_test_rows()
     path, folder = Path(path), None if run is None else Path(run)
     with FeatureBank.open(path) as bank:
-        settings, space = RunSettings.of(bank.config), bank.space
-        dataset = with_shots_of(bank, dataset)
-        _check_columns(path, bank, dataset, folder)
+        train, bank_section = (run_section(bank.config, section) for section in ("train", "bank"))
+        dataset, space = with_shots_of(bank, dataset), bank.space
+        model = None if folder is None else model_of(path, bank, folder)
+        _check_columns(path, bank, dataset, model)
         ids = match_classes(bank, dataset)
         warn_of_other_data(path, bank, dataset, folder)
         _warn_of_classes_seen_before(bank, ids, dataset)
-        if folder is not None:
-            compare_models(bank, folder)
         rows = np.flatnonzero(bank.synthetic & (ids[bank.labels] >= 0))
         synthetic, labels = np.asarray(bank.features[rows], dtype=np.float32), ids[bank.labels[rows]]
         missing = np.setdiff1d(dataset.unseen, labels)
@@ -72,64 +69,16 @@ def evaluate_bank(
                 f"some for each of the {len(dataset.unseen)}",
                 "Generate them with fgen generate --classes unseen",
             )
-        represent = None if folder is None else representation(model_of(bank, folder, dataset))
-    with_real = settings.real or _lacks_seen_classes(path, dataset, labels)
-    recipe = HeadRecipe(classifier, seed, with_real, precision=settings.precision, device=settings.device)
-    with cpu_threads(settings.threads):
+        represent = None if model is None else representation(model)
+    with_real = bool(bank_section.get("real", True)) or _lacks_seen_classes(path, dataset, labels)
+    device = "cpu" if train.get("device") == "cpu" else "auto"  # others may not be here
+    recipe = HeadRecipe(classifier, seed, with_real, precision=str(train.get("precision", "auto")), device=device)
+    threads = train.get("threads")
+    with cpu_threads(threads if type(threads) is int and 1 <= threads <= MOST_THREADS else None):
         (heads,) = train_heads(recipe, dataset, synthetic, labels, represent=represent, space=space)
         if with_real:
             warn_of_a_poor_fit(heads, dataset, represent)
         return heads.score(dataset, represent).at(gamma)[0]
-
-
-def _check_columns(path: Path, bank: FeatureBank, dataset: ZSLDataset, run: Path | None) -> None:
-    """Refuse a bank of a space that no model is there for, or of other features than the data set's."""
-    if bank.space != "raw" and run is None:
-        raise InputError(
-            f"{path} holds features of the space {bank.space!r}", "the run whose model knows it", "Add --run RUN_DIR"
-        )
-    if bank.space == "raw" and bank.features.shape[1] != dataset.feature_dim:
-        raise InputError(
-            f"{path} holds features of {bank.features.shape[1]} columns",
-            f"{dataset.feature_dim}, as {dataset.name} has",
-            "Use the bank with the data set it was made for",
-        )
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """Settings of the run that a bank comes from, those that evaluation uses; defaults where it comes from no run."""
-
-    split_seed: int
-    shots: int
-    shot_classes: ShotClasses
-    real: bool
-    precision: str
-    device: str
-    threads: int | None
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> RunSettings:
-        """Read the config of a bank, which anybody may have written.
-
-        Raises:
-            InputError: a ``split_seed`` or a number of shots that is no whole number.
-        """
-        dataset, bank, train = (run_section(config, section) for section in ("dataset", "bank", "train"))
-        for key in ("split_seed", "shots"):
-            value = dataset.get(key, 0)
-            if type(value) is not int or not 0 <= value < 2**63:
-                raise InputError(f"the bank's config has {value!r} as dataset.{key}", "a whole number from 0")
-        classes, threads = dataset.get("shot_classes"), train.get("threads")
-        return cls(
-            split_seed=dataset.get("split_seed", 0),
-            shots=dataset.get("shots", 0),
-            shot_classes=tuple(classes) if isinstance(classes, list) else classes,
-            real=bool(bank.get("real", True)),
-            precision=str(train.get("precision", "auto")),
-            device="cpu" if train.get("device") == "cpu" else "auto",  # others may not be here
-            threads=threads if type(threads) is int and 1 <= threads <= MOST_THREADS else None,
-        )
 
 
 def head_settings(path: str | Path, name: str) -> dict[str, Any]:
@@ -139,26 +88,43 @@ def head_settings(path: str | Path, name: str) -> dict[str, Any]:
     return given if given.get("name", "softmax") == name else {"name": name}
 
 
-def model_of(bank: FeatureBank, run: Path, dataset: ZSLDataset) -> FeatureGenerator:
+def model_of(path: Path, bank: FeatureBank, run: Path) -> FeatureGenerator:
     """Return the model of a run, of the bank's seed where there is one, whose space the bank lives in.
 
     Raises:
-        InputError: the run has another space, no model of the seed whose space it is, or learned from other features.
+        InputError: the run has another space, or no model of the seed whose space it is, or another model made the
+            bank in such a space.
     """
-    folder, space, width = seed_folder(run, bank.seed), bank.space, bank.features.shape[1]
-    if space != "raw" and folder.path.name != str(bank.seed):
+    compare_models(bank, run)
+    folder = seed_folder(run, bank.seed)
+    if bank.space != "raw" and folder.path.name != str(bank.seed):
         raise InputError(f"the bank is of seed {bank.seed}, and {run} has no model of it", "the run that it comes from")
     model = load_model(folder.model)
-    known = {"raw": model.scaler.dim, model.bank_space: model.bank_dim}
-    if known.get(space) != width:
-        spaces = " or ".join(f"{columns} columns of the space {name!r}" for name, columns in known.items())
-        raise InputError(f"the bank holds {width} columns of the space {space!r}", f"{spaces}, as {run} knows them")
-    if model.scaler.dim != dataset.feature_dim:
-        raise InputError(
-            f"{dataset.name} has features of {dataset.feature_dim} columns",
-            f"{model.scaler.dim}, as {run} was made for",
-        )
+    expect_known_space(path, bank, run, model)
     return model
+
+
+def _check_columns(path: Path, bank: FeatureBank, dataset: ZSLDataset, model: FeatureGenerator | None) -> None:
+    """Refuse a bank of a space that no model is there for, or of other features than the data set's."""
+    if bank.space != "raw" and model is None:
+        raise InputError(
+            f"{path} holds features of the space {bank.space!r}", "the run whose model knows it", "Add --run RUN_DIR"
+        )
+    width = bank.features.shape[1] if model is None else model.scaler.dim
+    if width != dataset.feature_dim:
+        raise InputError(
+            f"{path} was made for features of {width} columns",
+            f"{dataset.feature_dim}, as {dataset.name} has",
+            "Use the bank with the data set it was made for",
+        )
+
+
+def expect_known_space(path: str | Path, bank: FeatureBank, run: Path, model: FeatureGenerator) -> None:
+    """Refuse a bank that holds neither raw features nor rows of the ``bank_space`` of a run's model."""
+    known, width = {"raw": model.scaler.dim, model.bank_space: model.bank_dim}, bank.features.shape[1]
+    if known.get(bank.space) != width:
+        spaces = " or ".join(f"{columns} of {name!r}" for name, columns in known.items())
+        raise InputError(f"{path} holds {width} columns of the space {bank.space!r}", f"{spaces}, as {run} knows them")
 
 
 def with_shots_of(bank: FeatureBank, dataset: ZSLDataset) -> ZSLDataset:
@@ -166,17 +132,24 @@ def with_shots_of(bank: FeatureBank, dataset: ZSLDataset) -> ZSLDataset:
 
     It has the run's ``split_seed``, and the rows that the generator was trained on as shots are moved to training.
     """
-    settings = RunSettings.of(bank.config)
-    dataset = dataset.with_split_seed(settings.split_seed)
-    if dataset.shots is not None:
-        return dataset
-    return dataset.with_shots(settings.shots, settings.shot_classes, seed=settings.split_seed)
+    given = run_section(bank.config, "dataset")
+    seed, shots = (_whole_number(given, key) for key in ("split_seed", "shots"))
+    dataset = dataset.with_split_seed(seed)
+    return dataset if dataset.shots is not None else dataset.with_shots(shots, given.get("shot_classes"), seed=seed)
 
 
 def split_seed_of(path: str | Path) -> int:
     """Return the ``split_seed`` of the run that a bank comes from."""
     with FeatureBank.open(path) as bank:
-        return RunSettings.of(bank.config).split_seed
+        return _whole_number(run_section(bank.config, "dataset"), "split_seed")
+
+
+def _whole_number(dataset: Mapping[str, Any], key: str) -> int:
+    """Return a whole number of the section ``dataset`` of a bank's config, which anybody may have written, or 0."""
+    value = dataset.get(key, 0)
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise InputError(f"the bank's config has {value!r} as dataset.{key}", "a whole number from 0")
+    return value
 
 
 def warn_of_other_data(path: Path, bank: FeatureBank, dataset: ZSLDataset, run: Path | None) -> None:
@@ -204,8 +177,8 @@ def _noted_data_of(folder: SeedDirectory) -> dict[str, Any]:
 def seed_folder(run: Path, seed: int) -> SeedDirectory:
     """Return the folder of a bank's seed in a run; of the run's first seed where it has no such model."""
     directory = RunDirectory.open(run)
-    folder = directory.seed(seed)
-    return folder if folder.model.exists() else directory.first_seed()
+    folder, first = directory.seed(seed), ExperimentConfig.from_file(directory.config).protocol.seeds[0]
+    return folder if folder.model.exists() else directory.seed(first)
 
 
 def match_classes(bank: FeatureBank, dataset: ZSLDataset) -> np.ndarray:
@@ -230,21 +203,18 @@ def _lacks_seen_classes(path: str | Path, dataset: ZSLDataset, labels: np.ndarra
 
 def compare_models(bank: FeatureBank, run: Path) -> None:
     """Warn of a bank that another model made than the run's, which raw features allow, and refuse it elsewhere."""
-    if bank.space != "raw" and compare_data(bank, run):
-        raise InputError(f"the bank was made from other data than {run}", "the run that it comes from")
+    is_raw, its_run = bank.space == "raw", "the run that it comes from"
+    if not is_raw and compare_data(bank, run):
+        raise InputError(f"the bank was made from other data than {run}", its_run)
     try:
-        made_by = ExperimentConfig.from_mapping(
-            {name: run_section(bank.config, name) for name in ("dataset", "model")}
-        ).model
+        made_by = named_config("model", run_section(bank.config, "model"))
     except InputError:  # it comes from no run, or from one of another fgen
         return
     own = ExperimentConfig.from_file(RunDirectory.open(run).config).model
     if made_by == own:
         return
-    if bank.space != "raw":
-        raise InputError(
-            f"the bank was made by another {made_by.name} than that of {run}", "the run that it comes from"
-        )
+    if not is_raw:
+        raise InputError(f"the bank was made by another {made_by.name} than that of {run}", its_run)
     log.warning(
         "the bank was made by %s, not by the model of %s (%s): heads live in the latter's space",
         made_by.name,

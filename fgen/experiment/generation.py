@@ -69,8 +69,7 @@ def generate_from_run(
         spec = _new_classes(embeddings, model, n_per_class)
         log.info("%s: labels count its own classes from 0, in the order of its class_names", out)
     else:
-        dataset = _dataset_of(directory, config)
-        folder.check_fingerprint(dataset)
+        dataset = folder.load_dataset(config)
         data = dataset.digests
         spec = _classes_of(dataset, "unseen" if classes is None else classes, n_per_class, real=real)
     if folder.choice.exists():  # a run's; fgen train chooses nothing
@@ -133,18 +132,6 @@ def _classes_of(dataset: ZSLDataset, classes: str, n_per_class: int, *, real: bo
     if not len(chosen) and not real:
         raise InputError(f"{dataset.name} has no {classes} classes", "some to generate")
     return dataset_spec(dataset, np.where(np.isin(everyone, chosen), n_per_class, 0), real=real)
-
-
-def _dataset_of(directory: RunDirectory, config: ExperimentConfig) -> ZSLDataset:
-    """Load the data set that a run was made from, with its shots."""
-    given = config.dataset
-    if given.path is not None and not Path(given.path).exists():
-        raise InputError(
-            f"{directory.path} was made from {given.path}, which isn't there",
-            "its data set",
-            f"Go to the folder that it was run in, or mend dataset.path in {directory.config}",
-        )
-    return given.load()
 
 
 def choose_classes(classes: str, dataset: ZSLDataset) -> np.ndarray:

@@ -20,11 +20,11 @@ from fgen.compute.device import choose_device, matrix_precision
 from fgen.data.dataset import ZSLDataset
 from fgen.data.splits import evenly_spaced
 from fgen.experiment.records import Predictions
+from fgen.features.class_scores import predict_classes
 from fgen.features.rows import ConcatRows, MappedRows, SelectedRows
 from fgen.features.scaled_rows import fits_memory
 from fgen.features.scaling import FeatureScaler
 from fgen.metrics.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_class_accuracy
-from fgen.metrics.calibration import predict_classes
 
 Represent = Callable[[np.ndarray], np.ndarray]
 #: Training rows that a head predicts at most, to see whether it learned them.

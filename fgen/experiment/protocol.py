@@ -15,7 +15,6 @@ from fgen.baselines import BASELINES
 from fgen.compute.device import cpu_threads
 from fgen.data.bank import FeatureBank
 from fgen.data.bank_writer import recover_bank
-from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.experiment.banks import dataset_spec, write_bank
 from fgen.experiment.config import ExperimentConfig, Recipe
@@ -42,57 +41,51 @@ from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import load_model
 
 
-def selection_task(recipe: Recipe, dataset: ZSLDataset) -> ZSLDataset:
-    """Return the data that hyperparameters are chosen on: the validation task, under ``legacy`` the test rows.
+def validation_task(task: Task) -> Task:
+    """Return the task with the data that hyperparameters are chosen on, which under ``legacy`` are the same.
 
     Raises:
         InputError: too few classes or rows to hold some out.
     """
-    if recipe.protocol.name != "honest":
-        return dataset
-    task = dataset.validation()
-    if len(task.seen) < 2:
+    if task.recipe.protocol.name != "honest":
+        return task
+    dataset, validation = task.dataset, task.dataset.validation()
+    if len(validation.seen) < 2:
         raise InputError(
             f"{dataset.name} has {len(dataset.seen)} seen classes: without validation classes 1 is left to train on",
             "at least 3 seen classes",
             "Give more classes, or set protocol.name = 'legacy' and a fixed model.epochs",
         )
-    if not len(task.splits["test_seen"]):
+    if not len(validation.splits["test_seen"]):
         raise InputError(
             f"{dataset.name} holds no training rows out for validation: 'val_seen' is empty",
             "a class with 2 or more rows in 'train', one of which is held out, or rows in 'val_seen'",
             "Give more rows, leave out an empty splits.val_seen, or set protocol.name = 'legacy'",
         )
-    return task
+    return replace(task, dataset=validation)
 
 
 @dataclass(frozen=True)
-class SeedRun:
+class SeedRun(Task):
     """One seed of an experiment. A step whose files are whole already is not repeated.
 
     Attributes:
+        recipe: the experiment.
         folder: where the files of the seed are.
         progress: show bars.
         choice: what selection chose; None before it, and in a training without selection.
     """
 
-    config: ExperimentConfig
-    dataset: ZSLDataset
-    seed: int
+    recipe: ExperimentConfig
     folder: SeedDirectory
     progress: bool = False
     choice: dict[str, Any] | None = None
-
-    @property
-    def task(self) -> Task:
-        """The experiment as a recipe, a data set and a seed."""
-        return Task(self.config, self.dataset, self.seed)
 
     def outcome(self) -> SeedOutcome:
         """Select, train, fill the bank, train the heads, test."""
         clock = Clock(self.folder.timing)
         self.folder.record_fingerprint(self.dataset)
-        if self.config.model.name in BASELINES:
+        if self.recipe.model.name in BASELINES:
             return self._outcome_of_baseline(clock)
         run = self.select()
         clock.mark("selection")
@@ -107,24 +100,24 @@ class SeedRun:
     def select(self) -> SeedRun:
         """Return the run with the choice of its selection, which decides the head's penalty too."""
         if not self.folder.choice.exists():
-            choice = choose_epochs(self.task, self._title("selection"), self.folder.checkpoint("selection"))
+            choice = choose_epochs(self, self._title("selection"), self.folder.checkpoint("selection"))
             write_json(self.folder.choice, choice)
-        choice, config = self.folder.read_choice(self.config)
-        return replace(self, config=config, choice=choice)
+        choice, config = self.folder.read_choice(self.recipe)
+        return replace(self, recipe=config, choice=choice)
 
     def train(self) -> FeatureGenerator:
         """Train on trainval for the chosen number of epochs, or without a choice for the config's own."""
         self.folder.record_fingerprint(self.dataset)
-        settings = self.config.model if self.choice is None else chosen_model(self.task, self.choice)
+        settings = self.recipe.model if self.choice is None else chosen_model(self, self.choice)
         if not self.folder.model.exists():
-            task = replace(self.task, recipe=replace(self.config, model=settings))
+            task = replace(self, recipe=replace(self.recipe, model=settings))
             model = fit(
                 task, new_model(task), title=self._title("training"), checkpoint=self.folder.checkpoint("final")
             )
             phases = {"selection": [] if self.choice is None else self.choice["history"], "final": model.history}
             write_metrics(self.folder.metrics, phases)
             model.save(self.folder.model)
-        model = load_model(self.folder.model, self.config.train.device)
+        model = load_model(self.folder.model, self.recipe.train.device)
         if (model.config.epochs, model.config.steps) != (settings.epochs, settings.steps):
             raise InputError(
                 f"{self.folder.model} was trained for {model.config.epochs} epochs, by the other of fgen train and "
@@ -140,12 +133,12 @@ class SeedRun:
         if self.folder.bank.exists():
             return
         spec = replace(
-            dataset_spec(self.dataset, synthetic_counts(self.task)),
+            dataset_spec(self.dataset, synthetic_counts(self)),
             feature_dim=model.bank_dim,
             space=model.bank_space,
-            dtype=self.config.bank.dtype,
+            dtype=self.recipe.bank.dtype,
             seed=self.seed,
-            config=self.config.of_seed(self.seed).to_mapping(),
+            config=self.recipe.of_seed(self.seed).to_mapping(),
         )
         write_bank(self.folder.bank, model, spec, progress=self.progress)
 
@@ -155,9 +148,9 @@ class SeedRun:
             return Heads.load(self.folder.head, self.folder.head_zsl)
         with FeatureBank.open(self.folder.bank) as bank:
             synthetic, labels = bank.to_numpy()
-        (heads,) = new_heads(self.task, model, synthetic, labels)
+        (heads,) = new_heads(self, model, synthetic, labels)
         heads.save(self.folder.head, self.folder.head_zsl)
-        if self.config.bank.real:
+        if self.recipe.bank.real:
             warn_of_a_poor_fit(heads, self.dataset, representation(model))
         return heads
 
@@ -171,24 +164,19 @@ class SeedRun:
 
     def _outcome_of_baseline(self, clock: Clock) -> SeedOutcome:
         """Choose the baseline's setting and gamma where a generator's epochs are chosen, and test it."""
-        task, goal = validation_task(self.task), goal_score(self.config)
-        candidates = self.config.model.candidates()
-        tried = [validation_scores(self.config, score_baseline(task, c).at(0.0)[0]) for c in candidates]
+        task, goal = validation_task(self), goal_score(self.recipe)
+        candidates = self.recipe.model.candidates()
+        tried = [validation_scores(self.recipe, score_baseline(task, c).at(0.0)[0]) for c in candidates]
         best = max(range(len(tried)), key=lambda k: tried[k][goal])
         settings, gamma = asdict(candidates[best]), tried[best]["val_gamma"]
         choice = {"settings": settings, "gamma": gamma, goal: tried[best][goal], "history": tried}
         clock.mark("selection")
-        scored = score_baseline(self.task, candidates[best])
+        scored = score_baseline(self, candidates[best])
         write_json(self.folder.choice, choice)
         return replace(self, choice=choice).test(scored, clock)
 
     def _title(self, phase: str) -> str | None:
         return f"{phase}, seed {self.seed}" if self.progress else None
-
-
-def validation_task(task: Task) -> Task:
-    """Return the task with the data that hyperparameters are chosen on."""
-    return replace(task, dataset=selection_task(task.recipe, task.dataset))
 
 
 def choose_epochs(task: Task, title: str | None = None, checkpoint: Path | None = None) -> dict[str, Any]:

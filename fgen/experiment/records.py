@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,18 +38,14 @@ def write_metrics(path: Path, phases: Mapping[str, Sequence[dict[str, Any]]]) ->
     """Write ``metrics.csv``: a row for each epoch of each phase (the selection, the final training)."""
     history = [{"phase": phase} | row for phase, rows in phases.items() for row in rows]
     columns = list(dict.fromkeys(key for row in history for key in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    with atomic_file(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
 
 
 def write_predictions(path: Path, predictions: Predictions, scores: GZSLScores) -> None:
     """Write ``predictions.npz``: predictions for each test row, the accuracy of each class, the calibration curve."""
-    assert scores.per_class_T1 is not None  # the protocol always has scores of the unseen classes alone
-    assert scores.curve is not None
     with atomic_file(path) as temporary, temporary.open("wb") as file:
         of_classes = ("seen", "unseen", "per_class_T1", "per_class_U", "per_class_S")
         parts = vars(predictions) | {"gamma": np.float64(scores.gamma)}

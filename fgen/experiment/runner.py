@@ -15,7 +15,7 @@ from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import RunDirectory
-from fgen.experiment.protocol import SeedRun, selection_task
+from fgen.experiment.protocol import SeedRun, validation_task
 from fgen.experiment.provenance import git_commit, version
 from fgen.experiment.results import RunResult, SeedOutcome
 from fgen.experiment.steps import Task, new_model, synthetic_counts
@@ -65,7 +65,7 @@ def run(
         with _temporary_folder() as folder:
             return replace(run(config, out=Path(folder) / "run", progress=progress), out=None)
     dataset = config.dataset.load()
-    phases = (selection_task(config, dataset), dataset)
+    phases = (validation_task(Task(config, dataset, seed=0)).dataset, dataset)
     for part in phases:
         part.require_test_rows()
     directory = _begin(config, dataset, out, resume=resume)
@@ -113,19 +113,19 @@ def train_only(
 
 
 def _begin(config: ExperimentConfig, dataset: ZSLDataset, out: str | Path, *, resume: bool) -> RunDirectory:
-    """Refuse what can't be run here, then begin the run folder or go on in it."""
-    check_requirements(config)
-    directory = RunDirectory.create(Path(out), config.to_mapping(), resume=resume)
-    log_notes(config, dataset)
-    return directory
+    """Begin a run folder, or go on in it; log the notes on the data, and settings that have no effect.
 
-
-def log_notes(config: ExperimentConfig, dataset: ZSLDataset) -> None:
-    """Log the notes on the data, and settings that have no effect."""
+    Raises:
+        InputError: a device or an optional library isn't there, or as :meth:`RunDirectory.create` has it.
+    """
+    choose_device(config.train.device)
+    config.classifier.build()
+    directory = RunDirectory.create(Path(out), config, resume=resume)
     for note in dataset.notes:
         log.info("%s: %s", dataset.name, note)
     if unused := config.unused():
         log.warning("%s: set, and without effect beside the other settings", ", ".join(unused))
+    return directory
 
 
 def announce(
@@ -191,9 +191,3 @@ def describe(config: ExperimentConfig, dataset: ZSLDataset, outcomes: Sequence[S
         "git_commit": git_commit(),
         "config": config.to_mapping(),
     }
-
-
-def check_requirements(config: ExperimentConfig) -> None:
-    """Refuse a device or an optional library that isn't there, before a run folder is made."""
-    choose_device(config.train.device)
-    config.classifier.build()

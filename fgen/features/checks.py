@@ -246,9 +246,9 @@ def _refuse_others(name: str, array: np.ndarray, values: list[Any], others: set[
     raise InputError(f"{found} in {where}" if where else found, "numbers", remedy)
 
 
-def number_in(text: str | bytes) -> float | None:
-    """Return the number that a text is, else None."""
+def number_in(given: Any) -> float | None:
+    """Return the number that something is, or that a text says, else None."""
     try:
-        return float(text)
-    except ValueError:
+        return float(given)
+    except (TypeError, ValueError):
         return None

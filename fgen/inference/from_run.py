@@ -17,7 +17,7 @@ from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import RunDirectory, SeedDirectory
-from fgen.experiment.evaluation import compare_data, compare_models
+from fgen.experiment.evaluation import compare_data, compare_models, expect_known_space
 from fgen.experiment.steps import Task, new_heads, synthetic_rows
 from fgen.inference.predictor import Predictor, expect_width
 from fgen.models.base.generator import FeatureGenerator
@@ -45,12 +45,12 @@ def predictor_of_run(run: str | Path, banks: Sequence[str | Path] = (), *, width
         InputError: an unfinished run, or one without a saved head; data that are gone; banks or a width that don't fit.
     """
     directory = RunDirectory.open(run)
-    folder = directory.first_seed()
+    config, gamma = ExperimentConfig.from_file(directory.config), 0.0
+    folder = directory.seed(config.protocol.seeds[0])
     trained_alone = folder.model.exists() and not folder.choice.exists()
     if not trained_alone and not (folder.bank if banks else folder.head).exists():
         expected = "a finished run whose classifier.name is 'softmax' or 'cosine'"
         raise InputError(f"{run} has no saved head", expected)
-    config, gamma = ExperimentConfig.from_file(directory.config), 0.0
     if not trained_alone:
         choice, config = folder.read_choice(config)
         gamma = float(choice["gamma"])
@@ -73,8 +73,7 @@ def _head_with(
     banks: Sequence[str | Path], run: Path, config: ExperimentConfig, folder: SeedDirectory, model: FeatureGenerator
 ) -> tuple[Any, ZSLDataset]:
     """Train a head over the run's classes and those of the banks; return it with the data set of all these classes."""
-    task = Task(config, config.dataset.load(), config.protocol.seeds[0])
-    folder.check_fingerprint(task.dataset)
+    task = Task(config, folder.load_dataset(config), config.protocol.seeds[0])
     if folder.bank.exists():
         with FeatureBank.open(folder.bank) as own:
             features, labels = own.to_numpy()
@@ -100,12 +99,7 @@ def _head_with(
 
 def _expect_same_space(bank: FeatureBank, path: str | Path, run: Path, model: FeatureGenerator) -> None:
     """Refuse a bank of another space than raw features or the run's own bank; warn of one made from other data."""
-    width = model.scaler.dim if bank.space == "raw" else model.bank_dim
-    if bank.space not in ("raw", model.bank_space) or bank.features.shape[1] != width:
-        raise InputError(
-            f"{path} holds {bank.features.shape[1]} columns of the space {bank.space!r}",
-            f"{width} of {model.bank_space!r}, as the run's own bank, or of 'raw'",
-        )
+    expect_known_space(path, bank, run, model)
     if bank.space != "raw":
         compare_models(bank, run)
     elif {"features", "unknown"} & compare_data(bank, run).keys():

@@ -12,8 +12,7 @@ import numpy as np
 
 from fgen.classifiers.base import predict_calibrated
 from fgen.classifiers.registry import load_head
-from fgen.classifiers.storage import StoredHead
-from fgen.compute.device import choose_device, cpu_threads
+from fgen.compute.device import cpu_threads
 from fgen.errors import InputError
 from fgen.experiment.heads import represented
 from fgen.features.rows import Features, as_rows
@@ -97,9 +96,6 @@ class Predictor:
         Raises:
             InputError: a head of scikit-learn's or labels that no JSON can hold; a folder that holds something else.
         """
-        if not isinstance(self.head, StoredHead):
-            kept = "'softmax' or 'cosine' as classifier's name"
-            raise InputError(f"the head {self.head.config.name!r} is scikit-learn's and can only be pickled", kept)
         description = {
             "format": storage.FORMAT,
             "format_version": storage.VERSION,
@@ -112,8 +108,8 @@ class Predictor:
         if self.feature_names is not None:
             description["feature_names"] = list(self.feature_names)
         with replace_directory(path, storage.expect_replaceable) as folder:
-            self.model.save(folder / "model")
             self.head.save(folder / "head")
+            self.model.save(folder / "model")
             write_json(folder / "classifier.json", description)
 
     @classmethod
@@ -123,7 +119,6 @@ class Predictor:
         Raises:
             InputError: no such folder, damaged files, or no such device.
         """
-        choose_device(device)
         return read_folder(Path(path), lambda folder: cls._load(folder, device))
 
     @classmethod

@@ -13,7 +13,8 @@ import numpy as np
 
 from fgen.errors import InputError
 from fgen.features.checks import as_numbers
-from fgen.metrics.calibration import CalibrationCurve, ausuc, best_of_each_group, by_margin, curve_of, harmonic_mean
+from fgen.features.class_scores import best_of_each_group, by_margin
+from fgen.metrics.calibration import CalibrationCurve, ausuc, curve_of, harmonic_mean
 from fgen.metrics.inputs import checked_predictions, checked_test_labels
 
 

@@ -17,7 +17,8 @@ from scipy.spatial.distance import cdist
 
 from fgen import rng
 from fgen.errors import InputError
-from fgen.features.checks import as_matrix, as_numbers
+from fgen.features.checks import as_numbers
+from fgen.metrics.inputs import checked_sets
 
 BLOCK_ROWS = 512
 NAN = float("nan")
@@ -87,10 +88,7 @@ def compare_features(
     Raises:
         InputError: shapes or values that don't fit, or no class with 2 real and 1 generated rows.
     """
-    real, real_labels = _checked("real", real, real_labels)
-    synthetic, synthetic_labels = _checked("synthetic", synthetic, synthetic_labels)
-    if real.shape[1] != synthetic.shape[1]:
-        raise InputError(f"real has {real.shape[1]} columns and synthetic {synthetic.shape[1]}", "the same space")
+    (real, real_labels), (synthetic, synthetic_labels) = checked_sets(real, real_labels, synthetic, synthetic_labels)
     if k < 1 or max_rows < 1:
         raise InputError(f"k is {k} and max_rows {max_rows}", "at least 1 for both")
     rows = _matched_rows(real_labels, synthetic_labels, seed, max_rows)
@@ -217,15 +215,6 @@ def _distance_blocks(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.n
     for start in range(0, len(x), BLOCK_ROWS):
         block = slice(start, min(start + BLOCK_ROWS, len(x)))
         yield block, cdist(x[block], y)
-
-
-def _checked(name: str, features: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
-    features = as_matrix(name, features, "numbers (N, D)", dtype=np.float64)
-    labels = as_numbers(f"{name} labels", labels)
-    if labels.shape != features.shape[:1] or labels.dtype.kind not in "iu":
-        found = f"{name} has shape {features.shape} and its labels {labels.shape} and type {labels.dtype}"
-        raise InputError(found, "numbers (N, D) and class ids (N,)")
-    return features, labels
 
 
 def _jsonable(nested: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Checks of what is scored: labels, the two groups of classes, predicted ids."""
+"""Checks of what is scored or compared: labels, predicted ids, real and generated rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from fgen.errors import InputError, wrong_array
-from fgen.features.checks import as_ids
+from fgen.features.checks import as_ids, as_matrix, as_numbers
+from fgen.features.class_scores import checked_groups
 
 #: A predicted id that names no class, and counts as wrong.
 ABSTAIN = -1
@@ -18,15 +19,6 @@ def checked_test_labels(labels: Any, seen: Any, unseen: Any) -> tuple[np.ndarray
     labels, (seen, unseen) = as_ids("labels", labels), checked_groups(seen, unseen)
     _refuse_others("labels", labels, [*seen, *unseen], "Leave such rows out, or add the class")
     return labels, seen, unseen
-
-
-def checked_groups(seen: Any, unseen: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ids of both groups, ascending; no class is in both."""
-    seen, unseen = np.unique(as_ids("seen", seen)), np.unique(as_ids("unseen", unseen))
-    both = np.intersect1d(seen, unseen)
-    if both.size:
-        raise InputError(f"class {both[0]} is in seen and in unseen", "each class in one of them")
-    return seen, unseen
 
 
 def checked_predictions(
@@ -50,3 +42,21 @@ def _refuse_others(name: str, ids: np.ndarray, allowed: list[int], remedy: str) 
         row = int(np.argmax(other))
         found = f"{name}[{row}] is {ids[row]}, which is neither in seen nor in unseen"
         raise InputError(found, "ids of seen or unseen classes", remedy)
+
+
+def checked_sets(
+    real: Any, real_labels: Any, synthetic: Any, synthetic_labels: Any
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return real rows ``(N, D)`` float64 and class ids ``(N,)``, and the same of generated rows of the same space."""
+    sets = []
+    for name, features, labels in (("real", real, real_labels), ("synthetic", synthetic, synthetic_labels)):
+        features = as_matrix(name, features, "numbers (N, D)", dtype=np.float64, least=0)
+        labels = as_numbers(f"{name} labels", labels)
+        if labels.shape != features.shape[:1] or labels.dtype.kind not in "iu":
+            found = f"{name} has shape {features.shape} and its labels {labels.shape} and type {labels.dtype}"
+            raise InputError(found, "numbers (N, D) and class ids (N,)")
+        sets.append((features, labels))
+    widths = [features.shape[1] for features, _ in sets]
+    if widths[0] != widths[1]:
+        raise InputError(f"real has {widths[0]} columns and synthetic {widths[1]}", "the same space")
+    return sets

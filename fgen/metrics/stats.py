@@ -7,7 +7,6 @@ seeds. All intervals are 95 % percentile intervals.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,15 +19,6 @@ from fgen.metrics.calibration import harmonic_mean
 SCORES = ("T1", "U", "S", "H", "AUSUC")
 N_RESAMPLES = 2000
 LEVELS = (2.5, 97.5)
-
-
-@dataclass(frozen=True)
-class _Draws:
-    """How often each resample takes each seed and class; integer counts ``(B, n)``."""
-
-    seeds: np.ndarray
-    unseen: np.ndarray
-    seen: np.ndarray
 
 
 def summarise(
@@ -66,9 +56,6 @@ def paired_interval(
     a: Sequence[GZSLScores],
     b: Sequence[GZSLScores],
     score: str = "H",
-    *,
-    seed: int = 0,
-    n_resamples: int = N_RESAMPLES,
 ) -> dict[str, float | None]:
     """Return the difference between ``a`` and ``b`` with its interval. Each resample takes the same seeds and classes
     for both.
@@ -89,7 +76,7 @@ def paired_interval(
     if len(a) != len(b):
         raise InputError(f"{len(a)} and {len(b)} seeds", "the same seeds for both")
     _check_comparable([*a, *b])
-    draws = _draw(a[0], len(a), seed, n_resamples)
+    draws = _draw(a[0], len(a), 0, N_RESAMPLES)
     values = [json_number(getattr(scores, score)) for scores in (*a, *b)]
     if None in values:
         return dict.fromkeys(("difference", "low", "high", "share_positive"))
@@ -104,7 +91,8 @@ def paired_interval(
     }
 
 
-def _draw(scores: GZSLScores, n_seeds: int, seed: int, n_resamples: int) -> _Draws:
+def _draw(scores: GZSLScores, n_seeds: int, seed: int, n_resamples: int) -> dict[str, np.ndarray]:
+    """Return how often each resample takes each of the ``seeds``, and each class of T1, U and S; counts ``(B, n)``."""
     stream = rng.stream(seed, "bootstrap")
 
     def counts(n: int) -> np.ndarray:
@@ -113,13 +101,16 @@ def _draw(scores: GZSLScores, n_seeds: int, seed: int, n_resamples: int) -> _Dra
         return stream.multinomial(n, np.full(n, 1 / n), size=n_resamples)
 
     n_unseen, n_seen = (int(_present(part).sum()) for part in (scores.per_class_U, scores.per_class_S))
-    return _Draws(seeds=counts(n_seeds), unseen=counts(n_unseen), seen=counts(n_seen))
+    of_seeds, of_unseen = counts(n_seeds), counts(n_unseen)
+    return {"seeds": of_seeds, "T1": of_unseen, "U": of_unseen, "S": counts(n_seen)}
 
 
-def _resample(per_seed: Sequence[GZSLScores], draws: _Draws) -> Mapping[str, np.ndarray]:
+def _resample(per_seed: Sequence[GZSLScores], draws: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
     """Return ``(B,)`` resampled means of each score that can be resampled."""
     by_seed: dict[str, np.ndarray] = {}
-    for name, counts in (("T1", draws.unseen), ("U", draws.unseen), ("S", draws.seen)):
+    seeds = draws["seeds"]
+    for name in ("T1", "U", "S"):
+        counts = draws[name]
         parts = [getattr(scores, f"per_class_{name}") for scores in per_seed]
         if counts.size and not any(part is None for part in parts):
             accuracies = np.stack([part[_present(part)] for part in parts])
@@ -129,8 +120,8 @@ def _resample(per_seed: Sequence[GZSLScores], draws: _Draws) -> Mapping[str, np.
     areas = [json_number(scores.AUSUC) for scores in per_seed]
     # With one seed there is nothing to resample, and an interval of width 0 would be wrong.
     if len(areas) > 1 and None not in areas:
-        by_seed["AUSUC"] = np.broadcast_to(np.array(areas, dtype=np.float64), draws.seeds.shape)
-    return {name: (draws.seeds * values).sum(axis=1) / draws.seeds.shape[1] for name, values in by_seed.items()}
+        by_seed["AUSUC"] = np.broadcast_to(np.array(areas, dtype=np.float64), seeds.shape)
+    return {name: (seeds * values).sum(axis=1) / seeds.shape[1] for name, values in by_seed.items()}
 
 
 def _check_comparable(all_scores: Sequence[GZSLScores]) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from fgen.classifiers.registry import load_head
-from fgen.config import read_toml
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset
@@ -29,7 +28,7 @@ def inspect(source: str) -> dict[str, Any]:
     """
     path = Path(source)
     if path.suffix == ".toml":
-        config = ExperimentConfig.from_mapping(read_toml(path))
+        config = ExperimentConfig.from_file(path)
         return {"kind": "config", **{key: str(value) for key, value in config.to_mapping().items()}}
     if (path / "config.toml").exists():
         return _run_facts(path)

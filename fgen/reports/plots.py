@@ -15,10 +15,11 @@ import numpy as np
 
 from fgen.data.splits import evenly_spaced
 from fgen.errors import InputError, require
-from fgen.features.checks import as_numbers
+from fgen.features.checks import number_in
 from fgen.features.labels import names_of
 from fgen.io.atomic import atomic_file, expect_free
 from fgen.metrics.calibration import CalibrationCurve, best_gamma
+from fgen.metrics.inputs import checked_sets
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,17 +57,15 @@ def plot_features(
     Raises:
         InputError: shapes that don't fit, or no real row. MissingExtra: no matplotlib.
     """
-    kinds = [_checked("real", real, real_labels), _checked("synthetic", synthetic, synthetic_labels)]
+    kinds = checked_sets(real, real_labels, synthetic, synthetic_labels)
     (real, real_labels), (synthetic, synthetic_labels) = kinds
-    if real.shape[1] != synthetic.shape[1]:
-        raise InputError(f"real has {real.shape[1]} columns and synthetic {synthetic.shape[1]}", "the same space")
     if not len(real):
         raise InputError("no real rows", "some, to find the principal components of")
     present = np.union1d(real_labels, synthetic_labels)
     classes = present[np.linspace(0, len(present) - 1, min(len(present), max_classes, len(PALETTE))).astype(int)]
     kinds = [_thinned(rows, labels, classes) for rows, labels in kinds]
-    centre, axes_2d, explained = _principal_plane((kinds[0][0] if len(kinds[0][0]) else real).astype(np.float64))
-    points = [((rows.astype(np.float64) - centre) @ axes_2d.T, labels) for rows, labels in kinds]
+    centre, axes_2d, explained = _principal_plane(kinds[0][0] if len(kinds[0][0]) else real)
+    points = [((rows - centre) @ axes_2d.T, labels) for rows, labels in kinds]
 
     figure, (axes,) = _frames(1, 1, (7.6, 5.2))
     for colour, label in zip(PALETTE, classes, strict=False):
@@ -112,10 +111,9 @@ def plot_calibration(
     axes.set(xlim=(0, 100 * limit), ylim=(0, 100 * limit), aspect="equal")
     axes.set(xlabel="unseen accuracy U (%)", ylabel="seen accuracy S (%)", title="Calibration of seen against unseen")
     # Curves begin at the left and end at the bottom; a few names have room between, more would cover them.
-    place: dict[str, Any] = (
-        {"loc": "lower left"} if len(curves) < 3 else {"loc": "upper left", "bbox_to_anchor": (1, 1)}
-    )
-    axes.legend(fontsize=8.5, framealpha=0.9, **place)
+    within = len(curves) < 3
+    beside = None if within else (1, 1)
+    axes.legend(loc="lower left" if within else "upper left", bbox_to_anchor=beside, fontsize=8.5, framealpha=0.9)
     _write(target, figure)
 
 
@@ -131,10 +129,8 @@ def plot_scores(
         shown: names of the scores to draw. A score without a mean is left out, an interval that is None too.
 
     Raises:
-        InputError: a number of names that differs, or none. MissingExtra: no matplotlib.
+        MissingExtra: no matplotlib.
     """
-    if len(names) != len(scores) or not names:
-        raise InputError(f"{len(scores)} runs and {len(names)} names", "a name for each of at least 1")
     size = (1.5 + 3.1 * len(shown), 0.9 + 0.34 * len(names))
     figure, panels = _frames(1, len(shown), size, layout="constrained", sharey=True)
     for axes, score in zip(panels, shown, strict=True):
@@ -161,7 +157,8 @@ def plot_training(target: Target, rows: Iterable[Mapping[str, Any]]) -> None:
         InputError: nothing to draw. MissingExtra: no matplotlib.
     """
     rows = list(rows)
-    columns = {name: _column(rows, name) for name in dict.fromkeys(key for row in rows for key in row)}
+    names = dict.fromkeys(key for row in rows for key in row)
+    columns = {name: np.array([number_in(row.get(name)) for row in rows], dtype=float) for name in names}
     columns = {name: values for name, values in columns.items() if np.isfinite(values).any()}
     axis = next((name for name in ("epoch", "step") if name in columns), "row")
     x = columns.get(axis, np.arange(1, len(rows) + 1))
@@ -270,29 +267,12 @@ def _thinned(features: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> t
     return features[rows], labels[rows]
 
 
-def _column(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
-    def number(value: Any) -> float:
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            return float("nan")
-
-    return np.array([number(row.get(name)) for row in rows])
-
-
 def _plain(text: str) -> str:
     """Return text for matplotlib without formulas, which stand between two dollars, and cut where it is very long.
 
     A text of a damaged file may have tens of thousands of characters, which would take half a minute to draw.
     """
     return (text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…").replace("$", r"\$")
-
-
-def _checked(name: str, features: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
-    features, labels = as_numbers(name, features), as_numbers(f"{name} labels", labels)
-    if features.ndim != 2 or labels.shape != features.shape[:1]:
-        raise InputError(f"{name} has shape {features.shape}, its labels {labels.shape}", "(N, D) and (N,)")
-    return features, labels
 
 
 def _write(target: Target, figure: Figure) -> None:

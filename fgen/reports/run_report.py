@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -61,13 +61,12 @@ class _Run:
 
     @classmethod
     def open(cls, path: str | Path, name: str) -> _Run:
-        folder = RunDirectory.open(path)
-        result = RunResult.load(path)
-        config = ExperimentConfig.from_file(folder.config)
-        with guarded_read(folder.result, "result", "Make it again with fgen run --resume"):
-            _facts(cls(name, result, folder, config, ()))  # what the page shows is there
+        folder, result = RunDirectory.open(path), RunResult.load(path)
         kept = tuple(read_predictions(folder.seed(seed).predictions) for seed in result.description["seeds"])
-        return cls(name, result, folder, config, kept)
+        run = cls(name, result, folder, ExperimentConfig.from_file(folder.config), kept)
+        with guarded_read(folder.result, "result", "Make it again with fgen run --resume"):
+            _facts(run)  # what the page shows is there
+        return run
 
     @property
     def scores(self) -> list[GZSLScores]:
@@ -98,9 +97,8 @@ def write_report(runs: Sequence[str | Path], out: str | Path, *, progress: bool 
     require("matplotlib.figure", "plots", "a report")
     opened = [_Run.open(path, name) for path, name in zip(runs, _names(runs), strict=True)]
     runs_shown = tqdm(opened, unit="run", disable=not progress)
-    sections = chain(
-        _overview(opened), chain.from_iterable(map(_details, runs_shown))
-    )  # each is made as it's asked for
+    # Each section is made as it's asked for.
+    sections = chain(_overview(opened), chain.from_iterable(map(_details, runs_shown)))
     text = "".join(page(f"fgen: {', '.join(run.name for run in opened)}", sections))
     with new_file(out, overwrite=True) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -177,8 +175,7 @@ def _details(run: _Run) -> Iterable[str]:
         yield note(f"Not compared: {why_not}")
     else:
         yield from _features(run, dataset)
-    settings = {key: value for key, value in run.config.to_mapping().items() if key not in ("paper", "ours")}
-    yield folded("settings", dump_toml(settings))
+    yield folded("settings", dump_toml(replace(run.config, paper={}, ours={}).to_mapping()))
 
 
 def _facts(run: _Run) -> dict[str, str]:
@@ -209,11 +206,9 @@ def _facts(run: _Run) -> dict[str, str]:
 def _dataset(run: _Run) -> tuple[ZSLDataset | None, str]:
     """Return the data set that the run was made from, or None and why it can't be loaded."""
     try:
-        dataset = run.config.dataset.load()
-        run.first.check_fingerprint(dataset)
+        return run.first.load_dataset(run.config), ""
     except InputError as error:
         return None, str(error)
-    return dataset, ""
 
 
 def _classes(run: _Run, dataset: ZSLDataset | None) -> Iterable[str]:

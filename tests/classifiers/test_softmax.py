@@ -201,7 +201,7 @@ def test_a_candidate_without_rows_has_a_row_of_weights():
 
 
 def test_gamma_moves_rows_from_seen_to_unseen_classes_by_the_rule_of_the_scores():
-    from fgen.metrics.calibration import predict_classes
+    from fgen.features.class_scores import predict_classes
 
     features, labels = blobs(noise=2.0)
     head = SoftmaxClassifier(epochs=5).fit(features, labels)

@@ -10,15 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgen.errors import InputError
+from fgen.features.class_scores import predict_classes
 from fgen.metrics.accuracy import gzsl_scores, mean_accuracy, per_class_accuracy
-from fgen.metrics.calibration import (
-    CalibrationCurve,
-    ausuc,
-    best_gamma,
-    calibration_curve,
-    harmonic_mean,
-    predict_classes,
-)
+from fgen.metrics.calibration import CalibrationCurve, ausuc, best_gamma, calibration_curve, harmonic_mean
 
 SEEN, UNSEEN = [0, 2, 5], [1, 3]
 N_CLASSES = 6  # class 4 is in neither group

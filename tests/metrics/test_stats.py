@@ -49,9 +49,9 @@ def test_resampled_scores_equal_those_of_a_plain_loop_over_drawn_seeds_and_class
     fast = _resample(per_seed, draws)
     for b in range(20):
         h = []
-        for r in np.repeat(np.arange(3), draws.seeds[b]):
-            u = np.mean([per_seed[r].per_class_U[c] for c in np.repeat(np.arange(4), draws.unseen[b])])
-            s = np.mean([per_seed[r].per_class_S[c] for c in np.repeat(np.arange(4), draws.seen[b])])
+        for r in np.repeat(np.arange(3), draws["seeds"][b]):
+            u = np.mean([per_seed[r].per_class_U[c] for c in np.repeat(np.arange(4), draws["U"][b])])
+            s = np.mean([per_seed[r].per_class_S[c] for c in np.repeat(np.arange(4), draws["S"][b])])
             h.append(2 * u * s / (u + s))
         assert fast["H"][b] == pytest.approx(np.mean(h))
 

@@ -135,7 +135,7 @@ def test_without_the_data_that_a_run_was_made_from_the_rest_is_told(runs, path, 
         shutil.copy(aside, path)
     text = (tmp_path / "report.html").read_text()
     assert "Not compared: " in text
-    assert ("doesn" if change == "gone" else "made from other data than") in text or "is no data set" in text
+    assert ("birds.h5, which isn" if change == "gone" else "made from other data than") in text
     assert "bird 8" in text, "names are the bank's where the data set has gone"
 
 
