@@ -4,8 +4,6 @@ Only the names in ``fgen.__all__`` are public: every other module path may chang
 first use, so that ``import fgen`` is quick and imports no optional library.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -3,8 +3,6 @@
 Exit code 0: done. 2: wrong input, one message on stderr. 128 + n: stopped by signal n; finished work is kept.
 """
 
-from __future__ import annotations
-
 import argparse
 import errno
 import io

@@ -5,8 +5,6 @@ TOML has no null: None is written by leaving the key out, or, where the field's 
 the word ``"none"``. A field that may be None therefore reads the string ``"none"`` as None.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

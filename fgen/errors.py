@@ -1,7 +1,5 @@
 """Errors that a user can correct: each message says what was found, what was expected and what to do."""
 
-from __future__ import annotations
-
 import difflib
 import importlib
 import logging

@@ -4,8 +4,6 @@ Streams are counter-based (Philox): a stream is a function of its key, so a run 
 needs no generator state, and drawing from one stream never moves another.
 """
 
-from __future__ import annotations
-
 import hashlib
 import operator
 from collections.abc import Iterable

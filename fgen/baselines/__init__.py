@@ -7,8 +7,6 @@
 True
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from fgen.baselines.bilinear import AleConfig, DeviseConfig

@@ -1,7 +1,5 @@
 """Base classes of the embedding baselines: settings to choose from, checked inputs, scores block by block."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from itertools import product

@@ -4,8 +4,6 @@ Both train ``F(x, y) = x' W phi(y)`` so that a row's own class scores above ever
 the loss: ALE weights a row by the rank of its class, DeViSE weights every violation equally.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """DAP: direct attribute prediction, one probabilistic classifier for each attribute (Lampert et al. 2009, 2014)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar

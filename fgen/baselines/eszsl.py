@@ -1,7 +1,5 @@
 """ESZSL: a bilinear score between features and class embeddings, in closed form (Romera-Paredes & Torr 2015)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """Ridge regression from class embedding to class mean: the simplest map from descriptions to features."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self, get_args
 

@@ -1,7 +1,5 @@
 """SAE: the semantic autoencoder, a linear map to embedding space whose transpose maps back (Kodirov et al. 2017)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

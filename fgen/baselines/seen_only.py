@@ -1,7 +1,5 @@
 """Seen-only baseline: softmax on the seen classes, as a deployed classifier that knows no unseen class."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

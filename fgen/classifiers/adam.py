@@ -3,8 +3,6 @@
 Row numbers are shuffled, not rows. The gradient is a formula, so autograd builds no graph.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

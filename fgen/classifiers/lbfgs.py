@@ -4,8 +4,6 @@ The logits of all rows are stored, and their change along the direction of the s
 a sum of both, so a step costs one product for the direction and one for the gradient, for any number of points.
 """
 
-from __future__ import annotations
-
 import math
 import tempfile
 from collections import deque

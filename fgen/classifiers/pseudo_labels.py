@@ -1,7 +1,5 @@
 """Pseudo-labels: unlabelled rows with a head's confident predictions, for the transductive setting."""
 
-from __future__ import annotations
-
 import numpy as np
 import scipy.special
 

@@ -6,8 +6,6 @@
 (3,)
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from fgen.classifiers.base import HeadConfig

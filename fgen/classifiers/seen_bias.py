@@ -3,8 +3,6 @@
 The third remedy, subtracting a constant from seen classes' scores (calibrated stacking), is part of the protocol.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

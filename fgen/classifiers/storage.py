@@ -1,7 +1,5 @@
 """Heads on disk: a folder with ``head.safetensors`` and ``head.json``; nothing pickled."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self

@@ -3,8 +3,6 @@
 Threads, precision and memory are global settings of torch or of the C library: each is set temporarily.
 """
 
-from __future__ import annotations
-
 import ctypes
 import importlib.util
 import os

@@ -1,7 +1,5 @@
 """Mixed-precision matrix multiplication: operand dtype, memory layout, side streams."""
 
-from __future__ import annotations
-
 import threading
 
 import torch

@@ -1,7 +1,5 @@
 """What a bank notes of the runs and the data that it comes from, and what of it differs from others."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

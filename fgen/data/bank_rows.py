@@ -1,7 +1,5 @@
 """A bank's rows for torch's ``DataLoader``."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Description of a bank that is to be written: everything that decides its bytes but the features."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Writer of a feature bank, class by class: a killed one is resumed, and a reader never sees half a bank."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

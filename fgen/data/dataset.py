@@ -1,11 +1,9 @@
 """A zero-shot data set: features, labels, class embeddings and splits, checked once and then immutable."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -131,11 +129,11 @@ class ZSLDataset:
         """Read the features ``(n, D)`` float32 and labels ``(n,)`` of one split."""
         return self.rows(self.splits[name]), self.labels[self.splits[name]]
 
-    def with_embedding(self, embedding: str | Sequence[str] | None) -> ZSLDataset:
+    def with_embedding(self, embedding: str | Sequence[str] | None) -> Self:
         """Return the same data with another kind of class embedding in use, or several concatenated."""
         return self if embedding is None else self._copy(embedding=_checked_kinds(embedding, self.embeddings))
 
-    def with_split_seed(self, seed: int) -> ZSLDataset:
+    def with_split_seed(self, seed: int) -> Self:
         """Return the same data with the splits that were made from a seed made again from this seed. A view (with
         shots, or a validation task) is returned unchanged.
         """
@@ -145,7 +143,7 @@ class ZSLDataset:
         splits, repairs = _completed(self.labels, given, seed)
         return self._copy(splits=splits, _notes=(*self._own_notes, *repairs), _given=(given, splits))
 
-    def with_shots(self, k: int, classes: ShotClasses = None, *, seed: int = 0) -> ZSLDataset:
+    def with_shots(self, k: int, classes: ShotClasses = None, *, seed: int = 0) -> Self:
         """Return the any-shot task: k real rows of each chosen unseen class move from the test rows to the training
         rows.
 
@@ -175,7 +173,7 @@ class ZSLDataset:
         }
         return self._copy(name=f"{self.name} ({k}-shot)", splits=splits, _notes=(*self._notes, *notes), shots=shots)
 
-    def with_classes(self, class_names: Sequence[str], class_embeddings: np.ndarray) -> ZSLDataset:
+    def with_classes(self, class_names: Sequence[str], class_embeddings: np.ndarray) -> Self:
         """Return the same data with more classes, which are unseen and have no rows.
 
         Args:
@@ -199,7 +197,7 @@ class ZSLDataset:
         unseen = np.append(self.unseen, np.arange(self.n_classes, self.n_classes + len(matrix)))
         return self._copy(class_names=names, embeddings=embeddings, unseen=unseen)
 
-    def validation(self) -> ZSLDataset:
+    def validation(self) -> Self:
         """Return the smaller zero-shot task within this one, on which hyperparameters are chosen.
 
         Its seen classes are those of ``train`` (trained without the ``val_seen`` rows, which play
@@ -293,8 +291,8 @@ class ZSLDataset:
             if isinstance(array, np.ndarray):
                 _frozen(array)
 
-    def _copy(self, **changes: Any) -> ZSLDataset:
-        copy = object.__new__(ZSLDataset)
+    def _copy(self, **changes: Any) -> Self:
+        copy = object.__new__(type(self))
         derived = ("class_embeddings", "digests", "_embeddings_warning")
         copy.__dict__.update({key: value for key, value in self.__dict__.items() if key not in derived} | changes)
         return copy

@@ -4,8 +4,6 @@ words.
 How it was built, from what and under which licences: ``experiments/emoji/README.md``.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from importlib.resources import files
 from typing import Any

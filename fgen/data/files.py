@@ -6,8 +6,6 @@
 kinds in use). ``.npz``: the same by the names ``class_embeddings.<kind>`` and ``splits.<name>``.
 """
 
-from __future__ import annotations
-
 import os
 import zipfile
 from collections.abc import Sequence
@@ -30,6 +28,7 @@ from fgen.io.hdf5_look import trust
 from fgen.io.hdf5_writing import allocate, features_offset, write_at
 from fgen.io.reading import guarded_read, nearest_sibling
 
+BUILT_IN = ("emoji", "toy")
 HDF5_SUFFIXES = (".h5", ".hdf5")
 FORMAT = "fgen-dataset"
 FORMAT_VERSION = 1

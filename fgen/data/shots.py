@@ -4,8 +4,6 @@ Xian et al. 2019 (f-VAEGAN-D2) call the classes *novel* and the setting (general
 shots remain "unseen" for the scores: T1 and U are over them, on the rows that weren't moved.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

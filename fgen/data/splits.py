@@ -4,8 +4,6 @@ Every reader hands its raw splits to :func:`complete_splits`, the one place wher
 repaired and, where a released file has none, made from a seed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import combinations
 

@@ -1,7 +1,5 @@
 """CSV tables and feature files of users: descriptions of classes, features to predict on, predictions."""
 
-from __future__ import annotations
-
 import csv
 import math
 import re

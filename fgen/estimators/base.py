@@ -1,7 +1,5 @@
 """scikit-learn's base classes, or without scikit-learn what of them fgen's estimators need."""
 
-from __future__ import annotations
-
 import inspect
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Recipes from the arguments of an estimator's constructor."""
 
-from __future__ import annotations
-
 import numbers
 from collections.abc import Mapping
 from typing import Any

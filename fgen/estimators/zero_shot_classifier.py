@@ -4,8 +4,6 @@ Without scikit-learn the class still works; with ``fgen[sklearn]`` it is a full 
 ``cross_val_score``).
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -126,7 +124,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any) -> ZeroShotClassifier:
+    def fit(self, X: Any, y: Any) -> Self:
         """Learn from features ``(N, D)`` and labels ``(N,)`` of the seen classes.
 
         Raises:

@@ -1,7 +1,5 @@
 """An experiment's settings: the sections of ``CONFIG.toml`` as frozen dataclasses."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -202,7 +200,7 @@ class ExperimentConfig(Recipe):
         object.__setattr__(self, "embedding", embedding)
 
     @classmethod
-    def from_file(cls, path: str | Path, overrides: list[str] | None = None) -> ExperimentConfig:
+    def from_file(cls, path: str | Path, overrides: list[str] | None = None) -> Self:
         """Read a TOML file and apply ``section.key=value`` overrides."""
         return cls.from_mapping(apply_overrides(read_toml(path), overrides or []))
 
@@ -225,7 +223,7 @@ class ExperimentConfig(Recipe):
             if key in keys and defaults[section].get(key) != value
         ]
 
-    def of_seed(self, seed: int) -> ExperimentConfig:
+    def of_seed(self, seed: int) -> Self:
         """Return the experiment with this seed alone, so that a seed's files don't depend on the other seeds."""
         return replace(self, protocol=replace(self.protocol, seeds=(seed,)))
 

@@ -1,7 +1,5 @@
 """Evaluation of a bank: train a classifier on it and score the classifier."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Generation of a feature bank on disk from a run folder, class by class, in bounded memory."""
 
-from __future__ import annotations
-
 import csv
 import logging
 from dataclasses import replace

@@ -1,13 +1,11 @@
 """Training and scoring of the two heads of a bank: over seen and unseen classes, and over the unseen alone."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -88,7 +86,7 @@ class Heads:
                 head.save(folder)
 
     @classmethod
-    def load(cls, gzsl: Path, zsl: Path) -> Heads:
+    def load(cls, gzsl: Path, zsl: Path) -> Self:
         """Read what :meth:`save` wrote."""
         return cls(load_head(gzsl), load_head(zsl) if zsl.exists() else None)
 

@@ -3,13 +3,11 @@
 ``legacy`` differs in one point: it chooses on the test rows, as the papers did.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from fgen.baselines import BASELINES
 from fgen.compute.device import cpu_threads
@@ -97,7 +95,7 @@ class SeedRun(Task):
         clock.mark("heads")
         return run.test(heads.score(self.dataset, representation(model)), clock)
 
-    def select(self) -> SeedRun:
+    def select(self) -> Self:
         """Return the run with the choice of its selection, which decides the head's penalty too."""
         if not self.folder.choice.exists():
             choice = choose_epochs(self, self._title("selection"), self.folder.checkpoint("selection"))

@@ -1,7 +1,5 @@
 """Version of fgen that writes a result."""
 
-from __future__ import annotations
-
 import subprocess
 from importlib import metadata
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Metrics and predictions in a seed's folder."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,11 +1,9 @@
 """Result of a run: its scores with their intervals, and its table."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from fgen.errors import InputError, visible
 from fgen.experiment.directory import RunDirectory
@@ -64,7 +62,7 @@ class RunResult:
         return [read_predictions(folder.seed(seed).predictions)[1] for seed in self.description["seeds"]]
 
     @classmethod
-    def load(cls, path: str | Path) -> RunResult:
+    def load(cls, path: str | Path) -> Self:
         """Read the result of a finished run's folder.
 
         Raises:

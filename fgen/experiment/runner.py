@@ -1,7 +1,5 @@
 """Run of an experiment: every seed of it, from data to ``result.json``."""
 
-from __future__ import annotations
-
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Steps of a run over a recipe, a data set and a seed; the scikit-learn door and predictions use them too."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path

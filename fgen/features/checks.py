@@ -4,8 +4,6 @@ Lists, tensors and tables do wherever arrays do. Nothing is dropped without a wo
 parts and text among numbers are refused.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Set
 from decimal import Decimal

@@ -4,10 +4,8 @@ A unit-norm embedding has small entries compared with unit-normal noise; the sca
 What is fitted here on the seen classes is saved with the model and applied alike to classes given later.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 
@@ -52,7 +50,7 @@ class EmbeddingPreprocessor:
     scale: np.ndarray = field(repr=False)
 
     @classmethod
-    def fit(cls, config: EmbeddingConfig, embeddings: np.ndarray) -> EmbeddingPreprocessor:
+    def fit(cls, config: EmbeddingConfig, embeddings: np.ndarray) -> Self:
         """Fit on the raw embeddings ``(S, A)`` of the seen classes."""
         embeddings = as_matrix("embeddings", embeddings)
         dim = embeddings.shape[1]

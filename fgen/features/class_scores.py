@@ -4,8 +4,6 @@ Chao, Changpinyo, Gong, Sha, "An Empirical Study and Analysis of Generalized Zer
 in the Wild", ECCV 2016 ("calibrated stacking").
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

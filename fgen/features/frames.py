@@ -1,7 +1,5 @@
 """Names of rows and columns of tables, such as pandas' DataFrames; no such library is imported."""
 
-from __future__ import annotations
-
 import numbers
 import warnings
 from collections import Counter

@@ -1,7 +1,5 @@
 """Conversion of users' labels to class ids, and of class descriptions to a matrix. Errors name what the user gave."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence

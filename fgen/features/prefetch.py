@@ -1,7 +1,5 @@
 """Prefetching of rows of a memory map into the page cache."""
 
-from __future__ import annotations
-
 import mmap
 from typing import Any
 

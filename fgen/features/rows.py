@@ -5,8 +5,6 @@ the operating system expects a file to be read from front to back. 320 random ro
 cold disk in that way, and 8 to 21 ms when all of them were asked for first; asked for half a second ahead, 2 ms.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 

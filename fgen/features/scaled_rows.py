@@ -1,7 +1,5 @@
 """Scaled rows of a raw matrix: by number, or centred in blocks; in memory or read from disk."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

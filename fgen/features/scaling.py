@@ -1,11 +1,9 @@
 """Column-wise scaling of features: fitted in one pass, applied to raw features, inverted on generated ones."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, Self, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -61,7 +59,7 @@ class FeatureScaler:
             raise InputError("the scaling holds NaN, infinities or a scale of 0", "finite numbers, scales above 0")
 
     @classmethod
-    def fit(cls, kind: Kind, features: Features, rows: np.ndarray | None = None) -> FeatureScaler:
+    def fit(cls, kind: Kind, features: Features, rows: np.ndarray | None = None) -> Self:
         """Fit in one pass, block by block; a memory map or an HDF5 dataset is never copied whole.
 
         Args:
@@ -183,7 +181,7 @@ class FeatureScaler:
         return arrays if self.length is None else arrays | {"length": np.array([self.length], dtype=np.float32)}
 
     @classmethod
-    def from_arrays(cls, kind: Kind, arrays: Mapping[str, np.ndarray]) -> FeatureScaler:
+    def from_arrays(cls, kind: Kind, arrays: Mapping[str, np.ndarray]) -> Self:
         """Return the scaler that :meth:`to_arrays` was called on; older ones have no length.
 
         Raises:

@@ -4,8 +4,6 @@ The sums are float64. Raw rows come from :func:`fgen.features.rows.numbered_bloc
 :meth:`fgen.features.scaling.FeatureScaler.blocks`.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Predictors of finished runs, which know the run's classes and those of banks made since."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from dataclasses import replace

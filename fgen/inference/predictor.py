@@ -1,12 +1,10 @@
 """Prediction from raw features: a trained model, its head and its calibration in one object."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -113,7 +111,7 @@ class Predictor:
             write_json(folder / "classifier.json", description)
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "cpu") -> Predictor:
+    def load(cls, path: str | Path, device: str = "cpu") -> Self:
         """Read what :meth:`save` wrote, the model on ``device``.
 
         Raises:
@@ -122,7 +120,7 @@ class Predictor:
         return read_folder(Path(path), lambda folder: cls._load(folder, device))
 
     @classmethod
-    def _load(cls, path: Path, device: str) -> Predictor:
+    def _load(cls, path: Path, device: str) -> Self:
         storage.expect_stored(path)
         model, head = load_model(path / "model", device), load_head(path / "head")
         with guarded_read(path / "classifier.json", "classifier"):

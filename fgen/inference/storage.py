@@ -1,7 +1,5 @@
 """The contents of a saved predictor's ``classifier.json``, checked against the model and the head beside it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Writing of files and folders that are complete or absent, also if the writer is killed."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import json

@@ -1,7 +1,5 @@
 """Reading of files that another process may replace meanwhile: everything read is of one version."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress

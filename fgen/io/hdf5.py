@@ -1,7 +1,5 @@
 """Reading of HDF5 files from unknown sources: only data within the file are read, and never more than it holds."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Iterable, Iterator
@@ -9,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -199,7 +197,7 @@ class Place:
     changed: int
 
     @classmethod
-    def of(cls, file: h5py.File) -> Place | None:
+    def of(cls, file: h5py.File) -> Self | None:
         """Return the place of a file that is open for reading; None for one in memory, or one that may still change."""
         if file.driver != "sec2" or file.mode != "r":
             return None

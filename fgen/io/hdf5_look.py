@@ -6,8 +6,6 @@ and texts that fgen reads of a file. It costs a third of a second for each file.
 that of the clock, ends it: a slow disk or a slow network is no damage.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

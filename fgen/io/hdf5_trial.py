@@ -1,7 +1,5 @@
 """The program of the process that :mod:`fgen.io.hdf5_look` starts: it reads a file as fgen would, within limits."""
 
-from __future__ import annotations
-
 import os
 import resource
 from collections.abc import Callable

@@ -3,8 +3,6 @@
 HDF5 answers a full disk with broken handles and even a crash, so it writes nothing before the room is taken.
 """
 
-from __future__ import annotations
-
 import errno
 import math
 import os

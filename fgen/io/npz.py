@@ -1,7 +1,5 @@
 """Reading of ``.npz`` archives from unknown sources: nothing is unpickled, and no array is larger than its data."""
 
-from __future__ import annotations
-
 import math
 import zipfile
 from collections.abc import Iterator

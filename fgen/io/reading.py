@@ -1,7 +1,5 @@
 """Reading of files that may be damaged: one error for the many that parsers raise."""
 
-from __future__ import annotations
-
 import difflib
 import json
 import os

@@ -1,7 +1,5 @@
 """Folders of two files, ``NAME.json`` with a description and ``NAME.safetensors`` with tensors; nothing is pickled."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path

@@ -4,8 +4,6 @@ All accuracies are fractions in [0, 1] and means over classes, not rows (Xian et
 Comprehensive Evaluation", 2018). A class without a test row has no accuracy (NaN) and is left out of the mean.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -4,8 +4,6 @@ Chao, Changpinyo, Gong, Sha, "An Empirical Study and Analysis of Generalized Zer
 in the Wild", ECCV 2016.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

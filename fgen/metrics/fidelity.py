@@ -5,8 +5,6 @@ many generated rows are each compared with it. Every score depends on how many r
 something only beside its ``real_split``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any

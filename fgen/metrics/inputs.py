@@ -1,7 +1,5 @@
 """Checks of what is scored or compared: labels, predicted ids, real and generated rows."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -4,8 +4,6 @@ A few seeds say nothing about which classes happened to be drawn, so the bootstr
 seeds. All intervals are 95 % percentile intervals.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,8 +1,6 @@
 """CADA-VAE: Schönfeld, Ebrahimi, Sinha, Darrell, Akata, "Generalized Zero- and Few-Shot Learning via Aligned
 Variational Autoencoders", CVPR 2019."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """f-CLSWGAN: Xian, Lorenz, Schiele, Akata, "Feature Generating Networks for Zero-Shot Learning", CVPR 2018."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,8 +1,6 @@
 """cycle-CLSWGAN: Felix, Kumar, Reid, Carneiro, "Multi-modal Cycle-consistent Generalized Zero-Shot Learning", ECCV
 2018."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,8 +1,6 @@
 """Few-step adversarial denoising in the manner of ZeroDiff: Ye, Gowda, Huang, et al., "ZeroDiff: Solidified
 Visual-semantic Correlation in Zero-Shot Learning", ICLR 2025."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial

@@ -1,8 +1,6 @@
 """FREE: Chen, Wang, Xia, Peng, You, Zheng, Shao, "FREE: Feature Refinement for Generalized Zero-Shot Learning",
 ICCV 2021."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 

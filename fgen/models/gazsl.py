@@ -1,8 +1,6 @@
 """GAZSL: Zhu, Elhoseiny, Liu, Peng, Elgammal, "A Generative Adversarial Approach for Zero-Shot Learning from Noisy
 Texts", CVPR 2018."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial

@@ -1,8 +1,6 @@
 """LisGAN: Li, Jing, Lu, Ding, Zhu, Huang, "Leveraging the Invariant Side of Generative Zero-Shot Learning",
 CVPR 2019."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

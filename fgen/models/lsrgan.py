@@ -1,8 +1,6 @@
 """LsrGAN: Vyas, Venkateswara, Panchanathan, "Leveraging Seen and Unseen Semantic Relationships for Generative Zero-Shot
 Learning", ECCV 2020."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """fgen's own recipe: kernel ridge predicts a class's mean, a WGAN learns how rows of a class vary about it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """Base of TF-VAEGAN and FREE: a VAE-GAN with a decoder from features to class embeddings."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial

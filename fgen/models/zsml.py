@@ -1,7 +1,5 @@
 """ZSML: Verma, Brahma, Rai, "Meta-Learning for Generalized Zero-Shot Learning", AAAI 2020."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """Adam that starts without torch's compiler."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """CE-GZSL's comparator of all pairs of rows and classes, without storing a tensor of their number."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

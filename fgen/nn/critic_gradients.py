@@ -10,8 +10,6 @@ Tensors over hidden units and rows have the shape ``(H, ..., B)``: a CPU's threa
 than one of a batch's few.
 """
 
-from __future__ import annotations
-
 from functools import cache
 
 import torch

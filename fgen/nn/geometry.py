@@ -1,7 +1,5 @@
 """Distances of rows, differentiable."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 

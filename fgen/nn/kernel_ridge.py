@@ -1,7 +1,5 @@
 """Kernel ridge regression from a class's embedding to its mean feature, with leave-one-out predictions."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -1,7 +1,5 @@
 """Soul samples of LisGAN: prototypes of a class's real features, by k-means."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -3,8 +3,6 @@
 All take scaled features. Terms are means over the batch unless said otherwise, and unweighted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -5,8 +5,6 @@ classes, S or C of them. Shapes depend on the arguments' shapes alone, nothing w
 a class are matrix products, so that on a GPU too the same arguments give the same bytes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Networks of the methods, and their initialisation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Noise schedule of few-step diffusion, from features to noise and back."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor, nn

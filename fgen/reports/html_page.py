@@ -1,7 +1,5 @@
 """Parts of a self-contained HTML page: tables, embedded pictures, paragraphs. All text is escaped."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io

@@ -1,7 +1,5 @@
 """Facts about a file or folder of any of fgen's kinds."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

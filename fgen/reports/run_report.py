@@ -4,14 +4,13 @@ One HTML file with its pictures inside, that can be mailed. Nothing is trained o
 where the data set and the bank are still there.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from tqdm import tqdm
@@ -60,7 +59,7 @@ class _Run:
     per_seed: tuple[tuple[Predictions, GZSLScores], ...]
 
     @classmethod
-    def open(cls, path: str | Path, name: str) -> _Run:
+    def open(cls, path: str | Path, name: str) -> Self:
         folder, result = RunDirectory.open(path), RunResult.load(path)
         kept = tuple(read_predictions(folder.seed(seed).predictions) for seed in result.description["seeds"])
         run = cls(name, result, folder, ExperimentConfig.from_file(folder.config), kept)

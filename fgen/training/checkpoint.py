@@ -3,8 +3,6 @@
 Random streams are counter-based, so a step number stands for all of them.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -3,8 +3,6 @@
 A step has some hundred small kernels. If the host launches them one by one, the GPU is idle most of the time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable
 
 import torch

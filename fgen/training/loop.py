@@ -3,8 +3,6 @@
 It knows nothing of any method; a method gives it networks and terms.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import signal

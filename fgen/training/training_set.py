@@ -1,8 +1,7 @@
 """Data of training steps: batches of real features with their classes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import scipy.linalg
@@ -28,10 +27,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def split(self, size: int | list[int]) -> list[Batch]:
+    def split(self, size: int | list[int]) -> list[Self]:
         """Return consecutive batches of ``size`` rows, or of such sizes."""
         columns = zip(self.features.split(size), self.condition.split(size), self.labels.split(size), strict=True)
-        return [Batch(*column) for column in columns]
+        return [type(self)(*column) for column in columns]
 
 
 class TrainingSet:

@@ -1,7 +1,5 @@
 """Parts of a training step: updates of networks, the terms that they minimise, and their optimiser."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """Base of the methods with a critic: the conditional WGAN-GP, critic steps and then one generator step."""
 
-from __future__ import annotations
-
 from collections.abc import Generator, Iterable, Iterator
 from functools import partial
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """Settings that all methods share, and the limits of every method's settings, which are checked in one place."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """Feature-matching terms that a config switches on, with the statistics of the real rows that they need."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Container
 
 import torch

@@ -1,7 +1,5 @@
 """Batches of a fixed size for generation, whatever the classes and their numbers of rows are."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 

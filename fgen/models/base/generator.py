@@ -3,11 +3,9 @@
 A method is a subclass that overrides a few formulas: its networks, and what each update of a step minimises.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -85,7 +83,7 @@ class FeatureGenerator(TrainedModel, Trainable):
         checkpoint: Path | None = None,
         on_epoch: Callable[[int], Mapping[str, float] | None] | None = None,
         progress: bool | str = False,
-    ) -> FeatureGenerator:
+    ) -> Self:
         """Learn how class embeddings become features.
 
         Args:

@@ -1,7 +1,5 @@
 """Stored models: a folder with ``model.safetensors`` and ``model.json``; nothing is pickled."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar

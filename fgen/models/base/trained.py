@@ -1,7 +1,5 @@
 """Generation and representation by a trained model."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any, ClassVar
