@@ -23,9 +23,10 @@ import numpy as np
 import torch
 
 import fgen
+from experiments.bench.machine import step_settings
 from experiments.bench.report import larger_than_memory
 from fgen.classifiers.softmax import SoftmaxClassifier
-from fgen.compute.device import matrix_precision, step_settings
+from fgen.compute.device import matrix_precision
 from fgen.features.rows import SelectedRows
 from fgen.features.scaling import FeatureScaler
 from fgen.io.atomic import write_json

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import numpy as np
 import torch
 
 import fgen
-from fgen.compute.device import has_bf16
+from fgen.compute.device import has_bf16, matrix_precision, retain_freed_memory
 from fgen.experiment.provenance import git_commit
 
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
@@ -58,3 +60,10 @@ def _cpu_field(name: str) -> str:
         return ""
     lines = path.read_text(encoding="utf-8").splitlines()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(name)), "")
+
+
+@contextmanager
+def step_settings(precision: str, device: torch.device) -> Iterator[None]:
+    """Set memory and precision as :func:`fgen.training.loop.train` does, for code that takes steps by itself."""
+    with retain_freed_memory(), matrix_precision(precision, device):
+        yield

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from experiments.bench import textbook
 from experiments.bench.autograd import AutogradLoop
 from experiments.bench.limit import bare_step, bytes_of_step, copy_of
+from experiments.bench.machine import step_settings
 from experiments.bench.published import all_twins
 from experiments.bench.sizes import Size, World, random_world
 from experiments.bench.timing import Comparison, alternate
-from fgen.compute.device import has_bf16, matrix_precision, step_settings
+from fgen.compute.device import has_bf16, matrix_precision
 from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import MODELS, make_model
 from fgen.training.loop import TrainConfig, make_optimisers, stepper

@@ -233,13 +233,6 @@ def _gpu_products(rounds: bool) -> Iterator[None]:
             torch.set_float32_matmul_precision(before)
 
 
-@contextmanager
-def step_settings(precision: str, device: torch.device) -> Iterator[None]:
-    """Set memory and precision as :func:`fgen.training.loop.train` does, for code that takes steps by itself."""
-    with retain_freed_memory(), matrix_precision(precision, device):
-        yield
-
-
 def has_bf16(device: torch.device) -> bool:
     """Return whether the device multiplies bfloat16 in hardware, and faster than float32.
 

@@ -62,23 +62,12 @@ class BankWriter:
         self._checksums[class_id] = zlib.crc32(data, self._checksums[class_id])
         self._filled[class_id] += len(rows)
         if self._filled[class_id] == count:
-            self._finish(class_id)
-
-    def check_complete(self) -> None:
-        """Refuse to finish a bank with a class that lacks rows."""
-        if missing := [k for k in self._filled if k not in self.done and self.spec.counts[k]]:
-            found = f"{len(missing)} classes lack rows, {self.spec.names[missing[0]]!r} among them"
-            raise InputError(found, "all that were announced")
-
-    def _finish(self, class_id: int) -> None:
-        """Note the class in the journal, with its checksum.
-
-        Neither is flushed to the disk here, which took more than half of the time of small classes: after a kill the
-        system still holds both, and after a power cut a class whose bytes are lost fails its checksum.
-        """
-        line = {"class": int(class_id), "crc32": self._checksums[class_id]}
-        os.write(self._journal, (json.dumps(line) + "\n").encode())
-        self.done.add(int(class_id))
+            # Neither rows nor journal are flushed to the disk here, which took more than half of the time of small
+            # classes: after a kill the system still holds both, and after a power cut a class whose bytes are lost
+            # fails its checksum.
+            line = {"class": int(class_id), "crc32": self._checksums[class_id]}
+            os.write(self._journal, (json.dumps(line) + "\n").encode())
+            self.done.add(int(class_id))
 
 
 @contextmanager
@@ -111,7 +100,9 @@ def bank_writer(path: Path, spec: BankSpec, *, overwrite: bool) -> Iterator[Bank
                 for left in () if done else (partial, journal_path):  # without a class there is nothing to go on from
                     left.unlink(missing_ok=True)
                 raise
-            writer.check_complete()
+            if missing := [k for k, count in enumerate(spec.counts) if count and k not in writer.done]:
+                lacking = f"{len(missing)} classes lack rows, {spec.names[missing[0]]!r} among them"
+                raise InputError(lacking, "all that were announced")
             fsync_path(partial)
             os.replace(partial, path)
             trust(path)

@@ -6,7 +6,6 @@ How it was built, from what and under which licences: ``experiments/emoji/README
 
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 import numpy as np
 
@@ -35,23 +34,16 @@ def load_emoji() -> ZSLDataset:
     )
 
 
-def emoji_card() -> dict[str, Any]:
+def emoji_card() -> dict[str, np.ndarray]:
     """Return what is known of the data set apart from features and labels.
 
     Returns:
-        ``designs`` (names), ``design`` (``(N,)`` index of each row's design), ``subgroup`` (C names),
+        ``designs`` (names), ``design`` (``(N,)`` index of each row's design), ``subgroups`` (C names),
         ``imagenet_overlap`` (``(C,)`` bool: an ImageNet-1k label names the class too), ``keywords`` (K names) and
         ``credits`` (for each design: author, licence and address).
     """
-    stored = _stored()
-    return {
-        "designs": stored["designs"].tolist(),
-        "design": stored["design"].astype(np.int64),
-        "subgroup": stored["subgroups"].tolist(),
-        "imagenet_overlap": stored["imagenet_overlap"].copy(),
-        "keywords": stored["keywords"].tolist(),
-        "credits": stored["credits"].tolist(),
-    }
+    parts = ("designs", "design", "subgroups", "imagenet_overlap", "keywords", "credits")
+    return {name: _stored()[name].copy() for name in parts}
 
 
 @cache

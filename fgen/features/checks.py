@@ -38,7 +38,9 @@ def as_array(name: str, given: Any) -> np.ndarray:
         found = f"{name} is a masked array that hides {np.ma.count_masked(given):,} values"
         raise InputError(found, "an array without a mask", "Fill it by its filled(VALUE), or leave such rows out")
     if isinstance(given, list | tuple):
-        given = [as_array(name, item) if _has_own_form(item) else item for item in given]
+        # NumPy would drop the mask of an item, and fail at the gradient of a tensor.
+        own = [isinstance(item, np.ma.MaskedArray) or hasattr(item, "detach") for item in given]
+        given = [as_array(name, item) if odd else item for odd, item in zip(own, given, strict=True)]
     try:
         return np.asarray(given)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -194,11 +196,6 @@ def as_text(name: str, given: Any) -> str:
 def mended_text(text: str) -> str:
     """Return text with a question mark for each NUL and lone surrogate, as the name of a file on Linux may have."""
     return text.encode("utf-8", "replace").decode().replace("\0", "?")
-
-
-def _has_own_form(item: Any) -> bool:
-    """Tell whether NumPy would drop a mask of an item of a list, or fail at its gradient."""
-    return isinstance(item, np.ma.MaskedArray) or hasattr(item, "detach")
 
 
 def _of_tensor(name: str, given: Any) -> np.ndarray:

@@ -11,8 +11,6 @@ import numpy as np
 
 from fgen.errors import InputError
 from fgen.features.checks import as_numbers
-from fgen.features.class_scores import best_of_each_group
-from fgen.metrics.inputs import checked_test_labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,16 +51,6 @@ def harmonic_mean(u: Any, s: Any) -> Any:
     total = u + s
     h = 2 * u * s / np.where(total == 0, 1.0, total)
     return h if h.ndim else float(h)
-
-
-def calibration_curve(labels: Any, scores: Any, seen: Any, unseen: Any) -> CalibrationCurve:
-    """Compute seen and unseen accuracy for every gamma, exactly, in O(N log N) after the maxima.
-
-    Args and errors as in :func:`fgen.metrics.accuracy.gzsl_scores`, which predicts by the same rule: seen where
-    ``best seen score - best unseen score >= gamma``.
-    """
-    labels, seen, unseen = checked_test_labels(labels, seen, unseen)
-    return curve_of(labels, seen, *best_of_each_group(as_numbers("scores", scores), len(labels), seen, unseen))
 
 
 def ausuc(curve: CalibrationCurve) -> float:

@@ -19,7 +19,7 @@ def data():
 @pytest.fixture(scope="module")
 def design(data):
     card = emoji_card()
-    return np.array(card["designs"])[card["design"]]
+    return card["designs"][card["design"]]
 
 
 def test_it_is_as_large_as_the_card_says(data):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fgen.errors import InputError
 from fgen.features.class_scores import predict_classes
 from fgen.metrics.accuracy import gzsl_scores, mean_accuracy, per_class_accuracy
-from fgen.metrics.calibration import CalibrationCurve, ausuc, best_gamma, calibration_curve, harmonic_mean
+from fgen.metrics.calibration import CalibrationCurve, ausuc, best_gamma, harmonic_mean
 
 SEEN, UNSEEN = [0, 2, 5], [1, 3]
 N_CLASSES = 6  # class 4 is in neither group
@@ -69,7 +69,7 @@ def test_all_scores_equal_those_of_a_plain_loop(task, gamma):
 @given(tasks())
 def test_the_curve_equals_rescoring_at_every_calibration(task):
     labels, scores = task
-    curve = calibration_curve(labels, scores, SEEN, UNSEEN)
+    curve = gzsl_scores(labels, scores, seen=SEEN, unseen=UNSEEN).curve
     between = (curve.breakpoints[1:] + curve.breakpoints[:-1]) / 2
     for gamma in [-99.0, 99.0, *curve.breakpoints, *between]:
         exact = gzsl_scores(labels, scores, seen=SEEN, unseen=UNSEEN, gamma=gamma)
@@ -89,7 +89,7 @@ def test_no_calibration_beats_the_best_gamma_and_rescoring_there_gives_its_h(tas
     labels, scores = task
     if len(set(labels) & set(SEEN)) == 0 or len(set(labels) & set(UNSEEN)) == 0:
         return
-    gamma, h = best_gamma(calibration_curve(labels, scores, SEEN, UNSEEN))
+    gamma, h = best_gamma(gzsl_scores(labels, scores, seen=SEEN, unseen=UNSEEN).curve)
     every = [gzsl_scores(labels, scores, seen=SEEN, unseen=UNSEEN, gamma=g).H for g in np.arange(-7.25, 8, 0.25)]
     assert h == pytest.approx(max(every))
     rescored = gzsl_scores(labels, scores, seen=SEEN, unseen=UNSEEN, gamma=gamma).H
@@ -98,7 +98,7 @@ def test_no_calibration_beats_the_best_gamma_and_rescoring_there_gives_its_h(tas
 
 @given(tasks())
 def test_raising_gamma_never_helps_seen_classes_nor_harms_unseen_ones(task):
-    curve = calibration_curve(*task, SEEN, UNSEEN)
+    curve = gzsl_scores(*task, seen=SEEN, unseen=UNSEEN).curve
     if not np.isnan(curve.H).any():
         assert (np.diff(curve.seen) <= 0).all()
         assert (np.diff(curve.unseen) >= 0).all()
@@ -111,7 +111,7 @@ def test_adding_a_constant_to_seen_scores_moves_gamma_and_changes_nothing_else(t
     labels, scores = task
     moved = scores.astype(np.float64)
     moved[:, SEEN] += round(shift)
-    a, b = calibration_curve(labels, scores, SEEN, UNSEEN), calibration_curve(labels, moved, SEEN, UNSEEN)
+    a, b = (gzsl_scores(labels, given, seen=SEEN, unseen=UNSEEN).curve for given in (scores, moved))
     np.testing.assert_allclose(b.breakpoints, a.breakpoints + round(shift))
     np.testing.assert_array_equal(a.seen, b.seen)
 
@@ -126,7 +126,7 @@ def test_a_tolerant_gamma_ignores_a_single_high_tooth_of_the_curve():
     seen, unseen = np.linspace(4, 8, 20), np.append(np.linspace(-2, 2, 19), 4.5)
     margins = np.concatenate([seen, unseen])
     scores = np.stack([margins, np.zeros(40)], axis=1)
-    curve = calibration_curve(np.repeat([0, 1], 20), scores, [0], [1])
+    curve = gzsl_scores(np.repeat([0, 1], 20), scores, seen=[0], unseen=[1]).curve
     exact, h_exact = best_gamma(curve)
     tolerant, h_tolerant = best_gamma(curve, tolerance=0.1)
     assert 2 < tolerant < 5
@@ -138,7 +138,7 @@ def test_a_tolerant_gamma_ignores_a_single_high_tooth_of_the_curve():
 
 def test_best_gamma_stands_in_the_middle_of_its_plateau():
     scores = np.array([[5.0, 0.0], [1.0, 0.0]])  # margin 5 for the seen row, 1 for the unseen row
-    gamma, h = best_gamma(calibration_curve([0, 1], scores, [0], [1]))
+    gamma, h = best_gamma(gzsl_scores([0, 1], scores, seen=[0], unseen=[1]).curve)
     assert (gamma, h) == (3.0, 1.0)
 
 

@@ -95,7 +95,7 @@ def test_what_is_predicted_and_generated_does_not_depend_on_a_training_in_anothe
         return [array.tobytes() for array in (fitted.decision_function(features), generated, head.weight.numpy())]
 
     alone = outcome()
-    with trained_elsewhere(device.step_settings("auto", CPU)):
+    with trained_elsewhere(matrix_precision("auto", CPU)):
         assert outcome() == alone
     assert outcome() == alone
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fgen.errors import InputError, MissingExtra
-from fgen.metrics.calibration import calibration_curve
+from fgen.metrics.accuracy import gzsl_scores
 from fgen.reports import plots
 from fgen.reports.plots import _principal_plane, plot_calibration, plot_features, plot_training
 
@@ -40,7 +40,7 @@ def curve(key=0):
     labels = stream.integers(0, 10, 300)
     scores = stream.normal(size=(300, 10))
     scores[np.arange(300), labels] += 2
-    return calibration_curve(labels, scores, np.arange(7), np.arange(7, 10))
+    return gzsl_scores(labels, scores, seen=np.arange(7), unseen=np.arange(7, 10)).curve
 
 
 def test_importing_the_scores_loads_neither_matplotlib_nor_scikit_learn():
