@@ -92,7 +92,7 @@ def gradients_by_autograd(
 
 def plain_optimiser(optimiser: torch.optim.Optimizer) -> torch.optim.Optimizer:
     """The same optimiser with the same settings, but for how it is computed: torch's default."""
-    known = set(inspect.signature(type(optimiser)).parameters)
+    known = set(inspect.signature(torch.optim.Adam).parameters)
     known -= {"fused", "foreach", "capturable", "differentiable"}
     groups = [{k: v for k, v in group.items() if k == "params" or k in known} for group in optimiser.param_groups]
-    return type(optimiser)(groups)  # type: ignore[call-arg]
+    return torch.optim.Adam(groups)
