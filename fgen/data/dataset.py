@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from fgen.data.shots import ShotClasses, Shots, draw_shots
-from fgen.data.splits import Splits, complete_splits
+from fgen.data.splits import SPLIT_NAMES, Splits, complete_splits
 from fgen.errors import InputError, visible, wrong_array
 from fgen.features.checks import as_matrix, as_text, checked_names, mended_text
 from fgen.features.frames import rows_by_name
@@ -215,12 +215,23 @@ class ZSLDataset:
             "test_seen": self.splits["val_seen"],
             "test_unseen": self.splits["val"],
         }
-        splits |= dict.fromkeys(("train", "val", "val_seen"), np.zeros(0, dtype=np.int64))
-        name, shots = f"{self.name} (validation)", self.shots
-        view = self._copy(name=name, splits=splits, _notes=(), shots=None)
-        view.seen = np.unique(self.labels[splits["trainval"]])
-        view.unseen = np.unique(self.labels[splits["test_unseen"]])
-        return view if shots is None else view.with_shots(shots.k, shots.share, seed=shots.seed)._copy(name=name)
+        view, shots = self.inner("validation", splits), self.shots
+        return view if shots is None else view.with_shots(shots.k, shots.share, seed=shots.seed)._copy(name=view.name)
+
+    def inner(self, name: str, splits: Mapping[str, np.ndarray], unseen: np.ndarray | None = None) -> Self:
+        """Return a smaller task within this one, for a choice without its test rows.
+
+        Args:
+            name: what tells it from others within this data set.
+            splits: row numbers of ``trainval``, ``test_seen`` and ``test_unseen``.
+            unseen: ids of the unseen candidates; None takes the classes of ``test_unseen``. The seen classes are those
+                of ``trainval``.
+        """
+        rows = dict.fromkeys(SPLIT_NAMES, np.zeros(0, dtype=np.int64)) | dict(splits)
+        view = self._copy(name=f"{self.name} ({name})", splits=rows, _notes=(), shots=None)
+        view.seen = np.unique(self.labels[rows["trainval"]])
+        view.unseen = np.unique(self.labels[rows["test_unseen"]]) if unseen is None else unseen
+        return view
 
     def require_test_rows(self) -> None:
         """Refuse a data set without test rows of seen and of unseen classes."""
