@@ -192,13 +192,19 @@ def _run(config: str, out: str | None, overrides: list[str], resume: bool, as_js
 
 @_command(CONFIG, _argument("--out", required=True, help="run folder"), SET, RESUME)
 def _train(config: str, out: str, overrides: list[str], resume: bool) -> None:
-    """Train the generator alone, on all of trainval, for the config's own epochs."""
+    """Train generator and head on all of trainval, without a test, for data that have no test rows."""
     from fgen.experiment.config import ExperimentConfig
+    from fgen.experiment.directory import SeedDirectory
+    from fgen.experiment.results import format_expectation
     from fgen.experiment.runner import train_only
 
     experiment = ExperimentConfig.from_file(config, overrides)
     models = train_only(experiment, out=out, resume=resume, progress=sys.stderr.isatty())
-    _say("\n".join(f"model: {model}" for model in models))
+    for model in models:
+        _say(f"model: {model}")
+        folder = SeedDirectory(model.parent)
+        if folder.choice.exists():
+            _say(format_expectation(folder.read_choice(experiment)[0]))
 
 
 @_command(

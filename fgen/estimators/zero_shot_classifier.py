@@ -21,7 +21,7 @@ from fgen.estimators.base import BaseEstimator, ClassifierMixin, NotFitted, Size
 from fgen.estimators.recipe import recipe_of, storable_parameters
 from fgen.experiment.config import Recipe
 from fgen.experiment.heads import Heads
-from fgen.experiment.protocol import choose_epochs, chosen_model
+from fgen.experiment.selection import choose_epochs, chosen_model, too_few_to_hold_out
 from fgen.experiment.steps import Task, fit, new_heads, new_model, synthetic_rows
 from fgen.features.checks import as_array
 from fgen.features.frames import check_columns, column_names, row_labels
@@ -31,9 +31,6 @@ from fgen.inference.predictor import Predictor
 from fgen.io.consistent_read import current
 from fgen.io.reading import guarded_read
 from fgen.training.loop import TrainConfig
-
-#: No gamma is chosen where all classes have fewer rows, of which one each would be held out.
-FEWEST_ROWS = 5
 
 
 class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
@@ -55,9 +52,10 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         classifier: settings of the head; ``name`` is a key of ``fgen.CLASSIFIERS``, by default "softmax".
         embedding_norm, embedding_scale: see :class:`fgen.features.class_embeddings.EmbeddingConfig`.
         n_per_class: number of features to generate for each unseen class.
-        calibrate: choose the number of epochs and ``gamma_`` in a separate training, in which a fifth of the seen
-            classes is held out. This doubles the time. Without it few rows are predicted as unseen classes. With fewer
-            than 3 seen classes, or fewer than 5 rows in each, nothing can be held out; a warning says so.
+        calibrate: choose the number of epochs and ``gamma_`` on held-out seen classes. A fifth of the classes is held
+            out, in one more training; of up to 12 seen classes each is held out alone, in a training for each, see
+            :func:`fgen.metrics.gamma.choose`. Without it few rows are predicted as unseen classes. With fewer than 3
+            seen classes, or fewer than 5 rows in each, nothing can be held out; a warning says so.
         train: device, threads, precision. The threads are used in prediction too: the scores of 1 and of 2 threads
             differ in their last digits, those after a training on 1 and on 2 threads by more.
         random_state: seed of every random number, a whole number of at least 0. None and a RandomState are refused,
@@ -75,6 +73,9 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         feature_names_in_: ``(D,)`` names of the columns, if ``fit`` had a table whose column names are all text.
         generator_: the trained model, see :meth:`fgen.models.base.generator.FeatureGenerator.generate`.
         gamma_: what is subtracted from the seen classes' log-probabilities.
+        calibration_: what ``gamma_`` rests on: a ``sentence``, ``n_classes`` and ``n_rows`` that were held out, and the
+            T1, U, S, H to expect (``expected``, and ``uncalibrated``), each with ``mean``, ``low`` and ``high``. None
+            without calibration; a loaded classifier has it not.
         predictor_: all of these in one object, see :class:`fgen.inference.predictor.Predictor`.
 
     Example:
@@ -140,10 +141,17 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
                 warnings.warn(odd, stacklevel=2)
         seed = int(self.random_state)
         dataset = ZSLDataset(X, ids, embeddings, class_names=names, seed=seed)
-        task, gamma = Task(recipe, dataset, seed), 0.0
-        if self.calibrate and len(dataset.unseen) and _can_hold_out(dataset):
+        task, gamma, self.calibration_ = Task(recipe, dataset, seed), 0.0, None
+        too_few = too_few_to_hold_out(dataset) if self.calibrate and len(dataset.unseen) else ""
+        if too_few:
+            warnings.warn(too_few, stacklevel=2)
+        if self.calibrate and len(dataset.unseen) and not too_few:
             choice = choose_epochs(task, "selection" if self.verbose else None)
-            recipe, gamma = recipe.with_choice(choice), float(choice["gamma"])
+            recipe, gamma, self.calibration_ = (
+                recipe.with_choice(choice),
+                float(choice["gamma"]),
+                choice.get("held_out"),
+            )
             task = replace(task, recipe=replace(recipe, model=chosen_model(task, choice)))
         elif len(recipe.candidates()) > 1:
             raise InputError(
@@ -287,17 +295,3 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
     def _recipe(self) -> Recipe:
         """Return the settings as a recipe."""
         return recipe_of(self.get_params(deep=False))
-
-
-def _can_hold_out(dataset: ZSLDataset) -> bool:
-    """Return whether classes, and rows of the other classes, can be held out to calibrate on; warn if not."""
-    task = dataset.validation() if len(dataset.splits["val"]) else None
-    fullest = np.bincount(dataset.labels).max()
-    if task is not None and len(task.seen) > 1 and fullest >= FEWEST_ROWS and len(task.splits["test_seen"]):
-        return True
-    warnings.warn(
-        f"{len(dataset.seen)} seen classes with {len(dataset.labels)} rows are too few to calibrate on: "
-        "seen classes have no handicap, and all epochs are trained",
-        stacklevel=3,
-    )
-    return False

@@ -101,6 +101,10 @@ class ProtocolConfig:
         evaluations: how often, evenly spread, the selection run is evaluated; each may become the number of epochs.
         calibrate: subtract a constant from the seen classes' scores, chosen where the epochs are chosen
             (calibrated stacking, Chao et al. 2016).
+        folds: 1 chooses on the data set's validation classes, and the gamma with the highest H there. More choose on
+            as many folds, in which each seen class is held out once, and by :func:`fgen.metrics.gamma.choose`, which
+            does no harm where classes are few. ``"auto"`` takes more than 1 to calibrate on up to 12 seen classes, or
+            fewer than 4 validation classes, see :func:`fgen.data.folds.n_folds`.
     """
 
     name: Literal["honest", "legacy"] = "honest"
@@ -108,6 +112,7 @@ class ProtocolConfig:
     seeds: tuple[int, ...] = (0,)
     evaluations: int = 10
     calibrate: bool = False
+    folds: int | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         repeated = len(set(self.seeds)) < len(self.seeds)
@@ -115,6 +120,8 @@ class ProtocolConfig:
             raise InputError(f"seeds are {list(self.seeds)}", "one or more different numbers from 0 to 2**63 - 1")
         if self.evaluations < 1:
             raise InputError(f"evaluations is {self.evaluations}", "at least 1")
+        if self.folds != "auto" and self.folds < 1:
+            raise InputError(f"folds is {self.folds}", "at least 1, or 'auto'")
 
 
 @dataclass(frozen=True, kw_only=True)

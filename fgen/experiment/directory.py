@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fgen.config import dump_toml
+from fgen.config import dump_toml, read_toml
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
@@ -134,8 +134,12 @@ class SeedDirectory:
         return next((phase for phase, file in files.items() if not file.exists()), "test")
 
     def checkpoint(self, phase: str) -> Path:
-        """Return the checkpoint file of the ``selection`` or the ``final`` training."""
+        """Return the checkpoint file of the ``selection`` (of a fold: ``selection-0``) or the ``final`` training."""
         return self.path / "checkpoint" / f"{phase}.safetensors"
+
+    def held_out(self, fold: int) -> Path:
+        """Return the file of what decides about the held-out rows of a fold."""
+        return self.path / "checkpoint" / f"held_out-{fold}.npz"
 
 
 @dataclass(frozen=True)
@@ -161,6 +165,7 @@ class RunDirectory:
             raise InputError(f"{path} exists and is no run folder", "a new or empty folder", "Choose another --out")
         path.mkdir(parents=True, exist_ok=True)
         with folder.locked():
+            config = _as_begun(folder.config, config)
             if not folder.has_begun():
                 if resume and not folder.config.exists():
                     log.info("%s holds nothing to go on with: it begins there", path)
@@ -234,6 +239,13 @@ class Clock:
 MAY_CHANGE = ("protocol.seeds", "train.checkpoint_every")
 
 
+def _as_begun(file: Path, config: ExperimentConfig) -> ExperimentConfig:
+    """Return the experiment as a folder of an earlier fgen began it, which knew no folds."""
+    if not file.exists() or "folds" in read_toml(file).get("protocol", {"folds"}):
+        return config
+    return replace(config, protocol=replace(config.protocol, folds=1))
+
+
 def _difference(file: Path, now: ExperimentConfig) -> str:
     """Return the first setting that differs from those of a file, or seeds of which the file's aren't the first.
 
@@ -241,7 +253,7 @@ def _difference(file: Path, now: ExperimentConfig) -> str:
     have their defaults.
     """
     try:
-        before = ExperimentConfig.from_file(file)
+        before = _as_begun(file, ExperimentConfig.from_file(file))
     except InputError as error:
         return str(error)
     old, new = _settings(before), _settings(now)

@@ -23,6 +23,7 @@ from fgen.features.rows import ConcatRows, MappedRows, SelectedRows
 from fgen.features.scaled_rows import fits_memory
 from fgen.features.scaling import FeatureScaler
 from fgen.metrics.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_class_accuracy
+from fgen.metrics.gamma import HeldOut
 
 Represent = Callable[[np.ndarray], np.ndarray]
 #: Training rows that a head predicts at most, to see whether it learned them.
@@ -59,6 +60,10 @@ class ScoredRows:
         result = replace(result, T1=mean_accuracy(per_class), per_class_T1=per_class)
         predicted = predict_classes(self.scores, seen=seen, unseen=unseen, gamma=gamma)
         return result, Predictions(self.rows, labels, predicted, zsl)
+
+    def held_out(self) -> HeldOut:
+        """Return what decides about the rows at any gamma."""
+        return HeldOut.of(self.dataset.labels[self.rows], self.scores, self.dataset.seen, self.dataset.unseen)
 
 
 def tested_rows(dataset: ZSLDataset) -> np.ndarray:

@@ -14,6 +14,7 @@ from fgen.io.npz import Archive
 from fgen.io.reading import guarded_read
 from fgen.metrics.accuracy import GZSLScores, gzsl_scores, mean_accuracy
 from fgen.metrics.calibration import CalibrationCurve, ausuc
+from fgen.metrics.gamma import HeldOut
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,29 @@ def write_predictions(path: Path, predictions: Predictions, scores: GZSLScores) 
         parts = vars(predictions) | {"gamma": np.float64(scores.gamma)}
         parts |= {name: getattr(scores, name) for name in of_classes}
         np.savez_compressed(file, **parts, **{f"curve_{name}": part for name, part in vars(scores.curve).items()})
+
+
+def write_held_out(path: Path, evaluations: Mapping[tuple[int, int], HeldOut]) -> None:
+    """Write the evaluations of a fold, by epoch and head; their rows are the same."""
+    held = list(evaluations.values())
+    parts: dict[str, Any] = {name: np.stack([getattr(rows, name) for rows in held]) for name in ("right", "margin")}
+    parts |= {name: getattr(held[0], name) for name in ("labels", "is_seen")} | {"keys": np.array(list(evaluations))}
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **parts)
+
+
+def read_held_out(path: Path) -> dict[tuple[int, int], HeldOut]:
+    """Read what :func:`write_held_out` wrote.
+
+    Raises:
+        InputError: a damaged file.
+    """
+    with guarded_read(path, "held-out rows", "Remove its folder and go on with --resume"), Archive(path) as kept:
+        labels, is_seen, right, margin = (kept[name] for name in ("labels", "is_seen", "right", "margin"))
+        keys = kept["keys"].tolist()
+        if right.shape != margin.shape or right.shape != (len(keys), len(labels)) or labels.shape != is_seen.shape:
+            raise InputError("its parts are of different lengths", "as many decisions as rows")
+        return {(e, c): HeldOut(labels, is_seen, right[k], margin[k]) for k, (e, c) in enumerate(keys)}
 
 
 def read_predictions(path: Path) -> tuple[Predictions, GZSLScores]:

@@ -12,6 +12,9 @@ from fgen.io.reading import guarded_read, read_json
 from fgen.metrics.accuracy import GZSLScores
 from fgen.metrics.stats import SCORES as SCORES
 
+#: Rows of the table of expected scores.
+EXPECTED = {"expected": "expected", "the same, uncalibrated": "uncalibrated"}
+
 
 @dataclass(frozen=True)
 class SeedOutcome:
@@ -85,8 +88,10 @@ class RunResult:
             f"setting {facts['setting']}, "
             f"{len(facts['seeds'])} seed{'s' if len(facts['seeds']) > 1 else ''}"
         )
-        parts = [visible(head), *self.warnings(), format_table(["", *SCORES], [self.row("%")]), self.choices()]
-        return "\n".join(parts)
+        rows = [self.row("%")]
+        if facts["calibrated"]:
+            rows.append(["uncalibrated", *(format_score(facts["uncalibrated"][name]) for name in SCORES)])
+        return "\n".join([visible(head), *self.warnings(), format_table(["", *SCORES], rows), self.choices()])
 
     def choices(self) -> str:
         """Return a line that names what was chosen for each seed, and the T1 of guessing."""
@@ -112,6 +117,20 @@ class RunResult:
     def row(self, label: str) -> list[str]:
         """Return ``label``, then each score in percent with its 95 % interval."""
         return [label, *(format_score(self.scores[name]) for name in SCORES)]
+
+
+def format_expectation(choice: Mapping[str, Any]) -> str:
+    """Return what gamma rests on, and a table of the scores to expect of classes without test rows.
+
+    Args:
+        choice: what ``choice.json`` holds; of an earlier fgen it doesn't tell, and the text is empty.
+    """
+    told = choice.get("held_out")
+    if told is None:
+        return ""
+    names = [name for name in SCORES if name in told["expected"]]
+    rows = [[label, *(format_score(told[key][name]) for name in names)] for label, key in EXPECTED.items()]
+    return "\n".join([told["sentence"], format_table(["%", *names], rows)])
 
 
 def format_score(score: Mapping[str, Any]) -> str:

@@ -13,9 +13,10 @@ from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import RunDirectory
-from fgen.experiment.protocol import SeedRun, validation_task
+from fgen.experiment.protocol import SeedRun
 from fgen.experiment.provenance import git_commit, version
 from fgen.experiment.results import RunResult, SeedOutcome
+from fgen.experiment.selection import selection_tasks, too_few_to_hold_out
 from fgen.experiment.steps import Task, new_model, synthetic_counts
 from fgen.features.scaled_rows import CPU, IN_MEMORY
 from fgen.io.atomic import write_json
@@ -63,10 +64,11 @@ def run(
         with _temporary_folder() as folder:
             return replace(run(config, out=Path(folder) / "run", progress=progress), out=None)
     dataset = config.dataset.load()
-    phases = (validation_task(Task(config, dataset, seed=0)).dataset, dataset)
+    phases = [*(task.dataset for task in selection_tasks(Task(config, dataset, seed=0))), dataset]
     for part in phases:
         part.require_test_rows()
     directory = _begin(config, dataset, out, resume=resume)
+    config = ExperimentConfig.from_file(directory.config)
     # Training and heads take the experiment's precision; all else, as banks and scores, is float32's.
     with directory.locked(), cpu_threads(config.train.threads), matrix_precision("highest", CPU):
         if config.model.name not in BASELINES:
@@ -94,7 +96,10 @@ def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
 def train_only(
     config: ExperimentConfig, *, out: str | Path, resume: bool = False, progress: bool = False
 ) -> list[Path]:
-    """Train each seed's generator on all of trainval for the config's own epochs; no selection, no test.
+    """Train each seed's generator and head on all of trainval, without a test.
+
+    With ``protocol.calibrate`` the epochs and gamma are chosen on held-out classes before, as :func:`run` does; else
+    the config's own epochs are trained. A folder that an earlier fgen began without a choice goes on without one.
 
     Returns:
         The model folders.
@@ -103,10 +108,16 @@ def train_only(
         raise InputError(f"model.name is {config.model.name!r}, a baseline", f"a generator: {', '.join(MODELS)}")
     dataset = config.dataset.load()
     directory = _begin(config, dataset, out, resume=resume)
-    with directory.locked():
-        announce(config, dataset, directory, phases=(dataset,))
+    config = ExperimentConfig.from_file(directory.config)
+    chooses = config.protocol.calibrate and len(dataset.unseen) > 0
+    if chooses and (reason := too_few_to_hold_out(dataset)):
+        log.warning(reason)
+        chooses = False
+    phases = [task.dataset for task in selection_tasks(Task(config, dataset, seed=0))] if chooses else []
+    with directory.locked(), cpu_threads(config.train.threads), matrix_precision("highest", CPU):
+        announce(config, dataset, directory, phases=[*phases, dataset])
         for seed in config.protocol.seeds:
-            SeedRun(config, dataset, seed, directory.seed(seed), progress).train()
+            SeedRun(config, dataset, seed, directory.seed(seed), progress).without_test(chooses)
     return [directory.seed(seed).model for seed in config.protocol.seeds]
 
 

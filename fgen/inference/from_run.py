@@ -27,8 +27,8 @@ log = logging.getLogger("fgen")
 def predictor_of_run(run: str | Path, banks: Sequence[str | Path] = (), *, width: int | None = None) -> Predictor:
     """Return the predictor of a run's first seed: with its saved head, or where there are banks with a new one.
 
-    A folder of ``fgen train`` has no head either. One is trained as ``fgen run`` would have trained it, but without
-    what validation chooses, so with a gamma of 0.
+    A folder of ``fgen train`` has a head as one of ``fgen run`` has, and gamma where ``protocol.calibrate`` chose one.
+    In a folder of an earlier fgen, or with a head that can't be saved, one is trained as ``fgen run`` would train it.
 
     Args:
         run: the run folder.
@@ -49,13 +49,15 @@ def predictor_of_run(run: str | Path, banks: Sequence[str | Path] = (), *, width
     if not trained_alone and not (folder.bank if banks else folder.head).exists():
         expected = "a finished run whose classifier.name is 'softmax' or 'cosine'"
         raise InputError(f"{run} has no saved head", expected)
-    if not trained_alone:
+    if trained_alone:
+        log.info("%s: its seen classes have no handicap; protocol.calibrate = true chooses one", run)
+    else:
         choice, config = folder.read_choice(config)
         gamma = float(choice["gamma"])
     model = load_model(folder.model)
     if width is not None:
         expect_width(width, model)
-    if banks or trained_alone:
+    if banks or not folder.head.exists():
         log.info("%s: a head is trained for it", run)
         head, dataset = _head_with(banks, Path(run), config, folder, model)
         seen, names = dataset.seen, dataset.class_names

@@ -167,7 +167,7 @@ def test_a_run_killed_before_any_of_its_commits_goes_on_to_the_same_bytes(config
 MOMENTS = [
     Point("fgen.training.loop.train_step", 1),
     Point("fgen.training.loop.train_step", 2, after=True),
-    Point("fgen.experiment.protocol.synthetic_rows", 2),
+    Point("fgen.experiment.selection.synthetic_rows", 2),
     Point("fgen.training.loop.train_step", 7),
     Point("fgen.data.bank_writer.BankWriter.write", 3, after=True),
     Point("fgen.experiment.runner.describe", 1),

@@ -25,7 +25,7 @@ from fgen.data.files import load_dataset, save_dataset
 from fgen.data.splits import by_class
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
-from fgen.experiment import evaluation, generation, protocol, steps
+from fgen.experiment import evaluation, generation, protocol, selection, steps
 from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import Clock, RunDirectory, SeedDirectory
 from fgen.experiment.records import read_predictions
@@ -538,9 +538,9 @@ def test_gamma_is_that_of_the_chosen_epoch(path, monkeypatch):
         h, gamma = next(scripted)
         return {"val_T1": 0.0, "val_U": 0.0, "val_S": 0.0, "val_H": h, "val_gamma": gamma}
 
-    monkeypatch.setattr(protocol, "validation_scores", scores)
+    monkeypatch.setattr(selection, "validation_scores", scores)
     config = ExperimentConfig.from_mapping(settings(path))
-    choice = protocol.choose_epochs(steps.Task(config, config.dataset.load(), 0))
+    choice = selection.choose_epochs(steps.Task(config, config.dataset.load(), 0))
     assert (choice["epochs"], choice["gamma"], choice["val_H"]) == (2, 2.0, 0.9)
 
 
@@ -574,7 +574,7 @@ def test_gamma_is_the_middle_of_nearly_best_ones_and_not_an_accident_of_a_few_ro
     gammas = [best_gamma(scores.curve, tolerance)[0] for tolerance in (0.05, 0.0)]
     assert gammas[0] != gammas[1]
     config = ExperimentConfig.from_mapping(settings(path, protocol={"calibrate": True}))
-    assert protocol.validation_scores(config, scores)["val_gamma"] == gammas[0]
+    assert selection.validation_scores(config, scores)["val_gamma"] == gammas[0]
 
 
 def test_training_alone_looks_at_no_choice_and_trains_for_the_configs_own_epochs(path, tmp_path):
@@ -740,7 +740,7 @@ def test_a_baseline_leaves_its_choice_and_predictions(path, tmp_path, name):
 
 
 def test_a_baselines_gamma_counts_in_its_scores_and_not_in_the_uncalibrated_ones(path):
-    config = {"dataset": {"path": str(path)}, "model": {"name": "ridge"}, "protocol": {"calibrate": True}}
+    config = {"dataset": {"path": str(path)}, "model": {"name": "ridge"}, "protocol": {"calibrate": True, "folds": 1}}
     (outcome,) = fgen.run(config).outcomes
     assert outcome.scores.gamma == outcome.choice["gamma"] != 0
     assert outcome.uncalibrated.gamma == 0

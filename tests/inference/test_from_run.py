@@ -1,5 +1,6 @@
 """Classes that came up after a run: known from a bank alone, and answered beside the run's own."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -131,7 +132,8 @@ def test_a_training_alone_answers_seen_and_unseen_classes(world, run, tmp_path, 
     config = ExperimentConfig.from_mapping(config | changes | {"dataset": {"path": str(tmp_path / "own.npz")}})
     train_only(config, out=tmp_path / "trained")
     predictor = predictor_of_run(tmp_path / "trained")
-    assert predictor.gamma == 0
+    choice = json.loads(RunDirectory.open(tmp_path / "trained").seed(0).choice.read_text())
+    assert predictor.gamma == choice["gamma"]
     for group, least in (("test_seen", 0.4), ("test_unseen", 0.25)):
         own = data.splits[group]
         assert np.mean(predictor.predict(data.rows(own))[0] == data.labels[own]) > least, f"{group}: chance is 1 / 24"
