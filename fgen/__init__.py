@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fgen.experiment.results import RunResult as RunResult
     from fgen.experiment.runner import run as run
     from fgen.metrics.accuracy import gzsl_scores as gzsl_scores
+    from fgen.metrics.gamma import apply_gamma as apply_gamma
+    from fgen.metrics.gamma import choose_gamma as choose_gamma
     from fgen.models.registry import MODELS as MODELS
     from fgen.models.registry import load_model as load_model
     from fgen.models.registry import make_model as make_model
@@ -38,6 +40,8 @@ _HOMES = {
     "SoftmaxClassifier": "fgen.classifiers.softmax",
     "ZSLDataset": "fgen.data.dataset",
     "ZeroShotClassifier": "fgen.estimators.zero_shot_classifier",
+    "apply_gamma": "fgen.metrics.gamma",
+    "choose_gamma": "fgen.metrics.gamma",
     "gzsl_scores": "fgen.metrics.accuracy",
     "load_dataset": "fgen.data.files",
     "load_model": "fgen.models.registry",
