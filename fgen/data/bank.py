@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from fgen.data.bank_origins import run_section
-from fgen.data.bank_spec import FORMAT, VERSION, BankSpec
+from fgen.data.bank_spec import FORMAT, ROW_SETS, VERSION, BankSpec, expect_row_sets
 from fgen.data.bank_writer import BankWriter, bank_writer
 from fgen.errors import InputError
 from fgen.features.checks import checked_names
@@ -40,6 +40,8 @@ class FeatureBank:
             the fingerprint of the data that its generator was trained on, or nothing.
         config_intact: False where the config was changed since the bank was written.
         threads, blas_threads: CPU threads of torch's and of NumPy's products meanwhile; None where that isn't noted.
+        row_sets: row numbers ``rows_train``, ``rows_val_seen`` and ``rows_val_unseen``, of a validation task's bank;
+            {} in other banks.
 
     Example:
         >>> import numpy as np
@@ -72,6 +74,8 @@ class FeatureBank:
         self.synthetic = np.asarray(hdf5.dataset(file, "synthetic", ndim=1), dtype=bool)
         self.is_seen = np.asarray(hdf5.dataset(file, "seen", ndim=1), dtype=bool)
         self.features = hdf5.matrix(hdf5.dataset(file, "features", ndim=2))
+        found = [name for name in ROW_SETS if hdf5.member(file, name) is not None]
+        self.row_sets = {name: hdf5.numbers(file, name, ndim=1, kinds="iu").astype(np.int64) for name in found}
         self.config, self.config_intact = _config(file)
         self._check()
 
@@ -272,6 +276,7 @@ class FeatureBank:
             raise InputError(f"'features' are {self.features.dtype}", "float32 or float16")
         if not np.isfinite(self.class_embeddings).all():
             raise InputError("'class_embeddings' hold NaN or infinities", "finite numbers")
+        expect_row_sets(self.row_sets, n_rows)
 
 
 def _one_of(numbers: set[int | None]) -> int | None:

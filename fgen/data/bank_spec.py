@@ -16,6 +16,8 @@ from fgen.io.hdf5 import expect_short
 
 FORMAT = "fgen-bank"
 VERSION = 1
+#: Optional datasets of a validation task's bank: the real rows to train on, and those that play the test rows.
+ROW_SETS = ("rows_train", "rows_val_seen", "rows_val_unseen")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,7 @@ class BankSpec:
         space: ``"raw"``, or the name of the method's own space.
         dtype: ``"f4"``, or ``"f2"``: half the size at up to 5e-4 relative error.
         threads, blas_threads: CPU threads of torch's and of NumPy's products that make the features, where known.
+        row_sets: row numbers by the names in ``ROW_SETS``, in the bank of a validation task.
 
     Raises:
         InputError: what is no names, matrix or whole numbers; numbers of classes that differ, repeated names, negative
@@ -53,6 +56,7 @@ class BankSpec:
     dtype: str = "f4"
     threads: int | None = None
     blas_threads: int | None = None
+    row_sets: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = None if self.class_names is None else checked_names(self.class_names)
@@ -65,6 +69,7 @@ class BankSpec:
             "is_seen": _flags("seen", self.is_seen),
             "feature_dim": int(self.feature_dim),
             "seed": int(self.seed),
+            "row_sets": {name: _whole(name, rows) for name, rows in self.row_sets.items()},
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
@@ -81,6 +86,7 @@ class BankSpec:
             raise InputError("counts are negative, all zero, or below real_counts", "rows for at least one class")
         if self.dtype not in ("f4", "f2"):
             raise InputError(f"dtype is {self.dtype!r}", "'f4' or 'f2'")
+        expect_row_sets(self.row_sets, self.shape[0])
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -127,7 +133,18 @@ class BankSpec:
         digest.update(json.dumps([*texts, self.seed, self.feature_dim, VERSION, *threads]).encode())
         for array in (self.class_embeddings, self.counts, self.real, self.is_seen):
             digest.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
+        for name, rows in sorted(self.row_sets.items()):
+            digest.update(name.encode() + rows.tobytes())
         return digest.hexdigest()
+
+
+def expect_row_sets(row_sets: Mapping[str, np.ndarray], n_rows: int) -> None:
+    """Refuse sets of rows of other names than ``ROW_SETS`` has, and row numbers that a bank of N rows lacks."""
+    if row_sets and sorted(row_sets) != sorted(ROW_SETS):
+        raise InputError(f"the bank has the sets of rows {', '.join(row_sets)}", f"all of {', '.join(ROW_SETS)}")
+    for name, rows in row_sets.items():
+        if rows.size and not 0 <= rows.min() <= rows.max() < n_rows:
+            raise InputError(f"{name!r} names rows from {rows.min()} to {rows.max()}", f"rows from 0 to {n_rows - 1}")
 
 
 def _whole(name: str, given: Any) -> np.ndarray:

@@ -150,6 +150,8 @@ def _write_rest(file: h5py.File, spec: BankSpec) -> None:
     file["labels"] = np.repeat(np.arange(len(spec.counts), dtype="<i4"), spec.counts)
     file["synthetic"] = spec.synthetic
     file["seen"] = spec.is_seen
+    for name, rows in spec.row_sets.items():
+        file[name] = rows.astype("<i8")
     file["class_embeddings"] = spec.class_embeddings.astype("<f4")
     file.create_dataset("class_names", data=list(spec.names), dtype=h5py.string_dtype())
     file.create_dataset("config", data=config, dtype=h5py.string_dtype(length=len(config)))

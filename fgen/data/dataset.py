@@ -224,13 +224,13 @@ class ZSLDataset:
         Args:
             name: what tells it from others within this data set.
             splits: row numbers of ``trainval``, ``test_seen`` and ``test_unseen``.
-            unseen: ids of the unseen candidates; None takes the classes of ``test_unseen``. The seen classes are those
-                of ``trainval``.
+            unseen: ids of the unseen candidates; None takes the classes of ``test_unseen``. The seen classes are the
+                others of ``trainval``.
         """
         rows = dict.fromkeys(SPLIT_NAMES, np.zeros(0, dtype=np.int64)) | dict(splits)
         view = self._copy(name=f"{self.name} ({name})", splits=rows, _notes=(), shots=None)
-        view.seen = np.unique(self.labels[rows["trainval"]])
         view.unseen = np.unique(self.labels[rows["test_unseen"]]) if unseen is None else unseen
+        view.seen = np.setdiff1d(self.labels[rows["trainval"]], view.unseen)
         return view
 
     def require_test_rows(self) -> None:

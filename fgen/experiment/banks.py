@@ -19,15 +19,14 @@ from fgen.data.splits import by_class
 from fgen.models.base.generator import FeatureGenerator
 
 
-def dataset_spec(dataset: ZSLDataset, counts: np.ndarray, *, real: bool = False) -> BankSpec:
+def dataset_spec(dataset: ZSLDataset, counts: np.ndarray, *, real: np.ndarray | None = None) -> BankSpec:
     """Return the spec of a raw bank of a data set's classes.
 
     Args:
         counts: ``(C,)`` synthetic rows of each class.
-        real: the bank also holds the data set's training rows.
+        real: ``(n,)`` rows of the data set that the bank holds too.
     """
-    trained = dataset.labels[dataset.splits["trainval"] if real else []]
-    real_counts = np.bincount(trained, minlength=dataset.n_classes)
+    real_counts = np.bincount(dataset.labels[[] if real is None else real], minlength=dataset.n_classes)
     return BankSpec(
         class_names=dataset.class_names,
         class_embeddings=dataset.class_embeddings,
@@ -45,6 +44,7 @@ def write_bank(
     spec: BankSpec,
     *,
     real: ZSLDataset | None = None,
+    rows: np.ndarray | None = None,
     overwrite: bool = False,
     progress: bool = False,
 ) -> None:
@@ -52,15 +52,16 @@ def write_bank(
 
     Args:
         spec: what the bank holds, in the raw space or in the model's own ``bank_space``.
-        real: the data set whose training rows are the real ones of the spec; its class ids are the bank's.
+        real: the data set that the real rows of the spec are of; its class ids are the bank's.
+        rows: ``(n,)`` their numbers in it; None takes its training rows.
 
     Raises:
         InputError: the bank exists and ``overwrite`` is False.
     """
     rows_of = {}
     if real is not None:
-        trained = by_class(real.splits["trainval"], real.labels)
-        rows_of = {int(real.labels[own[0]]): own for own in trained if len(own)}
+        kept = by_class(real.splits["trainval"] if rows is None else rows, real.labels)
+        rows_of = {int(real.labels[own[0]]): own for own in kept if len(own)}
     counts, names = spec.counts - spec.real, spec.class_names
     threads: dict[str, Any] = threads_in_use()
     creation = FeatureBank.create(path, spec, **threads, overwrite=overwrite)

@@ -38,6 +38,7 @@ class SeedDirectory:
 
     Attributes:
         model: the trained generator, a folder.
+        validation_model: the generator of the validation task, a folder; it never saw that task's unseen classes.
         head, head_zsl: the heads over seen and unseen classes, and over the unseen alone, folders.
         bank: what the heads were trained on.
         metrics: a row for each epoch.
@@ -50,6 +51,7 @@ class SeedDirectory:
     path: Path
 
     model = File("model")
+    validation_model = File("validation_model")
     head = File("head")
     head_zsl = File("head_zsl")
     bank = File("bank.h5")
@@ -134,7 +136,11 @@ class SeedDirectory:
         return next((phase for phase, file in files.items() if not file.exists()), "test")
 
     def checkpoint(self, phase: str) -> Path:
-        """Return the checkpoint file of the ``selection`` (of a fold: ``selection-0``) or the ``final`` training."""
+        """Return the checkpoint file of a training.
+
+        Args:
+            phase: ``selection`` (of a fold: ``selection-0``), ``final``, or ``validation``.
+        """
         return self.path / "checkpoint" / f"{phase}.safetensors"
 
     def held_out(self, fold: int) -> Path:

@@ -16,7 +16,10 @@ from fgen.errors import InputError, did_you_mean
 from fgen.experiment.banks import dataset_spec, write_bank
 from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import RunDirectory, SeedDirectory
+from fgen.experiment.steps import Task
+from fgen.experiment.validation_bank import write_validation_bank
 from fgen.features.labels import unusual_embeddings_warning
+from fgen.io.atomic import expect_free
 from fgen.models.base.generator import FeatureGenerator
 from fgen.models.base.trained import MOST_ROWS
 from fgen.models.registry import load_model
@@ -33,6 +36,7 @@ def generate_from_run(
     embeddings: str | Path | None = None,
     seed: int | None = None,
     real: bool = False,
+    validation: bool = False,
     overwrite: bool = False,
     progress: bool = False,
 ) -> None:
@@ -45,6 +49,7 @@ def generate_from_run(
         embeddings: CSV of classes that were never in the data set, in place of ``classes``.
         seed: which of the run's models, and the noise; by default the run's first.
         real: store the data set's real training rows too.
+        validation: write a bank of the validation task beside it, see :mod:`fgen.experiment.validation_bank`.
 
     Raises:
         InputError: unknown class names, embeddings of another width, no such seed in the run.
@@ -63,7 +68,7 @@ def generate_from_run(
             raise InputError("--real and --embeddings were both given", "one of them: new classes have no real rows")
         if classes is not None:
             raise InputError("--classes and --embeddings were both given", "one of them: the file names its classes")
-        dataset, data = None, folder.training_digests()
+        dataset, data = folder.load_dataset(config) if validation else None, folder.training_digests()
         spec = _new_classes(embeddings, model, n_per_class)
         log.info("%s: labels count its own classes from 0, in the order of its class_names", out)
     else:
@@ -76,7 +81,12 @@ def generate_from_run(
     if data:
         settings["data"] = data
     spec = replace(spec, seed=seed, config=settings)
+    expect_free(Path(out), overwrite=overwrite)
     with cpu_threads(config.train.threads):
+        if validation and dataset is not None:  # first, for the same call goes on with it where it was stopped
+            write_validation_bank(
+                out, spec, Task(config, dataset, seed), folder, overwrite=overwrite, progress=progress
+            )
         write_bank(out, model, spec, real=dataset if real else None, overwrite=overwrite, progress=progress)
 
 
@@ -129,7 +139,8 @@ def _classes_of(dataset: ZSLDataset, classes: str, n_per_class: int, *, real: bo
     chosen, everyone = choose_classes(classes, dataset), np.arange(dataset.n_classes)
     if not len(chosen) and not real:
         raise InputError(f"{dataset.name} has no {classes} classes", "some to generate")
-    return dataset_spec(dataset, np.where(np.isin(everyone, chosen), n_per_class, 0), real=real)
+    rows = dataset.splits["trainval"] if real else None
+    return dataset_spec(dataset, np.where(np.isin(everyone, chosen), n_per_class, 0), real=rows)
 
 
 def choose_classes(classes: str, dataset: ZSLDataset) -> np.ndarray:

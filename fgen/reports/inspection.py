@@ -119,7 +119,7 @@ def _head_facts(path: Path) -> dict[str, Any]:
 def _bank_facts(path: Path) -> dict[str, Any]:
     with FeatureBank.open(path) as bank:
         return {
-            "kind": "bank",
+            "kind": "bank of a validation task" if bank.row_sets else "bank",
             "features": f"{bank.features.shape[0]:,} x {bank.features.shape[1]} {bank.features.dtype}",
             "synthetic": f"{int(bank.synthetic.sum()):,}",
             "classes": len(bank.class_names),
@@ -128,6 +128,7 @@ def _bank_facts(path: Path) -> dict[str, Any]:
             "space": bank.space,
             "seed": bank.seed,
             "fingerprint of its data": ", ".join(bank.data_fingerprints) or "not noted",
+            **{name: len(rows) for name, rows in bank.row_sets.items()},
         }
 
 
