@@ -215,14 +215,16 @@ def _train(config: str, out: str, overrides: list[str], resume: bool) -> None:
     _argument("--embeddings", help="CSV of classes never in the data set: a name, then its embedding"),
     _argument("--seed", type=int, help="seed of model and noise (default: the run's first)"),
     _argument("--real", action="store_true", help="store the real training rows too"),
+    _argument("--validation", action="store_true", help="also write NAME.validation.h5, to calibrate classifiers on"),
     OVERWRITE,
 )
-def _generate(out: str, **options: Any) -> None:
+def _generate(out: str, validation: bool, **options: Any) -> None:
     """Features of classes into a bank."""
     from fgen.experiment.generation import generate_from_run
+    from fgen.experiment.validation_bank import path_beside
 
-    generate_from_run(out=out, **options, progress=sys.stderr.isatty())
-    _say(f"bank: {out}")
+    generate_from_run(out=out, validation=validation, **options, progress=sys.stderr.isatty())
+    _say(f"bank: {out}" + (f"\nvalidation bank: {path_beside(out)}" if validation else ""))
 
 
 @_command(
@@ -282,7 +284,9 @@ def _embed(descriptions: str, out: str, encoder: str, model: str | None, overwri
         "--classifier", default="softmax", help="softmax, logistic, linear_svm, knn or cosine (default: softmax)"
     ),
     _argument("--set", action="append", default=[], metavar="classifier.KEY=VALUE", dest="overrides"),
-    _argument("--gamma", type=float, default=0.0, help="taken from seen classes' scores (default: 0)"),
+    _argument(
+        "--gamma", type=float, help="taken from seen classes' scores (default: chosen on BANK's .validation.h5, or 0)"
+    ),
     _argument("--run", help="run folder, when the head lives in the method's own space"),
     _argument("--seed", type=int, default=0),
     JSON,
@@ -303,12 +307,16 @@ def _evaluate(bank: str, dataset: str, classifier: str, overrides: list[str], as
         raise InputError(f"--set names the head {named!r}, and --classifier {classifier!r}", "--classifier alone")
     config = named_config("classifier", sections["classifier"])
     rows = load_dataset(dataset, seed=split_seed_of(bank))
-    scores = evaluate_bank(bank, rows, config, **options).as_dict()
+    result = evaluate_bank(bank, rows, config, **options)
     if as_json:
-        _say(json.dumps({name: scores[name] for name in SCORES}, indent=2))
+        _say(json.dumps(result.as_dict(), indent=2))
         return
-    row = [classifier, *(format_score({"mean": scores[name]}) for name in SCORES)]
-    _say(format_table(["", *SCORES], [row]))
+    tried = {classifier: result.uncalibrated}
+    if result.scores.gamma:
+        tried[f"{classifier}, gamma {result.scores.gamma:.3g}"] = result.scores
+    table = {label: scores.as_dict() for label, scores in tried.items()}
+    cells = [[label, *(format_score({"mean": row[name]}) for name in SCORES)] for label, row in table.items()]
+    _say("\n".join(filter(None, [format_table(["", *SCORES], cells), result.calibration])))
 
 
 @_command(

@@ -392,6 +392,31 @@ def test_evaluate_takes_the_head_of_the_run_that_a_bank_comes_from(shell, config
     assert json.loads(shell.out) == {name: own[name]["per_seed"][0] for name in SCORES}
 
 
+def test_evaluate_shows_the_uncalibrated_row_beside_the_calibrated_one(shell, run_dir, tmp_path):
+    """On the validation bank that generate makes; a gamma that is given wins, and without either it says so."""
+    words = ("generate", run_dir, "--n-per-class", 20, "--validation", "--out", tmp_path / "bank.h5")
+    assert shell(*words) == 0
+    assert shell.out.splitlines()[1] == f"validation bank: {tmp_path / 'bank.validation.h5'}"
+    evaluate = ("evaluate", tmp_path / "bank.h5", "--dataset", "toy", "--classifier", "cosine")
+    assert shell(*evaluate) == 0
+    _, _, plain, calibrated, sentence = shell.out.splitlines()
+    gamma = sentence.split()[1]
+    assert sentence == f"gamma {gamma} was chosen on 4 held-out classes (120 rows)"
+    assert calibrated.startswith(f"cosine, gamma {gamma} ")
+    assert shell(*evaluate, "--json") == 0
+    told = json.loads(shell.out)
+    assert (f"{told['gamma']:.3g}", told["calibration"]) == (gamma, sentence)
+    assert [f"{100 * told['uncalibrated'][name]:.1f}" for name in SCORES] == plain.split()[1:]
+    assert [f"{100 * told[name]:.1f}" for name in SCORES] == calibrated.split()[3:]
+    assert shell(*evaluate, "--gamma", 0) == 0
+    assert [line.split() for line in shell.out.splitlines()[2:]] == [plain.split()]
+    (tmp_path / "bank.validation.h5").unlink()
+    assert shell(*evaluate) == 0
+    assert shell.out.splitlines()[2].split() == plain.split()
+    assert "uncalibrated: there is no" in shell.err
+    assert "--validation makes it" in shell.err
+
+
 def test_a_run_does_not_go_on_from_the_models_of_train_nor_with_other_data(shell, config, tmp_path, toy):
     words = (config, "--out", tmp_path / "run", "--set", "protocol.seeds=[0]", "--set", "model.epochs=3")
     assert shell("train", *words) == 0
@@ -723,8 +748,11 @@ def test_an_error_of_our_own_keeps_its_traceback(config, tmp_path, monkeypatch):
 OPTIONS = {
     "run": ["CONFIG", "--out", "--set", "--resume", "--json"],
     "train": ["CONFIG", "--out", "--set", "--resume"],
-    "generate": ["RUN", "--classes", "--n-per-class", "--out", "--embeddings", "--seed", "--real", "--overwrite"],
-    "evaluate": ["BANK", "--dataset", "--classifier", "--run", "--json"],
+    "generate": [
+        *("RUN", "--classes", "--n-per-class", "--out", "--embeddings", "--seed", "--real", "--validation"),
+        "--overwrite",
+    ],
+    "evaluate": ["BANK", "--dataset", "--classifier", "--gamma", "--run", "--json"],
     "predict": ["RUN", "FEATURES", "--out"],
     "inspect": ["PATH", "--json"],
     "convert": ["SOURCE", "TARGET", "--overwrite"],

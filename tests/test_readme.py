@@ -1,11 +1,14 @@
 """The README's commands and code work as they stand there."""
 
+import json
 import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import fgen
 from fgen.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -16,6 +19,12 @@ def blocks(language):
     found = re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
     assert found
     return found
+
+
+def run_block(code, names=None):
+    names = {} if names is None else names
+    exec(compile(code, "README.md", "exec"), names)
+    return names
 
 
 @pytest.fixture
@@ -29,7 +38,7 @@ def folder(tmp_path, monkeypatch):
 def test_the_python_runs_and_the_file_that_it_writes_can_be_trained_on(folder, capsys):
     names = {}
     for code in blocks("python"):
-        exec(compile(code, "README.md", "exec"), names)
+        run_block(code, names)
     unseen = set(names["data"].unseen)
     assert unseen & set(names["predictions"]), "no unseen class was ever predicted"
     assert set(names["labels"]) == unseen
@@ -46,6 +55,23 @@ def test_the_shell_commands_run_one_after_the_other(commands, folder, capsys):
         program, *arguments = shlex.split(line)
         assert program == "fgen"
         assert main(arguments) == 0, capsys.readouterr().err
+
+
+def test_the_lines_for_a_classifier_of_ones_own_need_no_fgen_and_are_nearly_as_good_as_the_run(folder, capsys):
+    pytest.importorskip("sklearn")
+    (code,) = blocks("py")
+    lines = [line for line in code.splitlines() if line and not re.match("import |from ", line)]
+    assert len(lines) == 10
+    assert set(re.findall(r"^(?:import|from) (\w+)", code, flags=re.MULTILINE)) == {"h5py", "numpy", "sklearn"}
+    run, generate, *_ = blocks("sh")[0].splitlines()
+    assert main([*shlex.split(run)[1:], "--set", "model.epochs=15"]) == 0, capsys.readouterr().err
+    assert main(shlex.split(generate)[1:]) == 0, capsys.readouterr().err
+    data = fgen.load_dataset("toy")
+    rows = np.concatenate([data.splits["test_seen"], data.splits["test_unseen"]])
+    np.save("features.npy", data.rows(rows))
+    predictions = run_block(code)["predictions"]
+    scores = fgen.gzsl_scores(data.labels[rows], predictions, seen=data.seen, unseen=data.unseen)
+    assert 0.8 * json.loads(Path("runs/toy/result.json").read_text())["scores"]["H"]["mean"] < scores.H
 
 
 def test_every_file_and_make_target_it_names_is_there():

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,41 @@ from fgen.experiment.config import ExperimentConfig, named_config
 from fgen.experiment.directory import RunDirectory, SeedDirectory
 from fgen.experiment.heads import HeadRecipe, train_heads, warn_of_a_poor_fit
 from fgen.experiment.steps import representation
+from fgen.experiment.validation_bank import choose_beside
 from fgen.metrics.accuracy import GZSLScores
+from fgen.metrics.stats import SCORES
 from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import load_model
 
 log = logging.getLogger("fgen")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a classifier that was trained on a bank.
+
+    Attributes:
+        scores: at the gamma that was given or chosen.
+        uncalibrated: at gamma 0.
+        calibration: a sentence on the choice of gamma; "" where none was chosen.
+    """
+
+    scores: GZSLScores
+    uncalibrated: GZSLScores
+    calibration: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the scores, and where gamma was chosen it and the scores without it, as JSON can hold them."""
+        scores, uncalibrated = (
+            {name: row.as_dict()[name] for name in SCORES} for row in (self.scores, self.uncalibrated)
+        )
+        if not self.calibration:
+            return scores
+        return scores | {
+            "gamma": self.scores.gamma,
+            "calibration": self.calibration,
+            "uncalibrated": uncalibrated,
+        }
 
 
 def evaluate_bank(
@@ -32,20 +63,21 @@ def evaluate_bank(
     *,
     seed: int = 0,
     run: str | Path | None = None,
-    gamma: float = 0.0,
-) -> GZSLScores:
+    gamma: float | None = None,
+) -> Evaluation:
     """Train a classifier on the data set's real training rows and a bank's synthetic ones, and score it.
 
     Args:
         path: the bank; its classes are matched to the data set's by name.
         classifier: a config of ``CLASSIFIERS``.
         run: a run folder whose model's own space the head lives in.
-        gamma: subtracted from the seen classes' scores (calibrated stacking, Chao et al. 2016).
+        gamma: subtracted from the seen classes' scores (calibrated stacking, Chao et al. 2016). None chooses it for the
+            same classifier on the validation bank beside the bank; without one it is 0.
 
     Raises:
-        InputError: bank and data set don't match, or gamma is no number.
+        InputError: bank and data set don't match, the validation bank is another bank's, or gamma is no number.
     """
-    if not math.isfinite(gamma):
+    if gamma is not None and not math.isfinite(gamma):
         raise InputError(f"gamma is {gamma}", "a finite number")
     dataset.require_test_rows()
     path, folder = Path(path), None if run is None else Path(run)
@@ -68,15 +100,19 @@ def evaluate_bank(
                 "Generate them with fgen generate --classes unseen",
             )
         represent = None if model is None else representation(model)
+        seed_of_run = None if folder is None else seed_folder(folder, bank.seed)
     with_real = bool(bank_section.get("real", True)) or _lacks_seen_classes(path, dataset, labels)
     device = "cpu" if train.get("device") == "cpu" else "auto"  # others may not be here
     recipe = HeadRecipe(classifier, seed, with_real, precision=str(train.get("precision", "auto")), device=device)
     threads = train.get("threads")
     with cpu_threads(threads if type(threads) is int and 1 <= threads <= MOST_THREADS else None):
+        choice = choose_beside(path, recipe, None if represent is None else seed_of_run) if gamma is None else None
         (heads,) = train_heads(recipe, dataset, synthetic, labels, represent=represent, space=space)
         if with_real:
             warn_of_a_poor_fit(heads, dataset, represent)
-        return heads.score(dataset, represent).at(gamma)[0]
+        scored = heads.score(dataset, represent)
+    chosen = gamma or 0.0 if choice is None else choice.gamma
+    return Evaluation(scored.at(chosen)[0], scored.at(0.0)[0], "" if choice is None else choice.sentence)
 
 
 def head_settings(path: str | Path, name: str) -> dict[str, Any]:

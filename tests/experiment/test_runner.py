@@ -404,7 +404,7 @@ def test_heads_of_the_selection_learn_from_the_same_kinds_of_rows_as_the_runs(pa
     assert asked == [({2}, {6}, real)] * 2
     monkeypatch.setattr(evaluation, "train_heads", recorded)
     bank, data = run.out / "seeds/0/bank.h5", fgen.load_dataset(path)
-    scores = evaluation.evaluate_bank(bank, data, CLASSIFIERS["softmax"](**HEAD))
+    scores = evaluation.evaluate_bank(bank, data, CLASSIFIERS["softmax"](**HEAD)).scores
     assert asked[2] == asked[1]
     assert run.outcomes[0].uncalibrated.H == scores.H
 
