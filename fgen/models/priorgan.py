@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from fgen.compute.matmul import matmul_operand, product
+from fgen.features.distribution import FeatureDistribution
 from fgen.features.scaling import Kind
 from fgen.models.base.adversarial import AdversarialGenerator
 from fgen.models.base.config import AdversarialConfig
 from fgen.models.base.fixed_batches import NOISE_CHUNK
 from fgen.nn.kernel_ridge import SemanticPrior
-from fgen.nn.networks import Critic, Linear, Output, leaky_relu, output_activation
+from fgen.nn.networks import SLOPE, Critic, Linear, Output, leaky_relu, output_activation
 from fgen.training.draws import Draws
 from fgen.training.training_set import Batch, TrainingSet
 
@@ -89,6 +90,20 @@ class PriorGAN(AdversarialGenerator, config=PriorGANConfig):
         mean = self.networks["prior"](condition)
         return self.networks["generator"](self.config.truncation * noise, condition, mean)
 
+    def gaussians(self, condition: Tensor) -> FeatureDistribution:
+        """Return the prior's means and its own uncertainty, and the covariance of the noise's part.
+
+        The noise isn't truncated, its part is taken as linear (see :meth:`OddGenerator.linear_factor`), and so is the
+        last activation. The covariance is that of the model's average class, and has rank ``noise_dim`` at most.
+        """
+        prior, known = self.network("prior", SemanticPrior), torch.from_numpy(self.preprocessor(self.class_embeddings))
+        factor = self.network("generator", OddGenerator).linear_factor(known.to(self.device)).double()
+        covariance = factor.T @ factor
+        uncertainty = prior.predictive_variance(condition) / covariance.diagonal().mean().clamp(min=1e-12)
+        found = (prior(condition), covariance, uncertainty)
+        mean, within, of_mean = (tensor.double().cpu().numpy() for tensor in found)
+        return FeatureDistribution(mean, within, of_mean, self.scaler)
+
     def chunk_noise(self, stream: np.random.Generator) -> np.ndarray:
         """Draw pairs z, -z."""
         half = stream.standard_normal((NOISE_CHUNK // 2, self.noise_dim), dtype=np.float32)
@@ -105,6 +120,17 @@ class OddGenerator(nn.Module):
         self.of_class = Linear(embedding_dim, hidden_dim)
         self.out = Linear(hidden_dim, feature_dim, bias=False)  # a bias would cancel
         self.output = output
+
+    def linear_factor(self, condition: Tensor) -> Tensor:
+        """Return the best linear map ``(Z, D)`` of the noise, the mean over classes of embeddings ``(C, A)``.
+
+        It is the expected derivative of the noise's part, for the noise is normal (Stein 1981, lemma 1): a hidden unit
+        with mean c and deviation w has the slope 1 with probability ``Phi(c / w)``, and else LeakyReLU's.
+        """
+        weight = self.of_noise.weight
+        deviations = weight.norm(dim=1).clamp(min=torch.finfo(weight.dtype).tiny)
+        active = torch.special.ndtr(self.of_class(condition) / deviations).mean(dim=0)
+        return self.factor + ((self.out.weight * (SLOPE + (1 - SLOPE) * active)) @ weight).T
 
     def forward(self, noise: Tensor, condition: Tensor, mean: Tensor) -> Tensor:
         """Return scaled features for noise ``(B, Z)``, embeddings ``(B, A)`` and predicted means ``(B, D)``."""

@@ -1,5 +1,7 @@
 """Kernel ridge regression from a class's embedding to its mean feature, with leave-one-out predictions."""
 
+from copy import deepcopy
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -71,12 +73,35 @@ class SemanticPrior(nn.Module):
 
     def forward(self, condition: Tensor) -> Tensor:
         """Predict mean features ``(B, D)`` from prepared embeddings ``(B, A)`` of any classes."""
-        total = condition.new_zeros(len(condition), len(self.seen))
+        kernel, _ = self.kernel(condition)
+        return kernel @ self.dual + self.centre
+
+    def kernel(self, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``k(a, s)`` ``(B, S)`` of embeddings ``(B, A)`` and the seen classes', and ``k(a, a)`` ``(B,)``."""
+        total, own = condition.new_zeros(len(condition), len(self.seen)), condition.new_zeros(len(condition))
         kinds = zip(condition.split(self.widths, dim=1), self.seen.split(self.widths, dim=1), strict=True)
         for k, (kind, seen) in enumerate(kinds):
             gram = torch.exp(-squared_distances(F.normalize(kind), seen) / self.scales[k])
             total = total + _centred(gram, self.row_means[k]) / self.traces[k]
-        return total @ self.dual + self.centre
+            own = own + (1 - 2 * gram.mean(dim=1) + self.row_means[k].mean()) / self.traces[k]
+        return total, own
+
+    @torch.no_grad()
+    def predictive_variance(self, condition: Tensor) -> Tensor:
+        """Return the variance ``(B,)`` float64 of a class's mean feature about the prediction, for the average column.
+
+        Kernel ridge is the posterior mean of a Gaussian process whose noise is the penalty p: what no embedding tells
+        of a class's mean, with the sampling error of a seen class's. With that noise, the predictive variance is
+        ``s^2 (k(a, a) + p - k_a' (K + p I)^-1 k_a)`` (Rasmussen and Williams 2006, eq. 2.26). The leave-one-out error
+        of a seen class has variance ``s^2 / [(K + p I)^-1]_ss`` (eq. 5.12), from which ``s^2`` is estimated.
+        """
+        exact = deepcopy(self).double()
+        (kernel, own), (of_seen, diagonal) = exact.kernel(condition.double()), exact.kernel(exact.seen)
+        penalty = self.alpha * diagonal.mean().clamp(min=1e-12)
+        inverse = torch.linalg.inv(of_seen + penalty * torch.eye(len(of_seen)).to(of_seen))
+        errors = exact.dual / inverse.diagonal().unsqueeze(1)
+        unit = (errors.square() * inverse.diagonal().unsqueeze(1)).mean()
+        return unit * (own + penalty - ((kernel @ inverse) * kernel).sum(dim=1)).clamp(min=0)
 
 
 def _centred(gram: Tensor, seen_means: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from fgen.errors import InputError, TrainingDiverged
 from fgen.features.class_embeddings import EmbeddingConfig
 from fgen.models.base.feature_matching import FeatureMatching
 from fgen.models.base.generator import FeatureGenerator
+from fgen.models.base.trained import TrainedModel
 from fgen.models.registry import MODELS, load_model, make_model
 from fgen.training import loop
 from fgen.training.draws import Draws
@@ -84,6 +85,21 @@ def test_ids_and_the_same_raw_embeddings_give_the_same_features(name, world, mod
     assert by_id.tobytes() == by_embedding.tobytes()
     assert labels.tolist() == [13] * 5 + [14] * 5
     assert positions.tolist() == [0] * 5 + [1] * 5
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_distribution_is_given_for_every_class_or_refused_with_what_to_do(name, world, models):
+    model, dim = models[name], world.dataset.feature_dim
+    if type(model).gaussians is TrainedModel.gaussians:
+        with pytest.raises(InputError, match=f"{name} generates rows only.*Estimate one from the rows of generate"):
+            model.distribution([13, 2])
+        return
+    known = model.distribution([13, 2])
+    assert (known.mean.shape, known.covariance.shape, known.uncertainty.shape) == ((2, dim), (dim, dim), (2,))
+    assert known.sample(3, seed=0).shape == (6, dim)
+    alone = model.distribution([2])
+    np.testing.assert_allclose(alone.mean[0], known.mean[1], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(alone.covariance, known.covariance, rtol=1e-5)
 
 
 @pytest.mark.numeric

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fgen.models.registry import make_model
+from fgen.models.registry import load_model, make_model
 from fgen.nn.kernel_ridge import SemanticPrior
 from fgen.training.draws import Draws
 from tests.conftest import TINY
@@ -69,6 +69,89 @@ def test_a_left_out_class_is_predicted_from_all_others():
         np.testing.assert_allclose(left_out[[k]], twin, rtol=1e-3, atol=1e-3)
 
 
+def slow_kernel(rows, seen, widths=WIDTHS, width=0.4):
+    """The centred kernel of any rows, themselves among them, one pair at a time."""
+    total = np.zeros((len(rows), len(rows)))
+    for block in (slice(0, widths[0]), slice(widths[0], sum(widths))):
+        short, known = (part[:, block] / np.linalg.norm(part[:, block], axis=1)[:, None] for part in (rows, seen))
+        scale = 2 * width * torch.from_numpy(np.square(known[:, None] - known).sum(2)).median().item()
+
+        def k(a, b, scale=scale):
+            return np.exp(-np.square(a - b).sum() / scale)
+
+        def centred(a, b, known=known, k=k):
+            return (
+                k(a, b)
+                - np.mean([k(a, s) for s in known])
+                - np.mean([k(s, b) for s in known])
+                + np.mean([k(s, t) for s in known for t in known])
+            )
+
+        total += np.array([[centred(a, b) for b in short] for a in short]) / np.mean([centred(s, s) for s in known])
+    return total
+
+
+def test_the_priors_variance_is_that_of_a_gaussian_process_with_the_penalty_as_noise():
+    """Of its joint normal with the seen means, and left-out seen classes set the unit."""
+    embeddings, means, asked = problem()
+    kernel = slow_kernel(np.concatenate([embeddings, asked]), embeddings)
+    noisy = kernel + 0.7 * np.trace(kernel[:9, :9]) / 9 * np.eye(len(kernel))
+
+    def variance(target, given):
+        cross = noisy[np.ix_([target], given)]
+        return (noisy[target, target] - cross @ np.linalg.solve(noisy[np.ix_(given, given)], cross.T)).item()
+
+    prior, seen = fitted(embeddings, means), list(range(9))
+    errors = means - prior.leave_one_out.double().numpy()
+    unit = np.mean([np.square(errors[k]).mean() / variance(k, [s for s in seen if s != k]) for k in seen])
+    expected = [unit * variance(9 + k, seen) for k in range(len(asked))]
+    np.testing.assert_allclose(prior.predictive_variance(torch.from_numpy(asked)), expected, rtol=1e-3)
+    far = prior.predictive_variance(torch.from_numpy(np.concatenate([embeddings, asked])))
+    assert far[:9].max() < far[9:].max(), "a class unlike all seen ones is the least certain"
+
+
+def spread(model):
+    """Move the generator's weights off their start, so that each has a part in the rows."""
+    with torch.no_grad():
+        for parameter in model.networks["generator"].parameters():
+            parameter.add_(torch.rand(parameter.shape, generator=torch.Generator().manual_seed(0)) - 0.5)
+
+
+def test_the_noises_linear_part_is_what_a_regression_of_rows_on_noise_finds(world):
+    model, data = started(world, output="linear", noise_dim=3, hidden_dim=8)
+    spread(model)
+    generator, noise = model.networks["generator"], torch.randn(40_000, 3, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        rows = [generator(noise, one.expand(len(noise), -1), torch.zeros(())) for one in data.embeddings]
+        found = generator.linear_factor(data.embeddings)
+    fitted_by_class = [torch.linalg.lstsq(noise, one).solution for one in rows]
+    torch.testing.assert_close(found, torch.stack(fitted_by_class).mean(dim=0), rtol=0.02, atol=0.03)
+
+
+def test_a_distribution_is_read_without_a_row_and_is_that_of_the_rows(world, tmp_path):
+    model, _ = started(world, output="linear", truncation=1.0)
+    model.save(tmp_path / "model")
+    generated, labels = model.generate([13, 14], 8000, seed=0)
+    known = model.distribution([13, 14])
+    scaled = model.scaler.apply(generated).astype(np.float64)
+    for k, one in enumerate((13, 14)):
+        rows = scaled[labels == one]
+        np.testing.assert_allclose(rows.mean(axis=0), known.mean[k], atol=1e-4)
+        np.testing.assert_allclose(np.cov(rows.T), known.covariance, atol=0.1 * known.covariance.diagonal().max())
+    loaded = load_model(tmp_path / "model").distribution(world.dataset.class_embeddings[[13, 14]])
+    for name in ("mean", "covariance", "uncertainty"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(known, name))
+    assert (known.uncertainty > 0).all()
+
+
+def test_gaussians_tell_unseen_classes_apart_without_a_row(world):
+    model, _ = started(world, output="linear")
+    features, labels = world.dataset.split("test_unseen")
+    unseen = world.dataset.unseen
+    scores = model.distribution(unseen).log_density(features)
+    assert np.mean(unseen[scores.argmax(axis=1)] == labels) > 0.6, "chance is 1/4"
+
+
 def test_in_training_a_class_wears_the_mean_that_was_predicted_without_it(world):
     model, data = started(world)
     batch, draws = data.batch(np.arange(0, len(data), 9)), Draws(0, 0, data.device)
@@ -81,9 +164,7 @@ def test_in_training_a_class_wears_the_mean_that_was_predicted_without_it(world)
 
 def test_over_a_pair_of_noises_a_generated_class_has_the_predicted_mean(world):
     model, data = started(world, output="linear")
-    with torch.no_grad():
-        for parameter in model.networks["generator"].parameters():
-            parameter.add_(torch.rand(parameter.shape, generator=torch.Generator().manual_seed(0)) - 0.5)
+    spread(model)
     noise = torch.from_numpy(model.chunk_noise(np.random.default_rng(0)))
     assert torch.equal(noise[::2], -noise[1::2])
     condition = data.embeddings[:1].expand(len(noise), -1)

@@ -12,6 +12,7 @@ from fgen import rng
 from fgen.compute.device import matrix_precision
 from fgen.errors import InputError
 from fgen.features.checks import as_array, as_ids, as_matrix, checked_names
+from fgen.features.distribution import FeatureDistribution
 from fgen.features.frames import named_by_index, rows_by_name
 from fgen.features.labels import ids_by_name
 from fgen.features.rows import Features, as_rows, iter_blocks
@@ -50,7 +51,33 @@ class TrainedModel(StoredModel):
         """Return rows ``(B, D')`` in the space of the method's heads, for noise and prepared embeddings."""
         return self.represent_scaled(self.synthesise(noise, condition))
 
+    def gaussians(self, condition: Tensor) -> FeatureDistribution:
+        """Return the Gaussians of prepared embeddings ``(K, A)``; a method that knows none refuses."""
+        raise InputError(
+            f"{self.config.name} generates rows only, and knows no distribution",
+            "a method that does, as priorgan",
+            "Estimate one from the rows of generate()",
+        )
+
     # What users call.
+
+    @torch.no_grad()
+    def distribution(self, classes: Any, class_names: Sequence[str] | None = None) -> FeatureDistribution:
+        """Return Gaussians of the features of seen or unseen classes, as far as their embeddings tell.
+
+        Args:
+            classes: ``(K,)`` ids or names, or ``(K, A)`` raw embeddings, as for :meth:`generate`.
+            class_names: K names, where embeddings are given.
+
+        Returns:
+            ``mean (K, D)``, ``covariance (D, D)`` and ``uncertainty (K,)`` in the space of the model's ``scaler``.
+
+        Raises:
+            InputError: the method generates rows only.
+        """
+        embeddings, _, _ = self.describe(classes, class_names)
+        with matrix_precision("highest", self.device):
+            return self.gaussians(torch.from_numpy(self.preprocessor(embeddings)).to(self.device))
 
     def generate(
         self,
