@@ -35,6 +35,7 @@ from fgen.reports.run_report import write_report
 
 HERE = Path(__file__).resolve().parent
 RIDGE = "fgen2026_ridge_emoji"
+GAUSSIAN = "fgen2026_gaussian_emoji"
 OURS = "fgen2026_priorgan_emoji"
 AWA1_BASE = "fgen2026_clswgan-matching_awa1_zsl"
 SAME_HEAD = 'classifier={name="cosine",scaling="sqrt",whitening=1.0}'
@@ -55,6 +56,7 @@ DEMO: Rows = {
 }
 FAMILY: Rows = {
     **{name: (RIDGE, [f'model={{name="{name}"}}']) for name in ("ridge", "dap", "eszsl", "sae", "ale", "devise")},
+    "prior as Gaussians": (GAUSSIAN, []),
     "f-CLSWGAN": ("xian2018_clswgan_emoji", []),
     "f-CLSWGAN + feature matching": ("fgen2026_clswgan-matching_emoji", []),
     "f-VAEGAN-D2": ("xian2019_fvaegan_emoji", []),

@@ -12,11 +12,21 @@ from typing import Any
 from fgen.baselines.bilinear import AleConfig, DeviseConfig
 from fgen.baselines.dap import DapConfig
 from fgen.baselines.eszsl import EszslConfig
+from fgen.baselines.gaussian import GaussianConfig
 from fgen.baselines.ridge import RidgeConfig
 from fgen.baselines.sae import SaeConfig
 from fgen.baselines.seen_only import SeenOnlyConfig
 
 BASELINES: dict[str, Any] = {
     config.name: config
-    for config in (RidgeConfig, SeenOnlyConfig, DapConfig, EszslConfig, SaeConfig, AleConfig, DeviseConfig)
+    for config in (
+        RidgeConfig,
+        SeenOnlyConfig,
+        DapConfig,
+        EszslConfig,
+        SaeConfig,
+        AleConfig,
+        DeviseConfig,
+        GaussianConfig,
+    )
 }

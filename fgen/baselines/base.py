@@ -17,7 +17,8 @@ from fgen.features.rows import Features, as_rows, numbered_blocks
 #: Limits of the settings of all baselines, but for the numbers that may be left open.
 LIMITS = {
     "epochs|batch_size": Limit(lambda n: n >= 1, "a whole number of at least 1"),
-    "margin": Limit(lambda x: 0 < x < np.inf, "a number above 0"),
+    "margin|prior_alpha|prior_width": Limit(lambda x: 0 < x < np.inf, "a number above 0"),
+    "uncertainty": Limit(lambda x: 0 <= x < np.inf, "a number of at least 0"),
     "seen_prototypes": Limit(lambda kind: kind in ("predicted", "mean"), "'predicted', 'mean' or None"),
 }
 
@@ -67,6 +68,7 @@ class EmbeddingBaseline(ABC):
 
     feature_dim: int | None = None
     n_classes: int
+    widths: tuple[int, ...]
 
     def __init_subclass__(cls, config: type[BaselineConfig]) -> None:
         config.baseline = cls
@@ -74,7 +76,15 @@ class EmbeddingBaseline(ABC):
     def __init__(self, config: Any) -> None:
         self.config = config
 
-    def fit(self, features: Features, labels: Any, class_embeddings: np.ndarray, *, seed: int = 0) -> Self:
+    def fit(
+        self,
+        features: Features,
+        labels: Any,
+        class_embeddings: np.ndarray,
+        *,
+        seed: int = 0,
+        widths: tuple[int, ...] | None = None,
+    ) -> Self:
         """Fit to the classes that have rows.
 
         Args:
@@ -82,6 +92,7 @@ class EmbeddingBaseline(ABC):
             labels: ``(N,)`` rows of ``class_embeddings``.
             class_embeddings: ``(C, A)`` prepared, of seen and unseen classes; only those with rows are learnt from.
             seed: names the randomness of a method that has some; a closed form has none.
+            widths: columns of each kind of embedding, for a method that tells them apart; None means one kind.
 
         Raises:
             InputError: inputs that don't match or aren't finite, or fewer than 2 classes with rows.
@@ -89,6 +100,7 @@ class EmbeddingBaseline(ABC):
         class_embeddings, _ = rows_by_name(class_embeddings, None)
         features, embeddings = as_rows(features), as_matrix("class_embeddings", class_embeddings, dtype=np.float64)
         labels = labels_of_rows(labels, len(features), len(embeddings), least_classes=2)
+        self.widths = widths or (embeddings.shape[1],)
         self.learn(features, labels, embeddings, seed)
         self.feature_dim, self.n_classes = int(features.shape[1]), len(embeddings)
         return self

@@ -220,7 +220,8 @@ def score_baseline(task: Task, settings: Any) -> ScoredRows:
     prepare = EmbeddingPreprocessor.fit(embedding_config(task), dataset.class_embeddings[dataset.seen])
     embeddings, rows = prepare(dataset.class_embeddings), dataset.splits["trainval"]
     features = SelectedRows(dataset.features, rows)
-    baseline = settings.build().fit(features, dataset.labels[rows], embeddings, seed=task.seed)
+    baseline = settings.build()
+    baseline.fit(features, dataset.labels[rows], embeddings, seed=task.seed, widths=dataset.embedding_widths)
     tested = tested_rows(dataset)
     scores = baseline.scores(dataset.rows(tested))
     return ScoredRows(dataset, tested, scores, scores)
