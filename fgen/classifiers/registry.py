@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fgen.classifiers.base import HeadConfig
 from fgen.classifiers.cosine import CosineClassifier, CosineConfig
+from fgen.classifiers.linear_scores import LinearScores
 from fgen.classifiers.sklearn_heads import KNNConfig, LinearSVMConfig, LogisticConfig
 from fgen.classifiers.softmax import SoftmaxClassifier, SoftmaxConfig
 from fgen.classifiers.storage import StoredHead
@@ -31,5 +32,5 @@ def load_head(path: str | Path) -> StoredHead:
     Raises:
         InputError: no such folder, files that are damaged, or a format this fgen doesn't know.
     """
-    kinds: tuple[type[StoredHead], ...] = (SoftmaxClassifier, CosineClassifier)
+    kinds: tuple[type[StoredHead], ...] = (SoftmaxClassifier, LinearScores, CosineClassifier)
     return stored_folder.read(path, "head", {kind.format: kind.restored for kind in kinds})

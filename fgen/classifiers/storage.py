@@ -21,10 +21,12 @@ class StoredHead(Head):
     Attributes:
         format: its name in ``head.json``.
         stored: name of each of its tensors in the file -> the attribute that holds it.
+        stored_type: the type of these tensors.
     """
 
     format: ClassVar[str]
     stored: ClassVar[dict[str, str]]
+    stored_type: ClassVar[torch.dtype] = torch.float32
 
     def stored_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of each stored tensor, from the classes, the scaler and the config."""
@@ -70,8 +72,8 @@ class StoredHead(Head):
         head.scaler = FeatureScaler.from_arrays(head.config.scaling, scaling)
         for name, shape in head.stored_shapes().items():
             tensor = tensors[name]
-            if tensor.shape != shape or tensor.dtype != torch.float32 or not bool(torch.isfinite(tensor).all()):
+            if tensor.shape != shape or tensor.dtype != cls.stored_type or not bool(torch.isfinite(tensor).all()):
                 found = f"{name} has shape {tuple(tensor.shape)}, {tensor.dtype}"
-                raise InputError(found, f"{shape} finite float32")
+                raise InputError(found, f"{shape} finite {cls.stored_type}".replace("torch.", ""))
             setattr(head, cls.stored[name], tensor)
         return head
