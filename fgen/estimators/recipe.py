@@ -2,9 +2,11 @@
 
 import numbers
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from fgen.baselines import BASELINES
+from fgen.classifiers.any_estimator import CONTRACT, described, estimator_config
 from fgen.errors import InputError, did_you_mean
 from fgen.experiment.config import Recipe
 from fgen.models.registry import MODELS
@@ -22,6 +24,8 @@ def recipe_of(parameters: Mapping[str, Any]) -> Recipe:
     Raises:
         InputError: one that is wrong, or a method that needs rows of unseen classes.
     """
+    if (head := estimator_settings(parameters["classifier"])) is not None:
+        parameters = {**parameters, "classifier": None}
     method, seed = parameters["method"], parameters["random_state"]
     for name in SECTIONS:
         _expect_settings(name, parameters[name])
@@ -34,6 +38,8 @@ def recipe_of(parameters: Mapping[str, Any]) -> Recipe:
     sections["embedding"] = {"norm": parameters["embedding_norm"], "scale": parameters["embedding_scale"]}
     sections["bank"] = {"n_per_class": parameters["n_per_class"]}
     recipe = Recipe.from_mapping(sections | {"protocol": {"calibrate": True}})
+    if head is not None:
+        recipe = replace(recipe, classifier=estimator_config(head))
     if recipe.model.sees_test_rows:
         raise InputError(
             f"{method} is set to the transductive setting, and there are no unlabelled rows here",
@@ -49,6 +55,8 @@ def storable_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: as :func:`recipe_of` has it.
     """
+    if (head := estimator_settings(parameters["classifier"])) is not None:
+        parameters = {**parameters, "classifier": head | {"estimator": described(head["estimator"])}}
     plain = recipe_of(parameters).to_mapping()
     sections = {
         name: None if given is None else {key: plain[name][key] for key in given if key in plain[name]}
@@ -66,13 +74,21 @@ def storable_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def estimator_settings(classifier: Any) -> dict[str, Any] | None:
+    """Return the settings of a head over an estimator, or None where the classifier is a head of fgen's own."""
+    if isinstance(classifier, Mapping):
+        return dict(classifier) if "estimator" in classifier else None
+    return {"estimator": classifier} if hasattr(classifier, "fit") else None
+
+
 def _expect_settings(name: str, settings: Any) -> None:
     """Refuse an argument that is no mapping of settings."""
     if name == "model" and isinstance(settings, str):
         expected = "a dict of settings, such as {'epochs': 30}, the generator's name being the method"
         raise InputError(f"model is {settings!r}", expected, _method_remedy(settings))
     if settings is not None and not isinstance(settings, Mapping):
-        raise InputError(f"{name} is {settings!r}", "a dict of settings, such as {'name': 'knn'} of a classifier")
+        expected = "a dict of settings, such as {'name': 'knn'} of a classifier"
+        raise InputError(f"{name} is {settings!r}", f"{expected}, or {CONTRACT}" if name == "classifier" else expected)
 
 
 def _expect_method(method: Any, named: Any) -> None:

@@ -49,7 +49,11 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         classes: C labels of the rows of ``class_embeddings``, where it is an array and labels aren't row numbers.
         method: a key of ``fgen.MODELS``, the generators.
         model: settings of the method, for example ``{"epochs": 30}``.
-        classifier: settings of the head; ``name`` is a key of ``fgen.CLASSIFIERS``, by default "softmax".
+        classifier: settings of the head; ``name`` is a key of ``fgen.CLASSIFIERS``, by default "softmax". Or an
+            estimator, of scikit-learn or any with ``fit(X, y)``, and ``predict_proba(X)`` (its logarithm is the score)
+            or ``decision_function(X)``. A copy of it is fitted to float32 rows and labels 0 to K - 1. The rows are
+            scaled to 0 to 1 ("minmax"); ``{"estimator": LinearSVC(), "scaling": "standard"}`` scales them otherwise.
+            A ``random_state`` of None becomes this one's, and torch is seeded with it. A text is never imported.
         embedding_norm, embedding_scale: see :class:`fgen.features.class_embeddings.EmbeddingConfig`.
         n_per_class: number of features to generate for each unseen class.
         calibrate: choose the number of epochs and ``gamma_`` on held-out seen classes. A fifth of the classes is held
@@ -103,7 +107,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         classes: Sequence[Any] | None = None,
         method: str = "clswgan",
         model: Mapping[str, Any] | None = None,
-        classifier: Mapping[str, Any] | None = None,
+        classifier: Any = None,
         embedding_norm: str = "l2",
         embedding_scale: float = 10.0,
         n_per_class: int = 100,
@@ -132,6 +136,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
             InputError: labels without a description, shapes that don't match, numbers that aren't finite.
         """
         recipe = self._recipe()
+        recipe.classifier.build()  # what can't be trained is refused before the generator is
         labels, embeddings = described_classes(self.class_embeddings, self.classes)
         ids, names = class_ids(y, labels), names_of(labels)
         by_row = self.classes is None and not isinstance(self.class_embeddings, Mapping)
@@ -251,10 +256,12 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         """Write the fitted classifier to a folder: safetensors and JSON, nothing pickled.
 
         It holds the model (which ``fgen.load_model`` reads as well), the head, the labels, and the settings as they
-        are now; an older classifier of that name is replaced in one move.
+        are now; an older classifier of that name is replaced in one move. An estimator given as ``classifier`` is kept
+        if it is linear, as numbers: the loaded classifier predicts the same, and is fitted again with
+        ``set_params(classifier=...)`` alone.
 
         Raises:
-            InputError: no fit yet, a head of scikit-learn's or labels that no JSON can hold, settings that have become
+            InputError: no fit yet, another estimator or labels that no JSON can hold, settings that have become
                 wrong since the fit, or a folder that holds something else.
         """
         predictor = self._predictor()
