@@ -281,9 +281,20 @@ def _embed(descriptions: str, out: str, encoder: str, model: str | None, overwri
     _argument("bank"),
     _argument("--dataset", required=True, help="emoji, toy, a folder with a .mat pair, an .h5 or .npz file"),
     _argument(
-        "--classifier", default="softmax", help="softmax, logistic, linear_svm, knn or cosine (default: softmax)"
+        "--classifier",
+        default="softmax",
+        help="softmax, logistic, linear_svm, knn or cosine (default: softmax); or a class or function to import, as "
+        "sklearn.linear_model.LogisticRegression or mymodule:make, that makes an object with fit(X, y), and "
+        "predict_proba(X) or decision_function(X), of scaled rows and labels 0 to K - 1",
     ),
-    _argument("--set", action="append", default=[], metavar="classifier.KEY=VALUE", dest="overrides"),
+    _argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="classifier.KEY=VALUE",
+        dest="overrides",
+        help="a setting of the head, or an argument of what is imported; classifier.scaling is the head's",
+    ),
     _argument(
         "--gamma", type=float, help="taken from seen classes' scores (default: chosen on BANK's .validation.h5, or 0)"
     ),
@@ -293,19 +304,24 @@ def _embed(descriptions: str, out: str, encoder: str, model: str | None, overwri
 )
 def _evaluate(bank: str, dataset: str, classifier: str, overrides: list[str], as_json: bool, **options: Any) -> None:
     """Score a bank with a classifier."""
+    from fgen.classifiers.any_estimator import imported_config, is_import_path
     from fgen.config import apply_overrides
     from fgen.data.files import load_dataset
     from fgen.experiment.config import named_config
     from fgen.experiment.evaluation import evaluate_bank, head_settings, split_seed_of
     from fgen.experiment.results import SCORES, format_score, format_table
 
-    sections = apply_overrides({"classifier": head_settings(bank, classifier)}, overrides)
+    imports = is_import_path(classifier)  # the command line's alone, never a bank's
+    sections = apply_overrides({"classifier": {} if imports else head_settings(bank, classifier)}, overrides)
     if list(sections) != ["classifier"]:
         raise InputError(f"--set names the section {[*sections][1]!r}", "classifier, the only one that evaluate has")
     named = sections["classifier"].get("name", classifier)
     if named != classifier:
         raise InputError(f"--set names the head {named!r}, and --classifier {classifier!r}", "--classifier alone")
-    config = named_config("classifier", sections["classifier"])
+    if imports:
+        config = imported_config(classifier, sections["classifier"], options["seed"])
+    else:
+        config = named_config("classifier", sections["classifier"])
     rows = load_dataset(dataset, seed=split_seed_of(bank))
     result = evaluate_bank(bank, rows, config, **options)
     if as_json:

@@ -10,6 +10,7 @@ import sys
 from itertools import pairwise
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 
@@ -327,6 +328,102 @@ def test_every_classifier_is_good_on_a_bank_that_tells_the_truth(shell, perfect_
     header, _, row = shell.out.splitlines()
     assert header.split() == list(SCORES)
     assert row.split() == [classifier, *(f"{100 * scores[name]:.1f}" for name in SCORES)]
+
+
+@pytest.mark.parametrize(
+    ("own", "path", "words"),
+    [
+        ("logistic", "sklearn.linear_model.LogisticRegression", ["C=0.5", "max_iter=1000"]),
+        ("linear_svm", "sklearn.svm:LinearSVC", ["C=0.5", "scaling=standard"]),
+    ],
+)
+def test_evaluate_imports_a_class_that_the_command_line_names(shell, perfect_bank, own, path, words):
+    """Its scores are those of fgen's head over the same class."""
+    pytest.importorskip("sklearn")
+    settings = [word for each in words for word in ("--set", f"classifier.{each}")]
+    printed = []
+    for classifier in (own, path):
+        command = ("evaluate", perfect_bank[0], "--dataset", "toy", "--classifier", classifier, *settings)
+        assert shell(*command, "--json", "--gamma", 0.5) == 0
+        printed.append(json.loads(shell.out))
+    assert printed[0] == pytest.approx(printed[1], abs=0.02)
+    assert "unexpected keyword argument 'Q'" in shell.refuses(*command, "--set", "classifier.Q=1")
+    assert "C" in shell.refuses(*command, "--set", "classifier.C=-1")
+
+
+def test_evaluate_trains_what_a_file_in_the_working_directory_makes(shell, perfect_bank, tmp_path, monkeypatch):
+    (tmp_path / "own_means.py").write_text(
+        """
+import numpy as np
+class Means:
+    def fit(self, X, y):
+        self.means = np.stack([X[y == k].mean(axis=0) for k in range(y.max() + 1)])
+    def decision_function(self, X):
+        return -((X[:, None] - self.means) ** 2).sum(axis=2)
+make = Means
+"""
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    path, best = perfect_bank
+    assert shell("evaluate", path, "--dataset", "toy", "--classifier", "own_means:make", "--json") == 0
+    assert json.loads(shell.out)["H"] > best["H"] - 0.15
+    assert shell("evaluate", path, "--dataset", "toy", "--classifier", "own_means:make") == 0
+    assert shell.out.splitlines()[-1].startswith("own_means:make ")
+
+
+@pytest.fixture
+def trap(tmp_path, monkeypatch):
+    """A module ``trace_of_import`` that can be imported; call this to know whether it was."""
+    (tmp_path / "trace_of_import.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w').close()\nmake = dict\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield (tmp_path / "imported").exists
+    sys.modules.pop("trace_of_import", None)
+
+
+@pytest.mark.parametrize("path", ["trace_of_import:make", "trace_of_import.make"])
+def test_no_path_is_imported_that_a_config_or_a_run_names(shell, run_dir, tmp_path, trap, path):
+    run, rows = tmp_path / "run", tmp_path / "rows.npy"
+    shutil.copytree(run_dir, run)
+    np.save(rows, np.zeros((2, 16), np.float32))
+    for head in (f'name = "{path}"', f'estimator = "{path}"', f'name = "estimator"\nestimator = "{path}"'):
+        (run / "config.toml").write_text(CONFIG.replace("[classifier]\n", f"[classifier]\n{head}\n"))
+        for words in (
+            ("run", run / "config.toml", "--out", tmp_path / "other"),
+            ("run", run / "config.toml", "--resume"),
+            ("train", run / "config.toml", "--out", tmp_path / "other"),
+            ("generate", run, "--out", tmp_path / "bank.h5"),
+            ("predict", run, rows, "--out", tmp_path / "out.csv"),
+            ("inspect", run / "config.toml"),
+        ):
+            assert "classifier.name is" in (message := shell.refuses(*words)) or "classifier.estimator" in message
+    assert "classifier.name is" in shell.refuses("run", run / "config.toml", "--set", f"classifier={{name='{path}'}}")
+    assert not trap()
+
+
+def test_no_path_is_imported_that_a_bank_names(shell, run_dir, tmp_path, trap):
+    """--classifier alone names what to import, and its settings are those of the command line."""
+    for path in ("trace_of_import:make", "trace_of_import.make"):
+        bank = bank_with_config(run_dir, tmp_path / "bank.h5", {"classifier": {"name": path, "width": 3}})
+        assert shell("inspect", bank) == 0
+        assert shell("evaluate", bank, "--dataset", "toy", "--set", "classifier.epochs=1") == 0
+        bank = bank_with_config(run_dir, bank, {"classifier": {"name": "softmax", "estimator": path}})
+        assert "unknown key classifier.estimator" in shell.refuses("evaluate", bank, "--dataset", "toy")
+        assert not trap()
+    bank = bank_with_config(run_dir, bank, {"classifier": {"name": "trace_of_import:make", "scaling": "odd"}})
+    words = ("evaluate", bank, "--dataset", "toy", "--classifier", "trace_of_import:make")
+    assert "the classifier dict has no fit" in shell.refuses(*words)
+    assert trap()
+
+
+def bank_with_config(run_dir, path, config):
+    """A copy of a run's bank with another config."""
+    shutil.copy(run_dir / "seeds" / "3" / "bank.h5", path)
+    with h5py.File(path, "r+") as file:
+        del file["config"]
+        text = json.dumps(config).encode()
+        file.create_dataset("config", data=text, dtype=h5py.string_dtype(length=len(text)))
+    return path
 
 
 def test_evaluate_gives_a_runs_bank_the_runs_own_scores(shell, run_dir):
@@ -667,6 +764,9 @@ def test_a_wrong_setting_is_refused_before_anything_is_written(
         ("evaluate nowhere.h5 --dataset toy", ["nowhere.h5 doesn't exist", "expected a bank"]),
         ("evaluate BANK --dataset nowhere", ["'nowhere' is no data set", "expected 'emoji' or 'toy'"]),
         ("evaluate BANK --dataset toy --classifier tree", ["'tree'", "expected one of softmax, logistic"]),
+        ("evaluate BANK --dataset toy --classifier nowhere.Tree", ["no module nowhere", "module:function"]),
+        ("evaluate BANK --dataset toy --classifier fgen.cli:mane", ["no attribute 'mane'", "Did you mean 'main'"]),
+        ("evaluate BANK --dataset toy --classifier collections.Counter", ["Counter has no fit", "decision_function"]),
         ("evaluate BANK --dataset toy --run nowhere", ["nowhere is no run folder"]),
         ("evaluate narrow.csv --dataset toy", ["narrow.csv is no readable bank"]),
         ("evaluate narrow.npz --dataset toy", ["ends in '.npz'", "as fgen generate writes it"]),

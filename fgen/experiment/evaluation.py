@@ -69,7 +69,7 @@ def evaluate_bank(
 
     Args:
         path: the bank; its classes are matched to the data set's by name.
-        classifier: a config of ``CLASSIFIERS``.
+        classifier: a config of ``CLASSIFIERS``, or an :class:`fgen.classifiers.any_estimator.EstimatorConfig`.
         run: a run folder whose model's own space the head lives in.
         gamma: subtracted from the seen classes' scores (calibrated stacking, Chao et al. 2016). None chooses it for the
             same classifier on the validation bank beside the bank; without one it is 0.
