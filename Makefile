@@ -5,7 +5,7 @@ READY := .venv/.ready
 EMOJI_READY := .venv/.emoji-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo emoji-table compare awa1 bench bench-large test test-matrix test-encoders test-gpu check run bank reproduce table fuzz emoji clean
+.PHONY: help demo emoji-table compare awa1 plug-in bench bench-large test test-matrix test-encoders test-gpu check run bank reproduce table fuzz emoji clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -21,6 +21,9 @@ compare: $(READY) ## all methods and baselines on emoji, 5 seeds, under 4 hours 
 
 awa1: $(READY) ## every method on AWA1's features, narrow nets and 200 steps, about 10 minutes: make awa1 DATA=FOLDER [ARGS="--rows gazsl"]
 	$(BIN)/python experiments/compare.py awa1 --data $(DATA) --out runs/awa1 $(ARGS)
+
+plug-in: $(READY) ## banks under anyone's classifiers, without and with calibration, about 10 minutes: [DATA=AWA1 FOLDER] [ARGS="--seeds 0 1"]
+	$(BIN)/python -m experiments.plug_in --out runs/plug-in $(if $(DATA),--data $(DATA)) $(ARGS)
 
 bench: $(READY) ## fgen against textbook code and the machine's limits, about 20 minutes: [ARGS="--quick --only a,b"]
 	$(BIN)/python -m experiments.bench --out runs/bench $(ARGS)

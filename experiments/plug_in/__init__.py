@@ -1,0 +1,1 @@
+"""How well banks plug into anyone's classifier, without and with calibration: ``make plug-in``."""
