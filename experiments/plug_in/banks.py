@@ -15,7 +15,7 @@ from fgen.experiment.steps import Task, fit, new_model
 from fgen.features.scaling import FeatureScaler
 from fgen.models.base.generator import FeatureGenerator
 
-#: Principal components of the real training rows that are kept for all classifiers but the cosine head.
+#: Principal components of the real training rows that most classifiers get.
 N_COMPONENTS = 128
 
 #: Name of a bank -> experiment and overrides.

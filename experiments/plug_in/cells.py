@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from experiments.plug_in.banks import Banks, Part, parts_of
@@ -58,6 +59,7 @@ def _all(pool: ProcessPoolExecutor, title: str, work: Work, calls: list[tuple[An
 @lru_cache(maxsize=1)
 def _parts(task: Task) -> tuple[Part, Part]:
     torch.set_num_threads(1)
+    threadpool_limits(1)
     return parts_of(*task)
 
 
