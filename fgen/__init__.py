@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fgen.errors import InputError as InputError
     from fgen.estimators.zero_shot_classifier import ZeroShotClassifier as ZeroShotClassifier
     from fgen.experiment.config import ExperimentConfig as ExperimentConfig
+    from fgen.experiment.recommended import recommended as recommended
     from fgen.experiment.results import RunResult as RunResult
     from fgen.experiment.runner import run as run
     from fgen.metrics.accuracy import gzsl_scores as gzsl_scores
@@ -46,6 +47,7 @@ _HOMES = {
     "load_dataset": "fgen.data.files",
     "load_model": "fgen.models.registry",
     "make_model": "fgen.models.registry",
+    "recommended": "fgen.experiment.recommended",
     "run": "fgen.experiment.runner",
     "save_dataset": "fgen.data.files",
 }

@@ -37,6 +37,8 @@ class ZSLDataset:
         seen: ids of the classes with rows in ``trainval``.
         unseen: ids of all other classes; a class without a single image is legal.
         shots: which rows of unseen classes are trained on, see :meth:`with_shots`; None is zero-shot.
+        source: what :func:`fgen.load_dataset` was given, and the seed of its splits; None of any other data set, of a
+            task within one, and of one with more classes or shots.
 
     Raises:
         InputError: shapes, labels, names, splits or values that don't fit; the message names the offender.
@@ -80,6 +82,7 @@ class ZSLDataset:
         self.seen = np.unique(self.labels[self.splits["trainval"]])
         self.unseen = np.setdiff1d(np.arange(self.n_classes), self.seen)
         self.shots: Shots | None = None
+        self.source: tuple[str, int] | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -141,7 +144,8 @@ class ZSLDataset:
         if self.splits is not completed:  # with shots, or a validation task
             return self
         splits, repairs = _completed(self.labels, given, seed)
-        return self._copy(splits=splits, _notes=(*self._own_notes, *repairs), _given=(given, splits))
+        source = self.source and (self.source[0], seed)
+        return self._copy(splits=splits, _notes=(*self._own_notes, *repairs), _given=(given, splits), source=source)
 
     def with_shots(self, k: int, classes: ShotClasses = None, *, seed: int = 0) -> Self:
         """Return the any-shot task: k real rows of each chosen unseen class move from the test rows to the training
@@ -171,7 +175,8 @@ class ZSLDataset:
             "trainval": np.union1d(self.splits["trainval"], rows),
             "test_unseen": np.setdiff1d(self.splits["test_unseen"], rows),
         }
-        return self._copy(name=f"{self.name} ({k}-shot)", splits=splits, _notes=(*self._notes, *notes), shots=shots)
+        notes = (*self._notes, *notes)
+        return self._copy(name=f"{self.name} ({k}-shot)", splits=splits, _notes=notes, shots=shots, source=None)
 
     def with_classes(self, class_names: Sequence[str], class_embeddings: np.ndarray) -> Self:
         """Return the same data with more classes, which are unseen and have no rows.
@@ -195,7 +200,7 @@ class ZSLDataset:
         kinds = dict(zip(self.embedding, parts, strict=True))
         embeddings = {kind: np.concatenate([self.embeddings[kind], part]) for kind, part in kinds.items()}
         unseen = np.append(self.unseen, np.arange(self.n_classes, self.n_classes + len(matrix)))
-        return self._copy(class_names=names, embeddings=embeddings, unseen=unseen)
+        return self._copy(class_names=names, embeddings=embeddings, unseen=unseen, source=None)
 
     def validation(self) -> Self:
         """Return the smaller zero-shot task within this one, on which hyperparameters are chosen.
@@ -228,7 +233,7 @@ class ZSLDataset:
                 others of ``trainval``.
         """
         rows = dict.fromkeys(SPLIT_NAMES, np.zeros(0, dtype=np.int64)) | dict(splits)
-        view = self._copy(name=f"{self.name} ({name})", splits=rows, _notes=(), shots=None)
+        view = self._copy(name=f"{self.name} ({name})", splits=rows, _notes=(), shots=None, source=None)
         view.unseen = np.unique(self.labels[rows["test_unseen"]]) if unseen is None else unseen
         view.seen = np.setdiff1d(self.labels[rows["trainval"]], view.unseen)
         return view

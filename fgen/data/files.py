@@ -64,7 +64,9 @@ def load_dataset(source: str | Path, embedding: str | Sequence[str] | None = Non
         >>> features.shape, len(data.seen), len(data.unseen)
         ((600, 16), 20, 5)
     """
-    return _load(source, seed).with_embedding(embedding)
+    dataset = _load(source, seed)
+    dataset.source = (str(source), seed)
+    return dataset.with_embedding(embedding)
 
 
 def save_dataset(dataset: ZSLDataset, path: str | Path, *, overwrite: bool = False) -> None:

@@ -1,0 +1,149 @@
+"""Trials of recipes on held-out classes: one training each, scored after several epochs under several heads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from fgen.classifiers.base import HeadConfig
+from fgen.classifiers.softmax import SoftmaxConfig
+from fgen.compute.device import cpu_threads
+from fgen.data.dataset import ZSLDataset
+from fgen.experiment.config import Recipe
+from fgen.experiment.steps import Task, fit, new_heads, new_model, representation, synthetic_rows
+from fgen.metrics.gamma import HeldOut, calibrated_scores
+
+#: What decides about a task's test rows, by the share of the epochs that was trained and the head.
+Outcomes = dict[tuple[float, HeadConfig], HeldOut]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A generator and what may become of it.
+
+    Attributes:
+        name: what tables call it.
+        recipe: the generator with its highest number of epochs.
+        heads: to choose from.
+        evaluations: how often, evenly spread over the epochs, heads are trained and scored.
+    """
+
+    name: str
+    recipe: Recipe
+    heads: tuple[HeadConfig, ...]
+    evaluations: int = 1
+
+    def work(self, n_rows: int) -> float:
+        """Return a measure of the training's time: multiply-adds of a network's hidden layer, for a column."""
+        model = self.recipe.model
+        return float(model.n_steps(n_rows) * model.batch_size * (3 * model.critic_steps + 2) * model.hidden_dim)
+
+    def with_choice(self, share: float, head: HeadConfig) -> Recipe:
+        """Return the recipe for a share of the epochs, and a head."""
+        model = self.recipe.model
+        if model.steps is None:
+            model = replace(model, epochs=max(1, round(share * model.epochs)))
+        return replace(self.recipe, model=model, classifier=head)
+
+
+def score_trial(task: Task, trial: Trial, title: str | None = None) -> Outcomes:
+    """Train on a task's seen classes and score its test rows.
+
+    Args:
+        task: its recipe is the trial's.
+        trial: the heads to score.
+        title: of the progress bar; None shows no bar.
+
+    Returns:
+        The outcome of each number of epochs and head.
+    """
+    n_rows, model = len(task.dataset.splits["trainval"]), new_model(task)
+    last = math.ceil(task.recipe.model.n_steps(n_rows) / task.recipe.model.steps_per_epoch(n_rows))
+    times = min(trial.evaluations, last)
+    shares = {round(last * (k + 1) / times): (k + 1) / times for k in range(times)}
+    found: Outcomes = {}
+
+    def evaluate(epoch: int) -> dict[str, float]:
+        if epoch in shares:
+            bank = synthetic_rows(task, model)
+            for head in trial.heads:
+                own = replace(task, recipe=replace(task.recipe, classifier=head))
+                trained = new_heads(own, model, *bank, with_zsl=False)
+                for candidate, heads in zip(head.candidates(), trained, strict=True):
+                    with cpu_threads(task.recipe.train.threads):
+                        scored = heads.score(task.dataset, representation(model))
+                    found[shares[epoch], candidate] = HeldOut.of(
+                        task.dataset.labels[scored.rows], scored.scores, task.dataset.seen, task.dataset.unseen
+                    )
+        return {}
+
+    fit(task, model, title=title, on_epoch=evaluate)
+    return found
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A recipe and what decides about the held-out rows of each fold.
+
+    Attributes:
+        facts: the settings that tell it from other candidates.
+        outcomes: one for each fold, from the first on.
+    """
+
+    facts: dict[str, Any]
+    recipe: Recipe
+    outcomes: tuple[HeldOut, ...]
+
+    def score(self, n_folds: int | None = None) -> float:
+        """Return the mean of T1 and calibrated H over the first folds, by default over all that there are."""
+        return float(np.mean(calibrated_scores(self.outcomes[:n_folds])))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return settings and scores."""
+        t1, h = calibrated_scores(self.outcomes)
+        return self.facts | {"folds": len(self.outcomes), "T1": round(t1, 4), "H": round(h, 4)}
+
+
+def score_trials(
+    trials: Sequence[Trial], folds: Sequence[ZSLDataset], seed: int, hidden: bool | None
+) -> list[Candidate]:
+    """Train each trial's generator on each fold, and return what may become of them, which is nothing without folds.
+
+    Args:
+        hidden: show no bar; None shows one on a terminal.
+    """
+    jobs = [(trial, fold) for trial in trials for fold in folds]
+    outcomes = [
+        score_trial(Task(trial.recipe, fold, seed), trial)
+        for trial, fold in tqdm(jobs, unit="training", desc="candidates", disable=hidden)
+    ]
+    found = []
+    for k, trial in enumerate(trials if folds else ()):
+        own = outcomes[k * len(folds) : (k + 1) * len(folds)]
+        for share, head in own[0]:
+            recipe = trial.with_choice(share, head)
+            facts = facts_of(trial.name, recipe)
+            found.append(Candidate(facts, recipe, tuple(outcome[share, head] for outcome in own)))
+    return found
+
+
+def with_best_heads(trial: Trial, scored: Sequence[Candidate]) -> Trial:
+    """Return the trial with the best head of each kind among scored candidates, each with its best penalty."""
+    best: dict[str, Candidate] = {}
+    for candidate in scored:
+        name = candidate.recipe.classifier.name
+        best[name] = max(best.get(name, candidate), candidate, key=Candidate.score)
+    return replace(trial, heads=tuple(candidate.recipe.classifier for candidate in best.values()))
+
+
+def facts_of(name: str, recipe: Recipe) -> dict[str, Any]:
+    """Return the settings that tell a candidate from others."""
+    head: HeadConfig = recipe.classifier
+    penalty = {"l2": head.l2} if isinstance(head, SoftmaxConfig) else {}
+    epochs = {} if recipe.model.steps else {"epochs": recipe.model.epochs}
+    return {"candidate": name, "head": head.name} | penalty | epochs

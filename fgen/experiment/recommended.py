@@ -1,0 +1,256 @@
+"""Choice of a recipe for a data set, on classes held out of its seen ones, from a short declared list.
+
+The prior comes first: kernel, width, penalty and the preparation of embeddings and features are compared in closed form
+under the whitened cosine head. Then generators are trained on the same folds: the prior with the rows' own spread,
+priorgan, and f-CLSWGAN with class-mean matching where classes have many rows. Each is scored under the whitened cosine
+head and under softmax regression with several penalties. No test row is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from fgen.classifiers.cosine import CosineConfig
+from fgen.classifiers.softmax import SoftmaxConfig
+from fgen.config import to_mapping
+from fgen.data.dataset import ZSLDataset
+from fgen.data.files import BUILT_IN
+from fgen.data.folds import validation_folds
+from fgen.errors import InputError
+from fgen.experiment.config import BankConfig, DatasetConfig, ExperimentConfig, ProtocolConfig, Recipe
+from fgen.experiment.prior_search import PriorSetting, scored_priors
+from fgen.experiment.recipe_search import Candidate, Trial, score_trials, with_best_heads
+from fgen.features.class_embeddings import EmbeddingConfig, Norm
+from fgen.features.scaling import Kind
+from fgen.metrics.gamma import HeldOut, calibrated_scores
+from fgen.models.clswgan import CLSWGANConfig
+from fgen.models.priorgan import PriorGANConfig
+from fgen.training.loop import TrainConfig
+
+#: Preparation of features and of class embeddings.
+SCALINGS: tuple[Kind, ...] = ("sqrt", "standard")
+NORMS: tuple[Norm, ...] = ("l2", "standardise")
+#: Kernels of the prior: widths of RBF kernels, of which the last is the linear kernel, the limit of wide ones.
+WIDTHS = (0.1, 0.3, 1.0, 3.0, 100.0)
+ALPHAS = (0.1, 0.3, 1.0, 3.0)
+#: Penalties of the softmax head.
+PENALTIES = (3e-2, 1e-2, 1e-3, 1e-4)
+#: Training steps of priorgan and of f-CLSWGAN, and their epochs at most. Three numbers of epochs are compared.
+PRIORGAN_STEPS, CLSWGAN_STEPS, MOST_EPOCHS, EVALUATIONS = 600, 1000, 15, 3
+#: From so many rows of a class on f-CLSWGAN is tried: from fewer its critic learns little.
+ROWS_FOR_CLSWGAN = 20
+#: Fewest and most folds. Between them each holds out as many classes as are unseen.
+FOLDS = (2, 5)
+FEWEST_CLASSES = 4
+#: Length of a prepared class embedding of one kind.
+EMBEDDING_LENGTH = 5.0
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """A recipe, and what it was chosen from.
+
+    Attributes:
+        candidates: the choice, then all others.
+        priors: settings of the prior that were compared in closed form, with their mean of T1 and calibrated H.
+    """
+
+    candidates: tuple[Candidate, ...]
+    priors: dict[PriorSetting, float]
+
+    @property
+    def recipe(self) -> Recipe:
+        """The choice, which is calibrated on held-out classes."""
+        return self.candidates[0].recipe
+
+    @property
+    def tried(self) -> list[dict[str, Any]]:
+        """Settings and scores of the candidates, the choice first, then of the priors."""
+        of_priors = ({"prior": to_mapping(one), "score": round(score, 4)} for one, score in self.priors.items())
+        return [*(candidate.as_dict() for candidate in self.candidates), *of_priors]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the choice and all that was tried, as JSON can hold it."""
+        return {"chosen": self.tried[0], "tried": self.tried, "recipe": self.recipe.to_mapping()}
+
+    def experiment(self, dataset: ZSLDataset, candidate: int = 0) -> ExperimentConfig:
+        """Return the settings of an experiment with a candidate's recipe, by default the chosen one.
+
+        Raises:
+            InputError: a data set that was built in memory.
+        """
+        recipe, section = self.candidates[candidate].recipe, dataset_section(dataset)
+        sections = {name: getattr(recipe, name) for name in Recipe.section_names() if name != "embedding"}
+        embedding = recipe.embedding
+        section = replace(section, embedding_norm=embedding.norm, embedding_scale=embedding.scale)
+        return ExperimentConfig(**sections, dataset=section, ours={"tried": self.tried})
+
+
+def recommended(
+    dataset: ZSLDataset, *, seed: int = 0, budget: float = 3.0, progress: bool | None = None
+) -> ExperimentConfig:
+    """Choose an experiment's settings for a data set, on classes held out of its seen ones.
+
+    Compared are settings of the prior (:class:`~fgen.models.priorgan.PriorGANConfig`), the prior with and without an
+    adversarial part, f-CLSWGAN with class-mean matching where classes have 20 rows and more, the number of epochs, and
+    the head: whitened cosine, or softmax regression with several penalties. The best mean of T1 and calibrated H over
+    folds of held-out classes wins. Test rows are not read.
+
+    Args:
+        dataset: from :func:`fgen.load_dataset`, whose name or path the settings keep; the kinds of class embedding in
+            use are those of the settings.
+        seed: of the folds and of every training, and the settings' own; the same seed makes the same choice.
+        budget: time allowed, as a multiple of the time that a run with the slowest candidate takes. It decides on how
+            many folds generators are trained; with 0 none is, and the prior alone remains.
+        progress: show bars; None shows them on a terminal.
+
+    Returns:
+        Settings for :func:`fgen.run`. Their section ``ours`` holds all that was tried, with its scores.
+
+    Raises:
+        InputError: a data set that was built in memory, fewer than 4 seen classes, or no row to hold out.
+
+    Example:
+        >>> config = fgen.recommended(fgen.load_dataset("toy"), budget=0)
+        >>> config.dataset.name, config.model.name, config.protocol.calibrate
+        ('toy', 'priorgan', True)
+    """
+    dataset_section(dataset)  # refuse before work is done
+    return recommend(dataset, seed=seed, budget=budget, progress=progress).experiment(dataset)
+
+
+def dataset_section(dataset: ZSLDataset) -> DatasetConfig:
+    """Return the section that loads the data set again, with the kinds of class embedding in use.
+
+    Raises:
+        InputError: the data set is no file's.
+    """
+    if dataset.source is None:
+        raise InputError(
+            f"{dataset.name} was built in memory, and an experiment names its data",
+            "a data set of fgen.load_dataset",
+            "Write it with fgen.save_dataset and load it, or use ZeroShotClassifier(method='recommended')",
+        )
+    source, seed = dataset.source
+    name, path = (source, None) if source in BUILT_IN else (None, source)
+    kinds = dataset.embedding if len(dataset.embedding) > 1 else dataset.embedding[0]
+    return DatasetConfig(name=name, path=path, embedding=kinds, split_seed=seed)
+
+
+def recommend(
+    dataset: ZSLDataset, *, seed: int = 0, budget: float = 3.0, progress: bool | None = None
+) -> Recommendation:
+    """Choose a recipe as :func:`recommended` does, for any data set."""
+    if not budget >= 0:
+        raise InputError(f"budget is {budget}", "a number of at least 0")
+    folds, hidden = _folds(dataset, seed), None if progress is None else not progress
+    priors = _priors(folds, hidden)
+    simple, *costly = trials(dataset, max(priors, key=priors.__getitem__), seed)
+    first = score_trials([simple], folds, seed, hidden)
+    costly = [with_best_heads(trial, first) if trial.recipe.model.name == "priorgan" else trial for trial in costly]
+    n_trained = _affordable(costly, dataset, len(folds), budget)
+    rest = score_trials(costly, folds[:n_trained], seed, hidden)
+    chosen = max(first, key=Candidate.score)
+    for other in rest:
+        if other.score() > chosen.score(n_trained):
+            chosen = other
+    others = [candidate for candidate in [*first, *rest] if candidate is not chosen]
+    return Recommendation((chosen, *others), priors)
+
+
+def trials(dataset: ZSLDataset, prior: PriorSetting, seed: int) -> list[Trial]:
+    """Return the generators to try with the best prior: first the prior with the rows' own spread, which costs a step.
+
+    Args:
+        dataset: its number of rows decides on epochs and on the size of banks.
+        prior: the prior's settings; all generators and heads take its scaling of the features.
+        seed: of the settings.
+    """
+    n_rows = len(dataset.splits["trainval"])
+    per_class = n_rows / len(dataset.seen)
+    output = "relu" if prior.scaling == "sqrt" else "linear"
+    shared: dict[str, Any] = {"feature_scaling": prior.scaling, "output": output, "noise_dim": 64, "lr": 2e-4}
+    priorgan = PriorGANConfig(
+        prior_width=prior.width, prior_alpha=prior.alpha, epochs=_epochs(PRIORGAN_STEPS, n_rows), **shared
+    )
+    heads = (
+        CosineConfig(scaling=prior.scaling, whitening=1.0),
+        SoftmaxConfig(scaling=prior.scaling, solver="lbfgs", l2=PENALTIES),
+    )
+    kind_length = float(np.sqrt(np.mean(dataset.embedding_widths))) if prior.norm == "standardise" else 1.0
+    recipe = Recipe(
+        model=priorgan,
+        embedding=EmbeddingConfig(norm=prior.norm, scale=EMBEDDING_LENGTH / kind_length),
+        train=TrainConfig(threads=1),
+        # Twice as many rows as real ones leave most heads nearly fair.
+        bank=BankConfig(n_per_class=int(np.clip(2 * per_class, 10, 200))),
+        protocol=ProtocolConfig(seeds=(seed,), evaluations=1, calibrate=True),
+    )
+    found = [
+        Trial("prior", replace(recipe, model=replace(priorgan, steps=1)), heads),
+        Trial("priorgan", recipe, heads, EVALUATIONS),
+    ]
+    if per_class >= ROWS_FOR_CLSWGAN:
+        clswgan = CLSWGANConfig(
+            epochs=_epochs(CLSWGAN_STEPS, n_rows),
+            hidden_dim=1024,
+            critic_steps=1,
+            cls_weight=1.0,
+            cls_epochs=20,
+            class_mean_weight=100.0,
+            **shared,
+        )
+        embedding = EmbeddingConfig(norm="l2", scale=EMBEDDING_LENGTH)
+        found.append(
+            Trial("clswgan + matching", replace(recipe, model=clswgan, embedding=embedding), heads, EVALUATIONS)
+        )
+    return found
+
+
+def _epochs(steps: int, n_rows: int) -> int:
+    """Return the whole number of epochs nearest to so many steps, at least 1 and at most :data:`MOST_EPOCHS`."""
+    return int(np.clip(round(steps / CLSWGANConfig().steps_per_epoch(n_rows)), 1, MOST_EPOCHS))
+
+
+def _folds(dataset: ZSLDataset, seed: int) -> list[ZSLDataset]:
+    """Return tasks within the data set, each with about as many held-out classes as are unseen."""
+    n_seen, n_unseen = len(dataset.seen), len(dataset.unseen)
+    if n_seen < FEWEST_CLASSES:
+        remedy = "Name a method: fgen.ExperimentConfig, or ZeroShotClassifier(method=...)"
+        raise InputError(f"{dataset.name} has {n_seen} seen classes to choose on", f"at least {FEWEST_CLASSES}", remedy)
+    n_folds = int(np.clip(round(n_seen / max(n_unseen, 1)), *FOLDS)) if dataset.shots is None else 1
+    folds = validation_folds(dataset, n_folds, seed=seed)
+    if not all(len(fold.splits["test_seen"]) for fold in folds):
+        raise InputError(f"{dataset.name} has one row of each class", "a class with 2 rows, one of which is held out")
+    return folds
+
+
+def _priors(folds: Sequence[ZSLDataset], hidden: bool | None) -> dict[PriorSetting, float]:
+    """Return the mean of T1 and calibrated H over the folds, for each setting of the prior."""
+    settings = [PriorSetting(*each) for each in product(SCALINGS, NORMS, WIDTHS, ALPHAS)]
+    outcomes: dict[PriorSetting, list[HeldOut]] = {setting: [] for setting in settings}
+    with tqdm(total=len(folds) * len(settings), desc="priors", disable=hidden) as bar:
+        for fold in folds:
+            for setting, scored in scored_priors(fold, settings, CosineConfig(whitening=1.0)):
+                labels = fold.labels[scored.rows]
+                outcomes[setting].append(HeldOut.of(labels, scored.scores, fold.seen, fold.unseen))
+                bar.update()
+    return {setting: float(np.mean(calibrated_scores(found))) for setting, found in outcomes.items()}
+
+
+def _affordable(trained: Sequence[Trial], dataset: ZSLDataset, n_folds: int, budget: float) -> int:
+    """Return on how many folds generators can be trained, by the number of steps and the networks' sizes.
+
+    A run with the slowest trains it twice: to choose, and for good.
+    """
+    n_rows = len(dataset.splits["trainval"])
+    of_fold = n_rows * (1 - 1 / max(n_folds, FOLDS[0]))
+    works = [trial.work(n_rows) for trial in trained]
+    allowed = budget * max(works) * (1 + of_fold / n_rows)
+    return min(n_folds, int(allowed / (sum(works) * of_fold / n_rows)))
