@@ -5,7 +5,7 @@ READY := .venv/.ready
 EMOJI_READY := .venv/.emoji-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo emoji-table compare awa1 plug-in bench bench-large test test-matrix test-encoders test-gpu check run bank reproduce table fuzz emoji clean
+.PHONY: help demo emoji-table compare awa1 plug-in recommended bench bench-large test test-matrix test-encoders test-gpu check run bank reproduce table fuzz emoji clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -24,6 +24,9 @@ awa1: $(READY) ## every method on AWA1's features, narrow nets and 200 steps, ab
 
 plug-in: $(READY) ## banks under anyone's classifiers, without and with calibration, about 10 minutes: [DATA=AWA1 FOLDER] [ARGS="--seeds 0 1"]
 	$(BIN)/python -m experiments.plug_in --out runs/plug-in $(if $(DATA),--data $(DATA)) $(ARGS)
+
+recommended: $(READY) ## what fgen.recommended chooses beside every row it considers (resumable): [ARGS="--data AWA1_FOLDER --sets emoji"]
+	$(BIN)/python experiments/recommended.py --out runs/recommended $(ARGS)
 
 bench: $(READY) ## fgen against textbook code and the machine's limits, about 20 minutes: [ARGS="--quick --only a,b"]
 	$(BIN)/python -m experiments.bench --out runs/bench $(ARGS)

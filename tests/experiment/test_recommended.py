@@ -1,0 +1,148 @@
+"""A recipe that is chosen on held-out classes: what decides, what is kept of it, and what it leaves alone."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import fgen
+from fgen.classifiers.cosine import CosineConfig
+from fgen.data.folds import validation_folds
+from fgen.data.toy import make_toy
+from fgen.experiment import recommended
+from fgen.experiment.prior_search import PriorSetting, scored_priors
+from fgen.experiment.recipe_search import score_trial
+from fgen.experiment.recommended import recommend, trials
+from fgen.experiment.steps import Task
+from fgen.metrics.gamma import HeldOut, calibrated_scores, choose
+from fgen.nn.kernel_ridge import SemanticPrior
+
+SETTING = PriorSetting("standard", "l2", 1.0, 0.3)
+
+
+@pytest.fixture(autouse=True)
+def short_list(monkeypatch):
+    """Few settings, and a few steps for each generator."""
+    monkeypatch.setattr(recommended, "WIDTHS", (0.3, 100.0))
+    monkeypatch.setattr(recommended, "ALPHAS", (0.3,))
+    monkeypatch.setattr(recommended, "PENALTIES", (1e-2,))
+    monkeypatch.setattr(recommended, "PRIORGAN_STEPS", 4)
+    monkeypatch.setattr(recommended, "CLSWGAN_STEPS", 4)
+
+
+@pytest.fixture
+def data():
+    return make_toy(n_seen=8, n_unseen=3, rows_per_class=12)
+
+
+def test_the_same_seed_makes_the_same_choice(data):
+    assert recommend(data, seed=3, budget=1).as_dict() == recommend(data, seed=3, budget=1).as_dict()
+
+
+def test_no_test_row_has_a_part_in_the_choice(data):
+    features = np.array(data.features)
+    tested = np.concatenate([data.splits["test_seen"], data.splits["test_unseen"]])
+    features[tested] = np.random.default_rng(0).normal(size=(len(tested), features.shape[1]))
+    other = fgen.ZSLDataset(features, data.labels, data.embeddings, class_names=data.class_names, splits=data.splits)
+    assert recommend(other, budget=0).tried == recommend(data, budget=0).tried
+
+
+def test_settings_read_back_and_load_the_same_data(data, tmp_path):
+    fgen.save_dataset(data, tmp_path / "own.h5")
+    dataset = fgen.load_dataset(tmp_path / "own.h5")
+    config = fgen.recommended(dataset, seed=5, budget=0)
+    assert fgen.ExperimentConfig.from_mapping(config.to_mapping()) == config
+    assert config.dataset.load().fingerprint == dataset.fingerprint
+    assert config.dataset.load().embedding == dataset.embedding
+    assert config.protocol.seeds == (5,)
+    assert config.protocol.calibrate
+    assert {"candidate", "head", "T1", "H"} <= set(config.ours["tried"][0])
+    assert any("prior" in one for one in config.ours["tried"])
+
+
+def test_a_split_seed_is_among_the_settings(tmp_path):
+    config = fgen.recommended(fgen.load_dataset("toy", seed=2), budget=0)
+    assert (config.dataset.name, config.dataset.split_seed) == ("toy", 2)
+
+
+def test_data_in_memory_are_refused_with_what_to_do_and_have_a_recipe_all_the_same(data):
+    with pytest.raises(fgen.InputError, match=r"built in memory.*save_dataset"):
+        fgen.recommended(data)
+    assert recommend(data, budget=0).recipe.model.name == "priorgan"
+
+
+def test_a_view_of_loaded_data_has_no_source():
+    dataset = fgen.load_dataset("toy", seed=1)
+    assert dataset.source == ("toy", 1)
+    assert dataset.with_split_seed(4).source == ("toy", 4)
+    views = [dataset.validation(), dataset.with_shots(1), dataset.with_classes(["new"], np.ones((1, 8)))]
+    assert [view.source for view in views] == [None] * 3
+
+
+def test_too_few_classes_are_refused():
+    with pytest.raises(fgen.InputError, match="3 seen classes"):
+        recommend(make_toy(n_seen=3, n_unseen=1))
+
+
+@pytest.mark.parametrize("budget", [-1, float("nan")])
+def test_a_budget_below_0_is_refused(data, budget):
+    with pytest.raises(fgen.InputError, match="budget"):
+        recommend(data, budget=budget)
+
+
+def test_a_budget_decides_on_how_many_folds_generators_are_trained(data):
+    def folds(budget):
+        tried = recommend(data, budget=budget).tried
+        return {one["candidate"]: one["folds"] for one in tried if "candidate" in one}
+
+    assert folds(0) == {"prior": 3}
+    assert folds(0.5) == {"prior": 3, "priorgan": 1}
+    assert folds(100) == {"prior": 3, "priorgan": 3}
+
+
+def test_f_clswgan_is_tried_where_classes_have_many_rows(data):
+    assert [trial.name for trial in trials(data, SETTING, 0)] == ["prior", "priorgan"]
+    many = make_toy(n_seen=4, n_unseen=2, rows_per_class=40)
+    found = recommend(many, budget=9).tried
+    assert "clswgan + matching" in {one.get("candidate") for one in found}
+
+
+@pytest.mark.numeric
+def test_the_closed_form_scores_are_those_of_a_trained_run(data):
+    fold = validation_folds(data, 2)[0]
+    head = CosineConfig(scaling="standard", whitening=1.0)
+    ((_, scored),) = scored_priors(fold, [SETTING], head)
+    closed = HeldOut.of(fold.labels[scored.rows], scored.scores, fold.seen, fold.unseen)
+    first = trials(data, SETTING, 0)[0]
+    recipe = replace(first.recipe, model=replace(first.recipe.model, truncation=0.0))
+    (trained,) = score_trial(Task(recipe, fold, 0), replace(first, heads=(head,))).values()
+    np.testing.assert_allclose(closed.margin, trained.margin, atol=2e-3)
+    assert (closed.right == trained.right).mean() > 0.99
+
+
+def test_the_widest_kernel_is_the_linear_one(data):
+    embeddings = torch.nn.functional.normalize(torch.tensor(data.class_embeddings).double(), dim=1)
+    means = torch.from_numpy(np.random.default_rng(0).normal(size=(8, 5)))
+    prior = SemanticPrior(8, 8, 5, (8,), alpha=0.3, width=100.0)
+    prior.fit(embeddings[:8], means)
+    centred = embeddings[:8] - embeddings[:8].mean(dim=0)
+    gram = centred @ centred.T
+    dual = torch.linalg.solve(gram + 0.3 * gram.diagonal().mean() * torch.eye(8), means - means.mean(dim=0))
+    linear = (embeddings[8:] - embeddings[:8].mean(dim=0)) @ centred.T @ dual + means.mean(dim=0)
+    torch.testing.assert_close(prior(embeddings[8:].float()), linear.float(), atol=0.02, rtol=0.02)
+
+
+def test_the_best_head_of_each_kind_is_trained_on(data, monkeypatch):
+    monkeypatch.setattr(recommended, "PENALTIES", (1e-2, 1e-4))
+    tried = [one for one in recommend(data, budget=1).tried if one.get("candidate") == "priorgan"]
+    assert {one["head"] for one in tried} == {"cosine", "softmax"}
+    assert len({one.get("l2") for one in tried}) == 2, "cosine has none, softmax the better of two"
+
+
+def test_calibrated_scores_are_those_that_choose_compares(data):
+    fold = validation_folds(data, 2)[0]
+    ((_, scored),) = scored_priors(fold, [SETTING], CosineConfig(whitening=1.0))
+    held = HeldOut.of(fold.labels[scored.rows], scored.scores, fold.seen, fold.unseen)
+    whole = choose([held])
+    assert calibrated_scores([held]) == (pytest.approx(whole.expected["T1"].mean), whole.H)
