@@ -22,6 +22,7 @@ from fgen.config import to_mapping
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import BUILT_IN
 from fgen.data.folds import validation_folds
+from fgen.data.splits import by_class, evenly_spaced
 from fgen.errors import InputError
 from fgen.experiment.config import BankConfig, DatasetConfig, ExperimentConfig, ProtocolConfig, Recipe
 from fgen.experiment.prior_search import PriorSetting, scored_priors
@@ -48,6 +49,8 @@ ROWS_FOR_CLSWGAN = 20
 #: Fewest and most folds. Between them each holds out as many classes as are unseen.
 FOLDS = (2, 5)
 FEWEST_CLASSES = 4
+#: Held-out rows of a class that are scored at most: more would hardly make its accuracy surer, and they take memory.
+MOST_SCORED = 100
 #: A generator is trained for long only where the mean of T1 and H is higher by this than with the prior alone.
 LEAST_GAIN = 0.005
 #: Length of a prepared class embedding of one kind.
@@ -229,7 +232,16 @@ def _folds(dataset: ZSLDataset, seed: int) -> list[ZSLDataset]:
     folds = validation_folds(dataset, n_folds, seed=seed)
     if not all(len(fold.splits["test_seen"]) for fold in folds):
         raise InputError(f"{dataset.name} has one row of each class", "a class with 2 rows, one of which is held out")
-    return folds
+    return folds if dataset.shots is not None else [_thinned(fold) for fold in folds]
+
+
+def _thinned(fold: ZSLDataset) -> ZSLDataset:
+    """Return the task with at most :data:`MOST_SCORED` test rows of each class, evenly spaced."""
+    splits = {
+        name: np.concatenate([evenly_spaced(own, MOST_SCORED) for own in by_class(fold.splits[name], fold.labels)])
+        for name in ("test_seen", "test_unseen")
+    }
+    return fold.inner("thinned", {"trainval": fold.splits["trainval"]} | splits, unseen=fold.unseen)
 
 
 def _priors(folds: Sequence[ZSLDataset], hidden: bool | None) -> dict[PriorSetting, float]:
