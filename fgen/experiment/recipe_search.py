@@ -18,6 +18,8 @@ from fgen.experiment.config import Recipe
 from fgen.experiment.steps import Task, fit, new_heads, new_model, representation, synthetic_rows
 from fgen.metrics.gamma import HeldOut, calibrated_scores
 
+#: Passes over the rows that softmax regression takes for a penalty, beginning with the weights of another.
+SOFTMAX_PASSES = 40
 #: What decides about a task's test rows, by the share of the epochs that was trained and the head.
 Outcomes = dict[tuple[float, HeadConfig], HeldOut]
 
@@ -38,10 +40,18 @@ class Trial:
     heads: tuple[HeadConfig, ...]
     evaluations: int = 1
 
-    def work(self, n_rows: int) -> float:
-        """Return a measure of the training's time: multiply-adds of a network's hidden layer, for a column."""
-        model = self.recipe.model
-        return float(model.n_steps(n_rows) * model.batch_size * (3 * model.critic_steps + 2) * model.hidden_dim)
+    def work(self, dataset: ZSLDataset) -> tuple[float, float]:
+        """Return measures of the time that a trial takes on a data set, and of a run with one of its candidates.
+
+        They count multiply-adds of a column of the features: those of the training, and those of softmax heads. A run
+        trains twice, to choose and for good.
+        """
+        model, n_rows = self.recipe.model, len(dataset.splits["trainval"])
+        training = model.n_steps(n_rows) * model.batch_size * (3 * model.critic_steps + 2) * model.hidden_dim
+        n_synthetic = len(dataset.unseen) * self.recipe.bank.n_per_class
+        of_head = SOFTMAX_PASSES * (n_rows + n_synthetic) * dataset.n_classes
+        n_softmax = sum(len(head.penalties) for head in self.heads if isinstance(head, SoftmaxConfig))
+        return training + self.evaluations * n_softmax * of_head, 2.0 * (training + bool(n_softmax) * of_head)
 
     def with_choice(self, share: float, head: HeadConfig) -> Recipe:
         """Return the recipe for a share of the epochs, and a head."""
@@ -130,15 +140,6 @@ def score_trials(
             facts = facts_of(trial.name, recipe)
             found.append(Candidate(facts, recipe, tuple(outcome[share, head] for outcome in own)))
     return found
-
-
-def with_best_heads(trial: Trial, scored: Sequence[Candidate]) -> Trial:
-    """Return the trial with the best head of each kind among scored candidates, each with its best penalty."""
-    best: dict[str, Candidate] = {}
-    for candidate in scored:
-        name = candidate.recipe.classifier.name
-        best[name] = max(best.get(name, candidate), candidate, key=Candidate.score)
-    return replace(trial, heads=tuple(candidate.recipe.classifier for candidate in best.values()))
 
 
 def facts_of(name: str, recipe: Recipe) -> dict[str, Any]:
