@@ -58,6 +58,7 @@ class WhitenedTask:
         scatter = within_class_scatter(scaler.blocks(rows), np.searchsorted(self.classes, labels), means)
         whitening = whitening_matrix(torch.from_numpy(scatter / len(labels)), head.whitening or 1.0)
         self.means, self.whitening = torch.from_numpy(means).float(), whitening.float()
+        self.whitened_means = self.means @ self.whitening
         self.rows = tested_rows(dataset)
         self.tested = _whitened(scaler, SelectedRows(dataset.features, self.rows), self.whitening)
 
@@ -77,10 +78,9 @@ class WhitenedTask:
         predicted = prior(embeddings[unseen])
         if setting.scaling == "sqrt":  # as priorgan's output has it
             predicted = predicted.relu()
-        means = torch.cat([self.means, predicted])
+        means = torch.cat([self.whitened_means, predicted @ self.whitening])
         centre = means.mean(dim=0)
-        prototypes = l2_normalise((means - centre) @ self.whitening)
-        rows = l2_normalise(self.tested - centre @ self.whitening)
+        prototypes, rows = l2_normalise(means - centre), l2_normalise(self.tested - centre)
         scores = torch.full((len(rows), self.dataset.n_classes), -1e9)
         scores[:, np.concatenate([self.classes, unseen])] = rows @ prototypes.T / self.head.temperature
         return ScoredRows(self.dataset, self.rows, scores.numpy(), scores.numpy())
