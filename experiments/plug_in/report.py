@@ -21,7 +21,7 @@ def report(dataset: str, cells: Cells, seeds: list[int]) -> str:
     goal, lines = RECIPE_H[dataset], [f"## {dataset}"]
     lines.append(
         f"H in percent, mean over the seeds {', '.join(map(str, seeds))}; in brackets T1. Features have {N_COMPONENTS} "
-        "principal components of the real training rows, for SVM and cosine head all columns. *plain*: no gamma, "
+        "principal components of the real training rows, for the cosine head all columns. *plain*: no gamma, "
         f"{RATIOS[0]:g} times as many generated rows of a class as a seen class has real ones. *weighted*: no gamma, "
         f"{', '.join(f'{ratio:g}' for ratio in sorted(RATIOS))} times as many, and a weight of generated rows (LDA: a "
         "class prior), chosen on validation classes. *calibrated*: rows and gamma chosen there. *best*: the gamma with "
