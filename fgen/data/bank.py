@@ -74,8 +74,8 @@ class FeatureBank:
         self.synthetic = np.asarray(hdf5.dataset(file, "synthetic", ndim=1), dtype=bool)
         self.is_seen = np.asarray(hdf5.dataset(file, "seen", ndim=1), dtype=bool)
         self.features = hdf5.matrix(hdf5.dataset(file, "features", ndim=2))
-        found = [name for name in ROW_SETS if hdf5.member(file, name) is not None]
-        self.row_sets = {name: hdf5.numbers(file, name, ndim=1, kinds="iu").astype(np.int64) for name in found}
+        sets = [name for name in ROW_SETS if hdf5.member(file, name) is not None]
+        self.row_sets = {name: hdf5.numbers(file, name, ndim=1, kinds="iu").astype(np.int64) for name in sets}
         self.config, self.config_intact = _config(file)
         self._check()
 

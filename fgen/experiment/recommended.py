@@ -91,7 +91,7 @@ class Recommendation:
             InputError: a data set that was built in memory.
         """
         recipe, section = self.candidates[candidate].recipe, dataset_section(dataset)
-        sections = {name: getattr(recipe, name) for name in Recipe.section_names() if name != "embedding"}
+        sections = {name: getattr(recipe, name) for name in Recipe.sections() if name != "embedding"}
         embedding = recipe.embedding
         section = replace(section, embedding_norm=embedding.norm, embedding_scale=embedding.scale)
         return ExperimentConfig(**sections, dataset=section, ours={"tried": self.tried})

@@ -23,6 +23,7 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.splits import by_class
 from fgen.errors import InputError
 from fgen.experiment.banks import dataset_spec, write_bank
+from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import RunDirectory, SeedDirectory
 from fgen.experiment.heads import HeadRecipe, Represent, train_heads
 from fgen.experiment.selection import chosen_model
@@ -111,7 +112,7 @@ def _holds(path: Path, spec: BankSpec) -> bool:
     with FeatureBank.open(path) as bank:
         found = (bank.config, bank.seed, bank.data_sha256, tuple(bank.class_names), bank.space)
         wanted = (json.loads(spec.config_json), spec.seed, spec.data_sha256, spec.names, spec.space)
-        arrays = [(bank.class_ptr, spec.class_ptr), (bank.is_seen, spec.is_seen)]
+        arrays: list[tuple[Any, Any]] = [(bank.class_ptr, spec.class_ptr), (bank.is_seen, spec.is_seen)]
         arrays += [(bank.row_sets.get(name), rows) for name, rows in spec.row_sets.items()]
         return found == wanted and all(np.array_equal(one, other) for one, other in arrays)
 
@@ -121,7 +122,8 @@ def _generator(task: Task, folder: SeedDirectory, *, progress: bool) -> FeatureG
 
     It is trained for the chosen number of epochs, or in a run that chose nothing for the config's own.
     """
-    choice = folder.read_choice(task.recipe)[0] if folder.choice.exists() else None
+    config = ExperimentConfig.from_file(RunDirectory(folder.path.parents[1]).config)
+    choice = folder.read_choice(config)[0] if folder.choice.exists() else None
     settings = task.recipe.model if choice is None else chosen_model(task, choice)
     device = available_device(task.recipe.train.device)
     if not folder.validation_model.exists():
@@ -183,7 +185,7 @@ def choose_beside(path: Path, recipe: HeadRecipe, run: SeedDirectory | None = No
 def _other_origin(bank: FeatureBank, validation: FeatureBank) -> str:
     """Return what tells that a validation bank was made with another bank, else ""."""
     names = validation.class_names if bank.is_seen.any() else bank.class_names  # else all are new to the data set
-    parts: dict[str, tuple[Any, Any]] = {
+    parts: dict[str, tuple[Any, ...]] = {
         "data": (_data_of(bank), _data_of(validation)),
         "space": (bank.space, validation.space),
         "number of columns": (bank.features.shape[1], validation.features.shape[1]),
