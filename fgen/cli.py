@@ -161,7 +161,7 @@ def _command(*arguments: Argument) -> Callable[[Command], Command]:
     return register
 
 
-CONFIG = _argument("config", help="TOML file, see experiments/")
+CONFIG = _argument("config", help="TOML file, see experiments/; or a data set, for which settings are chosen")
 SET = _argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides")
 RESUME = _argument("--resume", action="store_true", help="go on where an earlier call stopped")
 RUN = _argument("run", help="run folder")
@@ -180,12 +180,13 @@ JSON = _argument("--json", action="store_true", dest="as_json")
 )
 def _run(config: str, out: str | None, overrides: list[str], resume: bool, as_json: bool) -> None:
     """The whole protocol: select, train, generate, classify, score."""
-    from fgen.experiment.config import ExperimentConfig
+    from fgen.experiment.recommended import experiment_for
     from fgen.experiment.runner import run
 
-    experiment, file = ExperimentConfig.from_file(config, overrides), Path(config)
+    file = Path(config)
     resumed = resume and (file.parent / "seeds").is_dir() and file.name == "config.toml"
-    folder = out or (file.parent if resumed else Path("runs") / file.stem)
+    folder = Path(out or (file.parent if resumed else Path("runs") / file.stem))
+    experiment = experiment_for(config, overrides, kept=folder / "config.toml" if resume else None)
     result = run(experiment, out=folder, resume=resume, progress=sys.stderr.isatty())
     _say(json.dumps(result.description, indent=2) if as_json else f"{result.table()}\nrun folder: {folder}")
 
@@ -193,12 +194,12 @@ def _run(config: str, out: str | None, overrides: list[str], resume: bool, as_js
 @_command(CONFIG, _argument("--out", required=True, help="run folder"), SET, RESUME)
 def _train(config: str, out: str, overrides: list[str], resume: bool) -> None:
     """Train generator and head on all of trainval, without a test, for data that have no test rows."""
-    from fgen.experiment.config import ExperimentConfig
     from fgen.experiment.directory import SeedDirectory
+    from fgen.experiment.recommended import experiment_for
     from fgen.experiment.results import format_expectation
     from fgen.experiment.runner import train_only
 
-    experiment = ExperimentConfig.from_file(config, overrides)
+    experiment = experiment_for(config, overrides, kept=Path(out, "config.toml") if resume else None)
     models = train_only(experiment, out=out, resume=resume, progress=sys.stderr.isatty())
     for model in models:
         _say(f"model: {model}")

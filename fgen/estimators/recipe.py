@@ -11,6 +11,8 @@ from fgen.errors import InputError, did_you_mean
 from fgen.experiment.config import Recipe
 from fgen.models.registry import MODELS
 
+#: The method that stands for a choice on held-out classes.
+RECOMMENDED = "recommended"
 #: Arguments that are a section of a recipe.
 SECTIONS = ("model", "classifier", "train")
 
@@ -27,6 +29,11 @@ def recipe_of(parameters: Mapping[str, Any]) -> Recipe:
     if (head := estimator_settings(parameters["classifier"])) is not None:
         parameters = {**parameters, "classifier": None}
     method, seed = parameters["method"], parameters["random_state"]
+    if method == RECOMMENDED:
+        if set_too := [name for name in ("model", "classifier") if parameters[name] is not None]:
+            found = f"method is {RECOMMENDED!r}, and {set_too[0]} is set"
+            raise InputError(found, "it to be chosen", f"Leave {set_too[0]} out, or name a method")
+        method = "priorgan"
     for name in SECTIONS:
         _expect_settings(name, parameters[name])
     sections = {name: dict(parameters[name] or {}) for name in SECTIONS}
@@ -95,7 +102,8 @@ def _expect_method(method: Any, named: Any) -> None:
     """Refuse a method that is no generator's name, or other than the name in the model's settings."""
     for where, name in (("method", method), ("model['name']", named)):
         if not isinstance(name, str) or name not in MODELS:
-            raise InputError(f"{where} is {name!r}", f"one of the generators {', '.join(MODELS)}", _method_remedy(name))
+            expected = f"{RECOMMENDED!r}, or one of the generators {', '.join(MODELS)}"
+            raise InputError(f"{where} is {name!r}", expected, _method_remedy(name))
     if named != method:
         found = f"model['name'] is {named!r}, and method {method!r}"
         raise InputError(found, "the generator's name as method", _method_remedy(named))

@@ -18,9 +18,10 @@ from fgen.config import build
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.estimators.base import BaseEstimator, ClassifierMixin, NotFitted, Size
-from fgen.estimators.recipe import recipe_of, storable_parameters
+from fgen.estimators.recipe import RECOMMENDED, recipe_of, storable_parameters
 from fgen.experiment.config import Recipe
 from fgen.experiment.heads import Heads
+from fgen.experiment.recommended import recommend
 from fgen.experiment.selection import choose_epochs, chosen_model, too_few_to_hold_out
 from fgen.experiment.steps import Task, fit, new_heads, new_model, synthetic_rows
 from fgen.features.checks import as_array
@@ -47,7 +48,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
             table such as pandas' DataFrame, whose index holds the labels. Classes without a row in ``fit`` are the
             unseen ones.
         classes: C labels of the rows of ``class_embeddings``, where it is an array and labels aren't row numbers.
-        method: a key of ``fgen.MODELS``, the generators.
+        method: a key of ``fgen.MODELS``, the generators; or "recommended", which chooses generator, head, preparation
+            and ``n_per_class`` on held-out classes as :func:`fgen.recommended` does.
         model: settings of the method, for example ``{"epochs": 30}``.
         classifier: settings of the head; ``name`` is a key of ``fgen.CLASSIFIERS``, by default "softmax". Or an
             estimator, of scikit-learn or any with ``fit(X, y)``, and ``predict_proba(X)`` (its logarithm is the score)
@@ -146,17 +148,17 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
                 warnings.warn(odd, stacklevel=2)
         seed = int(self.random_state)
         dataset = ZSLDataset(X, ids, embeddings, class_names=names, seed=seed)
+        if self.method == RECOMMENDED:
+            chosen = recommend(dataset, seed=seed, progress=self.verbose).recipe
+            recipe = chosen if self.train is None else replace(chosen, train=recipe.train)
         task, gamma, self.calibration_ = Task(recipe, dataset, seed), 0.0, None
         too_few = too_few_to_hold_out(dataset) if self.calibrate and len(dataset.unseen) else ""
         if too_few:
             warnings.warn(too_few, stacklevel=2)
         if self.calibrate and len(dataset.unseen) and not too_few:
             choice = choose_epochs(task, "selection" if self.verbose else None)
-            recipe, gamma, self.calibration_ = (
-                recipe.with_choice(choice),
-                float(choice["gamma"]),
-                choice.get("held_out"),
-            )
+            recipe, gamma = recipe.with_choice(choice), float(choice["gamma"])
+            self.calibration_ = choice.get("held_out")
             task = replace(task, recipe=replace(recipe, model=chosen_model(task, choice)))
         elif len(recipe.candidates()) > 1:
             raise InputError(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,9 @@ from tqdm import tqdm
 
 from fgen.classifiers.cosine import CosineConfig
 from fgen.classifiers.softmax import SoftmaxConfig
-from fgen.config import to_mapping
+from fgen.config import apply_overrides, build, to_mapping
 from fgen.data.dataset import ZSLDataset
-from fgen.data.files import BUILT_IN
+from fgen.data.files import BUILT_IN, HDF5_SUFFIXES
 from fgen.data.folds import validation_folds
 from fgen.data.splits import by_class, evenly_spaced
 from fgen.errors import InputError
@@ -34,6 +35,8 @@ from fgen.models.clswgan import CLSWGANConfig
 from fgen.models.priorgan import PriorGANConfig
 from fgen.training.loop import TrainConfig
 
+#: What a file of data ends in.
+DATA_SUFFIXES = (*HDF5_SUFFIXES, ".npz", ".mat")
 #: Preparation of features and of class embeddings.
 SCALINGS: tuple[Kind, ...] = ("sqrt", "standard")
 NORMS: tuple[Norm, ...] = ("l2", "standardise")
@@ -146,6 +149,25 @@ def dataset_section(dataset: ZSLDataset) -> DatasetConfig:
     name, path = (source, None) if source in BUILT_IN else (None, source)
     kinds = dataset.embedding if len(dataset.embedding) > 1 else dataset.embedding[0]
     return DatasetConfig(name=name, path=path, embedding=kinds, split_seed=seed)
+
+
+def experiment_for(source: str, overrides: Sequence[str], *, kept: Path | None = None) -> ExperimentConfig:
+    """Return the experiment of a TOML file; for a data set choose one, see :func:`recommended`.
+
+    Args:
+        source: path of a TOML file, or what :func:`fgen.load_dataset` takes.
+        overrides: ``section.key=value``; those of ``dataset`` count before the choice, all others after it.
+        kept: the settings that an earlier call chose; where there are some, nothing is chosen anew.
+    """
+    if source not in BUILT_IN and not Path(source).is_dir() and Path(source).suffix not in DATA_SUFFIXES:
+        return ExperimentConfig.from_file(source, list(overrides))
+    if kept is not None and kept.exists():
+        return ExperimentConfig.from_file(kept, list(overrides))
+    of_data = [text for text in overrides if text.startswith("dataset.")]
+    section = {"name" if source in BUILT_IN else "path": source}
+    given = apply_overrides({"dataset": section}, of_data)["dataset"]
+    config = recommended(build(DatasetConfig, given, "dataset").load())
+    return ExperimentConfig.from_mapping(apply_overrides(config.to_mapping(), list(overrides)))
 
 
 def recommend(

@@ -8,9 +8,13 @@ import torch
 
 import fgen
 from fgen.classifiers.cosine import CosineConfig
+from fgen.cli import main
+from fgen.data.files import load_dataset
 from fgen.data.folds import validation_folds
 from fgen.data.toy import make_toy
+from fgen.errors import InputError
 from fgen.experiment import recommended
+from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.prior_search import PriorSetting, scored_priors
 from fgen.experiment.recipe_search import score_trial
 from fgen.experiment.recommended import recommend, trials
@@ -150,3 +154,32 @@ def test_calibrated_scores_are_those_that_choose_compares(data):
     held = HeldOut.of(fold.labels[scored.rows], scored.scores, fold.seen, fold.unseen)
     whole = choose([held])
     assert calibrated_scores([held]) == (pytest.approx(whole.expected["T1"].mean), whole.H)
+
+
+def test_data_in_place_of_a_config_are_trained_by_a_choice_and_a_resumed_run_keeps_it(tmp_path, monkeypatch, capsys):
+    choose = recommended.recommended
+    monkeypatch.setattr(recommended, "recommended", lambda dataset: choose(dataset, budget=0))
+    words = ["toy", "--set", "bank.n_per_class=12", "--set", "dataset.split_seed=1", "--out", str(tmp_path / "run")]
+    assert main(["train", *words]) == 0
+    assert "expected" in capsys.readouterr().out
+    config = ExperimentConfig.from_file(tmp_path / "run" / "config.toml")
+    assert (config.dataset.name, config.dataset.split_seed, config.bank.n_per_class) == ("toy", 1, 12)
+    assert config.ours["tried"]
+    monkeypatch.setattr(recommended, "recommended", None)
+    assert main(["train", *words, "--resume"]) == 0
+
+
+def test_the_estimator_chooses_for_itself(tmp_path):
+    data = load_dataset("toy")
+    X, y = data.split("trainval")
+    few = X[::3], y[::3]
+    classifier = fgen.ZeroShotClassifier(data.class_embeddings, method="recommended").fit(*few)
+    rows, labels = data.split("test_unseen")
+    assert np.mean(classifier.predict(rows) == labels) > 0.4
+    assert "held-out classes" in classifier.calibration_["sentence"]
+    classifier.save(tmp_path / "kept")
+    loaded = fgen.ZeroShotClassifier.load(tmp_path / "kept")
+    assert loaded.method == "recommended"
+    assert loaded.predict(rows).tolist() == classifier.predict(rows).tolist()
+    with pytest.raises(InputError, match="method is 'recommended', and model is set"):
+        fgen.ZeroShotClassifier(data.class_embeddings, method="recommended", model={"epochs": 3}).fit(*few)
