@@ -22,7 +22,7 @@ compare: $(READY) ## all methods and baselines on emoji, 5 seeds, under 4 hours 
 awa1: $(READY) ## every method on AWA1's features, narrow nets and 200 steps, about 10 minutes: make awa1 DATA=FOLDER [ARGS="--rows gazsl"]
 	$(BIN)/python experiments/compare.py awa1 --data $(DATA) --out runs/awa1 $(ARGS)
 
-plug-in: $(READY) ## banks under anyone's classifiers, without and with calibration, about 10 minutes: [DATA=AWA1 FOLDER] [ARGS="--seeds 0 1"]
+plug-in: $(READY) ## banks under anyone's classifiers, without and with calibration (resumable): [DATA=AWA1 FOLDER] [ARGS="--seeds 0 1"]
 	$(BIN)/python -m experiments.plug_in --out runs/plug-in $(if $(DATA),--data $(DATA)) $(ARGS)
 
 recommended: $(READY) ## what fgen.recommended chooses beside every row it considers (resumable): [ARGS="--data AWA1_FOLDER --sets emoji"]
