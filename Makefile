@@ -5,7 +5,7 @@ READY := .venv/.ready
 EMOJI_READY := .venv/.emoji-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo emoji-table compare awa1 plug-in recommended bench bench-large test test-matrix test-encoders test-gpu check run bank reproduce table fuzz emoji clean
+.PHONY: help demo emoji-table compare awa1 plug-in recommended slices bench bench-large test test-matrix test-encoders test-gpu check run bank reproduce table fuzz emoji clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -27,6 +27,9 @@ plug-in: $(READY) ## banks under anyone's classifiers, without and with calibrat
 
 recommended: $(READY) ## what fgen.recommended chooses beside every row it considers (resumable): [ARGS="--data AWA1_FOLDER --sets emoji"]
 	$(BIN)/python experiments/recommended.py --out runs/recommended $(ARGS)
+
+slices: $(READY) ## what calibration is worth on 20 random slices of 12 + 4 classes of emoji, about 25 minutes (resumable)
+	$(BIN)/python experiments/slices.py --out runs/slices $(ARGS)
 
 bench: $(READY) ## fgen against textbook code and the machine's limits, about 20 minutes: [ARGS="--quick --only a,b"]
 	$(BIN)/python -m experiments.bench --out runs/bench $(ARGS)
