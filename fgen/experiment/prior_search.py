@@ -74,7 +74,7 @@ class WhitenedTask:
             len(self.classes), sum(widths), self.means.shape[1], widths, alpha=setting.alpha, width=setting.width
         )
         prior.fit(embeddings[self.classes], self.means)
-        unseen = self.dataset.unseen
+        unseen = np.setdiff1d(self.dataset.unseen, self.classes)  # classes with shots have a mean
         predicted = prior(embeddings[unseen])
         if setting.scaling == "sqrt":  # as priorgan's output has it
             predicted = predicted.relu()
