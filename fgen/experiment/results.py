@@ -91,7 +91,13 @@ class RunResult:
         rows = [self.row("%")]
         if facts["calibrated"]:
             rows.append(["uncalibrated", *(format_score(facts["uncalibrated"][name]) for name in SCORES)])
-        return "\n".join([visible(head), *self.warnings(), format_table(["", *SCORES], rows), self.choices()])
+        parts = [visible(head), *self.warnings(), format_table(["", *SCORES], rows), self.choices()]
+        return "\n".join([*parts, *(self.calibration() if facts["calibrated"] else [])])
+
+    def calibration(self) -> list[str]:
+        """Return a sentence for each thing that the seeds' gammas rest on; none of a run of an earlier fgen."""
+        told = (choice["held_out"]["sentence"] for choice in self.description["choice"] if "held_out" in choice)
+        return list(dict.fromkeys(told))
 
     def choices(self) -> str:
         """Return a line that names what was chosen for each seed, and the T1 of guessing."""

@@ -197,6 +197,12 @@ def _facts(run: _Run) -> dict[str, str]:
         "protocol": f"{facts['protocol']}, {facts['setting']}{', calibrated' if facts['calibrated'] else ''}",
         **{f"chosen, seed {seed}": choice for seed, choice in zip(facts["seeds"], choices, strict=True)},
         "H without calibration": format_score(facts["uncalibrated"]["H"]),
+        "basis of gamma": "; ".join(run.result.calibration()) or "-",
+        **{
+            f"H expected, seed {seed}": format_score(choice["held_out"]["expected"]["H"])
+            for seed, choice in zip(facts["seeds"], facts["choice"], strict=True)
+            if "held_out" in choice
+        },
         "seconds of a seed": f"{np.median(seconds):.0f}",
         "fgen": f"{facts['version']}{', commit ' + facts['git_commit'] if facts['git_commit'] else ''}",
     }

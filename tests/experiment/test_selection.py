@@ -167,3 +167,24 @@ def _toml(given):
     from fgen.config import dump_toml
 
     return dump_toml(given.to_mapping())
+
+
+def test_a_runs_table_and_page_say_what_gamma_rests_on(few, path, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    X, y, embeddings, rows, labels = few
+    tested = np.concatenate([np.arange(0, len(y), 5), len(y) + np.arange(len(labels))])
+    splits = {
+        "trainval": np.setdiff1d(np.arange(len(y)), tested),
+        "test_seen": tested[tested < len(y)],
+        "test_unseen": tested[tested >= len(y)],
+    }
+    data = fgen.ZSLDataset(np.concatenate([X, rows]), np.concatenate([y, labels]), embeddings, splits=splits)
+    save_dataset(data, tmp_path / "tested.h5")
+    result = fgen.run(config(tmp_path / "tested.h5"), out=tmp_path / "run")
+    sentence = result.description["choice"][0]["held_out"]["sentence"]
+    assert sentence in result.table()
+    assert "uncalibrated" in result.table()
+    assert main(["report", str(tmp_path / "run"), "--out", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert sentence in page
+    assert "H expected, seed 0" in page
