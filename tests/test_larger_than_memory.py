@@ -151,8 +151,10 @@ def test_heads_in_a_space_of_their_own_never_hold_the_rows_whole(name, solver, m
     config = SoftmaxConfig(solver=solver, epochs=5, l2=0.1)
     largest = []
 
-    piece = FeatureGenerator._represented
-    monkeypatch.setattr(FeatureGenerator, "_represented", lambda self, x: largest.append(len(x)) or piece(self, x))
+    piece = FeatureGenerator._computed
+    monkeypatch.setattr(
+        FeatureGenerator, "_computed", lambda self, formula, x: largest.append(len(x)) or piece(self, formula, x)
+    )
     represent = model.represent
 
     def outcome():

@@ -102,7 +102,7 @@ def _expect_method(method: Any, named: Any) -> None:
     """Refuse a method that is no generator's name, or other than the name in the model's settings."""
     for where, name in (("method", method), ("model['name']", named)):
         if not isinstance(name, str) or name not in MODELS:
-            expected = f"{RECOMMENDED!r}, or one of the generators {', '.join(MODELS)}"
+            expected = f"one of the generators {', '.join(MODELS)}, or {RECOMMENDED!r}"
             raise InputError(f"{where} is {name!r}", expected, _method_remedy(name))
     if named != method:
         found = f"model['name'] is {named!r}, and method {method!r}"

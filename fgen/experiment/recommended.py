@@ -159,13 +159,15 @@ def experiment_for(source: str, overrides: Sequence[str], *, kept: Path | None =
         overrides: ``section.key=value``; those of ``dataset`` count before the choice, all others after it.
         kept: the settings that an earlier call chose; where there are some, nothing is chosen anew.
     """
-    if source not in BUILT_IN and not Path(source).is_dir() and Path(source).suffix not in DATA_SUFFIXES:
+    path = Path(source)
+    of_data = path.suffix in DATA_SUFFIXES or (path.is_dir() and not (path / "config.toml").exists())
+    if source not in BUILT_IN and not of_data:
         return ExperimentConfig.from_file(source, list(overrides))
     if kept is not None and kept.exists():
         return ExperimentConfig.from_file(kept, list(overrides))
-    of_data = [text for text in overrides if text.startswith("dataset.")]
+    early = [text for text in overrides if text.startswith("dataset.")]
     section = {"name" if source in BUILT_IN else "path": source}
-    given = apply_overrides({"dataset": section}, of_data)["dataset"]
+    given = apply_overrides({"dataset": section}, early)["dataset"]
     config = recommended(build(DatasetConfig, given, "dataset").load())
     return ExperimentConfig.from_mapping(apply_overrides(config.to_mapping(), list(overrides)))
 
