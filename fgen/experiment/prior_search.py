@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fgen.classifiers.base import NO_CANDIDATE
 from fgen.classifiers.cosine import CosineConfig, l2_normalise, whitening_matrix
 from fgen.data.dataset import ZSLDataset
 from fgen.experiment.heads import ScoredRows, tested_rows
@@ -81,7 +82,7 @@ class WhitenedTask:
         means = torch.cat([self.whitened_means, predicted @ self.whitening])
         centre = means.mean(dim=0)
         prototypes, rows = l2_normalise(means - centre), l2_normalise(self.tested - centre)
-        scores = torch.full((len(rows), self.dataset.n_classes), -1e9)
+        scores = torch.full((len(rows), self.dataset.n_classes), NO_CANDIDATE)
         scores[:, np.concatenate([self.classes, unseen])] = rows @ prototypes.T / self.head.temperature
         return ScoredRows(self.dataset, self.rows, scores.numpy(), scores.numpy())
 

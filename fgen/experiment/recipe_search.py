@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +14,16 @@ from fgen.classifiers.softmax import SoftmaxConfig
 from fgen.compute.device import cpu_threads
 from fgen.data.dataset import ZSLDataset
 from fgen.experiment.config import Recipe
-from fgen.experiment.steps import Task, fit, new_heads, new_model, representation, synthetic_rows
+from fgen.experiment.steps import (
+    Task,
+    evenly_spread,
+    fit,
+    n_epochs,
+    new_heads,
+    new_model,
+    representation,
+    synthetic_rows,
+)
 from fgen.metrics.gamma import HeldOut, calibrated_scores
 
 #: Passes over the rows that softmax regression takes for a penalty, beginning with the weights of another.
@@ -72,11 +80,9 @@ def score_trial(task: Task, trial: Trial, title: str | None = None) -> Outcomes:
     Returns:
         The outcome of each number of epochs and head.
     """
-    n_rows, model = len(task.dataset.splits["trainval"]), new_model(task)
-    last = math.ceil(task.recipe.model.n_steps(n_rows) / task.recipe.model.steps_per_epoch(n_rows))
-    times = min(trial.evaluations, last)
-    shares = {round(last * (k + 1) / times): (k + 1) / times for k in range(times)}
-    found: Outcomes = {}
+    model, found = new_model(task), Outcomes()
+    epochs = evenly_spread(n_epochs(task), trial.evaluations)
+    shares = {epoch: (k + 1) / len(epochs) for k, epoch in enumerate(epochs)}
 
     def evaluate(epoch: int) -> dict[str, float]:
         if epoch in shares:
@@ -87,9 +93,7 @@ def score_trial(task: Task, trial: Trial, title: str | None = None) -> Outcomes:
                 for candidate, heads in zip(head.candidates(), trained, strict=True):
                     with cpu_threads(task.recipe.train.threads):
                         scored = heads.score(task.dataset, representation(model))
-                    found[shares[epoch], candidate] = HeldOut.of(
-                        task.dataset.labels[scored.rows], scored.scores, task.dataset.seen, task.dataset.unseen
-                    )
+                    found[shares[epoch], candidate] = scored.held_out()
         return {}
 
     fit(task, model, title=title, on_epoch=evaluate)

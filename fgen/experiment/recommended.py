@@ -85,7 +85,8 @@ class Recommendation:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the choice and all that was tried, as JSON can hold it."""
-        return {"chosen": self.tried[0], "tried": self.tried, "recipe": self.recipe.to_mapping()}
+        tried = self.tried
+        return {"chosen": tried[0], "tried": tried, "recipe": self.recipe.to_mapping()}
 
     def experiment(self, dataset: ZSLDataset, candidate: int = 0) -> ExperimentConfig:
         """Return the settings of an experiment with a candidate's recipe, by default the chosen one.
@@ -276,8 +277,7 @@ def _priors(folds: Sequence[ZSLDataset], hidden: bool | None) -> dict[PriorSetti
     with tqdm(total=len(folds) * len(settings), desc="priors", disable=hidden) as bar:
         for fold in folds:
             for setting, scored in scored_priors(fold, settings, CosineConfig(whitening=1.0)):
-                labels = fold.labels[scored.rows]
-                outcomes[setting].append(HeldOut.of(labels, scored.scores, fold.seen, fold.unseen))
+                outcomes[setting].append(scored.held_out())
                 bar.update()
     return outcomes
 

@@ -67,8 +67,7 @@ def run(
     phases = [*(task.dataset for task in selection_tasks(Task(config, dataset, seed=0))), dataset]
     for part in phases:
         part.require_test_rows()
-    directory = _begin(config, dataset, out, resume=resume)
-    config = ExperimentConfig.from_file(directory.config)
+    directory, config = _begin(config, dataset, out, resume=resume)
     # Training and heads take the experiment's precision; all else, as banks and scores, is float32's.
     with directory.locked(), cpu_threads(config.train.threads), matrix_precision("highest", CPU):
         if config.model.name not in BASELINES:
@@ -107,8 +106,7 @@ def train_only(
     if config.model.name in BASELINES:
         raise InputError(f"model.name is {config.model.name!r}, a baseline", f"a generator: {', '.join(MODELS)}")
     dataset = config.dataset.load()
-    directory = _begin(config, dataset, out, resume=resume)
-    config = ExperimentConfig.from_file(directory.config)
+    directory, config = _begin(config, dataset, out, resume=resume)
     chooses = config.protocol.calibrate and len(dataset.unseen) > 0
     if chooses and (reason := too_few_to_hold_out(dataset)):
         log.warning(reason)
@@ -121,8 +119,13 @@ def train_only(
     return [directory.seed(seed).model for seed in config.protocol.seeds]
 
 
-def _begin(config: ExperimentConfig, dataset: ZSLDataset, out: str | Path, *, resume: bool) -> RunDirectory:
+def _begin(
+    config: ExperimentConfig, dataset: ZSLDataset, out: str | Path, *, resume: bool
+) -> tuple[RunDirectory, ExperimentConfig]:
     """Begin a run folder, or go on in it; log the notes on the data, and settings that have no effect.
+
+    Returns:
+        The folder, and the settings that it was begun with.
 
     Raises:
         InputError: a device or an optional library isn't there, or as :meth:`RunDirectory.create` has it.
@@ -134,7 +137,7 @@ def _begin(config: ExperimentConfig, dataset: ZSLDataset, out: str | Path, *, re
         log.info("%s: %s", dataset.name, note)
     if unused := config.unused():
         log.warning("%s: set, and without effect beside the other settings", ", ".join(unused))
-    return directory
+    return directory, ExperimentConfig.from_file(directory.config)
 
 
 def announce(

@@ -1,6 +1,5 @@
 """Choice of the epochs, of a head's penalty or a baseline's setting, and of gamma, on held-out classes."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,7 +15,17 @@ from fgen.experiment.config import Recipe
 from fgen.experiment.directory import SeedDirectory
 from fgen.experiment.heads import ScoredRows, tested_rows
 from fgen.experiment.records import read_held_out, write_held_out
-from fgen.experiment.steps import Task, embedding_config, fit, new_heads, new_model, representation, synthetic_rows
+from fgen.experiment.steps import (
+    Task,
+    embedding_config,
+    evenly_spread,
+    fit,
+    n_epochs,
+    new_heads,
+    new_model,
+    representation,
+    synthetic_rows,
+)
 from fgen.features.class_embeddings import EmbeddingPreprocessor
 from fgen.features.rows import SelectedRows
 from fgen.metrics.accuracy import GZSLScores
@@ -84,17 +93,10 @@ def choose_epochs(task: Task, title: str | None = None, folder: SeedDirectory | 
         the ``history`` of all evaluations, and in ``held_out`` what :class:`fgen.metrics.gamma.GammaChoice` tells.
     """
     recipe, tasks = task.recipe, selection_tasks(task)
-    last = min(_epochs(recipe, fold.dataset) for fold in tasks)
-    times = min(recipe.protocol.evaluations, last)
-    epochs = {round(last * (k + 1) / times) for k in range(times)}
+    last = min(n_epochs(fold) for fold in tasks)
+    epochs = set(evenly_spread(last, recipe.protocol.evaluations))
     choose_by = _choose_on_folds if len(tasks) > 1 else _choose_on_validation_classes
     return choose_by(task, tasks, epochs, title, folder) | {"of": last}
-
-
-def _epochs(recipe: Recipe, dataset: ZSLDataset) -> int:
-    """Return the number of epochs that a training takes at most."""
-    n_rows = len(dataset.splits["trainval"])
-    return math.ceil(recipe.model.n_steps(n_rows) / recipe.model.steps_per_epoch(n_rows))
 
 
 def _choose_on_validation_classes(

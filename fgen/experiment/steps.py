@@ -1,5 +1,6 @@
 """Steps of a run over a recipe, a data set and a seed; the scikit-learn door and predictions use them too."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,6 +67,18 @@ def fit(
         on_epoch=on_epoch,
         progress=title or False,
     )
+
+
+def n_epochs(task: Task) -> int:
+    """Return the number of epochs that training on the task takes at most."""
+    model, n_rows = task.recipe.model, len(task.dataset.splits["trainval"])
+    return math.ceil(model.n_steps(n_rows) / model.steps_per_epoch(n_rows))
+
+
+def evenly_spread(last: int, times: int) -> list[int]:
+    """Return the epochs, up to the last, after which a training is evaluated: so many, or all where there are fewer."""
+    times = min(times, last)
+    return [round(last * (k + 1) / times) for k in range(times)]
 
 
 def synthetic_counts(task: Task) -> np.ndarray:

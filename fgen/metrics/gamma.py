@@ -201,8 +201,8 @@ def choose(
     at = _nearest_to_zero(gammas, h) if gamma is None else int(np.searchsorted(gammas, gamma))
     highest = float(h[at])
     n_classes, n_rows = len(unseen), sum(int(np.count_nonzero(~fold.is_seen)) for fold in folds)
-    bears = n_classes >= FEWEST_CLASSES and n_rows >= FEWEST_ROWS and _gains(unseen[:, [at, zero]], seen[:, [at, zero]])
-    if gamma is None and not bears:
+    few = n_classes < FEWEST_CLASSES or n_rows < FEWEST_ROWS
+    if gamma is None and (few or not _gains(unseen[:, [at, zero]], seen[:, [at, zero]])):
         at = zero
 
     def expected(point: int) -> dict[str, Expectation]:
