@@ -1,10 +1,8 @@
 """Fitted linear estimators as arrays, which can be saved where the estimator itself could only be pickled."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -66,9 +64,7 @@ class LinearScores(StoredHead):
     bias: Tensor
 
     @classmethod
-    def of(
-        cls, estimator: Any, config: LinearScoresConfig, rows: np.ndarray, scores: np.ndarray
-    ) -> LinearScores | None:
+    def of(cls, estimator: Any, config: LinearScoresConfig, rows: np.ndarray, scores: np.ndarray) -> Self | None:
         """Return a fitted estimator's linear form, or None where no link makes its scores of ``coef_``, ``intercept_``.
 
         Args:

@@ -30,6 +30,8 @@ from fgen.io.reading import guarded_read, nearest_sibling
 
 BUILT_IN = ("emoji", "toy")
 HDF5_SUFFIXES = (".h5", ".hdf5")
+#: Endings of files of data.
+DATA_SUFFIXES = (*HDF5_SUFFIXES, ".npz", ".mat")
 FORMAT = "fgen-dataset"
 FORMAT_VERSION = 1
 EMBEDDINGS, SPLITS = "class_embeddings", "splits"

@@ -4,8 +4,6 @@ A run with ``priorgan``, ``truncation = 0`` and the head ``cosine`` with whiteni
 data set and a scaling decide is computed once for all settings, and no network is trained.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Trials of recipes on held-out classes: one training each, scored after several epochs under several heads."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any

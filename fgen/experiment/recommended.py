@@ -6,8 +6,6 @@ spread under softmax regression, priorgan, and where classes have many rows f-CL
 both heads. No test row is read.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -21,7 +19,7 @@ from fgen.classifiers.cosine import CosineConfig
 from fgen.classifiers.softmax import SoftmaxConfig
 from fgen.config import apply_overrides, build, to_mapping
 from fgen.data.dataset import ZSLDataset
-from fgen.data.files import BUILT_IN, HDF5_SUFFIXES
+from fgen.data.files import BUILT_IN, DATA_SUFFIXES
 from fgen.data.folds import validation_folds
 from fgen.data.splits import by_class, evenly_spaced
 from fgen.errors import InputError
@@ -35,8 +33,6 @@ from fgen.models.clswgan import CLSWGANConfig
 from fgen.models.priorgan import PriorGANConfig
 from fgen.training.loop import TrainConfig
 
-#: What a file of data ends in.
-DATA_SUFFIXES = (*HDF5_SUFFIXES, ".npz", ".mat")
 #: Preparation of features and of class embeddings.
 SCALINGS: tuple[Kind, ...] = ("sqrt", "standard")
 NORMS: tuple[Norm, ...] = ("l2", "standardise")
