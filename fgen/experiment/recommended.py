@@ -112,7 +112,8 @@ def recommended(
             use are those of the settings.
         seed: of the folds and of every training, and the settings' own; the same seed makes the same choice.
         budget: time allowed, as a multiple of the time that a run with the slowest candidate takes. It decides on how
-            many folds generators and softmax heads are trained; with 0 none is, and the prior alone remains.
+            many folds generators and softmax heads are trained; up to 1 none is, and the prior alone remains, whose
+            settings are compared in at most such a time.
         progress: show bars; None shows them on a terminal.
 
     Returns:
@@ -279,7 +280,7 @@ def _priors(folds: Sequence[ZSLDataset], hidden: bool | None) -> dict[PriorSetti
 
 
 def _affordable(costly: Sequence[Trial], dataset: ZSLDataset, n_folds: int, budget: float) -> int:
-    """Return on how many folds generators and heads can be trained."""
+    """Return on how many folds generators and heads can be trained; the search of priors takes 1 of the budget."""
     works, alone = zip(*(trial.work(dataset) for trial in costly), strict=True)
     share = 1 - 1 / max(n_folds, FOLDS[0])  # of the rows, that are learned from in a fold
-    return int(np.clip(budget * max(alone) / (share * sum(works)), 0, n_folds))
+    return int(np.clip((budget - 1) * max(alone) / (share * sum(works)), 0, n_folds))

@@ -57,7 +57,7 @@ def selection_tasks(task: Task) -> list[Task]:
             "at least 3 seen classes",
             "Give more classes, or set protocol.name = 'legacy' and a fixed model.epochs",
         )
-    if not len(folds[0].splits["test_seen"]):
+    if not all(len(fold.splits["test_seen"]) for fold in folds):
         raise InputError(
             f"{dataset.name} holds no training rows out for validation: 'val_seen' is empty",
             "a class with 2 or more rows in 'train', one of which is held out, or rows in 'val_seen'",
