@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fgen.data.dataset import ZSLDataset as ZSLDataset
     from fgen.data.files import load_dataset as load_dataset
     from fgen.data.files import save_dataset as save_dataset
+    from fgen.data.torch_dataset import MixedSampler as MixedSampler
     from fgen.errors import InputError as InputError
     from fgen.estimators.zero_shot_classifier import ZeroShotClassifier as ZeroShotClassifier
     from fgen.experiment.config import ExperimentConfig as ExperimentConfig
@@ -37,6 +38,7 @@ _HOMES = {
     "FeatureBank": "fgen.data.bank",
     "InputError": "fgen.errors",
     "MODELS": "fgen.models.registry",
+    "MixedSampler": "fgen.data.torch_dataset",
     "RunResult": "fgen.experiment.results",
     "SoftmaxClassifier": "fgen.classifiers.softmax",
     "ZSLDataset": "fgen.data.dataset",

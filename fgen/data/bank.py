@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -25,6 +25,9 @@ from fgen.features.checks import checked_names
 from fgen.features.rows import read_rows
 from fgen.io import hdf5
 from fgen.io.reading import guarded_read
+
+if TYPE_CHECKING:  # torch is imported where it is wanted
+    from fgen.data.torch_dataset import BankDataset
 
 
 class FeatureBank:
@@ -201,22 +204,55 @@ class FeatureBank:
         """Return features ``(n, D)`` float32 and labels ``(n,)`` int64 of some classes, or of all."""
         if classes is None:
             return np.asarray(self.features, dtype=np.float32), self.labels.astype(np.int64)
+        rows, labels = self.rows_of(classes)
+        if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):  # neighbours, as all are
+            return np.array(self.features[rows[0] : rows[0] + len(rows)], dtype=np.float32), labels
+        return read_rows(self.features, rows), labels
+
+    def rows_of(self, classes: Sequence[str | int] | np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the row numbers ``(n,)`` of some classes, or of all, in their order, and the labels ``(n,)``."""
+        if classes is None:
+            return np.arange(len(self)), self.labels
         keys = classes.tolist() if isinstance(classes, np.ndarray) else classes
         found: list[Any] = list(map(self._positions.get, keys))  # all at once, where all are names
         ids: list[int] = [self._position(key) for key in keys] if None in found else found
         starts, counts = self.class_ptr[ids], np.diff(self.class_ptr)[ids]
-        labels = np.repeat(np.array(ids, dtype=np.int64), counts)
-        if ids and np.array_equal(starts[1:], (starts + counts)[:-1]):  # neighbours, as all classes are
-            return np.array(self.features[starts[0] : starts[0] + len(labels)], dtype=np.float32), labels
         before = np.cumsum(counts) - counts
-        rows = np.repeat(starts - before, counts) + np.arange(len(labels))
-        return read_rows(self.features, rows), labels
+        return np.repeat(starts - before, counts) + np.arange(counts.sum()), np.repeat(np.array(ids, np.int64), counts)
 
-    def torch_dataset(self) -> Any:
-        """Return a torch ``Dataset`` of ``(feature, label)`` that reads whole batches, also in other processes."""
-        from fgen.data.bank_rows import BankRows
+    def torch_dataset(
+        self,
+        classes: Sequence[str | int] | np.ndarray | None = None,
+        *,
+        real: bool | None = None,
+        label_map: Mapping[str, int] | Sequence[str] | None = None,
+    ) -> BankDataset:
+        """Return a torch ``Dataset`` of ``(feature (D,) float32, label () int64)`` that reads whole batches.
 
-        return BankRows(self)
+        It pickles. Each process that has it, forked or started, opens the file for itself.
+
+        Args:
+            classes: names or ids, whose rows come in their order; by default all classes.
+            real: True takes the real rows alone, False the synthetic rows alone.
+            label_map: ``{name: label}``, or names in the order of the labels 0, 1, 2 and so on; by default labels are
+                the bank's ids.
+
+        Raises:
+            InputError: an unknown class, a class without a label, or no row of that kind.
+        """
+        from fgen.data.torch_dataset import BankDataset
+
+        return BankDataset(self, classes, real=real, label_map=label_map)
+
+    def reopened(self) -> FeatureBank:
+        """Close this bank, and return it as opened anew.
+
+        Raises:
+            InputError: the file has gone or was changed, or the bank is open for writing or no file on disk.
+        """
+        reopen, arguments = self.__reduce__()
+        self.close()
+        return reopen(*arguments)
 
     def close(self) -> None:
         """Close the file; arrays that were sliced stay valid."""

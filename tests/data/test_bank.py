@@ -287,14 +287,6 @@ def test_a_bank_and_its_rows_can_be_pickled_and_are_read_anew(whole, tmp_path, m
         pickle.loads(copies[1])
 
 
-def test_a_worker_that_knows_nothing_of_this_process_gets_the_rows(whole):
-    with FeatureBank.open(whole) as bank:
-        loader = torch.utils.data.DataLoader(
-            bank.torch_dataset(), batch_size=3, num_workers=1, multiprocessing_context="spawn"
-        )
-        assert torch.cat([x for x, _ in loader]).numpy().tobytes() == bank.to_numpy()[0].tobytes()
-
-
 def test_banks_are_merged_with_real_rows_first(whole, tmp_path):
     with create(tmp_path / "b.h5", counts=[0, 2, 2, 0], real_counts=[0, 0, 1, 0]) as writer:
         writer.write(1, rows(1, 2))
