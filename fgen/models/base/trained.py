@@ -1,6 +1,7 @@
 """Generation and representation by a trained model."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, ClassVar
 
@@ -16,8 +17,9 @@ from fgen.features.distribution import FeatureDistribution
 from fgen.features.frames import named_by_index, rows_by_name
 from fgen.features.labels import ids_by_name
 from fgen.features.rows import Features, as_rows, iter_blocks
-from fgen.models.base.fixed_batches import NOISE_CHUNK, concatenate_blocks, noise_blocks, rows_by_class
+from fgen.models.base.fixed_batches import ALIGNED, NOISE_CHUNK, concatenate_blocks, noise_blocks, rows_by_class
 from fgen.models.base.storage import StoredModel
+from fgen.models.base.stream import FeatureStream
 
 #: More rows of a class are taken for a typing error.
 MOST_ROWS = 2**31
@@ -104,12 +106,41 @@ class TrainedModel(StoredModel):
             labels: the ids, or 0 to K - 1 where embeddings were given.
         """
         embeddings, names, ids = self.describe(classes, class_names)
-        whole = isinstance(n_per_class, int | np.integer) and not isinstance(n_per_class, bool)
-        if not whole or not 1 <= n_per_class < MOST_ROWS:
-            raise InputError(f"n_per_class is {n_per_class}", f"a whole number of at least 1, below {MOST_ROWS:,}")
+        expect_row_count(n_per_class)
         counts = np.full(len(ids), n_per_class)
         blocks = self.iter_generate(embeddings, names, counts, seed=seed, represented=represented)
         return concatenate_blocks(blocks, int(counts.sum())), np.repeat(ids, n_per_class)
+
+    def stream(
+        self,
+        classes: Any,
+        n_per_class: int = ALIGNED,
+        *,
+        seed: int,
+        class_names: Sequence[str] | None = None,
+        represented: bool = False,
+    ) -> FeatureStream:
+        """Return an endless torch ``IterableDataset`` of fresh features, see :class:`FeatureStream`.
+
+        Workers of a ``DataLoader`` share its rows. With a model on a GPU leave ``num_workers`` 0: a forked worker can't
+        use the GPU.
+
+        Args:
+            classes, class_names, represented: as in :meth:`generate`.
+            n_per_class: rows of each class in a round, which is generated at once; multiples of 16 waste no time.
+            seed: with the epoch (``set_epoch``) and the class the only source of noise.
+
+        Returns:
+            Rows ``(feature (D,) float32, label () int64)`` in random order; labels are those of :meth:`generate`.
+
+        Raises:
+            InputError: what :meth:`generate` refuses.
+        """
+        _, _, ids = self.describe(classes, class_names)
+        expect_row_count(n_per_class)
+        rng.subseed(seed, "stream")  # refuse what is no seed before a worker does
+        options = {"class_names": class_names, "represented": represented}
+        return FeatureStream(partial(self.generate, classes, n_per_class, **options), n_per_class * len(ids), seed)
 
     def describe(
         self, classes: Any, class_names: Sequence[str] | None = None
@@ -192,3 +223,10 @@ class TrainedModel(StoredModel):
     def noise_dim(self) -> int:
         """Return Z, the number of columns of noise."""
         return self.config.noise_dim or self.class_embeddings.shape[1]
+
+
+def expect_row_count(n_per_class: int) -> None:
+    """Refuse a number of rows of a class that is none, or that was mistyped."""
+    whole = isinstance(n_per_class, int | np.integer) and not isinstance(n_per_class, bool)
+    if not whole or not 1 <= n_per_class < MOST_ROWS:
+        raise InputError(f"n_per_class is {n_per_class}", f"a whole number of at least 1, below {MOST_ROWS:,}")
