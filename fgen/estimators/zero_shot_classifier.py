@@ -31,6 +31,7 @@ from fgen.features.rows import as_rows
 from fgen.inference.predictor import Predictor
 from fgen.io.consistent_read import current
 from fgen.io.reading import guarded_read
+from fgen.training.hooks import EpochHook, OnEpoch
 from fgen.training.loop import TrainConfig
 
 
@@ -131,13 +132,18 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, *, on_epoch: OnEpoch | None = None) -> Self:
         """Learn from features ``(N, D)`` and labels ``(N,)`` of the seen classes.
+
+        Args:
+            X, y: features and labels.
+            on_epoch: called after each epoch, as :func:`fgen.run` does; phases are ``"selection"``, or
+                ``"selection/fold-1"`` and so on, and ``"training"``. The trials of "recommended" are not told of.
 
         Raises:
             InputError: labels without a description, shapes that don't match, numbers that aren't finite.
         """
-        recipe = self._recipe()
+        recipe, hook = self._recipe(), EpochHook(on_epoch)
         recipe.classifier.build()  # what can't be trained is refused before the generator is
         labels, embeddings = described_classes(self.class_embeddings, self.classes)
         ids, names = class_ids(y, labels), names_of(labels)
@@ -156,7 +162,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         if too_few:
             warnings.warn(too_few, stacklevel=2)
         if self.calibrate and len(dataset.unseen) and not too_few:
-            choice = choose_epochs(task, "selection" if self.verbose else None)
+            choice = choose_epochs(task, "selection" if self.verbose else None, hook=hook)
             recipe, gamma = recipe.with_choice(choice), float(choice["gamma"])
             self.calibration_ = choice.get("held_out")
             task = replace(task, recipe=replace(recipe, model=chosen_model(task, choice)))
@@ -165,7 +171,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
                 "classifier.l2 holds several penalties, and there is nothing to choose by",
                 "one of them, or calibrate=True and rows to hold out",
             )
-        model = fit(task, new_model(task), title="training" if self.verbose else None)
+        model = fit(task, new_model(task), title="training" if self.verbose else None, on_epoch=hook.within("training"))
         (heads,) = new_heads(task, model, *synthetic_rows(task, model), with_zsl=False)
         self.predictor_ = Predictor(model, heads.gzsl, labels, dataset.seen, gamma, feature_names=column_names(X))
         return self

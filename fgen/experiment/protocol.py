@@ -21,6 +21,7 @@ from fgen.experiment.steps import Task, fit, new_heads, new_model, representatio
 from fgen.io.atomic import write_json
 from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import load_model
+from fgen.training.hooks import NO_HOOK, EpochHook
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,14 @@ class SeedRun(Task):
         folder: where the files of the seed are.
         progress: show bars.
         choice: what selection chose; None before it, and in a training without selection.
+        hook: called after each epoch of selection and training.
     """
 
     recipe: ExperimentConfig
     folder: SeedDirectory
     progress: bool = False
     choice: dict[str, Any] | None = None
+    hook: EpochHook = NO_HOOK
 
     def outcome(self) -> SeedOutcome:
         """Select, train, fill the bank, train the heads, test."""
@@ -81,7 +84,7 @@ class SeedRun(Task):
     def select(self) -> Self:
         """Return the run with the choice of its selection, which decides the head's penalty too."""
         if not self.folder.choice.exists():
-            choice = choose_epochs(self, self._title("selection"), self.folder)
+            choice = choose_epochs(self, self._title("selection"), self.folder, self.hook)
             write_json(self.folder.choice, choice)
         choice, config = self.folder.read_choice(self.recipe)
         return replace(self, recipe=config, choice=choice)
@@ -93,7 +96,11 @@ class SeedRun(Task):
         if not self.folder.model.exists():
             task = replace(self, recipe=replace(self.recipe, model=settings))
             model = fit(
-                task, new_model(task), title=self._title("training"), checkpoint=self.folder.checkpoint("final")
+                task,
+                new_model(task),
+                title=self._title("training"),
+                checkpoint=self.folder.checkpoint("final"),
+                on_epoch=self.hook.within("training"),
             )
             phases = {"selection": [] if self.choice is None else self.choice["history"], "final": model.history}
             write_metrics(self.folder.metrics, phases)

@@ -22,6 +22,7 @@ from fgen.features.scaled_rows import CPU, IN_MEMORY
 from fgen.io.atomic import write_json
 from fgen.metrics.stats import summarise
 from fgen.models.registry import MODELS
+from fgen.training.hooks import EpochHook, OnEpoch
 
 log = logging.getLogger("fgen")
 
@@ -32,6 +33,7 @@ def run(
     out: str | Path | None = None,
     resume: bool = False,
     progress: bool = False,
+    on_epoch: OnEpoch | None = None,
 ) -> RunResult:
     """Run an experiment: every seed of it, from data to scores.
 
@@ -43,6 +45,12 @@ def run(
         out: run folder; None keeps nothing but the result.
         resume: go on in ``out`` where an earlier call stopped; the outcome is that of an unbroken run.
         progress: show bars.
+        on_epoch: called after each epoch of a generator's trainings with the number of finished epochs; a function of
+            two arguments also gets the epoch's mean losses, and in a selection the scores on held-out classes, as
+            ``{name: float}`` with the names of ``metrics.csv``; one of three also gets the phase, such as
+            ``"seed-0/selection"``, ``"seed-0/selection/fold-1"`` or ``"seed-0/training"``. What it returns is left
+            aside. Finished epochs are not repeated by ``resume``, but for those after the last checkpoint.
+            :class:`fgen.TensorBoard` is such a function.
 
     Returns:
         The scores of all seeds with 95 % intervals over classes and seeds.
@@ -56,13 +64,14 @@ def run(
         >>> 0 <= result.scores["H"]["mean"] <= 1
         True
     """
+    hook = EpochHook(on_epoch)
     if isinstance(config, str | Path):
         config = ExperimentConfig.from_file(config)
     elif isinstance(config, Mapping):
         config = ExperimentConfig.from_mapping(config)
     if out is None:
         with _temporary_folder() as folder:
-            return replace(run(config, out=Path(folder) / "run", progress=progress), out=None)
+            return replace(run(config, out=Path(folder) / "run", progress=progress, on_epoch=on_epoch), out=None)
     dataset = config.dataset.load()
     phases = [*(task.dataset for task in selection_tasks(Task(config, dataset, seed=0))), dataset]
     for part in phases:
@@ -73,7 +82,10 @@ def run(
         if config.model.name not in BASELINES:
             announce(config, dataset, directory, phases=phases)
         seeds = config.protocol.seeds
-        outcomes = [SeedRun(config, dataset, seed, directory.seed(seed), progress).outcome() for seed in seeds]
+        outcomes = [
+            SeedRun(config, dataset, seed, directory.seed(seed), progress, hook=hook.within(f"seed-{seed}")).outcome()
+            for seed in seeds
+        ]
         result = RunResult(describe(config, dataset, outcomes), tuple(outcomes), directory.path)
         write_json(directory.result, result.description)
     return result
@@ -93,16 +105,25 @@ def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def train_only(
-    config: ExperimentConfig, *, out: str | Path, resume: bool = False, progress: bool = False
+    config: ExperimentConfig,
+    *,
+    out: str | Path,
+    resume: bool = False,
+    progress: bool = False,
+    on_epoch: OnEpoch | None = None,
 ) -> list[Path]:
     """Train each seed's generator and head on all of trainval, without a test.
 
     With ``protocol.calibrate`` the epochs and gamma are chosen on held-out classes before, as :func:`run` does; else
     the config's own epochs are trained. A folder that an earlier fgen began without a choice goes on without one.
 
+    Args:
+        config, out, resume, progress, on_epoch: as in :func:`run`.
+
     Returns:
         The model folders.
     """
+    hook = EpochHook(on_epoch)
     if config.model.name in BASELINES:
         raise InputError(f"model.name is {config.model.name!r}, a baseline", f"a generator: {', '.join(MODELS)}")
     dataset = config.dataset.load()
@@ -115,7 +136,8 @@ def train_only(
     with directory.locked(), cpu_threads(config.train.threads), matrix_precision("highest", CPU):
         announce(config, dataset, directory, phases=[*phases, dataset])
         for seed in config.protocol.seeds:
-            SeedRun(config, dataset, seed, directory.seed(seed), progress).without_test(chooses)
+            part = hook.within(f"seed-{seed}")
+            SeedRun(config, dataset, seed, directory.seed(seed), progress, hook=part).without_test(chooses)
     return [directory.seed(seed).model for seed in config.protocol.seeds]
 
 

@@ -31,6 +31,7 @@ from fgen.features.rows import SelectedRows
 from fgen.metrics.accuracy import GZSLScores
 from fgen.metrics.calibration import best_gamma
 from fgen.metrics.gamma import GammaChoice, HeldOut, choose
+from fgen.training.hooks import NO_HOOK, EpochHook
 
 #: Nothing is chosen where all classes have fewer rows, of which one each would be held out.
 FEWEST_ROWS = 5
@@ -78,7 +79,9 @@ def too_few_to_hold_out(dataset: ZSLDataset) -> str:
     )
 
 
-def choose_epochs(task: Task, title: str | None = None, folder: SeedDirectory | None = None) -> dict[str, Any]:
+def choose_epochs(
+    task: Task, title: str | None = None, folder: SeedDirectory | None = None, hook: EpochHook = NO_HOOK
+) -> dict[str, Any]:
     """Choose the number of epochs, gamma, and of several penalties the head's, by T1 or H on the selection tasks.
 
     Training with a seed for fewer epochs is the beginning of training for more, so the final training repeats
@@ -87,6 +90,7 @@ def choose_epochs(task: Task, title: str | None = None, folder: SeedDirectory | 
     Args:
         title: of the progress bar; None shows no bar.
         folder: where training is resumed from, and what is needed for it is kept.
+        hook: called after each epoch of each training.
 
     Returns:
         ``epochs`` and ``of`` how many, ``gamma``, ``l2`` where there were several, the score that selection looked at,
@@ -96,24 +100,29 @@ def choose_epochs(task: Task, title: str | None = None, folder: SeedDirectory | 
     last = min(n_epochs(fold) for fold in tasks)
     epochs = set(evenly_spread(last, recipe.protocol.evaluations))
     choose_by = _choose_on_folds if len(tasks) > 1 else _choose_on_validation_classes
-    return choose_by(task, tasks, epochs, title, folder) | {"of": last}
+    return choose_by(task, tasks, epochs, title, folder, hook.within("selection")) | {"of": last}
 
 
 def _choose_on_validation_classes(
-    task: Task, tasks: Sequence[Task], epochs: set[int], title: str | None, folder: SeedDirectory | None
+    task: Task,
+    tasks: Sequence[Task],
+    epochs: set[int],
+    title: str | None,
+    folder: SeedDirectory | None,
+    hook: EpochHook,
 ) -> dict[str, Any]:
     recipe, (validation,), goal = task.recipe, tasks, goal_score(task.recipe)
     model, candidates = new_model(validation), recipe.candidates()
     keeper = Keeper.of(folder, 0)
 
-    def evaluate(epoch: int) -> dict[str, float]:
-        if epoch not in epochs:
-            return {}
-        scored = _scored(validation, model)
-        keeper.keep(epoch, scored)
-        penalties = [{"val_l2": c.classifier.l2} if len(candidates) > 1 else {} for c in candidates]
-        tried = [validation_scores(recipe, s.at(0.0)[0]) | p for s, p in zip(scored, penalties, strict=True)]
-        return max(tried, key=lambda row: row[goal])
+    def evaluate(epoch: int, losses: Mapping[str, float]) -> dict[str, float]:
+        row: dict[str, float] = {}
+        if epoch in epochs:
+            scored = _scored(validation, model)
+            keeper.keep(epoch, scored)
+            row = _best_scores(recipe, scored)
+        hook(epoch, {**losses, **row})
+        return row
 
     checkpoint = None if folder is None else folder.checkpoint("selection")
     history = fit(validation, model, title=title, checkpoint=checkpoint, on_epoch=evaluate).history
@@ -127,10 +136,15 @@ def _choose_on_validation_classes(
 
 
 def _choose_on_folds(
-    task: Task, tasks: Sequence[Task], epochs: set[int], title: str | None, folder: SeedDirectory | None
+    task: Task,
+    tasks: Sequence[Task],
+    epochs: set[int],
+    title: str | None,
+    folder: SeedDirectory | None,
+    hook: EpochHook,
 ) -> dict[str, Any]:
     titles = [title and f"{title}, fold {k + 1} of {len(tasks)}" for k in range(len(tasks))]
-    evaluated = [_evaluate_fold(fold, epochs, titles[k], folder, k) for k, fold in enumerate(tasks)]
+    evaluated = [_evaluate_fold(fold, epochs, titles[k], folder, k, hook) for k, fold in enumerate(tasks)]
     folds, histories = zip(*evaluated, strict=True)
     tried = {key: _choice(task, [fold[key] for fold in folds]) for key in sorted(folds[0])}
     goal, candidates = goal_score(task.recipe), task.recipe.candidates()
@@ -145,16 +159,19 @@ def _choose_on_folds(
 
 
 def _evaluate_fold(
-    task: Task, epochs: set[int], title: str | None, folder: SeedDirectory | None, number: int
+    task: Task, epochs: set[int], title: str | None, folder: SeedDirectory | None, number: int, hook: EpochHook
 ) -> tuple[Evaluations, list[dict[str, float]]]:
     """Train on a fold; return what decides about its held-out rows, by epoch and candidate, and the history."""
-    model, keeper = new_model(task), Keeper.of(folder, number)
+    model, keeper, hook = new_model(task), Keeper.of(folder, number), hook.within(f"fold-{number + 1}")
     wanted = {(e, c) for e in epochs for c in range(len(task.recipe.candidates()))}
 
-    def evaluate(epoch: int) -> dict[str, float]:
+    def evaluate(epoch: int, losses: Mapping[str, float]) -> None:
+        scores: dict[str, float] = {}
         if epoch in epochs:
-            keeper.keep(epoch, _scored(task, model))
-        return {}
+            scored = _scored(task, model)
+            keeper.keep(epoch, scored)
+            scores = _best_scores(task.recipe, scored) if hook.on_epoch else {}
+        hook(epoch, {**losses, **scores})
 
     checkpoint = None if folder is None else folder.checkpoint(f"selection-{number}")
     history = fit(task, model, title=title, checkpoint=checkpoint, on_epoch=evaluate).history
@@ -195,6 +212,14 @@ def _scored(task: Task, model: Any) -> list[ScoredRows]:
     heads = new_heads(task, model, *synthetic_rows(task, model), with_zsl=with_zsl)
     with cpu_threads(task.recipe.train.threads):
         return [head.score(task.dataset, representation(model)) for head in heads]
+
+
+def _best_scores(recipe: Recipe, scored: Sequence[ScoredRows]) -> dict[str, float]:
+    """Return the validation scores of the best of the recipe's heads, and of several penalties its own."""
+    candidates, goal = recipe.candidates(), goal_score(recipe)
+    penalties = [{"val_l2": c.classifier.l2} if len(candidates) > 1 else {} for c in candidates]
+    tried = [validation_scores(recipe, s.at(0.0)[0]) | p for s, p in zip(scored, penalties, strict=True)]
+    return max(tried, key=lambda row: row[goal])
 
 
 def choose_setting(task: Task) -> dict[str, Any]:

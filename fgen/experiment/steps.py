@@ -1,7 +1,6 @@
 """Steps of a run over a recipe, a data set and a seed; the scikit-learn door and predictions use them too."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from fgen.features.rows import SelectedRows
 from fgen.features.scaling import FeatureScaler
 from fgen.models.base.fixed_batches import concatenate_blocks
 from fgen.models.base.generator import FeatureGenerator
+from fgen.training.hooks import OnEpoch
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ def fit(
     *,
     title: str | None = None,
     checkpoint: Path | None = None,
-    on_epoch: Callable[[int], dict[str, float]] | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> FeatureGenerator:
     """Train a model on the data set's trainval rows.
 
     Args:
         title: of the progress bar; None shows no bar.
         checkpoint: file to resume from and to keep up to date.
-        on_epoch: called with the number of each finished epoch; what it returns joins the history.
+        on_epoch: called after each epoch, as in :meth:`fgen.models.base.generator.FeatureGenerator.fit`.
     """
     dataset = task.dataset
     rows = dataset.splits["trainval"]

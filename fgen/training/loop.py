@@ -25,6 +25,7 @@ from fgen.errors import InputError, Interrupted, TrainingDiverged
 from fgen.training.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from fgen.training.cuda_graph import CapturedSteps
 from fgen.training.draws import Draws
+from fgen.training.hooks import EpochHook, OnEpoch
 from fgen.training.training_set import TrainingSet
 from fgen.training.update import Terms, Trainable
 
@@ -77,12 +78,13 @@ def train(
     seed: int,
     config: TrainConfig,
     checkpoint: Path | None = None,
-    on_epoch: Callable[[int], Mapping[str, float] | None] | None = None,
+    on_epoch: OnEpoch | None = None,
     progress: bool | str = False,
 ) -> list[dict[str, float]]:
     """Train the model's networks in place.
 
     Args:
+        on_epoch: see :class:`fgen.training.hooks.EpochHook`; its phase is "training".
         progress: show a bar; a text is what it says before it.
 
     Returns:
@@ -92,7 +94,7 @@ def train(
         TrainingDiverged: a term became NaN or exploded; the message names it.
         Interrupted: SIGINT, SIGTERM or SIGHUP, where there is a checkpoint; the step was finished and it was written.
     """
-    n_steps = model.config.n_steps(len(data))
+    hook, n_steps = EpochHook(on_epoch, "training"), model.config.n_steps(len(data))
     per_epoch = model.steps_per_epoch
     state = TrainingState(model.networks, make_optimisers(model))
     if checkpoint is not None and checkpoint.exists():
@@ -123,7 +125,7 @@ def train(
             if end_of_epoch:
                 row = state.close_epoch(math.ceil(state.step / per_epoch))
                 bar.set_postfix({name: f"{value:.3g}" for name, value in list(row.items())[1:4]})
-                row |= dict(on_epoch(int(row["epoch"])) or {}) if on_epoch is not None else {}
+                row |= hook.results(int(row["epoch"]), row)
             due = time.monotonic() - last_written >= config.checkpoint_every
             if checkpoint is not None and (due or stopped or state.step == n_steps):
                 write_checkpoint(checkpoint, state)

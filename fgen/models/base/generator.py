@@ -3,7 +3,7 @@
 A method is a subclass that overrides a few formulas: its networks, and what each update of a step minimises.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -21,6 +21,7 @@ from fgen.models.base.config import ModelConfig
 from fgen.models.base.feature_matching import FeatureMatching
 from fgen.models.base.trained import TrainedModel
 from fgen.nn.networks import initialise
+from fgen.training.hooks import OnEpoch
 from fgen.training.loop import TrainConfig, train
 from fgen.training.training_set import TrainingSet
 from fgen.training.update import Trainable
@@ -81,7 +82,7 @@ class FeatureGenerator(TrainedModel, Trainable):
         unlabelled: Features | None = None,
         train_config: TrainConfig | None = None,
         checkpoint: Path | None = None,
-        on_epoch: Callable[[int], Mapping[str, float] | None] | None = None,
+        on_epoch: OnEpoch | None = None,
         progress: bool | str = False,
     ) -> Self:
         """Learn how class embeddings become features.
@@ -97,7 +98,9 @@ class FeatureGenerator(TrainedModel, Trainable):
             unlabelled: only for transductive methods.
             train_config: device, threads, precision, checkpoint interval.
             checkpoint: file to go on from if it is there, and to write to.
-            on_epoch: called with the number of finished epochs; what it returns joins :attr:`history`.
+            on_epoch: called after each epoch with the number of finished epochs; a function of two arguments also gets
+                the epoch's mean losses, ``{name: float}``, and one of three the phase, "training". What it returns
+                joins :attr:`history`. Epochs of a checkpoint that training goes on from are not repeated.
             progress: show a bar; a text is what it says before it.
 
         Raises:

@@ -139,8 +139,8 @@ class TrainedModel(StoredModel):
         _, _, ids = self.describe(classes, class_names)
         expect_row_count(n_per_class)
         rng.subseed(seed, "stream")  # refuse what is no seed before a worker does
-        options = {"class_names": class_names, "represented": represented}
-        return FeatureStream(partial(self.generate, classes, n_per_class, **options), n_per_class * len(ids), seed)
+        generate = partial(self.generate, classes, n_per_class, class_names=class_names, represented=represented)
+        return FeatureStream(generate, n_per_class * len(ids), seed)
 
     def describe(
         self, classes: Any, class_names: Sequence[str] | None = None
