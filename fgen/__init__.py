@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fgen.models.registry import MODELS as MODELS
     from fgen.models.registry import load_model as load_model
     from fgen.models.registry import make_model as make_model
+    from fgen.reports.tensorboard import TensorBoard as TensorBoard
 
 __version__ = "0.1.0"
 
@@ -41,6 +42,7 @@ _HOMES = {
     "MixedSampler": "fgen.data.torch_dataset",
     "RunResult": "fgen.experiment.results",
     "SoftmaxClassifier": "fgen.classifiers.softmax",
+    "TensorBoard": "fgen.reports.tensorboard",
     "ZSLDataset": "fgen.data.dataset",
     "ZeroShotClassifier": "fgen.estimators.zero_shot_classifier",
     "apply_gamma": "fgen.metrics.gamma",

@@ -38,7 +38,7 @@ DOORS = {
     "fgen.classifiers.base.Head.fit",
     "fgen.experiment.generation.generate_from_run",
 }
-OPTIONAL = {"sklearn", "matplotlib", "transformers", "sentence_transformers", "PIL", "pandas"}
+OPTIONAL = {"sklearn", "matplotlib", "tensorboard", "transformers", "sentence_transformers", "PIL", "pandas"}
 
 
 def imports(path):
