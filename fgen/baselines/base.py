@@ -76,6 +76,12 @@ class EmbeddingBaseline(ABC):
     def __init__(self, config: Any) -> None:
         self.config = config
 
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        if self.feature_dim is None:
+            return f"<{name}, not fitted>"
+        return f"<{name} of {self.n_classes:,} classes over {self.feature_dim:,} features>"
+
     def fit(
         self,
         features: Features,

@@ -164,6 +164,13 @@ class Head(ABC):
         given = to_mapping(config or self.config_class())
         self.config = build(self.config_class, given | overrides, "classifier")
 
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        if not hasattr(self, "scaler"):
+            return f"<{name}, not trained>"
+        size = f"{len(self.classes_):,} classes over {self.scaler.dim:,} features"
+        return f"<{name} of {size}, scaled by {self.scaler.kind!r}>"
+
     def fit(
         self,
         features: Features,

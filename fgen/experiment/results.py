@@ -1,5 +1,6 @@
 """Result of a run: its scores with their intervals, and its table."""
 
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,6 +83,23 @@ class RunResult:
 
     def table(self) -> str:
         """Return a table for the terminal, in percent."""
+        above, header, rows, below = self._parts()
+        return "\n".join([*above, format_table(header, rows), *below])
+
+    def __repr__(self) -> str:
+        return self.table()
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the table, and the sentences around it."""
+        above, header, rows, below = self._parts()
+        lines = [(header, "th"), *((row, "td") for row in rows)]
+        cells = ("".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in line) for line, tag in lines)
+        table = f"<table>{''.join(f'<tr>{line}</tr>' for line in cells)}</table>"
+        before, after = ("".join(f"<p>{html.escape(line)}</p>" for line in part) for part in (above, below))
+        return f"<div>{before}{table}{after}</div>"
+
+    def _parts(self) -> tuple[list[str], list[str], list[list[str]], list[str]]:
+        """Return the lines above the table, its header, its rows, and the lines below it."""
         facts = self.description
         head = (
             f"{facts['model']} on {facts['dataset']['name']}: protocol {facts['protocol']}, "
@@ -91,8 +109,8 @@ class RunResult:
         rows = [self.row("%")]
         if facts["calibrated"]:
             rows.append(["uncalibrated", *(format_score(facts["uncalibrated"][name]) for name in SCORES)])
-        parts = [visible(head), *self.warnings(), format_table(["", *SCORES], rows), self.choices()]
-        return "\n".join([*parts, *(self.calibration() if facts["calibrated"] else [])])
+        below = [self.choices(), *(self.calibration() if facts["calibrated"] else [])]
+        return [visible(head), *self.warnings()], ["", *SCORES], rows, below
 
     def calibration(self) -> list[str]:
         """Return a sentence for each thing that the seeds' gammas rest on; none of a run of an earlier fgen."""

@@ -140,3 +140,10 @@ def test_what_is_left_open_becomes_candidates_and_what_is_given_stays():
 def test_settings_out_of_range_are_refused(bad):
     with pytest.raises(InputError, match=next(iter(bad))):
         RidgeConfig(**bad)
+
+
+def test_a_baseline_prints_its_kind_and_sizes():
+    baseline = RidgeConfig().build()
+    assert repr(baseline).endswith(", not fitted>")
+    baseline.fit(np.eye(4, 3, dtype=np.float32), [0, 1, 0, 1], np.eye(3))
+    assert repr(baseline).endswith(" of 3 classes over 3 features>")

@@ -510,3 +510,10 @@ def test_a_head_that_is_replaced_while_it_is_read_is_the_old_or_the_new_one(tmp_
         assert torch.equal(read.weight, new.weight)
     os.replace(path, tmp_path / ".head.fgen.old")
     assert load_head(path).classes_.tolist() == [5, 6, 7]
+
+
+def test_a_head_prints_its_kind_and_sizes():
+    head = SoftmaxClassifier(solver="lbfgs")
+    assert repr(head) == "<SoftmaxClassifier, not trained>"
+    head.fit(np.eye(4, 3, dtype=np.float32), [0, 2, 0, 2])
+    assert repr(head) == "<SoftmaxClassifier of 2 classes over 3 features, scaled by 'minmax'>"

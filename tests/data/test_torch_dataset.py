@@ -2,6 +2,8 @@
 
 import multiprocessing
 import pickle
+import runpy
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -14,6 +16,7 @@ from fgen.data.torch_dataset import BankDataset, MixedSampler, synthetic_rows
 from fgen.errors import InputError
 
 multiprocessing.set_forkserver_preload([BankDataset.__module__])  # torch is imported once for both workers
+EXAMPLES = Path(__file__).parents[2] / "experiments" / "examples"
 NAMES, DIM = ["bee", "ant", "cat", "dog"], 3
 
 
@@ -180,3 +183,9 @@ def test_rows_of_one_kind_are_sampled_alone(path):
     with FeatureBank.open(path) as bank:
         assert sorted(MixedSampler(bank.torch_dataset(real=False), 1, seed=0)) == list(range(16))
         assert sorted(MixedSampler(own_rows(5), 0, seed=0)) == list(range(5))
+
+
+def test_the_example_trains_a_torch_classifier_that_knows_unseen_classes():
+    example = runpy.run_path(str(EXAMPLES / "train_with_torch.py"))
+    scores = example["main"](epochs=3, workers=0)
+    assert scores.H > 0.4

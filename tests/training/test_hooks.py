@@ -1,7 +1,9 @@
 """What is called after each epoch: with as much as it takes, from every door, and not again for finished epochs."""
 
 import csv
+import runpy
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from fgen.training.hooks import EpochHook
 from fgen.training.loop import TrainConfig
 from tests.conftest import TINY
 
+EXAMPLES = Path(__file__).parents[2] / "experiments" / "examples"
 SETTINGS = {
     "dataset": {"name": "toy"},
     "model": {"name": "flow", "hidden_dim": 16, "noise_dim": 4, "batch_size": 300, "epochs": 2},
@@ -156,3 +159,13 @@ def test_epochs_of_a_checkpoint_are_not_told_again(tmp_path, monkeypatch, world)
     assert [epoch for _, epoch, _ in told.epochs] == [1]
     fitted(world, on_epoch=told, **options)
     assert [epoch for _, epoch, _ in told.epochs] == [1, 2]
+
+
+def test_the_example_prints_a_line_for_each_epoch_and_keeps_events(tmp_path, capsys):
+    pytest.importorskip("tensorboard")
+    example = runpy.run_path(str(EXAMPLES / "watch_training.py"))
+    example["main"](tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if line.startswith("seed-0/selection, epoch ")]) == 10
+    assert lines[-1].startswith("seed-0/training, epoch ")
+    assert sorted(path.name for path in (tmp_path / "seed-0").iterdir()) == ["selection", "training"]

@@ -47,6 +47,17 @@ class StoredModel:
         self.class_names: tuple[str, ...] | None = None
         self.history: list[dict[str, float]] = []
 
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        if not self.networks:
+            return f"<{name}, not trained>"
+        n_classes, width = self.class_embeddings.shape
+        size = sum(p.numel() for p in self.networks.parameters())
+        sizes = f"{self.scaler.dim:,} features from {width:,} embedding columns"
+        return (
+            f"<{name} of {sizes}; {self.n_seen:,} of {n_classes:,} classes seen; {size:,} parameters on {self.device}>"
+        )
+
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """Return the networks by role, not yet initialised."""
         raise NotImplementedError

@@ -8,7 +8,7 @@ import pytest
 from fgen.errors import InputError
 from fgen.io import stored_folder
 from fgen.models.base.generator import FeatureGenerator
-from fgen.models.registry import load_model
+from fgen.models.registry import load_model, make_model
 from tests.models.test_contracts import fitted
 
 
@@ -109,3 +109,12 @@ def test_a_model_that_a_killed_writer_set_aside_is_found(kept, tmp_path):
     old.save(tmp_path / "model")
     os.replace(tmp_path / "model", tmp_path / ".model.fgen.old")
     assert load_model(tmp_path / "model").class_names == old.class_names
+
+
+def test_a_model_prints_its_method_and_sizes(kept, world):
+    model = load_model(kept / "flow")
+    n_classes, width = world.dataset.class_embeddings.shape
+    size = sum(parameter.numel() for parameter in model.networks.parameters())
+    sizes = f"{world.dataset.feature_dim} features from {width} embedding columns"
+    assert repr(model) == f"<Flow of {sizes}; 12 of {n_classes} classes seen; {size:,} parameters on cpu>"
+    assert repr(make_model("clswgan")) == "<CLSWGAN, not trained>"
