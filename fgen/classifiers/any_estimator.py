@@ -54,6 +54,17 @@ class EstimatorConfig(HeadConfig):
             lacking = "predict_proba or decision_function" if "fit" in names else "fit"
             raise InputError(f"the classifier {described(given)} has no {lacking}", CONTRACT)
 
+    @property
+    def takes_sample_weight(self) -> bool:
+        """True if the estimator's ``fit`` has an argument of that name, as most of scikit-learn's have."""
+        return "sample_weight" in inspect.signature(self.estimator.fit).parameters
+
+    def expect_weights_allowed(self) -> None:
+        """Refuse weights of rows where the estimator's ``fit`` takes none."""
+        if not self.takes_sample_weight:
+            found = f"sample_weight is given, and fit() of {described(self.estimator)} takes no weights of rows"
+            raise InputError(found, "an estimator whose fit has an argument sample_weight")
+
     def build(self) -> EstimatorHead:
         """Return an untrained head.
 
@@ -95,7 +106,7 @@ class EstimatorHead(Head):
         with torch_seed(problem.seed):
             self.estimator = fresh(self.config.estimator, problem.seed)
             try:
-                self.estimator.fit(scaled, targets.astype(np.int64))
+                self.estimator.fit(scaled, targets.astype(np.int64), **problem.weights)
             except ValueError as error:
                 raise InputError(f"{name} can't be fitted ({first_line(error)})") from error
         rows = scaled[:: -(-len(scaled) // COMPARED_ROWS)]

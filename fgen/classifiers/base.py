@@ -16,7 +16,7 @@ from torch import Tensor
 from fgen.compute.device import choose_device, cpu_if_no_memory, matrix_precision
 from fgen.config import Limit, build, check_limits, to_mapping
 from fgen.errors import InputError
-from fgen.features.checks import as_ids
+from fgen.features.checks import as_ids, as_weights
 from fgen.features.class_scores import predict_classes
 from fgen.features.rows import Features, as_rows
 from fgen.features.scaled_rows import CPU, CentredRows, fits_memory
@@ -77,6 +77,17 @@ class HeadConfig:
         """Return what is chosen from on validation classes; each head may start from the one before it."""
         return (self,)
 
+    @property
+    def takes_sample_weight(self) -> bool:
+        """True if rows may have weights in training."""
+        return False
+
+    def expect_weights_allowed(self) -> None:
+        """Refuse weights of rows where training takes none."""
+        if not self.takes_sample_weight:
+            expected = "a head that takes weights: 'softmax', 'logistic', 'linear_svm', or an estimator whose fit does"
+            raise InputError(f"sample_weight is given, and {self.name!r} takes no weights of rows", expected)
+
     def for_bank(self, n_per_class: int) -> Self:
         """Return the settings for a bank with ``n_per_class`` synthetic rows of an unseen class."""
         return self
@@ -108,6 +119,7 @@ class HeadProblem:
         config: settings of the heads, among which only the penalty may differ.
         scaler: the scaling of the features.
         seed, device, progress: as in :meth:`Head.fit`.
+        sample_weight: ``(N,)`` float64 weights of the rows, or None.
     """
 
     features: Features
@@ -119,6 +131,7 @@ class HeadProblem:
     seed: int
     device: str
     progress: bool
+    sample_weight: np.ndarray | None = None
 
     @cached_property
     def place(self) -> torch.device:
@@ -134,8 +147,17 @@ class HeadProblem:
 
     @cached_property
     def row_weights(self) -> Tensor:
-        """``(N, 1)`` weights of the rows in the loss, on :attr:`place`."""
-        return self.config.row_weights(self.targets.cpu(), self.is_seen).to(self.place)
+        """``(N, 1)`` weights of the rows in the loss, of mean 1, on :attr:`place`."""
+        weights = self.config.row_weights(self.targets.cpu(), self.is_seen)
+        if self.sample_weight is not None:
+            weighted = weights.double() * torch.from_numpy(self.sample_weight).unsqueeze(1)
+            weights = (weighted / weighted.mean()).float()
+        return weights.to(self.place)
+
+    @property
+    def weights(self) -> dict[str, np.ndarray]:
+        """Keyword arguments of an estimator's ``fit``: ``sample_weight``, where rows have weights."""
+        return {} if self.sample_weight is None else {"sample_weight": self.sample_weight}
 
     @cached_property
     def centred_rows(self) -> CentredRows:
@@ -186,6 +208,7 @@ class Head(ABC):
         path: Sequence[Head] = (),
         device: str = "cpu",
         progress: bool = False,
+        sample_weight: Any | None = None,
     ) -> Self:
         """Train on raw features.
 
@@ -208,10 +231,11 @@ class Head(ABC):
             device: where the softmax head is trained: ``"cpu"``, ``"cuda"``, or ``"auto"``. A GPU without enough
                 memory leaves it to the CPU. A trained head is on the CPU.
             progress: show a bar.
+            sample_weight: ``(N,)`` of the rows, at least 0; the softmax head divides them by their mean.
 
         Raises:
             InputError: shapes or ids that don't match, fewer than 2 classes, features that aren't finite, ``seen``
-                missing where the config needs it, or several penalties.
+                missing where the config needs it, several penalties, or weights that the head doesn't take.
             TrainingDiverged: the weights aren't finite.
         """
         features = as_rows(features)
@@ -219,13 +243,16 @@ class Head(ABC):
         heads: list[Head] = [self, *path]
         for head in heads:
             head.config.check_fit(seen)
+            if sample_weight is not None:
+                head.config.expect_weights_allowed()
         is_seen = torch.from_numpy(seen_mask(classes, () if seen is None else seen))
         if scaler is None:
             scaler = FeatureScaler.fit(self.config.scaling, features if scaling_rows is None else as_rows(scaling_rows))
         if (scaler.kind, scaler.dim) != (self.config.scaling, features.shape[1]):
             found = f"the scaling is {scaler.kind!r} and has {scaler.dim} columns"
             raise InputError(found, f"{self.config.scaling!r} and {features.shape[1]}, as config and features have")
-        problem = HeadProblem(features, labels, classes, is_seen, self.config, scaler, seed, device, progress)
+        weights = None if sample_weight is None else as_weights("sample_weight", sample_weight, len(labels))
+        problem = HeadProblem(features, labels, classes, is_seen, self.config, scaler, seed, device, progress, weights)
         for before, head in zip([start, *heads[:-1]], heads, strict=True):
             head.classes_ = head.learn(problem, before)
             head.scaler, head.n_classes_ = scaler, n_classes

@@ -55,6 +55,11 @@ class LinearConfig(SklearnConfig):
     C: float = 1.0
     max_iter: int = 1000
 
+    @property
+    def takes_sample_weight(self) -> bool:
+        """True, as scikit-learn's linear models do."""
+        return True
+
     def estimator(self, seed: int) -> Any:
         """Return an untrained linear estimator."""
         kind = getattr(self.sklearn(), self.estimator_name)
@@ -135,7 +140,7 @@ class SklearnHead(Head):
     def learn(self, problem: HeadProblem, start: Head | None) -> np.ndarray:
         """Fit the estimator; a scaled copy of the rows is held in memory."""
         scaled = np.concatenate([block for _, block in problem.scaler.blocks(problem.features)])
-        self.estimator = self.config.estimator(problem.seed).fit(scaled, problem.labels)
+        self.estimator = self.config.estimator(problem.seed).fit(scaled, problem.labels, **problem.weights)
         return self.estimator.classes_
 
     def block_scores(self, scaled: np.ndarray) -> np.ndarray:

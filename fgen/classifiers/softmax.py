@@ -85,6 +85,11 @@ class SoftmaxConfig(AdamConfig, HeadConfig):
             return "a lower classifier.l2, or another classifier.scaling"
         return "more classifier.epochs, classifier.scaling = 'standard', or classifier.solver = 'lbfgs'"
 
+    @property
+    def takes_sample_weight(self) -> bool:
+        """True, with both solvers."""
+        return True
+
     def candidates(self) -> tuple[SoftmaxConfig, ...]:
         """Return a config for each penalty, the largest first."""
         return tuple(replace(self, l2=penalty) for penalty in self.penalties)

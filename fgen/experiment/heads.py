@@ -118,6 +118,7 @@ class HeadRecipe:
         precision: of training's matrix products on a CPU, see :func:`fgen.compute.device.matrix_precision`; scores are
             float32's, and so is all of an accelerator, whose time a head's products don't take.
         device: where they are trained.
+        sample_weight: weights ``(N,)`` of the data set's rows in ``gzsl``, where a synthetic row has 1; None for none.
     """
 
     config: HeadConfig
@@ -126,6 +127,7 @@ class HeadRecipe:
     pseudo_share: float = 0.0
     precision: str = "auto"
     device: str = "auto"
+    sample_weight: np.ndarray | None = None
 
     def matmul_precision(self) -> AbstractContextManager[None]:
         """Return the context that heads are trained in; an accelerator's are float32."""
@@ -178,7 +180,10 @@ def train_heads(
     labels = np.concatenate([task.labels[rows][kept], synthetic_labels])
     unlabelled = own_rows(tested_rows(task)) if recipe.pseudo_share else None
     candidates = np.union1d(task.seen, np.unique(synthetic_labels))
-    gzsl = _train(recipe, everything, labels, unlabelled, classes=candidates, **known)
+    weights = None
+    if recipe.sample_weight is not None:
+        weights = np.concatenate([recipe.sample_weight[rows][kept], np.ones(len(synthetic_labels))])
+    gzsl = _train(recipe, everything, labels, unlabelled, classes=candidates, sample_weight=weights, **known)
     of_unseen = np.flatnonzero(np.isin(labels, task.unseen))  # synthetic rows, and shots
     # A whitened head of the unseen classes alone would lack the real rows that show the spread.
     if not with_zsl or recipe.config.needs_seen_rows or len(np.unique(labels[of_unseen])) < 2:

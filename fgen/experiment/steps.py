@@ -1,7 +1,7 @@
 """Steps of a run over a recipe, a data set and a seed; the scikit-learn door and predictions use them too."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,16 @@ from fgen.training.hooks import OnEpoch
 
 @dataclass(frozen=True)
 class Task:
-    """A recipe, the data set to apply it to, and the seed of every random number."""
+    """A recipe, the data set to apply it to, and the seed of every random number.
+
+    Attributes:
+        sample_weight: weights ``(N,)`` of the data set's rows in the training of heads; None for none.
+    """
 
     recipe: Recipe
     dataset: ZSLDataset
     seed: int
+    sample_weight: np.ndarray | None = field(default=None, kw_only=True)
 
 
 def new_model(task: Task) -> FeatureGenerator:
@@ -94,13 +99,23 @@ def synthetic_rows(task: Task, model: FeatureGenerator) -> tuple[np.ndarray, np.
     Returns:
         Rows ``(M, D)`` in the model's ``bank_space``, and their class ids ``(M,)``.
     """
-    counts, own = synthetic_counts(task), model.bank_space != "raw"
+    return generated_rows(task, model, synthetic_counts(task), represented=model.bank_space != "raw")
+
+
+def generated_rows(
+    task: Task, model: FeatureGenerator, counts: np.ndarray, *, represented: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return so many generated rows of each class as ``counts (C,)`` says, and their class ids ``(M,)``.
+
+    Args:
+        represented: give rows ``(M, D')`` in the model's own space, in place of raw features ``(M, D)``.
+    """
     classes = np.flatnonzero(counts)
     if not len(classes):
-        width = model.bank_dim if own else model.scaler.dim
+        width = model.bank_dim if represented else model.scaler.dim
         return np.zeros((0, width), np.float32), np.zeros(0, np.int64)
     embeddings, names, _ = model.describe(classes)
-    blocks = model.iter_generate(embeddings, names, counts[classes], seed=task.seed, represented=own)
+    blocks = model.iter_generate(embeddings, names, counts[classes], seed=task.seed, represented=represented)
     with cpu_threads(task.recipe.train.threads):
         return concatenate_blocks(blocks, int(counts.sum())), np.repeat(classes, counts[classes])
 
@@ -128,6 +143,7 @@ def new_heads(
                 pseudo_share=recipe.model.pseudo_labelled_share,
                 precision=recipe.train.precision,
                 device=recipe.train.device,
+                sample_weight=task.sample_weight,
             ),
             task.dataset,
             synthetic,

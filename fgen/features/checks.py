@@ -92,6 +92,28 @@ def as_ids(name: str, given: Any, *, least: int = 1, expected: str = "") -> np.n
     return ids.astype(np.int64)
 
 
+def as_weights(name: str, given: Any, n_rows: int) -> np.ndarray:
+    """Return weights of rows ``(N,)`` float64.
+
+    Args:
+        name: what an error calls them.
+        given: finite numbers of at least 0, some above 0.
+        n_rows: N.
+
+    Raises:
+        InputError: as :func:`as_numbers`; another shape, NaN, infinities, negative weights, or nothing but zeros.
+    """
+    weights = as_numbers(name, given).astype(np.float64)
+    if weights.shape != (n_rows,):
+        raise InputError(f"{name} has shape {weights.shape}", f"({n_rows},), a weight for each row")
+    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if bad.size:
+        raise InputError(f"{name} holds {weights[bad[0]]} in row {bad[0]}", "finite numbers of at least 0")
+    if not weights.any():
+        raise InputError(f"{name} holds nothing but zeros", "a weight above 0")
+    return weights
+
+
 def as_matrix(
     name: str,
     given: Any,
