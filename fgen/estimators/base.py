@@ -22,22 +22,9 @@ except ImportError:
             """Return the constructor's arguments by name."""
             return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
-        def set_params(self, **parameters: Any) -> Any:
-            """Set constructor arguments.
-
-            Raises:
-                InputError: the constructor has no such argument.
-            """
-            known = self.get_params()
-            for name, value in parameters.items():
-                if name not in known:
-                    raise InputError(f"parameter {name!r} is unknown", f"one of {', '.join(known)}")
-                setattr(self, name, value)
-            return self
-
         def __repr__(self, N_CHAR_MAX: int = 700) -> str:
             """Return the class and the arguments that are set."""
-            given = (f"{name}={value!r}" for name, value in self.get_params().items() if value is not None)
+            given = (f"{name}={value!r}" for name, value in self.get_params(deep=False).items() if value is not None)
             return f"{type(self).__name__}({', '.join(given)})"
 
     class ClassifierMixin:  # type: ignore[no-redef]

@@ -18,24 +18,27 @@ SECTIONS = ("model", "classifier", "train")
 
 
 def recipe_of(parameters: Mapping[str, Any]) -> Recipe:
-    """Return the recipe that :class:`fgen.ZeroShotClassifier` trains by.
+    """Return the recipe that an estimator trains by.
 
     Args:
         parameters: the constructor's arguments by name.
 
     Raises:
-        InputError: one that is wrong, or a method that needs rows of unseen classes.
+        InputError: one that is wrong, a baseline with a head, or a method that needs rows of unseen classes.
     """
-    if (head := estimator_settings(parameters["classifier"])) is not None:
-        parameters = {**parameters, "classifier": None}
     method, seed = parameters["method"], parameters["random_state"]
     if method == RECOMMENDED:
         if set_too := [name for name in ("model", "classifier") if parameters[name] is not None]:
             found = f"method is {RECOMMENDED!r}, and {set_too[0]} is set"
             raise InputError(found, "it to be chosen", f"Leave {set_too[0]} out, or name a method")
         method = "priorgan"
+    if isinstance(method, str) and method in BASELINES and parameters["classifier"] is not None:
+        expected = f"none with {method!r}, a baseline, which scores classes itself"
+        raise InputError("classifier is set", expected, "Leave classifier out, or name a generator")
+    if (head := estimator_settings(parameters["classifier"])) is not None:
+        parameters = {**parameters, "classifier": None}
     for name in SECTIONS:
-        _expect_settings(name, parameters[name])
+        expect_settings(name, parameters[name])
     sections = {name: dict(parameters[name] or {}) for name in SECTIONS}
     _expect_method(method, sections["model"].get("name", method))
     if not isinstance(seed, numbers.Integral) or not 0 <= int(seed) < 2**63:
@@ -47,7 +50,7 @@ def recipe_of(parameters: Mapping[str, Any]) -> Recipe:
     recipe = Recipe.from_mapping(sections | {"protocol": {"calibrate": True}})
     if head is not None:
         recipe = replace(recipe, classifier=estimator_config(head))
-    if recipe.model.sees_test_rows:
+    if method in MODELS and recipe.model.sees_test_rows:
         raise InputError(
             f"{method} is set to the transductive setting, and there are no unlabelled rows here",
             "the inductive setting",
@@ -88,38 +91,36 @@ def estimator_settings(classifier: Any) -> dict[str, Any] | None:
     return {"estimator": classifier} if hasattr(classifier, "fit") else None
 
 
-def _expect_settings(name: str, settings: Any) -> None:
+def expect_settings(name: str, settings: Any) -> None:
     """Refuse an argument that is no mapping of settings."""
     if name == "model" and isinstance(settings, str):
-        expected = "a dict of settings, such as {'epochs': 30}, the generator's name being the method"
+        expected = "a dict of settings, such as {'epochs': 30}, the name being the method"
         raise InputError(f"model is {settings!r}", expected, _method_remedy(settings))
     if settings is not None and not isinstance(settings, Mapping):
         expected = "a dict of settings, such as {'name': 'knn'} of a classifier"
         raise InputError(f"{name} is {settings!r}", f"{expected}, or {CONTRACT}" if name == "classifier" else expected)
 
 
+def methods() -> dict[str, Any]:
+    """Return the configs of all generators and baselines by name."""
+    return {**MODELS, **BASELINES}
+
+
 def _expect_method(method: Any, named: Any) -> None:
-    """Refuse a method that is no generator's name, or other than the name in the model's settings."""
+    """Refuse a method that is no generator's or baseline's name, or other than the name in the model's settings."""
     for where, name in (("method", method), ("model['name']", named)):
-        if not isinstance(name, str) or name not in MODELS:
-            expected = f"one of the generators {', '.join(MODELS)}, or {RECOMMENDED!r}"
-            raise InputError(f"{where} is {name!r}", expected, _method_remedy(name))
+        if not isinstance(name, str) or name not in methods():
+            expected = f"one of the generators {', '.join(MODELS)}, of the baselines {', '.join(BASELINES)}"
+            raise InputError(f"{where} is {name!r}", f"{expected}, or {RECOMMENDED!r}", _method_remedy(name))
     if named != method:
         found = f"model['name'] is {named!r}, and method {method!r}"
-        raise InputError(found, "the generator's name as method", _method_remedy(named))
+        raise InputError(found, "the name as method", _method_remedy(named))
 
 
 def _method_remedy(name: Any) -> str:
-    """Return what to do about a name that is no generator's, or that isn't given as ``method``."""
-    of_baseline = "a baseline, which makes no features and is run by `fgen run`"
+    """Return what to do about a name that isn't given as ``method``, or is no method's."""
     if not isinstance(name, str):
         return ""
-    if name in MODELS:
+    if name in methods():
         return f"Pass method={name!r}"
-    if name in BASELINES:
-        return f"{name!r} is {of_baseline}"
-
-    def shown(near: str) -> str:
-        return f"method={near!r}" if near in MODELS else f"{near!r}, {of_baseline}"
-
-    return did_you_mean(name, [*MODELS, *BASELINES], show=shown)
+    return did_you_mean(name, methods(), show=lambda near: f"method={near!r}")

@@ -15,27 +15,25 @@ import numpy as np
 from scipy.special import softmax
 
 from fgen.config import build
-from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
-from fgen.estimators.base import BaseEstimator, ClassifierMixin, NotFitted, Size
-from fgen.estimators.recipe import RECOMMENDED, recipe_of, storable_parameters
-from fgen.experiment.config import Recipe
+from fgen.estimators.base import BaseEstimator, ClassifierMixin, NotFitted
+from fgen.estimators.recipe import storable_parameters
+from fgen.estimators.settings import SettingsMixin
+from fgen.estimators.training import calibrated, described_rows, new_task, trained_predictor
 from fgen.experiment.heads import Heads
-from fgen.experiment.recommended import recommend
-from fgen.experiment.selection import choose_epochs, chosen_model, too_few_to_hold_out
-from fgen.experiment.steps import Task, fit, new_heads, new_model, synthetic_rows
 from fgen.features.checks import as_array
-from fgen.features.frames import check_columns, column_names, row_labels
-from fgen.features.labels import class_ids, described_classes, names_of, one_based_warning, unusual_embeddings_warning
+from fgen.features.frames import check_columns, column_names
 from fgen.features.rows import as_rows
+from fgen.inference.baseline import BaselineScores
 from fgen.inference.predictor import Predictor
 from fgen.io.consistent_read import current
 from fgen.io.reading import guarded_read
+from fgen.models.base.generator import FeatureGenerator
 from fgen.training.hooks import EpochHook, OnEpoch
 from fgen.training.loop import TrainConfig
 
 
-class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
+class ZeroShotClassifier(ClassifierMixin, SettingsMixin, BaseEstimator):
     """Classifier of seen and unseen classes: a generator of features and a head that is trained on what it generates.
 
     Do not use it in ensembles of scikit-learn that number labels anew (VotingClassifier, StackingClassifier,
@@ -49,9 +47,11 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
             table such as pandas' DataFrame, whose index holds the labels. Classes without a row in ``fit`` are the
             unseen ones.
         classes: C labels of the rows of ``class_embeddings``, where it is an array and labels aren't row numbers.
-        method: a key of ``fgen.MODELS``, the generators; or "recommended", which chooses generator, head, preparation
-            and ``n_per_class`` on held-out classes as :func:`fgen.recommended` does.
-        model: settings of the method, for example ``{"epochs": 30}``.
+        method: a key of ``fgen.MODELS``, the generators; or of ``fgen.BASELINES``, which generate nothing and have no
+            ``classifier``; or "recommended", which chooses generator, head, preparation and ``n_per_class`` on
+            held-out classes as :func:`fgen.recommended` does.
+        model: settings of the method, for example ``{"epochs": 30}``. Searches and ``set_params`` reach each setting of
+            ``model``, ``classifier`` and ``train`` by two underscores: ``model__epochs``, ``classifier__l2``.
         classifier: settings of the head; ``name`` is a key of ``fgen.CLASSIFIERS``, by default "softmax". Or an
             estimator, of scikit-learn or any with ``fit(X, y)``, and ``predict_proba(X)`` (its logarithm is the score)
             or ``decision_function(X)``. A copy of it is fitted to float32 rows and labels 0 to K - 1. The rows are
@@ -78,11 +78,12 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         seen_, unseen_: labels with and without training rows.
         n_features_in_: D, the number of feature columns.
         feature_names_in_: ``(D,)`` names of the columns, if ``fit`` had a table whose column names are all text.
-        generator_: the trained model, see :meth:`fgen.models.base.generator.FeatureGenerator.generate`.
-        gamma_: what is subtracted from the seen classes' log-probabilities.
+        generator_: the trained model, see :meth:`fgen.models.base.generator.FeatureGenerator.generate`; not of a
+            baseline.
+        gamma_: what is subtracted from the seen classes' log-probabilities, or from the scores of a baseline.
         calibration_: what ``gamma_`` rests on: a ``sentence``, ``n_classes`` and ``n_rows`` that were held out, and the
             T1, U, S, H to expect (``expected``, and ``uncalibrated``), each with ``mean``, ``low`` and ``high``. None
-            without calibration; a loaded classifier has it not.
+            without calibration, and of a baseline on many classes; a loaded classifier has it not.
         predictor_: all of these in one object, see :class:`fgen.inference.predictor.Predictor`.
 
     Example:
@@ -132,11 +133,16 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any, *, on_epoch: OnEpoch | None = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, on_epoch: OnEpoch | None = None) -> Self:
         """Learn from features ``(N, D)`` and labels ``(N,)`` of the seen classes.
 
         Args:
-            X, y: features and labels.
+            X: features, one row for each example.
+            y: their labels.
+            sample_weight: ``(N,)`` weights of the rows in the training of the head, where a generated row has 1. A row
+                of weight 0 is left out altogether; the generator, the scaling and the calibration's scores take each
+                other row once. "softmax", "logistic" and "linear_svm" take weights, and estimators whose ``fit`` does;
+                other heads, "recommended" and the baselines refuse them.
             on_epoch: called after each epoch, as :func:`fgen.run` does; phases are ``"selection"``, or
                 ``"selection/fold-1"`` and so on, and ``"training"``. The trials of "recommended" are not told of.
 
@@ -145,42 +151,28 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         """
         recipe, hook = self._recipe(), EpochHook(on_epoch)
         recipe.classifier.build()  # what can't be trained is refused before the generator is
-        labels, embeddings = described_classes(self.class_embeddings, self.classes)
-        ids, names = class_ids(y, labels), names_of(labels)
-        by_row = self.classes is None and not isinstance(self.class_embeddings, Mapping)
-        by_row = by_row and row_labels(self.class_embeddings) is None
-        for odd in (one_based_warning(ids) if by_row else "", unusual_embeddings_warning(embeddings, names, ids)):
-            if odd:
-                warnings.warn(odd, stacklevel=2)
-        seed = int(self.random_state)
-        dataset = ZSLDataset(X, ids, embeddings, class_names=names, seed=seed)
-        if self.method == RECOMMENDED:
-            chosen = recommend(dataset, seed=seed, progress=self.verbose).recipe
-            recipe = chosen if self.train is None else replace(chosen, train=recipe.train)
-        task, gamma, self.calibration_ = Task(recipe, dataset, seed), 0.0, None
-        too_few = too_few_to_hold_out(dataset) if self.calibrate and len(dataset.unseen) else ""
-        if too_few:
-            warnings.warn(too_few, stacklevel=2)
-        if self.calibrate and len(dataset.unseen) and not too_few:
-            choice = choose_epochs(task, "selection" if self.verbose else None, hook=hook)
-            recipe, gamma = recipe.with_choice(choice), float(choice["gamma"])
-            self.calibration_ = choice.get("held_out")
-            task = replace(task, recipe=replace(recipe, model=chosen_model(task, choice)))
-        elif len(recipe.candidates()) > 1:
-            raise InputError(
-                "classifier.l2 holds several penalties, and there is nothing to choose by",
-                "one of them, or calibrate=True and rows to hold out",
-            )
-        model = fit(task, new_model(task), title="training" if self.verbose else None, on_epoch=hook.within("training"))
-        (heads,) = new_heads(task, model, *synthetic_rows(task, model), with_zsl=False)
-        self.predictor_ = Predictor(model, heads.gzsl, labels, dataset.seen, gamma, feature_names=column_names(X))
+        dataset, labels = described_rows(self, X, y, sample_weight, stacklevel=3)
+        task = new_task(self, recipe, dataset, sample_weight)
+        gamma, calibration = 0.0, None
+        if self.calibrate:
+            task, gamma, calibration = calibrated(task, "selection" if self.verbose else None, hook, stacklevel=3)
+        title = "training" if self.verbose else None
+        fields = {"labels": labels, "gamma": gamma, "feature_names": column_names(X)}
+        self.predictor_ = trained_predictor(task, title, hook.within("training"), **fields)
+        self.calibration_ = calibration
         return self
 
     # Attributes of a fitted estimator; before fit() they don't exist, as scikit-learn's rules have it.
 
     classes_ = property(attrgetter("predictor_.labels"))
-    generator_ = property(attrgetter("predictor_.model"))
     n_features_in_ = property(attrgetter("predictor_.model.scaler.dim"))
+
+    @property
+    def generator_(self) -> FeatureGenerator:
+        """Trained model that makes features; a baseline has none."""
+        if isinstance(self.predictor_.model, BaselineScores):
+            raise AttributeError(f"method {self.method!r} is a baseline, which makes no features")
+        return self.predictor_.model
 
     @property
     def heads_(self) -> Heads:
@@ -225,7 +217,11 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Return probabilities ``(N, C)`` of :attr:`classes_`; rows add up to 1."""
+        """Return probabilities ``(N, C)`` of :attr:`classes_`; rows add up to 1.
+
+        Where scores are no log-probabilities, as of LinearSVC or the baseline "ridge", they are the scores' softmax:
+        they rank classes, and aren't how often these are right.
+        """
         predictor, scores = self._scored(X)
         return softmax(predictor.calibrated(scores).astype(np.float64), axis=1)
 
@@ -244,7 +240,9 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         scaler = predictor.model.scaler
         shape = tuple(X.shape) if hasattr(X, "shape") else as_array("X", X).shape
         if len(shape) != 2 or shape[1] != scaler.dim:
-            raise InputError(f"X has shape {shape}", f"(N, {scaler.dim}), as in fit()")
+            told = f"X has {shape[-1]} features, but {type(self).__name__} is expecting {scaler.dim} features as input"
+            remedy = told if len(shape) == 2 else "Reshape your data: X.reshape(1, -1) holds one row" if shape else ""
+            raise InputError(f"X has shape {shape}", f"(N, {scaler.dim}), as in fit()", remedy)
         features = np.asarray(as_rows(X), dtype=np.float32)
         if odd := scaler.scale_warning(features):
             warnings.warn(f"{odd}: were both normalised alike?", stacklevel=3)
@@ -269,8 +267,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         ``set_params(classifier=...)`` alone.
 
         Raises:
-            InputError: no fit yet, another estimator or labels that no JSON can hold, settings that have become
-                wrong since the fit, or a folder that holds something else.
+            InputError: no fit yet, a baseline, another estimator or labels that no JSON can hold, settings that have
+                become wrong since the fit, or a folder that holds something else.
         """
         predictor = self._predictor()
         replace(predictor, parameters=storable_parameters(self.get_params(deep=False))).save(path)
@@ -298,15 +296,3 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
             loaded._recipe()
         loaded.predictor_ = predictor
         return loaded
-
-    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
-        """Return what scikit-learn prints of an estimator, with the number of embeddings and labels in their place."""
-        parameters = self.get_params(deep=False)
-        shown = {
-            name: Size(parameters[name]) for name in ("class_embeddings", "classes") if parameters[name] is not None
-        }
-        return super(ZeroShotClassifier, type(self)(**(parameters | shown))).__repr__(N_CHAR_MAX)
-
-    def _recipe(self) -> Recipe:
-        """Return the settings as a recipe."""
-        return recipe_of(self.get_params(deep=False))

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from fgen.baselines.base import EmbeddingBaseline
 from fgen.compute.device import cpu_threads
 from fgen.data.dataset import ZSLDataset
 from fgen.data.folds import n_folds, validation_folds
@@ -243,15 +244,21 @@ def choose_setting(task: Task) -> dict[str, Any]:
 
 def score_baseline(task: Task, settings: Any) -> ScoredRows:
     """Fit a baseline on the data set's trainval rows and score its test rows."""
+    dataset, baseline = task.dataset, fit_baseline(task, settings)
+    tested = tested_rows(dataset)
+    scores = baseline.scores(dataset.rows(tested))
+    return ScoredRows(dataset, tested, scores, scores)
+
+
+def fit_baseline(task: Task, settings: Any) -> EmbeddingBaseline:
+    """Return a baseline with these settings, fitted on the data set's trainval rows."""
     dataset = task.dataset
     prepare = EmbeddingPreprocessor.fit(embedding_config(task), dataset.class_embeddings[dataset.seen])
     embeddings, rows = prepare(dataset.class_embeddings), dataset.splits["trainval"]
     features = SelectedRows(dataset.features, rows)
-    baseline = settings.build()
-    baseline.fit(features, dataset.labels[rows], embeddings, seed=task.seed, widths=dataset.embedding_widths)
-    tested = tested_rows(dataset)
-    scores = baseline.scores(dataset.rows(tested))
-    return ScoredRows(dataset, tested, scores, scores)
+    baseline: EmbeddingBaseline = settings.build()
+    labels, widths = dataset.labels[rows], dataset.embedding_widths
+    return baseline.fit(features, labels, embeddings, seed=task.seed, widths=widths)
 
 
 def goal_score(recipe: Recipe) -> str:

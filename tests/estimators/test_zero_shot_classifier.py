@@ -22,7 +22,7 @@ from fgen import ZeroShotClassifier
 from fgen.classifiers.registry import load_head
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
-from fgen.estimators import zero_shot_classifier
+from fgen.estimators import training
 from fgen.models.registry import load_model
 from fgen.reports.inspection import inspect
 
@@ -298,7 +298,7 @@ def test_equal_ones_are_equal_bytes_and_replace_each_other(fitted, saved, tmp_pa
 def another(data, fitted):
     """A classifier of the same shapes as ``fitted``, with another model and another head."""
     changes = {"random_state": 77, "model": MODEL | {"epochs": 2}}
-    return ZeroShotClassifier(**(fitted.get_params() | changes)).fit(*data.split("trainval"))
+    return ZeroShotClassifier(**(fitted.get_params(deep=False) | changes)).fit(*data.split("trainval"))
 
 
 def test_one_that_is_replaced_while_it_is_read_is_the_old_or_the_new_one(fitted, another, tmp_path, monkeypatch):
@@ -480,7 +480,7 @@ def test_parts_of_two_classifiers_do_not_go_together(data, saved, tmp_path, part
 
 
 def test_a_limit_in_steps_holds_after_a_choice_too(data, monkeypatch):
-    monkeypatch.setattr(zero_shot_classifier, "choose_epochs", lambda *_, **__: {"epochs": 2, "gamma": 0.0})
+    monkeypatch.setattr(training, "choose_epochs", lambda *_, **__: {"epochs": 2, "gamma": 0.0})
     X, y = data.split("trainval")
     limited = QUICK | {"model": MODEL | {"epochs": 9, "steps": 7, "batch_size": 64}}
     model = ZeroShotClassifier(class_embeddings=data.class_embeddings, **limited).fit(X, y).generator_
@@ -538,7 +538,7 @@ def test_the_handicap_of_seen_classes_is_in_the_decisions(data, fitted):
 
 @pytest.mark.numeric
 def test_what_was_chosen_on_held_out_classes_is_what_is_trained(data, monkeypatch):
-    monkeypatch.setattr(zero_shot_classifier, "choose_epochs", lambda *_, **__: {"epochs": 1, "gamma": 0.25})
+    monkeypatch.setattr(training, "choose_epochs", lambda *_, **__: {"epochs": 1, "gamma": 0.25})
     X, y = data.split("trainval")
     model = ZeroShotClassifier(data.class_embeddings, **QUICK).fit(X, y)
     assert (len(model.generator_.history), model.gamma_) == (1, 0.25)
@@ -551,7 +551,7 @@ def test_of_several_penalties_one_is_chosen_on_held_out_classes(data, monkeypatc
     model = ZeroShotClassifier(data.class_embeddings, **settings).fit(X, y)
     assert model.predictor_.head.config.l2 == 1e-3
     model.set_params(calibrate=False)
-    monkeypatch.setattr(zero_shot_classifier, "fit", lambda *_: pytest.fail("it is told before anything is trained"))
+    monkeypatch.setattr(training, "fit", lambda *_: pytest.fail("it is told before anything is trained"))
     with pytest.raises(InputError, match=r"l2 holds several penalties, .*; expected one of them, or calibrate=True"):
         model.fit(X, y)
 
@@ -669,20 +669,18 @@ def test_predicting_before_fit_is_refused(data):
         ({"classifier": {"estimator": "sklearn.svm.SVC"}}, "estimator is the text 'sklearn.svm.SVC', as files keep"),
         ({"classifier": {"estimator": None, "C": 1}}, "unknown key classifier.C; expected one of scaling, estimator"),
         ({"model": {"name": "zsml"}}, r"model\['name'\] is 'zsml', and method 'clswgan'.* Pass method='zsml'\."),
-        ({"model": {"name": "ridge"}}, r"model\['name'\] is 'ridge'; .*'ridge' is a baseline.*run by `fgen run`"),
+        ({"model": {"name": "ridge"}}, r"model\['name'\] is 'ridge', and method 'clswgan'.* Pass method='ridge'\."),
         ({"model": {"name": "wgan"}}, r"model\['name'\] is 'wgan'; .* Did you mean method='clswgan'\?"),
-        ({"model": "ridge"}, "model is 'ridge'; expected a dict of settings.*'ridge' is a baseline"),
+        ({"model": "ridge"}, "model is 'ridge'; expected a dict of settings.* Pass method='ridge'"),
         ({"model": "clswgn"}, "model is 'clswgn'; expected a dict of settings.* Did you mean method='clswgan'?"),
         ({"model": "free"}, "model is 'free'; expected a dict of settings.* Pass method='free'"),
         ({"class_embeddings": {"a": [1.0]}, "classes": ["a"]}, "a dict, and classes is given"),
         ({"random_state": None}, "random_state is None; expected a whole number"),
         ({"random_state": np.random.RandomState(0)}, "random_state is RandomState.*; expected a whole number"),
         ({"random_state": 0.5}, "random_state is 0.5; expected a whole number"),
-        (
-            {"method": "ridge"},
-            r"method is 'ridge'; expected one of the generators cadavae, .*makes no features and is run by",
-        ),
-        ({"method": "ridg"}, r"method is 'ridg'; .* Did you mean 'ridge', a baseline, which makes no features"),
+        ({"method": "ridge"}, "classifier is set; expected none with 'ridge', a baseline, which scores classes itself"),
+        ({"method": "ridge", "classifier": None}, r"model.epochs is set, which ridge doesn't have"),
+        ({"method": "ridg"}, r"method is 'ridg'; .*, of the baselines ridge, .* Did you mean method='ridge'\?"),
         ({"method": "tfvegan"}, r"method is 'tfvegan'; .* Did you mean method='tfvaegan'\?"),
         ({"method": ["free"]}, r"method is \['free'\]; expected one of the generators"),
         ({"method": "nope"}, r"method is 'nope'; expected one of the generators cadavae"),
@@ -804,7 +802,7 @@ def test_embeddings_that_are_zero_or_equal_are_told_of(data):
 def test_scikit_learn_can_clone_it_and_set_its_parameters(data):
     sklearn = pytest.importorskip("sklearn.base")
     model = ZeroShotClassifier(data.class_embeddings, **QUICK)
-    parameters = model.get_params()
+    parameters = model.get_params(deep=False)
     assert set(parameters) == set(ZeroShotClassifier.__init__.__code__.co_varnames) - {"self"}
     copy = sklearn.clone(model)
     assert copy is not model
