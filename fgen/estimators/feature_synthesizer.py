@@ -121,7 +121,8 @@ class FeatureSynthesizer(SettingsMixin, BaseEstimator):
         model = trained_generator(task, "training" if self.verbose else None)
         rows, ids = generated_rows(task, model, counts)
         self.generator_, self.n_features_in_ = model, dataset.feature_dim
-        self.sampling_strategy_ = {labels[k]: int(counts[k]) for k in np.flatnonzero(counts)}
+        of_label = zip(labels.tolist(), counts.tolist(), strict=True)
+        self.sampling_strategy_ = {label: count for label, count in of_label if count}
         names = column_names(X)
         if names is not None:
             self.feature_names_in_ = np.array(names, dtype=object)
