@@ -40,7 +40,7 @@ class ZeroShotClassifier(ClassifierMixin, SettingsMixin, BaseEstimator):
     BaggingClassifier). They pass labels 0 to K - 1 for the K classes that have rows. If labels are row numbers of
     ``class_embeddings``, each class is then trained with another class's description, without an error; a dict of
     embeddings refuses such labels. These ensembles can't predict unseen classes either. Fit several classifiers
-    yourself, and average ``predict_proba``.
+    yourself, and average ``predict_proba``. docs/scikit-learn.md of the checkout has a table of what works.
 
     Args:
         class_embeddings: ``(C, A)`` array of descriptions, labels being its row numbers; or ``{label: (A,)}``; or a

@@ -242,9 +242,10 @@ def _remedy(label: Any, known: list[Any], *, renumbered: bool) -> str:
             return "Labels are rows of class_embeddings, counted from 0"
     elif renumbered:
         return (
-            "Labels count from 0, as ensembles of scikit-learn (VotingClassifier, StackingClassifier, "
-            "BaggingClassifier) number them anew; they answer no unseen class either: fit outside of them and average "
-            f"predict_proba. If the numbers are yours, give labels such as {known[0]!r}"
+            "Labels count from 0, as the label encoders in scikit-learn's VotingClassifier, StackingClassifier, "
+            "BaggingClassifier, OneVsRestClassifier and cross_val_predict of probabilities number them anew; these "
+            "answer no unseen class either: fit outside of them and average predict_proba. If the numbers are yours, "
+            f"give labels such as {known[0]!r}"
         )
     near = did_you_mean(str(label), (str(other) for other in known if isinstance(other, str)))
     return near or "Describe it, or drop it"
