@@ -942,7 +942,7 @@ def test_a_command_with_a_bar_runs_where_output_and_errors_are_closed(
 
 def test_a_file_never_takes_the_place_of_a_closed_stream():
     """What is printed would end in it."""
-    code = "import os; from fgen import cli; cli._open_closed_streams(); print(1); os._exit(os.open('.', os.O_RDONLY))"
+    code = "import os; from fgen import cli; cli.open_closed_streams(); print(1); os._exit(os.open('.', os.O_RDONLY))"
     closed = f'exec {sys.executable} -c "{code}" <&- >&- 2>&-'
     assert subprocess.run(["sh", "-c", closed], check=False).returncode > 2
 
@@ -979,8 +979,8 @@ def test_streams_are_refused_wherever_a_file_is_written(shell, config, run_dir, 
 def test_devices_are_refused_too(out):
     """By the function alone: what is moved there would take the place of the system's own."""
     with pytest.raises(InputError, match="expected a name for a file or folder"):
-        cli._refuse_streams(SimpleNamespace(out=out))
-    cli._refuse_streams(SimpleNamespace(out="/dev/shm/it.csv"))
+        cli.refuse_streams({"out": out})
+    cli.refuse_streams({"out": "/dev/shm/it.csv"})
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no full device")

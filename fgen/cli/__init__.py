@@ -1,0 +1,109 @@
+"""The command ``fgen run | train | generate | features | embed | evaluate | predict | report | inspect | convert``.
+
+Exit code 0: done. 2: wrong input, one message on stderr. 128 + n: stopped by signal n; finished work is kept.
+Each command imports the libraries that it needs, so that ``--help`` and a typing error answer at once.
+"""
+
+import argparse
+import errno
+import io
+import logging
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+
+from fgen.cli import banks, data, prediction, running
+from fgen.cli.registry import Command
+from fgen.cli.streams import complain, flush, give_up, open_closed_streams, refuse_streams
+from fgen.errors import InputError, Interrupted
+from fgen.experiment.provenance import version
+
+#: Messages of torch, on a CPU and on a GPU.
+NO_MEMORY = re.compile("can't allocate memory|out of memory")
+FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file would be too big",
+}
+#: In the order in which the help lists them.
+COMMANDS: tuple[Command, ...] = (
+    running.run,
+    running.train,
+    banks.generate,
+    data.features,
+    data.embed,
+    banks.evaluate,
+    prediction.predict,
+    running.report,
+    data.inspect,
+    data.convert,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code."""
+    open_closed_streams()
+    try:
+        return _main(list(sys.argv[1:] if argv is None else argv))
+    finally:
+        flush(sys.stderr)
+
+
+def _main(argv: list[str]) -> int:
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
+    try:
+        if isinstance(sys.stdout, io.TextIOWrapper):  # names that the terminal can't show are escaped
+            sys.stdout.reconfigure(errors="backslashreplace")
+        try:
+            options = vars(_parser().parse_args(argv))
+        except SystemExit as stop:
+            sys.stdout.flush()
+            return int(stop.code or 0)
+        refuse_streams(options)
+        options.pop("command").run(**options)
+        sys.stdout.flush()
+    except Interrupted as stop:
+        complain(f"{stop}. Go on with: {_resume_command(argv)}")
+        return 128 + stop.signal_number
+    except KeyboardInterrupt:
+        complain(f"stopped. What was finished is kept; go on with: {_resume_command(argv)}")
+        return 130
+    except InputError as error:
+        complain(str(error))
+        return 2
+    except BrokenPipeError:
+        give_up(sys.stdout)
+        return 141
+    except OSError as error:
+        reason = FULL.get(error.errno or 0, error.strerror or str(error))
+        where = f"{error.filename}: " if error.filename else ""
+        complain(f"{where}{reason}. What was finished is kept; mend that and go on with: {_resume_command(argv)}")
+        flush(sys.stdout)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not NO_MEMORY.search(str(error)):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else "no more was to be had"
+        remedy = "Lower bank.n_per_class, model.batch_size or model.hidden_dim"
+        remedy += ", or set train.device = 'cpu'" if "CUDA" in reason else ""
+        complain(f"not enough memory ({reason}). {remedy}.")
+        return 2
+    return 0
+
+
+def _resume_command(argv: Sequence[str]) -> str:
+    resumable = argv[:1] in (["run"], ["train"]) and "--resume" not in argv
+    return shlex.join(["fgen", *argv, *(["--resume"] if resumable else [])])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="fgen", description="Training data for classes nobody has pictures of.")
+    parser.add_argument("--version", action="version", version=f"fgen {version()}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        subparser = commands.add_parser(command.name, help=command.help, description=command.help)
+        for declare in command.arguments:
+            declare(subparser)
+        subparser.set_defaults(command=command)
+    return parser

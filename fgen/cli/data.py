@@ -1,0 +1,90 @@
+"""Commands that make data sets and embeddings, look at files and convert them."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+from fgen.cli.registry import JSON, OVERWRITE, argument, command, say
+from fgen.errors import InputError
+
+
+@command(
+    argument("pictures", help="folder with a folder of pictures for each class"),
+    argument("--embeddings", required=True, help="CSV of all classes: a name, then its embedding"),
+    argument("--out", required=True, help="an .h5 or .npz file, or a folder for a .mat pair"),
+    argument(
+        "--unseen", action="append", default=[], metavar="NAME", help="a class to test on as unseen; may be repeated"
+    ),
+    OVERWRITE,
+)
+def features(pictures: str, embeddings: str, out: str, unseen: list[str], overwrite: bool) -> None:
+    """A folder of pictures into a data set."""
+    from fgen.data.files import expect_target, save_dataset
+    from fgen.data.tables import read_embeddings_csv
+    from fgen.encoders.image_folder import dataset_of_pictures
+
+    names, matrix = read_embeddings_csv(embeddings)
+    target = expect_target(out, overwrite=overwrite).absolute()
+    keep = target.with_name(f"{target.name}.pictures.partial")
+    dataset = dataset_of_pictures(pictures, names, matrix, unseen=unseen, keep=keep, progress=sys.stderr.isatty())
+    save_dataset(dataset, out, overwrite=overwrite)
+    keep.unlink()
+    say(f"{dataset!r}\nwritten: {out}")
+
+
+@command(
+    argument("descriptions", help="CSV: on each line a class's name, and what else is said of it"),
+    argument("--out", required=True, help="CSV, for generate --embeddings"),
+    argument("--encoder", default="sentence", help="sentence (MiniLM) or word (GloVe) (default: sentence)"),
+    argument("--model", help="another sentence encoder: a folder, or a name of sentence-transformers"),
+    OVERWRITE,
+)
+def embed(descriptions: str, out: str, encoder: str, model: str | None, overwrite: bool) -> None:
+    """Descriptions in words into class embeddings."""
+    from fgen.data.tables import read_descriptions_csv, write_embeddings_csv
+    from fgen.encoders.text import ENCODERS
+    from fgen.features.labels import unusual_embeddings_warning
+    from fgen.io.atomic import expect_free
+
+    if encoder not in ENCODERS:
+        raise InputError(f"--encoder is {encoder!r}", f"one of {', '.join(ENCODERS)}")
+    expect_free(Path(out), overwrite=overwrite)
+    names, texts = read_descriptions_csv(descriptions)
+    logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
+    embeddings = ENCODERS[encoder](texts, model, progress=sys.stderr.isatty())
+    if odd := unusual_embeddings_warning(embeddings, names):
+        logging.getLogger("fgen").warning("%s: %s", descriptions, odd)
+    write_embeddings_csv(out, names, embeddings, overwrite=overwrite)
+    say(f"embeddings: {out} ({len(names):,} classes, {embeddings.shape[1]} numbers each)")
+
+
+@command(argument("path"), JSON)
+def inspect(path: str, as_json: bool) -> None:
+    """What a data set, bank, run folder, model, head or other file of fgen holds."""
+    from fgen.data.files import expect_source
+    from fgen.io.consistent_read import current
+
+    if not path.endswith(".toml"):
+        expect_source(str(current(Path(path))))  # before torch is imported
+    from fgen.reports import inspection
+
+    facts = inspection.inspect(path)
+    say(json.dumps(facts, indent=2) if as_json else "\n".join(f"{k}: {v}" for k, v in facts.items()))
+
+
+@command(
+    argument("source", help="emoji, toy, a folder with a .mat pair, an .h5 or .npz file"),
+    argument("target", help="an .h5 or .npz file, or a folder for a .mat pair"),
+    OVERWRITE,
+)
+def convert(source: str, target: str, overwrite: bool) -> None:
+    """A data set from one format to another."""
+    from fgen.data.files import expect_target, load_dataset, save_dataset
+
+    expect_target(target, overwrite=overwrite)
+    dataset = load_dataset(source)
+    save_dataset(dataset, target, overwrite=overwrite)
+    for note in dataset.notes:
+        say(f"note: {note}")
+    say(f"{dataset!r}\nwritten: {target}")

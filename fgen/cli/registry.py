@@ -1,0 +1,54 @@
+"""Declaration of commands: a function for each, and its arguments."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fgen.errors import visible
+
+Argument = Callable[[argparse.ArgumentParser], object]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of the shell.
+
+    Attributes:
+        run: what it does, called with its arguments by name; its docstring is the help.
+        arguments: functions that declare them to a parser.
+    """
+
+    run: Callable[..., None]
+    arguments: tuple[Argument, ...]
+
+    @property
+    def name(self) -> str:
+        """The word after ``fgen``."""
+        return self.run.__name__
+
+    @property
+    def help(self) -> str:
+        """The first words of the help."""
+        text = (self.run.__doc__ or "").rstrip(".")
+        return text[:1].lower() + text[1:]
+
+
+def command(*arguments: Argument) -> Callable[[Callable[..., None]], Command]:
+    """Make a function of the name ``NAME`` the command ``fgen NAME``, which has these arguments."""
+    return lambda function: Command(function, arguments)
+
+
+def argument(*names: str, **options: Any) -> Argument:
+    """Return a function that declares an argument, as ``add_argument`` does."""
+    return lambda parser: parser.add_argument(*names, **options)
+
+
+RUN = argument("run", help="run folder")
+OVERWRITE = argument("--overwrite", action="store_true")
+JSON = argument("--json", action="store_true", dest="as_json")
+
+
+def say(text: str) -> None:
+    """Print a command's answer, with the control characters of names written out."""
+    print(visible(text, keep="\n"))  # noqa: T201

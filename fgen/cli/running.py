@@ -1,0 +1,60 @@
+"""Commands that train, and tell of runs."""
+
+import json
+import sys
+from pathlib import Path
+
+from fgen.cli.registry import argument, command, say
+
+CONFIG = argument("config", help="TOML file, see experiments/; or a data set, for which settings are chosen")
+SET = argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides")
+RESUME = argument("--resume", action="store_true", help="go on where an earlier call stopped")
+
+
+@command(
+    CONFIG,
+    argument("--out", help="run folder (default: runs/NAME_OF_CONFIG, of RUN_DIR/config.toml its own)"),
+    SET,
+    RESUME,
+    argument("--json", action="store_true", dest="as_json", help="print result.json instead of a table"),
+)
+def run(config: str, out: str | None, overrides: list[str], resume: bool, as_json: bool) -> None:
+    """The whole protocol: select, train, generate, classify, score."""
+    from fgen.experiment import runner
+    from fgen.experiment.recommended import experiment_for
+
+    file = Path(config)
+    resumed = resume and (file.parent / "seeds").is_dir() and file.name == "config.toml"
+    folder = Path(out or (file.parent if resumed else Path("runs") / file.stem))
+    experiment = experiment_for(config, overrides, kept=folder / "config.toml" if resume else None)
+    result = runner.run(experiment, out=folder, resume=resume, progress=sys.stderr.isatty())
+    say(json.dumps(result.description, indent=2) if as_json else f"{result.table()}\nrun folder: {folder}")
+
+
+@command(CONFIG, argument("--out", required=True, help="run folder"), SET, RESUME)
+def train(config: str, out: str, overrides: list[str], resume: bool) -> None:
+    """Train generator and head on all of trainval, without a test, for data that have no test rows."""
+    from fgen.experiment.directory import SeedDirectory
+    from fgen.experiment.recommended import experiment_for
+    from fgen.experiment.results import format_expectation
+    from fgen.experiment.runner import train_only
+
+    experiment = experiment_for(config, overrides, kept=Path(out, "config.toml") if resume else None)
+    models = train_only(experiment, out=out, resume=resume, progress=sys.stderr.isatty())
+    for model in models:
+        say(f"model: {model}")
+        folder = SeedDirectory(model.parent)
+        if folder.choice.exists():
+            say(format_expectation(folder.read_choice(experiment)[0]))
+
+
+@command(
+    argument("runs", nargs="+", metavar="RUN_DIR", help="run folders; the first is what others are held to"),
+    argument("--out", required=True, help="HTML, with its pictures inside"),
+)
+def report(runs: list[str], out: str) -> None:
+    """A page about runs: scores, training, classes, features."""
+    from fgen.reports.run_report import write_report
+
+    write_report(runs, out, progress=sys.stderr.isatty())
+    say(f"report: {out}")
