@@ -60,8 +60,9 @@ def _main(argv: list[str]) -> int:
         except SystemExit as stop:
             sys.stdout.flush()
             return int(stop.code or 0)
-        refuse_streams(options)
-        options.pop("command").run(**options)
+        command: Command = options.pop("command")
+        refuse_streams(options, prints=command.prints)
+        command.run(**options)
         sys.stdout.flush()
     except Interrupted as stop:
         complain(f"{stop}. Go on with: {_resume_command(argv)}")

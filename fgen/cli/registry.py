@@ -17,10 +17,12 @@ class Command:
     Attributes:
         run: what it does, called with its arguments by name; its docstring is the help.
         arguments: functions that declare them to a parser.
+        prints: ``--out -`` writes to standard output.
     """
 
     run: Callable[..., None]
     arguments: tuple[Argument, ...]
+    prints: bool = False
 
     @property
     def name(self) -> str:
@@ -34,9 +36,9 @@ class Command:
         return text[:1].lower() + text[1:]
 
 
-def command(*arguments: Argument) -> Callable[[Callable[..., None]], Command]:
-    """Make a function of the name ``NAME`` the command ``fgen NAME``, which has these arguments."""
-    return lambda function: Command(function, arguments)
+def command(*arguments: Argument, prints: bool = False) -> Callable[[Callable[..., None]], Command]:
+    """Make a function of the name ``NAME`` the command ``fgen NAME``, see :class:`Command`."""
+    return lambda function: Command(function, arguments, prints)
 
 
 def argument(*names: str, **options: Any) -> Argument:

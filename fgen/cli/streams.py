@@ -33,12 +33,20 @@ def give_up(stream: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def refuse_streams(options: Mapping[str, Any]) -> None:
-    """Refuse ``-`` and devices as output: files are written under another name beside it and moved."""
+def refuse_streams(options: Mapping[str, Any], *, prints: bool = False) -> None:
+    """Refuse ``-`` and devices as output: files are written under another name beside it and moved.
+
+    Args:
+        options: the values of a command's arguments, by name.
+        prints: the command has another way for ``-``.
+    """
     for option, name in (("--out", "out"), ("the target", "target")):
         given = options.get(name)
+        if prints and given == "-":
+            continue
         if given == "-" or (given and re.match(r"/dev/[^/]*$|/dev/fd/|/proc/", os.path.abspath(given))):
-            raise InputError(f"{option} is {given!r}", "a name for a file or folder", "Write to a file and print that")
+            remedy = "--out - prints" if prints else "Write to a file and print that"
+            raise InputError(f"{option} is {given!r}", "a name for a file or folder", remedy)
 
 
 def complain(message: str) -> None:

@@ -1,11 +1,10 @@
-"""CSV tables and feature files of users: descriptions of classes, features to predict on, predictions."""
+"""CSV tables and feature files of users: descriptions of classes, features to predict on."""
 
 import csv
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,15 @@ from fgen.errors import InputError, shortened, wrong_array
 from fgen.features.checks import as_text, number_in
 from fgen.features.rows import Features, refuse_non_finite
 from fgen.io import hdf5, npz
-from fgen.io.atomic import expect_free, new_file
+from fgen.io.atomic import new_file
+from fgen.io.matlab import open_mat
 from fgen.io.reading import guarded_read
 
-PREDICTION_COLUMNS = ("row", "class_id", "class_name", "score")
 IN_WORDS = "Of descriptions in words, fgen embed makes numbers"
 OTHER_SEPARATOR = "Save the table with commas between its cells, and points in its numbers: name,0.5,0.25"
 DECIMAL_COMMAS = "Write numbers with a point: 0.5"
 FIRST_HEADERS = ("", "name", "class", "class_name", "label", "index")
 DESCRIPTION_HEADERS = (["name", "description"], ["class", "description"])
-HEADER = ",".join(PREDICTION_COLUMNS).encode()
 _OF_COLUMNS = re.compile(r"[;\t]")
 
 
@@ -50,8 +48,8 @@ def read_embeddings_csv(path: str | Path, width: int | None = None) -> tuple[lis
             width = width if width is not None else len(cells) - 1
             if len(cells) - 1 != width or not width or (_OF_COLUMNS.search(name) and _is_split_elsewhere(cells)):
                 found = f"{where}: {shortened(name)} has {len(cells) - 1} numbers"
-                raise InputError(found, f"{width or 'at least 1'}, separated by commas", _remedy(cells))
-            rows[name] = [_checked_number(cells, at, where) for at in range(1, len(cells))]
+                raise InputError(found, f"{width or 'at least 1'}, separated by commas", _remedy(cells, IN_WORDS))
+            rows[name] = [_checked_number(cells, at, where, IN_WORDS) for at in range(1, len(cells))]
         return list(rows), np.array(list(rows.values()), dtype=np.float32)
 
 
@@ -83,13 +81,13 @@ def _has_decimal_commas(cells: Sequence[str]) -> bool:
     return any(number_in(cell) is None and number_in(cell.replace(",", ".")) is not None for cell in cells[1:])
 
 
-def _remedy(cells: Sequence[str]) -> str:
-    """Return what to do about a row that is no name with numbers after it."""
+def _remedy(cells: Sequence[str], in_words: str = "") -> str:
+    """Return what to do about a row that isn't of numbers; ``in_words`` where it holds words after its first cell."""
     if _is_split_elsewhere(cells) or (len(cells) == 1 and _OF_COLUMNS.search(cells[0])):
         return OTHER_SEPARATOR
     if _has_decimal_commas(cells):
         return DECIMAL_COMMAS
-    return IN_WORDS if any(cell.strip() and number_in(cell) is None for cell in cells[1:]) else ""
+    return in_words if any(cell.strip() and number_in(cell) is None for cell in cells[1:]) else ""
 
 
 def read_descriptions_csv(path: str | Path) -> tuple[list[str], list[str]]:
@@ -140,45 +138,14 @@ def _write_csv(path: Path, rows: Iterable[Iterable[Any]], *, overwrite: bool) ->
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-def write_predictions_csv(path: str | Path, rows: Iterable[tuple[int, int, str, float]]) -> None:
-    """Write predictions, a line each, whole or not at all, in place of earlier ones.
-
-    Names stay as they are, also where a spreadsheet would take one for a formula (``=1+1``): a name with a sign put
-    before it would match no other file. Who opens the table in a spreadsheet imports this column as text.
-
-    Args:
-        path: the CSV file to be.
-        rows: number of the row (from 0), id of the class predicted, its name, its score.
-
-    Raises:
-        InputError: the file holds something else, or the disk refuses.
-    """
-    path = Path(path)
-    expect_predictions(path)
-    lines = ((row, class_id, name, f"{score:.6g}") for row, class_id, name, score in rows)
-    _write_csv(path, chain([PREDICTION_COLUMNS], lines), overwrite=True)
-
-
-def expect_predictions(path: Path) -> None:
-    """Refuse what :func:`write_predictions_csv` can't write to, before work is done for it.
-
-    Raises:
-        InputError: a file that holds something else, or a folder that isn't there.
-    """
-    if path.is_file():
-        with path.open("rb") as file:
-            if file.read(len(HEADER)) not in (b"", HEADER):
-                expected = "a new name, or an older file of predictions"
-                raise InputError(f"{path} exists and holds no predictions", expected)
-    expect_free(path, overwrite=True)
-
-
 def read_features(path: str | Path) -> tuple[Features, np.ndarray | None]:
     """Read features to predict on.
 
     Args:
         path: ``.h5`` with a dataset ``features`` (a bank or a data set has one), ``.npz`` with an array
-            ``features``, or ``.npy``.
+            ``features``, ``.npy``, ``.mat`` with a variable ``features (D, N)``, whose columns are the rows, or
+            ``.csv`` with D numbers in each row. A first row of the CSV file that names or counts the columns is a
+            header; where its first cell is empty, the first column holds names or numbers of rows and isn't read.
 
     Returns:
         ``(N, D)`` features, on disk where the file allows it, and ``(N,)`` labels where the file has an integer for
@@ -188,11 +155,10 @@ def read_features(path: str | Path) -> tuple[Features, np.ndarray | None]:
         InputError: damage, no features, or features that are no finite numbers.
     """
     path = Path(path)
-    readers = {".h5": _hdf5_features, ".hdf5": _hdf5_features, ".npz": _npz_features, ".npy": _npy_features}
-    if path.suffix not in readers:
-        raise InputError(f"{path} ends in {path.suffix!r}", f"one of {', '.join(readers)}")
+    if path.suffix not in FEATURE_READERS:
+        raise InputError(f"{path} ends in {path.suffix!r}", f"one of {', '.join(FEATURE_READERS)}")
     with guarded_read(path, path.suffix):
-        features, labels = readers[path.suffix](path)
+        features, labels = FEATURE_READERS[path.suffix](path)
         if len(features.shape) != 2 or features.dtype.kind not in "fiu" or 0 in features.shape:
             raise wrong_array("features", features, "numbers (N, D)")
         refuse_non_finite(features)
@@ -218,6 +184,52 @@ def _npz_features(path: Path) -> tuple[Features, np.ndarray | None]:
 
 def _npy_features(path: Path) -> tuple[Features, np.ndarray | None]:
     return npz.map_array(path), None
+
+
+def _mat_features(path: Path) -> tuple[Features, np.ndarray | None]:
+    variables = open_mat(path)
+    if "features" not in variables:
+        raise InputError(f"{path} has no variable 'features'", f"it beside {', '.join(sorted(variables)[:20])}")
+    return variables["features"].numbers(), None
+
+
+def _csv_features(path: Path) -> tuple[Features, np.ndarray | None]:
+    rows: list[np.ndarray] = []
+    start = width = 0
+    for position, (line, cells) in enumerate(_csv_rows(path)):
+        if position == 0:
+            start, width = int(not cells[0].strip()), len(cells)
+            if _names_columns(cells):
+                continue
+        if len(cells) != width:
+            found, expected = f"{path}, line {line}, has {len(cells)} cells", f"{width}, as the first line has"
+            raise InputError(found, expected, _remedy(cells))
+        numbers = np.array([*map(number_in, cells[start:])], dtype=np.float64)  # NaN for text
+        if not (np.abs(numbers) <= np.finfo(np.float32).max).all():
+            for at in range(start, width):
+                _checked_number(cells, at, f"{path}, line {line}")
+        rows.append(numbers.astype(np.float32))
+    if not rows:
+        raise InputError(f"{path} has no rows", "one of numbers for each picture")
+    return np.stack(rows), None
+
+
+def _names_columns(cells: Sequence[str]) -> bool:
+    """Return whether a first row of features is a header: without a number, or with nothing but their numbers."""
+    named = cells[not cells[0].strip() :]
+    if all(number_in(cell) is None for cell in named):
+        return not _is_split_elsewhere(cells) and not _has_decimal_commas(["", *cells])
+    return len(named) > 3 and list(named) in ([str(at + first) for at in range(len(named))] for first in (0, 1))
+
+
+FEATURE_READERS: dict[str, Callable[[Path], tuple[Features, np.ndarray | None]]] = {
+    ".h5": _hdf5_features,
+    ".hdf5": _hdf5_features,
+    ".npz": _npz_features,
+    ".npy": _npy_features,
+    ".mat": _mat_features,
+    ".csv": _csv_features,
+}
 
 
 def _class_rows(
@@ -267,9 +279,9 @@ def _lines(path: Path, file: Iterable[bytes]) -> Iterator[str]:
             raise InputError(found, "UTF-8 text", "Save the table as CSV UTF-8") from None
 
 
-def _checked_number(cells: Sequence[str], at: int, where: str) -> float:
+def _checked_number(cells: Sequence[str], at: int, where: str, in_words: str = "") -> float:
     value = number_in(cells[at])
     if value is None or not math.isfinite(value) or abs(value) > np.finfo(np.float32).max:
-        remedy = _remedy(cells) if value is None else ""
+        remedy = _remedy(cells, in_words) if value is None else ""
         raise InputError(f"{where}, column {at + 1}, is {cells[at].strip()[:40]!r}", "a finite number", remedy)
     return value

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from scipy.special import logsumexp
 
 from fgen.classifiers.base import predict_calibrated
 from fgen.classifiers.registry import load_head
@@ -22,6 +23,9 @@ from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import load_model
 
 log = logging.getLogger("fgen")
+
+#: Rows whose classes are sorted at once.
+SORTED_ROWS = 16384
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,12 +85,37 @@ class Predictor:
 
         Logs a warning if the features seem to be normalised differently from the training features.
         """
+        ids, scores, _ = self.top(features)
+        return ids[:, 0], scores[:, 0]
+
+    def top(self, features: Features, k: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the K most probable classes of raw features ``(N, D)``, the most probable first.
+
+        Args:
+            features: a warning is logged if they seem to be normalised differently from the training features.
+            k: K is this number, or that of the classes that the head knows if there are fewer.
+
+        Returns:
+            class ids ``(N, K)``, their calibrated log-probabilities ``(N, K)``, and their probabilities ``(N, K)``
+            after calibration among all classes.
+        """
         features = as_rows(features)
         scores = self.scores(features)
         if odd := self.model.scaler.scale_warning(features):
             log.warning("%s: are they scaled as the run's were?", odd)
-        ids = self.class_ids(scores)
-        return ids, scores[np.arange(len(scores)), ids] - self.gamma * np.isin(ids, self.seen)
+        k, starts = min(k, len(self.head.classes_)), range(0, max(len(scores), 1), SORTED_ROWS)
+        blocks = [self._best(scores[start : start + SORTED_ROWS], k) for start in starts]
+        ids, best, shares = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+        return ids, best, shares
+
+    def _best(self, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what :meth:`top` does of some rows' :meth:`scores` ``(n, C)``."""
+        calibrated = self.calibrated(scores.astype(np.float64))
+        order = -calibrated
+        order[np.arange(len(scores)), self.class_ids(scores)] = -np.inf  # it comes first, however ties are sorted
+        ids = np.argsort(order, axis=1, kind="stable")[:, :k]
+        best = np.take_along_axis(calibrated, ids, axis=1)
+        return ids, best, np.exp(best - logsumexp(calibrated, axis=1, keepdims=True))
 
     def save(self, path: str | Path) -> None:
         """Write a folder: safetensors and JSON, nothing pickled. An older one of that name is replaced in one move.

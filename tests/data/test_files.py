@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from fgen import cli
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset, save_dataset
-from fgen.data.tables import read_descriptions_csv, read_embeddings_csv, read_features, write_predictions_csv
+from fgen.data.predictions import Prediction, write_predictions
+from fgen.data.tables import read_descriptions_csv, read_embeddings_csv, read_features
 from fgen.data.toy import make_toy
 from fgen.errors import InputError
 from fgen.io.atomic import expect_free
@@ -523,12 +524,14 @@ def test_descriptions_between_tabs_are_refused_rather_than_taken_for_names(tmp_p
 
 
 def test_predictions_are_written_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "p.csv"
+    path, wrong = tmp_path / "p.csv", Prediction(1, 0, "bee", "half", 1, 0.5)
     with pytest.raises(ValueError, match="format code"):
-        write_predictions_csv(path, [(0, 1, "ant", 0.5), (1, 0, "bee", "half")])
+        write_predictions(path, [Prediction(0, 1, "ant", 0.5, 1, 0.5), wrong])
     assert os.listdir(tmp_path) == []
-    write_predictions_csv(path, [(0, np.int64(1), "bear, brown", np.float32(0.25)), (1, 0, "ant", 1 / 3)])
-    assert path.read_text() == 'row,class_id,class_name,score\n0,1,"bear, brown",0.25\n1,0,ant,0.333333\n'
+    second = Prediction(1, 0, "ant", 1 / 3, 1, 0.5)
+    write_predictions(path, [Prediction(0, np.int64(1), "bear, brown", np.float32(0.25), 1, 1.0), second])
+    header = "row,class_id,class_name,score,rank,probability"
+    assert path.read_text() == f'{header}\n0,1,"bear, brown",0.25,1,1\n1,0,ant,0.333333,1,0.5\n'
 
 
 def test_features_to_predict_on_stay_on_disk_and_bring_their_labels(toy, tmp_path):

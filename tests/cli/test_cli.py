@@ -26,80 +26,11 @@ from fgen.errors import InputError
 from fgen.experiment.generation import choose_classes
 from fgen.metrics.calibration import harmonic_mean
 from fgen.models.registry import load_model
+from tests.cli.conftest import CONFIG
 
-CONFIG = """
-[dataset]
-name = "toy"
-
-[model]
-name = "clswgan"
-epochs = 2
-hidden_dim = 16
-noise_dim = 4
-cls_epochs = 3
-
-[bank]
-n_per_class = 20
-
-[classifier]
-epochs = 5
-
-[protocol]
-evaluations = 2
-calibrate = true
-seeds = [3, 1]
-"""
 SCORES = ("T1", "U", "S", "H", "AUSUC")
 OF_SKLEARN = ("logistic", "linear_svm", "knn")
 CLASSIFIERS = ("softmax", *OF_SKLEARN, "cosine")
-
-
-class Shell:
-    """Runs commands; keeps what the last one printed."""
-
-    def __init__(self, capsys):
-        self.capsys = capsys
-
-    def __call__(self, *argv):
-        self.capsys.readouterr()
-        code = main([str(word) for word in argv])
-        self.out, self.err = self.capsys.readouterr()
-        return code
-
-    def refuses(self, *argv):
-        """The one message with which a command is refused."""
-        assert self(*argv) == 2
-        assert "Traceback" not in self.err
-        (message,) = self.err.splitlines()
-        assert message.startswith("fgen: ")
-        assert message.endswith((".", "?"))
-        assert self.out == ""
-        return message
-
-
-@pytest.fixture
-def shell(capsys):
-    return Shell(capsys)
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    path = tmp_path_factory.mktemp("config") / "toy.toml"
-    path.write_text(CONFIG)
-    return path
-
-
-@pytest.fixture(scope="module")
-def run_dir(config, tmp_path_factory):
-    """A finished run whose first seed isn't the smallest."""
-    out = tmp_path_factory.mktemp("runs") / "run"
-    assert main(["run", str(config), "--out", str(out)]) == 0
-    return out
-
-
-@pytest.fixture(scope="module")
-def toy():
-    return load_dataset("toy")
 
 
 @pytest.fixture(scope="module")
@@ -536,96 +467,6 @@ def test_a_run_does_not_go_on_from_the_models_of_train_nor_with_other_data(shell
     assert "made from other data than" in shell.err.splitlines()[-1]
 
 
-# predict
-
-
-def test_predict_looks_at_its_files_before_it_trains_a_head(shell, config, toy, tmp_path, monkeypatch):
-    assert shell("train", config, "--out", tmp_path / "own", "--set", "protocol.seeds=[0]") == 0
-    monkeypatch.setattr("fgen.inference.from_run.new_heads", lambda *a, **k: pytest.fail("a head was trained"))
-    np.save(tmp_path / "x.npy", toy.features)
-    np.save(tmp_path / "narrow.npy", toy.features[:, :5])
-    np.save(tmp_path / "nan.npy", np.full_like(toy.features, np.nan))
-    for features, out, words in (
-        ("x.png", "p.csv", "ends in '.png'"),
-        ("none.npy", "p.csv", "none.npy doesn't exist"),
-        ("narrow.npy", "p.csv", "features have 5 columns; expected 16"),
-        ("nan.npy", "p.csv", "nan in row 0"),
-        ("x.npy", "x.npy", "exists and holds no predictions"),
-        ("x.npy", "nowhere/p.csv", "nowhere doesn't exist"),
-    ):
-        assert words in shell.refuses("predict", tmp_path / "own", tmp_path / features, "--out", tmp_path / out)
-
-
-def test_predict_tells_of_a_bank_that_was_made_from_other_features(shell, config, toy, tmp_path):
-    """Of classes that came up later, by a run on features of another network that are as wide."""
-    other = ZSLDataset(toy.features[:, ::-1].copy(), toy.labels, toy.class_embeddings, class_names=toy.class_names)
-    save_dataset(other, tmp_path / "other.npz")
-    (tmp_path / "new.csv").write_text("wug," + ",".join(map(str, toy.class_embeddings[0])))
-    np.save(tmp_path / "x.npy", toy.features[:5])
-    for name, words in (("own", ()), ("other", ("dataset.name=none", f"dataset.path={tmp_path / 'other.npz'}"))):
-        settings = [word for each in (*words, "protocol.seeds=[0]") for word in ("--set", each)]
-        assert shell("train", config, "--out", tmp_path / name, *settings) == 0
-        new = ("--embeddings", tmp_path / "new.csv", "--n-per-class", 3, "--out", tmp_path / f"{name}.h5")
-        assert shell("generate", tmp_path / name, *new) == 0
-        words = ("--bank", tmp_path / f"{name}.h5", "--out", tmp_path / "p.csv")
-        assert shell("predict", tmp_path / "own", tmp_path / "x.npy", *words) == 0
-        assert ("are its features of the same network?" in shell.err) == (name == "other")
-
-
-def test_predict_replaces_its_own_files_alone(shell, run_dir, toy, tmp_path):
-    np.save(tmp_path / "x.npy", toy.features)
-    content = (tmp_path / "x.npy").read_bytes()
-    assert "holds no predictions" in shell.refuses("predict", run_dir, tmp_path / "x.npy", "--out", tmp_path / "x.npy")
-    assert (tmp_path / "x.npy").read_bytes() == content
-    for _ in range(2):
-        assert shell("predict", run_dir, tmp_path / "x.npy", "--out", tmp_path / "p.csv") == 0
-    os.mkfifo(tmp_path / "pipe")
-    assert "exists" in shell.refuses("predict", run_dir, tmp_path / "x.npy", "--out", tmp_path / "pipe")
-    assert (tmp_path / "pipe").is_fifo()
-
-
-@pytest.mark.parametrize("form", ["h5", "npz", "npy"])
-def test_predict_writes_a_line_for_each_row_with_the_runs_own_answers(shell, run_dir, toy, tmp_path, form):
-    with np.load(run_dir / "seeds/3/predictions.npz") as saved:
-        rows, answers = saved["rows"], saved["gzsl"]
-    source = tmp_path / f"features.{form}"
-    if form == "h5":
-        save_dataset(toy, source)
-    elif form == "npz":
-        np.savez(source, features=toy.features)
-    else:
-        np.save(source, toy.features)
-    assert shell("predict", run_dir, source, "--out", tmp_path / "predictions.csv") == 0
-    assert "1,000 rows" in shell.out
-    table = list(csv.DictReader((tmp_path / "predictions.csv").read_text().splitlines()))
-    assert [int(line["row"]) for line in table] == list(range(len(toy.labels)))
-    assert [int(table[row]["class_id"]) for row in rows] == answers.tolist()
-    assert all(line["class_name"] == toy.class_names[int(line["class_id"])] for line in table)
-    assert np.isfinite([float(line["score"]) for line in table]).all()
-    assert len({line["class_id"] for line in table}) > 1
-
-
-def test_predict_takes_features_whose_labels_are_names_or_unknown(shell, run_dir, toy, tmp_path):
-    for number, labels in enumerate((np.array(["ant", "bee", "cat"]), np.array([0, np.nan, 1]))):
-        np.savez(tmp_path / "x.npz", features=toy.features[:3], labels=labels)
-        assert shell("predict", run_dir, tmp_path / "x.npz", "--out", tmp_path / f"{number}.csv") == 0
-        assert "3 rows" in shell.out
-
-
-def test_predict_needs_a_head_and_features_of_the_right_width(shell, config, run_dir, tmp_path):
-    np.save(tmp_path / "narrow.npy", np.zeros((3, 5), np.float32))
-    message = shell.refuses("predict", run_dir, tmp_path / "narrow.npy", "--out", tmp_path / "p.csv")
-    assert "features have 5 columns; expected 16" in message
-    shutil.copytree(run_dir, tmp_path / "headless")
-    shutil.rmtree(tmp_path / "headless" / "seeds" / "3" / "head")
-    np.save(tmp_path / "wide.npy", np.zeros((3, 16), np.float32))
-    message = shell.refuses("predict", tmp_path / "headless", tmp_path / "wide.npy", "--out", tmp_path / "p.csv")
-    assert "no saved head; expected a finished run" in message
-    assert not (tmp_path / "p.csv").exists()
-    assert shell("train", config, "--out", tmp_path / "trained", "--set", "protocol.seeds=[0]") == 0
-    assert shell("predict", tmp_path / "trained", tmp_path / "wide.npy", "--out", tmp_path / "p.csv") == 0
-
-
 @pytest.mark.parametrize("classifier", OF_SKLEARN)
 def test_a_run_with_a_head_of_scikit_learn_ends_well_and_keeps_no_head(shell, config, run_dir, tmp_path, classifier):
     pytest.importorskip("sklearn")
@@ -778,7 +619,9 @@ def test_a_wrong_setting_is_refused_before_anything_is_written(
         ("inspect RUNS", ["holds run folders", "Try fgen inspect"]),
         ("predict nowhere BANK --out p.csv", ["nowhere is no run folder"]),
         ("predict RUN nowhere.npy --out p.csv", ["nowhere.npy doesn't exist"]),
-        ("predict RUN narrow.csv --out p.csv", ["ends in '.csv'", "expected one of .h5"]),
+        ("predict RUN near_by.toml --out p.csv", ["ends in '.toml'", "expected one of .h5"]),
+        ("predict RUN narrow.csv --out p.csv", ["line 1, column 1, is 'okapi'", "expected a finite number"]),
+        ("predict RUN BANK --top 0 --out p.csv", ["--top is 0", "expected at least 1"]),
         ("inspect nowhere", ["'nowhere' is no data set", "expected 'emoji' or 'toy'"]),
         ("inspect narrow.csv", ["ends in '.csv'", "expected a folder with .mat files"]),
         ("convert nowhere x.h5", ["'nowhere' is no data set"]),
@@ -962,7 +805,6 @@ def test_streams_are_refused_wherever_a_file_is_written(shell, config, run_dir, 
     monkeypatch.chdir(tmp_path)
     np.save("x.npy", np.zeros((3, 16), np.float32))
     for words in (
-        ("predict", run_dir, "x.npy", "--out", "-"),
         ("generate", run_dir, "--out", "-"),
         ("run", config, "--out", "-"),
         ("train", config, "--out", "-"),
