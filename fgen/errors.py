@@ -120,12 +120,12 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
             found, remedy = f"{purpose} needs {top}, which isn't installed", f'Run: pip install "fgen[{extra}]"'
             raise MissingExtra(found, "it to be installed", remedy) from error
-        found = f"{purpose} needs {top}, which is installed and can't be imported ({_causes(error)})"
+        found = f"{purpose} needs {top}, which is installed and can't be imported ({causes(error)})"
         remedy = "Run: pip check, which names those that don't"
         raise MissingExtra(found, "packages that fit each other", remedy) from error
 
 
-def _causes(error: BaseException) -> str:
+def causes(error: BaseException) -> str:
     """Return the text of an error, and of the first error in its chain of causes."""
     first = error
     while (cause := first.__cause__ or first.__context__) is not None:

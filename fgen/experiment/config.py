@@ -1,7 +1,9 @@
 """An experiment's settings: the sections of ``CONFIG.toml`` as frozen dataclasses."""
 
 import json
-from collections.abc import Mapping
+from collections import ChainMap
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_origin, get_type_hints
@@ -236,7 +238,7 @@ class ExperimentConfig(Recipe):
 
 
 #: The classes that a section's key ``name`` chooses from.
-NAMED: dict[str, Any] = {"model": {**MODELS, **BASELINES}, "classifier": CLASSIFIERS}
+NAMED: dict[str, Mapping[str, Any]] = {"model": ChainMap(BASELINES, MODELS), "classifier": CLASSIFIERS}
 
 
 def _built(section: str, kind: Any, mapping: Mapping[str, Any]) -> Any:
@@ -248,17 +250,23 @@ def _built(section: str, kind: Any, mapping: Mapping[str, Any]) -> Any:
 
 
 def _refuse_unknown_sections(mapping: Mapping[str, Any], sections: Mapping[str, Any]) -> None:
-    for key in mapping:
-        owners = [f"{name}.{key}" for name, kind in sections.items() if key in _keys(kind)]
-        if key not in sections and owners:
+    for key in (key for key in mapping if key not in sections):
+        if owners := [f"{name}.{key}" for name, kind in sections.items() if key in _keys(kind)]:
             raise InputError(f"{key} stands in no section", " or ".join(owners))
     refuse_unknown(mapping, sections, "config")
 
 
 def _keys(kind: Any) -> set[str]:
     """Return the keys of a dataclass, or of all that there are to choose from."""
-    classes = kind.values() if isinstance(kind, dict) else [kind]
+    classes = [cls for _, cls in usable(kind)] if isinstance(kind, Mapping) else [kind]
     return {setting.name for cls in classes if is_dataclass(cls) for setting in fields(cls)}
+
+
+def usable(registry: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield each name with its class, but for methods of installed packages that can't be imported."""
+    for name in registry:
+        with suppress(InputError):
+            yield name, registry[name]
 
 
 def _noted(given: Mapping[str, Any], section: str) -> dict[str, Any]:
@@ -284,9 +292,8 @@ def named_config(section: str, mapping: Mapping[str, Any]) -> Any:
         remedy = did_you_mean(str(name), registry)
         raise InputError(f"{section}.name is {name!r}", f"one of {', '.join(registry)}", remedy)
     own = _keys(registry[name])
-    for key in settings:
-        owners = [other for other, cls in registry.items() if key in _keys(cls)]
-        if owners and key not in own:
+    for key in (key for key in settings if key not in own):
+        if owners := [other for other, cls in usable(registry) if key in _keys(cls)]:
             raise InputError(
                 f"{section}.{key} is set, which {name} doesn't have",
                 remedy=f"It belongs to {', '.join(owners)}: leave it out, or name one of them in {section}.name. "

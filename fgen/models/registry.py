@@ -1,4 +1,4 @@
-"""Registry of the methods by name. A new method is a file of its own and a line here.
+"""Registry of the methods by name. A new method is a file of its own and a line here, or a package of its own.
 
 >>> fgen.MODELS["clswgan"](cls_weight=0.1).cls_weight
 0.1
@@ -30,11 +30,11 @@ from fgen.models import (  # noqa: F401 - a method's class enters itself into th
     tfvaegan,
     zsml,
 )
-from fgen.models.base.config import ModelConfig
 from fgen.models.base.generator import FeatureGenerator
 from fgen.models.base.storage import FORMAT
+from fgen.models.plugins import Methods
 
-MODELS: dict[str, type[ModelConfig]] = dict(sorted(FeatureGenerator.methods.items()))
+MODELS = Methods(dict(sorted(FeatureGenerator.methods.items())))
 
 
 def make_model(name: str, *, embedding: EmbeddingConfig | None = None, **overrides: Any) -> FeatureGenerator:
@@ -84,6 +84,8 @@ def load_model(path: str | Path, device: str = "cpu") -> FeatureGenerator:
     chosen = choose_device(device)
 
     def restored(description: dict[str, Any], tensors: dict[str, Tensor]) -> FeatureGenerator:
+        if description["method"] not in MODELS:
+            raise ValueError(f"the method {description['method']!r} is neither fgen's nor of an installed package")
         config = build(MODELS[description["method"]], description["config"], "model")
         model: FeatureGenerator = config.build(build(EmbeddingConfig, description["embedding"], "embedding"))
         model.restore(description, tensors, chosen)
