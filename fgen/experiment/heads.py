@@ -59,7 +59,7 @@ class ScoredRows:
         per_class = per_class_accuracy(labels[of_unseen], zsl[of_unseen], unseen)
         result = replace(result, T1=mean_accuracy(per_class), per_class_T1=per_class)
         predicted = predict_classes(self.scores, seen=seen, unseen=unseen, gamma=gamma)
-        return result, Predictions(self.rows, labels, predicted, zsl)
+        return result.as_reported(), Predictions(self.rows, labels, predicted, zsl)
 
     def held_out(self) -> HeldOut:
         """Return what decides about the rows at any gamma."""

@@ -49,7 +49,8 @@ def write_predictions(path: Path, predictions: Predictions, scores: GZSLScores) 
         of_classes = ("seen", "unseen", "per_class_T1", "per_class_U", "per_class_S")
         parts = vars(predictions) | {"gamma": np.float64(scores.gamma)}
         parts |= {name: getattr(scores, name) for name in of_classes}
-        np.savez_compressed(file, **parts, **{f"curve_{name}": part for name, part in vars(scores.curve).items()})
+        curve = {} if scores.curve is None else vars(scores.curve)
+        np.savez_compressed(file, **parts, **{f"curve_{name}": part for name, part in curve.items()})
 
 
 def write_held_out(path: Path, evaluations: Mapping[tuple[int, int], HeldOut]) -> None:
@@ -76,7 +77,9 @@ def read_held_out(path: Path) -> dict[tuple[int, int], HeldOut]:
 
 
 def read_predictions(path: Path) -> tuple[Predictions, GZSLScores]:
-    """Read what :func:`write_predictions` wrote; without a curve, which an earlier fgen left out, AUSUC is None.
+    """Read what :func:`write_predictions` wrote; without a curve AUSUC is None.
+
+    An earlier fgen left the curve out, and where there are no test rows of seen classes there is none.
 
     Raises:
         InputError: no such file, or a damaged one.
@@ -90,7 +93,7 @@ def read_predictions(path: Path) -> tuple[Predictions, GZSLScores]:
         if len(sizes) > 1:
             raise InputError("its parts are of different lengths", "as many predictions as rows and labels")
         scores = gzsl_scores(predictions.labels, predictions.gzsl, seen=kept["seen"], unseen=kept["unseen"])
-        return predictions, replace(
+        scores = replace(
             scores,
             T1=mean_accuracy(kept["per_class_T1"]),
             AUSUC=None if curve is None else ausuc(curve),
@@ -98,3 +101,4 @@ def read_predictions(path: Path) -> tuple[Predictions, GZSLScores]:
             per_class_T1=kept["per_class_T1"],
             curve=curve,
         )
+        return predictions, scores.as_reported()

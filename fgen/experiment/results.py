@@ -106,11 +106,14 @@ class RunResult:
             f"setting {facts['setting']}, "
             f"{len(facts['seeds'])} seed{'s' if len(facts['seeds']) > 1 else ''}"
         )
-        rows = [self.row("%")]
+        above, rows = [visible(head), *self.warnings()], [self.row("%")]
+        if self.scores["S"]["mean"] is None:
+            above.append("T1 alone: there are no test rows of seen classes.")
+            return above, ["", "T1"], [row[:2] for row in rows], [self.choices()]
         if facts["calibrated"]:
             rows.append(["uncalibrated", *(format_score(facts["uncalibrated"][name]) for name in SCORES)])
         below = [self.choices(), *(self.calibration() if facts["calibrated"] else [])]
-        return [visible(head), *self.warnings()], ["", *SCORES], rows, below
+        return above, ["", *SCORES], rows, below
 
     def calibration(self) -> list[str]:
         """Return a sentence for each thing that the seeds' gammas rest on; none of a run of an earlier fgen."""

@@ -73,9 +73,9 @@ def run(
         with _temporary_folder() as folder:
             return replace(run(config, out=Path(folder) / "run", progress=progress, on_epoch=on_epoch), out=None)
     dataset = config.dataset.load()
+    dataset.require_test_rows()
+    config = with_setting_of(dataset, config)
     phases = [*(task.dataset for task in selection_tasks(Task(config, dataset, seed=0))), dataset]
-    for part in phases:
-        part.require_test_rows()
     directory, config = _begin(config, dataset, out, resume=resume)
     # Training and heads take the experiment's precision; all else, as banks and scores, is float32's.
     with directory.locked(), cpu_threads(config.train.threads), matrix_precision("highest", CPU):
@@ -89,6 +89,18 @@ def run(
         result = RunResult(describe(config, dataset, outcomes), tuple(outcomes), directory.path)
         write_json(directory.result, result.description)
     return result
+
+
+def with_setting_of(dataset: ZSLDataset, config: ExperimentConfig) -> ExperimentConfig:
+    """Return the settings, in conventional zero-shot learning where no test row is of a seen class; log that."""
+    if len(dataset.splits["test_seen"]) or config.protocol.setting == "zsl":
+        return config
+    log.info(
+        "%s has no test rows of seen classes (test_seen): T1 alone is reported, and selection looks at it, "
+        "as protocol.setting = 'zsl' has it",
+        dataset.name,
+    )
+    return replace(config, protocol=replace(config.protocol, setting="zsl"))
 
 
 def _temporary_folder() -> tempfile.TemporaryDirectory[str]:

@@ -267,11 +267,15 @@ def goal_score(recipe: Recipe) -> str:
 
 
 def validation_scores(recipe: Recipe, scores: GZSLScores) -> dict[str, float]:
-    """Return T1, U, S, H of a selection task, and where calibration is asked for the gamma that is best on it."""
+    """Return T1, U, S, H of a selection task, and where calibration is asked for the gamma that is best on it.
+
+    Under ``legacy`` the task may have no test rows of seen classes, and then T1 and gamma are all.
+    """
     gamma, best = 0.0, scores.H
     if recipe.protocol.calibrate and scores.curve is not None:
         gamma, best = best_gamma(scores.curve, tolerance=0.05)
-    return {"val_T1": float(scores.T1 or 0.0), "val_U": scores.U, "val_S": scores.S, "val_H": best, "val_gamma": gamma}
+    found = {"val_T1": scores.T1 or 0.0, "val_U": scores.U, "val_S": scores.S, "val_H": best, "val_gamma": gamma}
+    return {name: float(score) for name, score in found.items() if not np.isnan(score)}
 
 
 def _choice(task: Task, folds: Sequence[HeldOut], gamma: float | None = None) -> GammaChoice:

@@ -4,8 +4,8 @@ All accuracies are fractions in [0, 1] and means over classes, not rows (Xian et
 Comprehensive Evaluation", 2018). A class without a test row has no accuracy (NaN) and is left out of the mean.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 
@@ -46,6 +46,12 @@ class GZSLScores:
     per_class_U: np.ndarray
     per_class_S: np.ndarray
     curve: CalibrationCurve | None
+
+    def as_reported(self) -> Self:
+        """Return what a run reports: without test rows of seen classes T1 alone (conventional ZSL), without U."""
+        if not np.isnan(self.S):
+            return self
+        return replace(self, U=float("nan"), AUSUC=None, curve=None)
 
     def as_dict(self) -> dict[str, Any]:
         """Return values that JSON can hold: scores by name, per-class scores by class id; NaN becomes None."""

@@ -45,7 +45,7 @@ def summarise(
     for name in SCORES:
         values = [json_number(getattr(scores, name)) for scores in per_seed]
         mean = None if None in values else float(np.mean(values))  # type: ignore[arg-type]
-        low, high = _interval(resampled.get(name))
+        low, high = _interval(None if mean is None else resampled.get(name))
         summary[name] = {"mean": mean, "low": low, "high": high, "per_seed": values}
     return summary
 
