@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import fgen
+from fgen.experiment.committed import FOLDERS
 
 ROOT = Path(fgen.__file__).parent
 
@@ -94,12 +95,19 @@ def test_no_function_but_a_door_has_more_than_eight_parameters():
 
 def test_an_installed_fgen_has_every_file_of_the_checkout(tmp_path):
     """An editable install, as make's, would hide that a folder is no package or that a file of data is left out."""
-    for name in ("setup.cfg", "pyproject.toml", "README.md"):
+    for name in ("setup.py", "setup.cfg", "pyproject.toml", "README.md"):
         shutil.copy(ROOT.parent / name, tmp_path)
     shutil.copytree(ROOT, tmp_path / "fgen", ignore=shutil.ignore_patterns("__pycache__"))
-    code = "from setuptools import setup; setup(script_args=['-q', 'build_py', '--build-lib', 'built'])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    experiments = {path.name: path.read_bytes() for path in (ROOT.parent / "experiments").glob("*.toml")}
+    (tmp_path / "experiments").mkdir()
+    for name, content in experiments.items():
+        (tmp_path / "experiments" / name).write_bytes(content)
+    build = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", "built"]
+    done = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    tomls = tmp_path / "built" / FOLDERS[0].relative_to(ROOT.parent)
+    assert {path.name: path.read_bytes() for path in tomls.iterdir()} == experiments
+    shutil.rmtree(tomls)
     sources, built = (
         {path.relative_to(at) for path in at.rglob("*") if path.is_file()}
         for at in (tmp_path / "fgen", tmp_path / "built" / "fgen")
@@ -111,7 +119,7 @@ def test_an_editable_fgen_is_found_from_the_folder_above_its_checkout(tmp_path):
     """There the checkout, a folder that is called fgen and isn't the package, stands first in Python's path."""
     checkout, site = tmp_path / "fgen", tmp_path / "site"
     shutil.copytree(ROOT, checkout / "fgen", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.cfg", "pyproject.toml", "README.md"):
+    for name in ("setup.py", "setup.cfg", "pyproject.toml", "README.md"):
         shutil.copy(ROOT.parent / name, checkout)
     code = "from setuptools import build_meta; print(build_meta.build_editable('..'))"
     done = subprocess.run([sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""The command ``fgen run | train | generate | features | embed | evaluate | predict | report | inspect | convert``.
+"""The command ``fgen``: its commands, their arguments, exit codes and messages.
 
 Exit code 0: done. 2: wrong input, one message on stderr. 128 + n: stopped by signal n; finished work is kept.
 Each command imports the libraries that it needs, so that ``--help`` and a typing error answer at once.
@@ -13,7 +13,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from fgen.cli import banks, data, prediction, running
+from fgen.cli import banks, catalogue, data, prediction, running
 from fgen.cli.registry import Command
 from fgen.cli.streams import complain, flush, give_up, open_closed_streams, refuse_streams
 from fgen.errors import InputError, Interrupted
@@ -38,6 +38,7 @@ COMMANDS: tuple[Command, ...] = (
     running.report,
     data.inspect,
     data.convert,
+    catalogue.new,
 )
 
 

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from fgen.cli.registry import argument, command, say
 
-CONFIG = argument("config", help="TOML file, see experiments/; or a data set, for which settings are chosen")
+CONFIG = argument(
+    "config",
+    help="TOML file, or an experiment that fgen new lists; or a data set, for which settings are chosen",
+)
 SET = argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides")
 RESUME = argument("--resume", action="store_true", help="go on where an earlier call stopped")
 

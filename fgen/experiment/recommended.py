@@ -23,6 +23,7 @@ from fgen.data.files import BUILT_IN, DATA_SUFFIXES
 from fgen.data.folds import validation_folds
 from fgen.data.splits import by_class, evenly_spaced
 from fgen.errors import InputError
+from fgen.experiment.committed import find_experiment
 from fgen.experiment.config import BankConfig, DatasetConfig, ExperimentConfig, ProtocolConfig, Recipe
 from fgen.experiment.prior_search import PriorSetting, scored_priors
 from fgen.experiment.recipe_search import Candidate, Trial, facts_of, score_trials
@@ -153,14 +154,15 @@ def experiment_for(source: str, overrides: Sequence[str], *, kept: Path | None =
     """Return the experiment of a TOML file; for a data set choose one, see :func:`recommended`.
 
     Args:
-        source: path of a TOML file, or what :func:`fgen.load_dataset` takes.
+        source: path of a TOML file, the name of an experiment that comes with fgen, or what :func:`fgen.load_dataset`
+            takes.
         overrides: ``section.key=value``; those of ``dataset`` count before the choice, all others after it.
         kept: the settings that an earlier call chose; where there are some, nothing is chosen anew.
     """
     path = Path(source)
     of_data = path.suffix in DATA_SUFFIXES or (path.is_dir() and not (path / "config.toml").exists())
     if source not in BUILT_IN and not of_data:
-        return ExperimentConfig.from_file(source, list(overrides))
+        return ExperimentConfig.from_file(find_experiment(source), list(overrides))
     if kept is not None and kept.exists():
         return ExperimentConfig.from_file(kept, list(overrides))
     early = [text for text in overrides if text.startswith("dataset.")]
