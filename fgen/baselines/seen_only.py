@@ -12,7 +12,12 @@ from fgen.features.rows import Features
 
 @dataclass(frozen=True, kw_only=True)
 class SeenOnlyConfig(BaselineConfig):
-    """Settings of the head's training; ``batch_size`` as in the head."""
+    """Settings of the head's training.
+
+    Attributes:
+        epochs: passes over the rows.
+        batch_size: rows of a step.
+    """
 
     name: ClassVar[str] = "seen_only"
     epochs: int = 25

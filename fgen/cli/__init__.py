@@ -4,7 +4,6 @@ Exit code 0: done. 2: wrong input, one message on stderr. 128 + n: stopped by si
 Each command imports the libraries that it needs, so that ``--help`` and a typing error answer at once.
 """
 
-import argparse
 import errno
 import io
 import logging
@@ -14,10 +13,10 @@ import sys
 from collections.abc import Sequence
 
 from fgen.cli import banks, catalogue, data, prediction, running
+from fgen.cli.parser import parser_of
 from fgen.cli.registry import Command
 from fgen.cli.streams import complain, flush, give_up, open_closed_streams, refuse_streams
 from fgen.errors import InputError, Interrupted
-from fgen.experiment.provenance import version
 
 #: Messages of torch, on a CPU and on a GPU.
 NO_MEMORY = re.compile("can't allocate memory|out of memory")
@@ -39,6 +38,7 @@ COMMANDS: tuple[Command, ...] = (
     data.inspect,
     data.convert,
     catalogue.new,
+    catalogue.methods,
 )
 
 
@@ -57,11 +57,15 @@ def _main(argv: list[str]) -> int:
         if isinstance(sys.stdout, io.TextIOWrapper):  # names that the terminal can't show are escaped
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
-            options = vars(_parser().parse_args(argv))
+            options = vars(parser_of(COMMANDS).parse_args(argv))
         except SystemExit as stop:
             sys.stdout.flush()
             return int(stop.code or 0)
-        command: Command = options.pop("command")
+        command, quiet = options.pop("command"), options.pop("quiet")
+        if quiet:
+            logging.getLogger().setLevel(logging.ERROR)
+        if "progress" in options:
+            options["progress"] = sys.stderr.isatty() and not quiet
         refuse_streams(options, prints=command.prints)
         command.run(**options)
         sys.stdout.flush()
@@ -97,15 +101,3 @@ def _main(argv: list[str]) -> int:
 def _resume_command(argv: Sequence[str]) -> str:
     resumable = argv[:1] in (["run"], ["train"]) and "--resume" not in argv
     return shlex.join(["fgen", *argv, *(["--resume"] if resumable else [])])
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="fgen", description="Training data for classes nobody has pictures of.")
-    parser.add_argument("--version", action="version", version=f"fgen {version()}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        subparser = commands.add_parser(command.name, help=command.help, description=command.help)
-        for declare in command.arguments:
-            declare(subparser)
-        subparser.set_defaults(command=command)
-    return parser

@@ -1,35 +1,35 @@
 """Commands that make banks and score them."""
 
 import json
-import sys
 from typing import Any
 
-from fgen.cli.registry import JSON, OVERWRITE, RUN, argument, command, say
+from fgen.cli.registry import JSON, OVERWRITE, PROGRESS, RUN, argument, command, say
 from fgen.errors import InputError
 
 
 @command(
     RUN,
     argument("--classes", help="unseen, seen, all, or NAME,NAME (default: unseen)"),
-    argument("--n-per-class", type=int, default=300),
+    argument("--n-per-class", type=int, default=300, help="features of each class (default: 300)"),
     argument("--out", required=True, help="the bank, an .h5 file"),
     argument("--embeddings", help="CSV of classes never in the data set: a name, then its embedding"),
     argument("--seed", type=int, help="seed of model and noise (default: the run's first)"),
     argument("--real", action="store_true", help="store the real training rows too"),
     argument("--validation", action="store_true", help="also write NAME.validation.h5, to calibrate classifiers on"),
     OVERWRITE,
+    PROGRESS,
 )
 def generate(out: str, validation: bool, **options: Any) -> None:
     """Features of classes into a bank."""
     from fgen.experiment.generation import generate_from_run
     from fgen.experiment.validation_bank import path_beside
 
-    generate_from_run(out=out, validation=validation, **options, progress=sys.stderr.isatty())
+    generate_from_run(out=out, validation=validation, **options)
     say(f"bank: {out}" + (f"\nvalidation bank: {path_beside(out)}" if validation else ""))
 
 
 @command(
-    argument("bank"),
+    argument("bank", help="an .h5 file that fgen generate wrote"),
     argument("--dataset", required=True, help="emoji, toy, a folder with a .mat pair, an .h5 or .npz file"),
     argument(
         "--classifier",
@@ -50,7 +50,7 @@ def generate(out: str, validation: bool, **options: Any) -> None:
         "--gamma", type=float, help="taken from seen classes' scores (default: chosen on BANK's .validation.h5, or 0)"
     ),
     argument("--run", help="run folder, when the head lives in the method's own space"),
-    argument("--seed", type=int, default=0),
+    argument("--seed", type=int, default=0, help="of the head's training (default: 0)"),
     JSON,
 )
 def evaluate(bank: str, dataset: str, classifier: str, overrides: list[str], as_json: bool, **options: Any) -> None:

@@ -1,8 +1,10 @@
-"""Commands that list what there is: experiments to begin with."""
+"""Commands that list what there is: experiments to begin with, methods and heads."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
-from fgen.cli.registry import OVERWRITE, argument, command, say
+from fgen.cli.registry import JSON, OVERWRITE, argument, command, say
 
 
 @command(
@@ -43,3 +45,24 @@ def _listed() -> str:
     width = max(map(len, found), default=0)
     sources = {name: one["dataset"].get("name") or one["dataset"]["path"] for name, one in found.items()}
     return "\n".join(f"{name:{width}}  {one['model']['name']} on {sources[name]}" for name, one in found.items())
+
+
+@command(argument("name", nargs="?", help="a method or a head, whose settings are shown, as a config has them"), JSON)
+def methods(name: str | None, as_json: bool) -> None:
+    """Generators, baselines and heads, with their settings and defaults."""
+    from fgen.reports.catalogue import Entry, catalogue, entry
+
+    if name is not None:
+        found = entry(name)
+        say(json.dumps(asdict(found), indent=2) if as_json else found.as_toml())
+        return
+    kinds = catalogue()
+    if as_json:
+        plain = {k: {n: asdict(e) if isinstance(e, Entry) else e for n, e in kind.items()} for k, kind in kinds.items()}
+        say(json.dumps(plain, indent=2))
+        return
+    width = max(len(name) for kind in kinds.values() for name in kind)
+    for kind, entries in kinds.items():
+        told = (f"  {name:{width}}  {e.about if isinstance(e, Entry) else e}" for name, e in entries.items())
+        say("\n".join([f"{kind}:", *told]))
+    say("fgen methods NAME shows the settings of one")

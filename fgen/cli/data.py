@@ -2,10 +2,9 @@
 
 import json
 import logging
-import sys
 from pathlib import Path
 
-from fgen.cli.registry import JSON, OVERWRITE, argument, command, say
+from fgen.cli.registry import JSON, OVERWRITE, PROGRESS, argument, command, say
 from fgen.errors import InputError
 
 
@@ -17,8 +16,9 @@ from fgen.errors import InputError
         "--unseen", action="append", default=[], metavar="NAME", help="a class to test on as unseen; may be repeated"
     ),
     OVERWRITE,
+    PROGRESS,
 )
-def features(pictures: str, embeddings: str, out: str, unseen: list[str], overwrite: bool) -> None:
+def features(pictures: str, embeddings: str, out: str, unseen: list[str], overwrite: bool, progress: bool) -> None:
     """A folder of pictures into a data set."""
     from fgen.data.files import expect_target, save_dataset
     from fgen.data.tables import read_embeddings_csv
@@ -27,7 +27,7 @@ def features(pictures: str, embeddings: str, out: str, unseen: list[str], overwr
     names, matrix = read_embeddings_csv(embeddings)
     target = expect_target(out, overwrite=overwrite).absolute()
     keep = target.with_name(f"{target.name}.pictures.partial")
-    dataset = dataset_of_pictures(pictures, names, matrix, unseen=unseen, keep=keep, progress=sys.stderr.isatty())
+    dataset = dataset_of_pictures(pictures, names, matrix, unseen=unseen, keep=keep, progress=progress)
     save_dataset(dataset, out, overwrite=overwrite)
     keep.unlink()
     say(f"{dataset!r}\nwritten: {out}")
@@ -39,8 +39,9 @@ def features(pictures: str, embeddings: str, out: str, unseen: list[str], overwr
     argument("--encoder", default="sentence", help="sentence (MiniLM) or word (GloVe) (default: sentence)"),
     argument("--model", help="another sentence encoder: a folder, or a name of sentence-transformers"),
     OVERWRITE,
+    PROGRESS,
 )
-def embed(descriptions: str, out: str, encoder: str, model: str | None, overwrite: bool) -> None:
+def embed(descriptions: str, out: str, encoder: str, model: str | None, overwrite: bool, progress: bool) -> None:
     """Descriptions in words into class embeddings."""
     from fgen.data.tables import read_descriptions_csv, write_embeddings_csv
     from fgen.encoders.text import ENCODERS
@@ -52,14 +53,14 @@ def embed(descriptions: str, out: str, encoder: str, model: str | None, overwrit
     expect_free(Path(out), overwrite=overwrite)
     names, texts = read_descriptions_csv(descriptions)
     logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
-    embeddings = ENCODERS[encoder](texts, model, progress=sys.stderr.isatty())
+    embeddings = ENCODERS[encoder](texts, model, progress=progress)
     if odd := unusual_embeddings_warning(embeddings, names):
         logging.getLogger("fgen").warning("%s: %s", descriptions, odd)
     write_embeddings_csv(out, names, embeddings, overwrite=overwrite)
     say(f"embeddings: {out} ({len(names):,} classes, {embeddings.shape[1]} numbers each)")
 
 
-@command(argument("path"), JSON)
+@command(argument("path", help="any file or folder of fgen's, or emoji or toy"), JSON)
 def inspect(path: str, as_json: bool) -> None:
     """What a data set, bank, run folder, model, head or other file of fgen holds."""
     from fgen.data.files import expect_source

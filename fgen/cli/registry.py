@@ -47,8 +47,13 @@ def argument(*names: str, **options: Any) -> Argument:
 
 
 RUN = argument("run", help="run folder")
-OVERWRITE = argument("--overwrite", action="store_true")
-JSON = argument("--json", action="store_true", dest="as_json")
+OVERWRITE = argument("--overwrite", action="store_true", help="replace what is there under that name")
+JSON = argument("--json", action="store_true", dest="as_json", help="print JSON")
+
+
+def PROGRESS(parser: argparse.ArgumentParser) -> None:
+    """Have a command called with ``progress``, whether to show bars."""
+    parser.set_defaults(progress=False)
 
 
 def say(text: str) -> None:

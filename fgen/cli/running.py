@@ -1,16 +1,22 @@
 """Commands that train, and tell of runs."""
 
 import json
-import sys
 from pathlib import Path
 
-from fgen.cli.registry import argument, command, say
+from fgen.cli.registry import PROGRESS, argument, command, say
 
 CONFIG = argument(
     "config",
     help="TOML file, or an experiment that fgen new lists; or a data set, for which settings are chosen",
 )
-SET = argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides")
+SET = argument(
+    "--set",
+    action="append",
+    default=[],
+    metavar="SECTION.KEY=VALUE",
+    dest="overrides",
+    help="another value of a setting, as model.epochs=30; may be repeated",
+)
 RESUME = argument("--resume", action="store_true", help="go on where an earlier call stopped")
 
 
@@ -20,8 +26,9 @@ RESUME = argument("--resume", action="store_true", help="go on where an earlier 
     SET,
     RESUME,
     argument("--json", action="store_true", dest="as_json", help="print result.json instead of a table"),
+    PROGRESS,
 )
-def run(config: str, out: str | None, overrides: list[str], resume: bool, as_json: bool) -> None:
+def run(config: str, out: str | None, overrides: list[str], resume: bool, as_json: bool, progress: bool) -> None:
     """The whole protocol: select, train, generate, classify, score."""
     from fgen.experiment import runner
     from fgen.experiment.recommended import experiment_for
@@ -29,21 +36,21 @@ def run(config: str, out: str | None, overrides: list[str], resume: bool, as_jso
     file = Path(config)
     resumed = resume and (file.parent / "seeds").is_dir() and file.name == "config.toml"
     folder = Path(out or (file.parent if resumed else Path("runs") / file.stem))
-    experiment = experiment_for(config, overrides, kept=folder / "config.toml" if resume else None)
-    result = runner.run(experiment, out=folder, resume=resume, progress=sys.stderr.isatty())
+    experiment = experiment_for(config, overrides, kept=folder / "config.toml" if resume else None, progress=progress)
+    result = runner.run(experiment, out=folder, resume=resume, progress=progress)
     say(json.dumps(result.description, indent=2) if as_json else f"{result.table()}\nrun folder: {folder}")
 
 
-@command(CONFIG, argument("--out", required=True, help="run folder"), SET, RESUME)
-def train(config: str, out: str, overrides: list[str], resume: bool) -> None:
+@command(CONFIG, argument("--out", required=True, help="run folder"), SET, RESUME, PROGRESS)
+def train(config: str, out: str, overrides: list[str], resume: bool, progress: bool) -> None:
     """Train generator and head on all of trainval, without a test, for data that have no test rows."""
     from fgen.experiment.directory import SeedDirectory
     from fgen.experiment.recommended import experiment_for
     from fgen.experiment.results import format_expectation
     from fgen.experiment.runner import train_only
 
-    experiment = experiment_for(config, overrides, kept=Path(out, "config.toml") if resume else None)
-    models = train_only(experiment, out=out, resume=resume, progress=sys.stderr.isatty())
+    experiment = experiment_for(config, overrides, kept=Path(out, "config.toml") if resume else None, progress=progress)
+    models = train_only(experiment, out=out, resume=resume, progress=progress)
     for model in models:
         say(f"model: {model}")
         folder = SeedDirectory(model.parent)
@@ -54,10 +61,11 @@ def train(config: str, out: str, overrides: list[str], resume: bool) -> None:
 @command(
     argument("runs", nargs="+", metavar="RUN_DIR", help="run folders; the first is what others are held to"),
     argument("--out", required=True, help="HTML, with its pictures inside"),
+    PROGRESS,
 )
-def report(runs: list[str], out: str) -> None:
+def report(runs: list[str], out: str, progress: bool) -> None:
     """A page about runs: scores, training, classes, features."""
     from fgen.reports.run_report import write_report
 
-    write_report(runs, out, progress=sys.stderr.isatty())
+    write_report(runs, out, progress=progress)
     say(f"report: {out}")

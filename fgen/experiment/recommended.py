@@ -150,7 +150,9 @@ def dataset_section(dataset: ZSLDataset) -> DatasetConfig:
     return DatasetConfig(name=name, path=path, embedding=kinds, split_seed=seed)
 
 
-def experiment_for(source: str, overrides: Sequence[str], *, kept: Path | None = None) -> ExperimentConfig:
+def experiment_for(
+    source: str, overrides: Sequence[str], *, kept: Path | None = None, progress: bool | None = None
+) -> ExperimentConfig:
     """Return the experiment of a TOML file; for a data set choose one, see :func:`recommended`.
 
     Args:
@@ -158,6 +160,7 @@ def experiment_for(source: str, overrides: Sequence[str], *, kept: Path | None =
             takes.
         overrides: ``section.key=value``; those of ``dataset`` count before the choice, all others after it.
         kept: the settings that an earlier call chose; where there are some, nothing is chosen anew.
+        progress: show bars while it is chosen; None shows them on a terminal.
     """
     path = Path(source)
     of_data = path.suffix in DATA_SUFFIXES or (path.is_dir() and not (path / "config.toml").exists())
@@ -168,7 +171,7 @@ def experiment_for(source: str, overrides: Sequence[str], *, kept: Path | None =
     early = [text for text in overrides if text.startswith("dataset.")]
     section = {"name" if source in BUILT_IN else "path": source}
     given = apply_overrides({"dataset": section}, early)["dataset"]
-    config = recommended(build(DatasetConfig, given, "dataset").load())
+    config = recommended(build(DatasetConfig, given, "dataset").load(), progress=progress)
     return ExperimentConfig.from_mapping(apply_overrides(config.to_mapping(), list(overrides)))
 
 

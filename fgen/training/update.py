@@ -38,6 +38,7 @@ class TrainSettings:
     Attributes:
         epochs: passes over the training rows; an epoch is ceil(N / batch_size) steps.
         steps: number of steps, in place of ``epochs``.
+        batch_size: rows of a step, of the critic's and of the generator's.
         lr, beta1, beta2: of Adam; a role's rate is ``ROLE_lr`` where the settings have it, its beta1 ``ROLE_beta1``.
     """
 

@@ -1,15 +1,19 @@
 """What the shell lists, and what it gives to begin with."""
 
+import json
 import tomllib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import fgen
+from fgen.config import to_mapping
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset, save_dataset
 from fgen.experiment.committed import committed_experiments, experiment_on
-from fgen.experiment.config import ExperimentConfig
+from fgen.experiment.config import ExperimentConfig, named_config
+from fgen.reports import catalogue
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
@@ -87,3 +91,35 @@ def test_run_and_train_know_the_experiments_by_name(shell, tmp_path, monkeypatch
     with pytest.raises(ZeroDivisionError):
         shell("run", "fgen2026_ridge_emoji", "--out", "x")
     assert begun[-1].dataset.name == "toy", "a file of that name goes first"
+
+
+def test_methods_lists_all_that_a_config_can_name(shell):
+    assert shell("methods") == 0
+    names = [line.split()[0] for line in shell.out.splitlines() if line.startswith("  ")]
+    assert names == [*fgen.MODELS, *fgen.BASELINES, *fgen.CLASSIFIERS]
+    assert '  clswgan     f-CLSWGAN: Xian, Lorenz, Schiele, Akata, "Feature Generating' in shell.out
+    assert shell("methods", "--json") == 0
+    told = json.loads(shell.out)
+    assert {kind: [*entries] for kind, entries in told.items()} == {
+        "generators": [*fgen.MODELS],
+        "baselines": [*fgen.BASELINES],
+        "heads": [*fgen.CLASSIFIERS],
+    }
+    assert told["generators"]["clswgan"]["settings"]["cls_weight"] == fgen.MODELS["clswgan"]().cls_weight
+
+
+@pytest.mark.parametrize("name", [*fgen.MODELS, *fgen.BASELINES, *fgen.CLASSIFIERS])
+def test_the_settings_that_methods_shows_are_a_config_of_the_defaults(shell, name):
+    assert shell("methods", name) == 0
+    (section,) = settings = tomllib.loads(shell.out)
+    config = named_config(section, settings[section])
+    assert config == type(config)()
+    assert to_mapping(config).items() <= settings[section].items()
+    entry = catalogue.entry(name)
+    assert entry.notes.keys() == entry.settings.keys(), "a setting without a word on what it means"
+    assert all(note.split()[0] in shell.out for note in entry.notes.values())
+
+
+def test_a_name_that_no_method_has_is_answered_with_the_nearest(shell):
+    assert "'clswgn' is no method and no head; expected one of cadavae" in shell.refuses("methods", "clswgn")
+    assert shell.err.endswith("Did you mean 'clswgan'?\n")

@@ -30,6 +30,7 @@ class ModelConfig(TrainSettings):
     Attributes:
         hidden_dim: width of the hidden layers.
         noise_dim: columns of noise; None means as many as the class embedding has.
+        feature_scaling: of the features that are learned, see :class:`fgen.features.scaling.FeatureScaler`.
         output: the generator's last activation, on features scaled by ``feature_scaling``.
         class_mean_weight, moment_weight, mmd_weight, coral_weight, soul_weight, soul_mean_weight, pivot_weight,
         contrastive_weight, cycle_weight: feature matching, see :mod:`fgen.nn.matching`; 0 switches a term off.
