@@ -14,7 +14,7 @@ from torch.utils.data import ConcatDataset, Dataset, Sampler, Subset
 from fgen import rng
 from fgen.errors import InputError, did_you_mean
 from fgen.features.checks import checked_names
-from fgen.features.rows import read_rows
+from fgen.features.rows import read_row, read_rows
 
 
 class BankDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -60,7 +60,8 @@ class BankDataset(Dataset[tuple[Tensor, Tensor]]):
         return len(self._rows)
 
     def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
-        return self.__getitems__([range(len(self))[row]])[0]  # past the end an IndexError, which ends a loop over it
+        at = int(self._rows[row])  # past the end an IndexError, which ends a loop over it
+        return torch.from_numpy(read_row(self._own_bank().features, at)), self.labels[row]
 
     def __getitems__(self, rows: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
         """Return several rows, which the file is read for once."""

@@ -76,6 +76,17 @@ def read_rows(features: Features, indices: np.ndarray) -> np.ndarray:
     return np.asarray(features[unique], dtype=np.float32)[inverse]
 
 
+def read_row(features: Features, index: int) -> np.ndarray:
+    """Read one row of a matrix as float32 ``(D,)``, without prefetching, which would take longer than the row.
+
+    Raises:
+        InputError: as :func:`prefetch_rows`.
+    """
+    if isinstance(features, np.ndarray) and (mapping := mapping_of(features)) is not None:
+        check_not_cut(mapping, features)
+    return np.array(features[index], dtype=np.float32)
+
+
 def prefetch_rows(features: Features, rows: np.ndarray) -> None:
     """Ask the system to read rows into the page cache in the background; return at once.
 

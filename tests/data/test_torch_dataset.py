@@ -1,8 +1,10 @@
 """A bank's rows in torch's DataLoader: in worker processes, beside own rows, and mixed with them at a ratio."""
 
 import multiprocessing
+import os
 import pickle
 import runpy
+import shutil
 from pathlib import Path
 
 import h5py
@@ -105,10 +107,21 @@ def test_classes_and_kinds_of_rows_are_chosen_and_labelled_as_the_caller_wants(p
         assert labels(["ant"], label_map={"ant": -100}) == [-100] * 6
         assert labels(label_map=["owl", "dog", "ant", "bee"]) == [3] * 8 + [2] * 6 + [1] * 6
         data = bank.torch_dataset(["ant", "bee"], real=False)
-        assert data[6][0].tolist() == bank["bee"][4].tolist(), "its first synthetic row"
+        assert data[6][0].tolist() == data[-4][0].tolist() == bank["bee"][4].tolist(), "its first synthetic row"
         assert [x.tolist() for x, _ in data] == [*bank["ant"].tolist(), *bank["bee"][4:].tolist()]
         again = pickle.loads(pickle.dumps(bank.torch_dataset(["ant"], real=False, label_map={"ant": 9})))
     assert [(x.tolist(), y.item()) for x, y in again][:1] == [([100, 101, 102], 9)]
+
+
+def test_a_file_that_has_become_shorter_is_told_of(path, tmp_path):
+    """The system would end the process."""
+    copy = shutil.copy(path, tmp_path / "cut.h5")
+    with FeatureBank.open(copy) as bank:
+        data = bank.torch_dataset()
+        os.truncate(copy, 100)
+        for read in (lambda: data[0], lambda: data.__getitems__([0, 1])):
+            with pytest.raises(InputError, match="has become shorter"):
+                read()
 
 
 @pytest.mark.parametrize(
