@@ -38,7 +38,11 @@ class TrainedModel(StoredModel):
     # The formulas that methods override.
 
     def synthesise(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Return scaled features ``(B, D)`` for noise ``(B, Z)`` and prepared embeddings ``(B, A)``."""
+        """Return scaled features ``(B, D)`` for noise ``(B, Z)`` and prepared embeddings ``(B, A)``.
+
+        Gradients flow through it: an ``nn.Module`` that has ``model.networks`` as a member may call it in its forward.
+        ``model.preprocessor`` prepares raw embeddings, and ``model.scaler.invert`` returns raw features.
+        """
         return self.networks["generator"](noise, condition)
 
     def chunk_noise(self, stream: np.random.Generator) -> np.ndarray:

@@ -99,3 +99,22 @@ def test_classes_are_given_as_for_generate_and_refused_at_once(model, world):
     for wrong in ({"classes": ["class 99"]}, {"n_per_class": 0}, {"seed": None}):
         with pytest.raises(InputError):
             model.stream(**({"classes": [12], "n_per_class": 4, "seed": 0} | wrong))
+
+
+def test_a_trained_generator_learns_on_in_a_module_of_ones_own(model, world):
+    class Own(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.networks = model.networks
+
+        def forward(self, noise, condition):
+            return model.scaler.invert(model.synthesise(noise, condition))
+
+    own = Own()
+    condition = torch.from_numpy(model.preprocessor(world.dataset.class_embeddings[:3])).requires_grad_()
+    features = own(torch.ones(3, model.noise_dim), condition)
+    assert features.shape == (3, world.dataset.feature_dim)
+    features.sum().backward()
+    assert condition.grad.abs().sum() > 0
+    assert any(parameter.grad is not None for parameter in own.parameters())
+    own.zero_grad()
