@@ -11,6 +11,7 @@ import pytest
 import fgen
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
+from fgen.experiment.runner import train_only
 from fgen.training import loop
 from fgen.training.hooks import EpochHook
 from fgen.training.loop import TrainConfig
@@ -121,6 +122,12 @@ def test_a_run_tells_of_selection_and_training_what_metrics_csv_holds(tmp_path):
     assert told.epochs == expected
     assert {"val_H", "val_gamma"} <= told.epochs[0][2].keys()
     assert not any("ignored" in row for row in rows)
+
+
+def test_a_training_without_a_test_tells_of_its_epochs(tmp_path):
+    told, config = Told(), SETTINGS | {"protocol": {"calibrate": False, "seeds": [4]}}
+    train_only(fgen.ExperimentConfig.from_mapping(config), out=tmp_path / "run", on_epoch=told)
+    assert [(phase, epoch) for phase, epoch, _ in told.epochs] == [("seed-4/training", 1), ("seed-4/training", 2)]
 
 
 def test_folds_of_a_selection_have_a_phase_and_scores_each_and_change_nothing():

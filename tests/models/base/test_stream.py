@@ -8,9 +8,17 @@ import torch
 from torch.utils.data import DataLoader
 
 from fgen import rng
+from fgen.compute.device import cpu_threads
 from fgen.errors import InputError
 from fgen.models.registry import make_model
 from tests.conftest import TINY
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """As torch gives to each worker; on several threads the last digits may differ."""
+    with cpu_threads(1):
+        yield
 
 
 @pytest.fixture(scope="module")
