@@ -46,11 +46,11 @@ def test_each_phase_of_a_run_is_shown_by_the_names_of_metrics_csv(tmp_path):
 
 def test_a_training_that_goes_on_replaces_the_epochs_that_it_repeats(tmp_path):
     pytest.importorskip("tensorboard")
-    for epochs, loss in ((range(1, 4), 0.0), (range(3, 6), 1.0)):
+    for epochs, loss in ((range(1, 6), 0.0), (range(3, 5), 1.0)):
         hook = fgen.TensorBoard(tmp_path)
         for epoch in epochs:
             hook(epoch, {"loss": loss}, "training")  # on disk without close(), as after a kill
-    assert shown(tmp_path / "training") == {"loss": {1: 0, 2: 0, 3: 1, 4: 1, 5: 1}}
+    assert shown(tmp_path / "training") == {"loss": {1: 0, 2: 0, 3: 1, 4: 1}}
 
 
 def test_without_tensorboard_the_extra_is_named(tmp_path, monkeypatch):

@@ -17,8 +17,8 @@ class FeatureStream(IterableDataset[tuple[Tensor, Tensor]]):
     Rows come in rounds. Each round has new rows, in random order. A class's rows in round r follow from the seed, the
     epoch, r and the class; other classes don't change them. Worker w of W yields the rounds w, w + W, w + 2 W and so
     on, so that no row comes twice. The rounds don't depend on the number of workers. With
-    ``DataLoader(batch_size=stream.rows_per_round)`` the order of the rows doesn't either. torch lets a worker compute on
-    one thread; on several threads the last digits may differ.
+    ``DataLoader(batch_size=stream.rows_per_round)`` the order of the rows doesn't either. torch lets a worker compute
+    on one thread; on several threads the last digits may differ.
 
     Args:
         generate: called with ``seed=`` of a round, returns its features ``(rows_per_round, D)`` and labels.
