@@ -8,11 +8,13 @@ from typing import Any
 from fgen.baselines import BASELINES
 from fgen.classifiers.any_estimator import CONTRACT, described, estimator_config
 from fgen.errors import InputError, did_you_mean
-from fgen.experiment.config import Recipe
+from fgen.experiment.config import NAMED, Recipe
 from fgen.models.registry import MODELS
 
 #: The method that stands for a choice on held-out classes.
 RECOMMENDED = "recommended"
+#: Configs of the generators and baselines by name. A package's is imported when its method is asked for.
+METHODS = NAMED["model"]
 #: Arguments that are a section of a recipe.
 SECTIONS = ("model", "classifier", "train")
 
@@ -101,15 +103,10 @@ def expect_settings(name: str, settings: Any) -> None:
         raise InputError(f"{name} is {settings!r}", f"{expected}, or {CONTRACT}" if name == "classifier" else expected)
 
 
-def methods() -> dict[str, Any]:
-    """Return the configs of all generators and baselines by name."""
-    return {**MODELS, **BASELINES}
-
-
 def _expect_method(method: Any, named: Any) -> None:
     """Refuse a method that is no generator's or baseline's name, or other than the name in the model's settings."""
     for where, name in (("method", method), ("model['name']", named)):
-        if not isinstance(name, str) or name not in methods():
+        if not isinstance(name, str) or name not in METHODS:
             expected = f"one of the generators {', '.join(MODELS)}, of the baselines {', '.join(BASELINES)}"
             raise InputError(f"{where} is {name!r}", f"{expected}, or {RECOMMENDED!r}", _method_remedy(name))
     if named != method:
@@ -121,6 +118,6 @@ def _method_remedy(name: Any) -> str:
     """Return what to do about a name that isn't given as ``method``, or is no method's."""
     if not isinstance(name, str):
         return ""
-    if name in methods():
+    if name in METHODS:
         return f"Pass method={name!r}"
-    return did_you_mean(name, methods(), show=lambda near: f"method={near!r}")
+    return did_you_mean(name, METHODS, show=lambda near: f"method={near!r}")

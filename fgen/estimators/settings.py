@@ -9,7 +9,7 @@ from fgen.classifiers.any_estimator import EstimatorConfig
 from fgen.classifiers.registry import CLASSIFIERS
 from fgen.errors import InputError, did_you_mean
 from fgen.estimators.base import Size
-from fgen.estimators.recipe import SECTIONS, estimator_settings, expect_settings, methods, recipe_of
+from fgen.estimators.recipe import METHODS, SECTIONS, estimator_settings, expect_settings, recipe_of
 from fgen.experiment.config import Recipe
 from fgen.models.registry import MODELS
 from fgen.training.loop import TrainConfig
@@ -100,7 +100,7 @@ def _defaults(argument: str, parameters: Mapping[str, Any], given: Mapping[str, 
     if argument == "train":
         return _fields(TrainConfig)
     if argument == "model":
-        return _fields(methods()[method]) if method in methods() else {}
+        return _fields(METHODS[method]) if method in METHODS else {}
     if estimator_settings(given) is not None:
         return _fields(EstimatorConfig)
     return {"name": name} | _fields(CLASSIFIERS[name]) if method in MODELS and name in CLASSIFIERS else {}

@@ -117,3 +117,17 @@ def test_a_model_whose_package_is_gone_says_so(install, tmp_path, world):
     del MODELS["wugan"]
     with pytest.raises(InputError, match="'wugan' is neither fgen's nor of an installed package"):
         load_model(tmp_path / "model")
+
+
+def test_the_estimators_have_a_packages_method_and_leave_broken_ones_alone(install):
+    install("broken", "brokengan", "x = 1 / 0")
+    install("wug", "wugan", CODE)
+    classifier = fgen.ZeroShotClassifier().set_params(model__epochs=1)
+    assert classifier.get_params()["model__epochs"] == 1
+    assert not {"broken_code", "wug_code"} & set(sys.modules)
+    for estimator in (classifier, fgen.FeatureSynthesizer()):
+        assert estimator.set_params(method="wugan", model__shine=0.25).get_params()["model__shine"] == 0.25
+    with pytest.raises(InputError, match=r"parameter model__shin is unknown.* Did you mean 'model__shine'"):
+        classifier.set_params(model__shin=1)
+    with pytest.raises(InputError, match="the package broken brings the method 'brokengan'"):
+        classifier.set_params(method="brokengan", model=None).fit([[0.0], [1.0]], [0, 1])
