@@ -34,6 +34,7 @@ COMMANDS: tuple[Command, ...] = (
     data.embed,
     banks.evaluate,
     prediction.predict,
+    running.compare,
     running.report,
     data.inspect,
     data.convert,

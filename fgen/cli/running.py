@@ -1,5 +1,6 @@
 """Commands that train, and tell of runs."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -58,11 +59,30 @@ def train(config: str, out: str, overrides: list[str], resume: bool, progress: b
             say(format_expectation(folder.read_choice(experiment)[0]))
 
 
-@command(
-    argument("runs", nargs="+", metavar="RUN_DIR", help="run folders; the first is what others are held to"),
-    argument("--out", required=True, help="HTML, with its pictures inside"),
-    PROGRESS,
-)
+RUNS = argument("runs", nargs="+", metavar="RUN_DIR", help="run folders; the first is what others are held to")
+
+
+def _forms(parser: argparse.ArgumentParser) -> None:
+    forms = parser.add_mutually_exclusive_group()
+    forms.add_argument("--csv", action="store_true", dest="as_csv", help="print CSV, scores as fractions")
+    forms.add_argument("--json", action="store_true", dest="as_json", help="print JSON, scores as fractions")
+
+
+@command(RUNS, _forms)
+def compare(runs: list[str], as_csv: bool, as_json: bool) -> None:
+    """One table of several runs: scores with intervals, and paired differences from the first."""
+    from fgen.reports import comparison
+
+    compared = comparison.compare_runs(runs)
+    if as_json:
+        say(json.dumps([run.as_dict() for run in compared], indent=2))
+    elif as_csv:
+        say(comparison.as_csv(compared).rstrip("\n"))
+    else:
+        say(comparison.as_table(compared))
+
+
+@command(RUNS, argument("--out", required=True, help="HTML, with its pictures inside"), PROGRESS)
 def report(runs: list[str], out: str, progress: bool) -> None:
     """A page about runs: scores, training, classes, features."""
     from fgen.reports.run_report import write_report

@@ -29,8 +29,8 @@ from fgen.io.atomic import expect_free, new_file
 from fgen.io.reading import guarded_read
 from fgen.metrics.accuracy import GZSLScores
 from fgen.metrics.fidelity import compare_features
-from fgen.metrics.stats import paired_interval
 from fgen.models.registry import load_model
+from fgen.reports.comparison import distinct_names, paired_gap
 from fgen.reports.html_page import HEAD, folded, heading, note, page, picture, table
 from fgen.reports.plots import plot_calibration, plot_features, plot_scores, plot_training
 
@@ -94,7 +94,7 @@ def write_report(runs: Sequence[str | Path], out: str | Path, *, progress: bool 
         raise InputError(f"{out} ends in {out.suffix!r}", "an .html file")
     expect_free(out, overwrite=True)
     require("matplotlib.figure", "plots", "a report")
-    opened = [_Run.open(path, name) for path, name in zip(runs, _names(runs), strict=True)]
+    opened = [_Run.open(path, name) for path, name in zip(runs, distinct_names(runs), strict=True)]
     runs_shown = tqdm(opened, unit="run", disable=not progress)
     # Each section is made as it's asked for.
     sections = chain(_overview(opened), chain.from_iterable(map(_details, runs_shown)))
@@ -103,21 +103,10 @@ def write_report(runs: Sequence[str | Path], out: str | Path, *, progress: bool 
         temporary.write_text(text, encoding="utf-8")
 
 
-def _names(runs: Sequence[str | Path]) -> list[str]:
-    """Return a distinct name for each folder: its own, or its path without the parts that all share."""
-    paths = [Path(run).resolve().parts for run in runs]
-    if len({parts[-1] for parts in paths}) == len(paths):
-        return [parts[-1] for parts in paths]
-    while len({parts[0] for parts in paths}) == 1 and all(len(parts) > 1 for parts in paths):
-        paths = [parts[1:] for parts in paths]
-    while len({parts[-1] for parts in paths}) == 1 and all(len(parts) > 1 for parts in paths):
-        paths = [parts[:-1] for parts in paths]
-    return ["/".join(parts) for parts in paths]
-
-
 def _overview(runs: Sequence[_Run]) -> Iterable[str]:
     yield heading(1, "fgen report")
-    gaps = [""] + [_gap(run, runs[0]) for run in runs[1:]]
+    found = [paired_gap(run.result, runs[0].result) for run in runs[1:]]
+    gaps = ["", *(gap if isinstance(gap, str) else format_gap(gap) for gap in found)]
     header = ["percent, mean [95 % interval]", *SCORES] + (["H minus the first's"] if len(runs) > 1 else [])
     rows = [run.result.row(run.name) + ([gap] if len(runs) > 1 else []) for run, gap in zip(runs, gaps, strict=True)]
     yield table(header, rows)
@@ -136,20 +125,6 @@ def _overview(runs: Sequence[_Run]) -> Iterable[str]:
             "What taking a constant gamma from the seen classes' scores makes of seen and unseen accuracy, of "
             "each run's first seed. The dots were found on test rows: no result, but a bound."
         )
-
-
-def _gap(run: _Run, first: _Run) -> str:
-    """Return the difference of H from the first run's, or why the runs can't be paired."""
-    mine, others = run.result.description, first.result.description
-    if mine["dataset"]["fingerprint"] != others["dataset"]["fingerprint"]:
-        return "other data"
-    if mine["seeds"] != others["seeds"]:
-        return "other seeds"
-    try:
-        gap = paired_interval(run.scores, first.scores)
-    except InputError:
-        return "other classes"
-    return format_gap(gap)
 
 
 def _details(run: _Run) -> Iterable[str]:

@@ -18,8 +18,9 @@ from fgen.experiment.directory import RunDirectory
 from fgen.experiment.records import read_predictions
 from fgen.experiment.results import format_gap
 from fgen.metrics.stats import paired_interval
+from fgen.reports.comparison import distinct_names
 from fgen.reports.inspection import inspect
-from fgen.reports.run_report import _names, _some_of_each, write_report
+from fgen.reports.run_report import _some_of_each, write_report
 from tests.conftest import tiny
 
 pytest.importorskip("matplotlib")
@@ -188,7 +189,7 @@ def test_what_is_no_report_is_left_alone_and_what_is_no_finished_run_refused(run
     ],
 )
 def test_runs_are_called_by_what_tells_them_apart(paths, names):
-    assert _names(paths) == names
+    assert distinct_names(paths) == names
 
 
 def test_what_is_damaged_or_gone_is_named(runs, tmp_path, capsys):
