@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from fgen.cli.registry import JSON, OVERWRITE, PROGRESS, RUN, argument, command, say
+from fgen.cli.registry import EMBEDDINGS, JSON, OVERWRITE, PROGRESS, RUN, argument, command, say
 from fgen.errors import InputError
 
 
@@ -12,7 +12,7 @@ from fgen.errors import InputError
     argument("--classes", help="unseen, seen, all, or NAME,NAME (default: unseen)"),
     argument("--n-per-class", type=int, default=300, help="features of each class (default: 300)"),
     argument("--out", required=True, help="the bank, an .h5 file"),
-    argument("--embeddings", help="CSV of classes never in the data set: a name, then its embedding"),
+    argument("--embeddings", help=EMBEDDINGS.format("classes never in the data set")),
     argument("--seed", type=int, help="seed of model and noise (default: the run's first)"),
     argument("--real", action="store_true", help="store the real training rows too"),
     argument("--validation", action="store_true", help="also write NAME.validation.h5, to calibrate classifiers on"),

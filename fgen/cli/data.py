@@ -4,13 +4,13 @@ import json
 import logging
 from pathlib import Path
 
-from fgen.cli.registry import JSON, OVERWRITE, PROGRESS, argument, command, say
+from fgen.cli.registry import EMBEDDINGS, JSON, OVERWRITE, PROGRESS, argument, command, say
 from fgen.errors import InputError
 
 
 @command(
     argument("pictures", help="folder with a folder of pictures for each class"),
-    argument("--embeddings", required=True, help="CSV of all classes: a name, then its embedding"),
+    argument("--embeddings", required=True, help=EMBEDDINGS.format("all classes")),
     argument("--out", required=True, help="an .h5 or .npz file, or a folder for a .mat pair"),
     argument(
         "--unseen", action="append", default=[], metavar="NAME", help="a class to test on as unseen; may be repeated"
@@ -20,11 +20,11 @@ from fgen.errors import InputError
 )
 def features(pictures: str, embeddings: str, out: str, unseen: list[str], overwrite: bool, progress: bool) -> None:
     """A folder of pictures into a data set."""
+    from fgen.data.embedding_files import read_embeddings
     from fgen.data.files import expect_target, save_dataset
-    from fgen.data.tables import read_embeddings_csv
     from fgen.encoders.image_folder import dataset_of_pictures
 
-    names, matrix = read_embeddings_csv(embeddings)
+    names, matrix = read_embeddings(embeddings)
     target = expect_target(out, overwrite=overwrite).absolute()
     keep = target.with_name(f"{target.name}.pictures.partial")
     dataset = dataset_of_pictures(pictures, names, matrix, unseen=unseen, keep=keep, progress=progress)

@@ -46,6 +46,11 @@ def argument(*names: str, **options: Any) -> Argument:
     return lambda parser: parser.add_argument(*names, **options)
 
 
+#: What files of embeddings are.
+EMBEDDINGS = (
+    "{}: .csv, or .txt as GloVe and word2vec write it, with a name and its numbers in each row; .npz with class_names "
+    "and class_embeddings; or NAME.npy, with names in NAME.names.txt"
+)
 RUN = argument("run", help="run folder")
 OVERWRITE = argument("--overwrite", action="store_true", help="replace what is there under that name")
 JSON = argument("--json", action="store_true", dest="as_json", help="print JSON")

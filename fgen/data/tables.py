@@ -261,7 +261,7 @@ def _class_rows(
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the cells of each row, with the number of the line on which it ends; skip blank lines."""
     with open(path, "rb") as file:
-        reader = csv.reader(_lines(path, file))
+        reader = csv.reader(lines_of(path, file))
         try:
             for cells in reader:
                 if any(cell.strip() for cell in cells):
@@ -270,7 +270,8 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             raise InputError(f"{path}, line {reader.line_num}: {error}", "comma-separated values") from None
 
 
-def _lines(path: Path, file: Iterable[bytes]) -> Iterator[str]:
+def lines_of(path: Path, file: Iterable[bytes]) -> Iterator[str]:
+    """Yield the lines of a file of UTF-8 text; refuse others, with the number of the line."""
     for number, line in enumerate(file, 1):
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")

@@ -10,8 +10,8 @@ import numpy as np
 from fgen.compute.device import available_device, cpu_threads
 from fgen.data.bank_spec import BankSpec
 from fgen.data.dataset import ZSLDataset
+from fgen.data.embedding_files import read_embeddings
 from fgen.data.files import HDF5_SUFFIXES
-from fgen.data.tables import read_embeddings_csv
 from fgen.errors import InputError, did_you_mean
 from fgen.experiment.banks import dataset_spec, write_bank
 from fgen.experiment.config import ExperimentConfig
@@ -46,7 +46,8 @@ def generate_from_run(
         run: run folder.
         classes: ``"unseen"`` (by default), ``"seen"``, ``"all"`` or names separated by commas, as in a CSV: names that
             hold commas stand in double quotes.
-        embeddings: CSV of classes that were never in the data set, in place of ``classes``.
+        embeddings: file of classes that were never in the data set, in place of ``classes``, see
+            :func:`fgen.data.embedding_files.read_embeddings`.
         seed: which of the run's models, and the noise; by default the run's first.
         real: store the data set's real training rows too.
         validation: write a bank of the validation task beside it, see :mod:`fgen.experiment.validation_bank`.
@@ -105,8 +106,8 @@ def _trained_seed(directory: RunDirectory, config: ExperimentConfig, seed: int) 
 
 
 def _new_classes(path: str | Path, model: FeatureGenerator, n_per_class: int) -> BankSpec:
-    """Return the spec of a bank of a CSV's classes; warn of names that the run knows already."""
-    names, matrix = read_embeddings_csv(path, width=model.class_embeddings.shape[1])
+    """Return the spec of a bank of the classes of a file; warn of names that the run knows already."""
+    names, matrix = read_embeddings(path, width=model.class_embeddings.shape[1])
     own = set(model.class_names or ())
     if known := [name for name in names if name in own]:
         log.warning("%s describes %s anew, a class of the run's own", path, ", ".join(map(repr, known[:5])))

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import scipy.io
 
+from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import save_dataset
+from fgen.data.tables import write_embeddings_csv
 
 
 def test_predict_looks_at_its_files_before_it_trains_a_head(shell, config, toy, tmp_path, monkeypatch):
@@ -193,3 +195,20 @@ def test_a_table_that_holds_no_features_is_refused_by_its_line(shell, run_dir, t
 def test_a_mat_file_without_features_is_refused_by_its_variables(shell, run_dir, tmp_path):
     scipy.io.savemat(tmp_path / "x.mat", {"X": np.zeros((16, 3))})
     assert "has no variable 'features'; expected it beside X" in shell.refuses("predict", run_dir, tmp_path / "x.mat")
+
+
+def test_generate_takes_word_vectors_and_arrays_as_it_takes_a_table(shell, run_dir, toy, tmp_path):
+    names, matrix = ["wug", "fep"], toy.class_embeddings[:2]
+    write_embeddings_csv(tmp_path / "new.csv", names, matrix)
+    (tmp_path / "new.txt").write_text((tmp_path / "new.csv").read_text().replace(",", " "))
+    np.savez(tmp_path / "new.npz", class_names=names, class_embeddings=matrix)
+    banks = []
+    for suffix in ("csv", "txt", "npz"):
+        out = tmp_path / f"{suffix}.h5"
+        words = ("--embeddings", tmp_path / f"new.{suffix}", "--n-per-class", 3, "--out", out)
+        assert shell("generate", run_dir, *words) == 0, shell.err
+        with FeatureBank.open(out) as bank:
+            banks.append((bank.class_names, bank.to_numpy()[0]))
+    for bank in banks[1:]:
+        assert bank[0] == banks[0][0]
+        assert np.array_equal(bank[1], banks[0][1])

@@ -1,0 +1,116 @@
+"""Files of class embeddings that users have: tables, word vectors, NumPy's arrays."""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fgen.data.tables import lines_of, read_embeddings_csv
+from fgen.errors import InputError, shortened
+from fgen.features.checks import as_matrix, as_text, checked_names, number_in
+from fgen.io import npz
+from fgen.io.reading import guarded_read
+
+#: A name may end in a number, as "boeing 747"; with a point in it, it is one number too many.
+_ENDS_IN_A_FRACTION = re.compile(r"(^| )[-+]?\d*\.\d+(e[-+]?\d+)?$", re.IGNORECASE)
+_BLANKS = re.compile(r"[ \t]+")
+LARGEST = np.finfo(np.float32).max
+
+
+def read_embeddings(path: str | Path, width: int | None = None) -> tuple[list[str], np.ndarray]:
+    """Read class embeddings.
+
+    Args:
+        path: ``.csv``, see :func:`fgen.data.tables.read_embeddings_csv`; ``.txt`` or ``.vec`` as GloVe and word2vec
+            write text, a name and its numbers with blanks between them, perhaps after a line with both sizes; ``.npz``
+            with ``class_names (K,)`` and ``class_embeddings (K, A)``; or ``.npy`` with ``(K, A)``, whose names are the
+            lines of ``NAME.names.txt`` beside ``NAME.npy``.
+        width: A, where the reader knows it.
+
+    Returns:
+        K distinct names, and ``(K, A)`` float32.
+
+    Raises:
+        InputError: names that are missing, empty or there twice, numbers that aren't finite, another width; damage.
+    """
+    path = Path(path)
+    if path.suffix not in READERS:
+        raise InputError(f"{path} ends in {path.suffix!r}", f"one of {', '.join(READERS)}")
+    if path.suffix == ".csv":
+        return read_embeddings_csv(path, width)
+    with guarded_read(path, path.suffix):
+        names, matrix = READERS[path.suffix](path, width)
+        if width is not None and matrix.shape[1] != width:
+            raise InputError(f"{path} has {matrix.shape[1]} numbers for each class", f"{width}")
+        return names, matrix
+
+
+def _read_text(path: Path, width: int | None) -> tuple[list[str], np.ndarray]:
+    rows: dict[str, np.ndarray] = {}
+    with open(path, "rb") as file:
+        for number, line in enumerate(lines_of(path, file), 1):
+            words, where = _BLANKS.split(line.strip(" \t\r\n")), f"{path}, line {number}"
+            if words == [""] or (number == 1 and _counts(words)):
+                continue
+            width = _trailing_numbers(words) if width is None else width
+            name, numbers = " ".join(words[: len(words) - width]), _numbers(words[len(words) - width :])
+            if not width or not name or numbers is None or _ENDS_IN_A_FRACTION.search(name):
+                expected = f"a name, then {width or 'its'} finite numbers, with blanks between them"
+                raise InputError(f"{where}, begins with {shortened(words[0])}", expected, _remedy(line))
+            as_text(f"{where}: the class's name", name)
+            if name in rows:
+                raise InputError(f"{where}: {shortened(name)} is there already", "distinct names")
+            rows[name] = numbers
+    if not rows:
+        raise InputError(f"{path} has no classes", "a line for each: its name, then its numbers")
+    return list(rows), np.stack(list(rows.values()))
+
+
+def _counts(words: Sequence[str]) -> bool:
+    """Return whether a first line holds the numbers of words and of columns, as word2vec writes them."""
+    return len(words) == 2 and all(word.isascii() and word.isdigit() for word in words)
+
+
+def _trailing_numbers(words: Sequence[str]) -> int:
+    """Return how many words at the end of a line are numbers; the first is never one."""
+    count = 0
+    while count < len(words) - 1 and number_in(words[-1 - count]) is not None:
+        count += 1
+    return count
+
+
+def _numbers(words: Sequence[str]) -> np.ndarray | None:
+    """Return words as float32, or None where one is no finite number."""
+    values = np.array([*map(number_in, words)], dtype=np.float64)
+    return values.astype(np.float32) if (np.abs(values) <= LARGEST).all() else None
+
+
+def _remedy(line: str) -> str:
+    return "Call a table with commas .csv" if "," in line else ""
+
+
+def _read_npz(path: Path, width: int | None) -> tuple[list[str], np.ndarray]:
+    with npz.Archive(path) as archive:
+        matrix = as_matrix("class_embeddings", archive["class_embeddings"])
+        return list(checked_names(archive["class_names"], len(matrix))), matrix
+
+
+def _read_npy(path: Path, width: int | None) -> tuple[list[str], np.ndarray]:
+    beside = path.with_suffix(".names.txt")
+    if not beside.is_file():
+        remedy = "Or write numpy.savez(FILE, class_names=names, class_embeddings=matrix)"
+        raise InputError(f"{path} has no names", f"{beside} beside it, with a name on each line", remedy)
+    with guarded_read(beside, ".txt"), beside.open("rb") as file:
+        names = [line.strip() for line in lines_of(beside, file)]
+        matrix = as_matrix("the array", npz.map_array(path))
+        return list(checked_names(names, len(matrix), each=f"row of {path.name}")), matrix
+
+
+READERS: dict[str, Callable[[Path, int | None], tuple[list[str], np.ndarray]]] = {
+    ".csv": read_embeddings_csv,
+    ".txt": _read_text,
+    ".vec": _read_text,
+    ".npz": _read_npz,
+    ".npy": _read_npy,
+}
