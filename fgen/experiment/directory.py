@@ -128,6 +128,21 @@ class SeedDirectory:
                 "Bring it back, or choose another --out",
             )
 
+    def has_selected(self) -> bool:
+        """Return whether a selection was begun."""
+        return (
+            self.choice.exists()
+            or any(self.path.glob("checkpoint/selection*.safetensors"))
+            or self.held_out(0).exists()
+        )
+
+    def remove_trained(self) -> None:
+        """Remove the model and all that was made with it; the checkpoint stays."""
+        for made in (self.validation_model, self.head_zsl, self.head, self.bank, self.metrics, self.model):
+            if made.is_dir():
+                shutil.rmtree(made)
+            made.unlink(missing_ok=True)
+
     def stopped_in(self) -> str | None:
         """Return the first phase of a run that isn't finished; None where all are."""
         if self.predictions.exists():
@@ -158,8 +173,11 @@ class RunDirectory:
     result = File("result.json")
 
     @classmethod
-    def create(cls, path: Path, config: ExperimentConfig, *, resume: bool) -> RunDirectory:
+    def create(cls, path: Path, config: ExperimentConfig, *, resume: bool, longer: bool = False) -> RunDirectory:
         """Start a run folder, or go on in one that was made with the same config, and the same seeds or the first ones.
+
+        Args:
+            longer: the folder is known to differ in having fewer epochs or steps alone, and goes on to more.
 
         Raises:
             InputError: the folder holds something else, or another config, or another process is at work in it.
@@ -180,7 +198,7 @@ class RunDirectory:
                 raise InputError(
                     f"{path} already holds a run", "a new folder", "Add --resume to go on, or choose --out"
                 )
-            elif difference := _difference(folder.config, config):
+            elif not longer and (difference := folder.difference(config)):
                 raise InputError(
                     f"{path} was started with another config",
                     f"the same settings when resuming ({difference}), and the same seeds, or more after them",
@@ -213,6 +231,13 @@ class RunDirectory:
     def seed(self, seed: int) -> SeedDirectory:
         """Return the folder of one seed."""
         return SeedDirectory(self.path / "seeds" / str(seed))
+
+    def difference(self, config: ExperimentConfig) -> str:
+        """Return the first setting that differs from those that the folder was begun with, "" where all are the same.
+
+        Settings that may change when a run goes on, and more seeds, are no difference.
+        """
+        return _difference(self.config, _as_begun(self.config, config))
 
     def has_begun(self) -> bool:
         """Return whether anything was computed; a run can be refused for its data after its folder was made."""

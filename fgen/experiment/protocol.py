@@ -19,6 +19,7 @@ from fgen.experiment.results import SeedOutcome
 from fgen.experiment.selection import choose_epochs, choose_setting, chosen_model, score_baseline
 from fgen.experiment.steps import Task, fit, new_heads, new_model, representation, synthetic_counts
 from fgen.io.atomic import write_json
+from fgen.models.base.config import ModelConfig
 from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import load_model
 from fgen.training.hooks import NO_HOOK, EpochHook
@@ -93,6 +94,8 @@ class SeedRun(Task):
         """Train on trainval for the chosen number of epochs, or without a choice for the config's own."""
         self.folder.record_fingerprint(self.dataset)
         settings = self.recipe.model if self.choice is None else chosen_model(self, self.choice)
+        if self._goes_on_longer(settings):
+            self.folder.remove_trained()
         if not self.folder.model.exists():
             task = replace(self, recipe=replace(self.recipe, model=settings))
             model = fit(
@@ -157,6 +160,13 @@ class SeedRun(Task):
         scored = score_baseline(self, replace(self.recipe.model, **choice["settings"]))
         write_json(self.folder.choice, choice)
         return replace(self, choice=choice).test(scored, clock)
+
+    def _goes_on_longer(self, settings: ModelConfig) -> bool:
+        """Return whether the model that is there is of a training without a selection, and of fewer steps."""
+        if self.choice is not None or self.folder.choice.exists() or not self.folder.model.exists():
+            return False
+        n_rows = len(self.dataset.splits["trainval"])
+        return load_model(self.folder.model).config.n_steps(n_rows) < settings.n_steps(n_rows)
 
     def _title(self, phase: str) -> str | None:
         return f"{phase}, seed {self.seed}" if self.progress else None

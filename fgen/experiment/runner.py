@@ -128,6 +128,7 @@ def train_only(
 
     With ``protocol.calibrate`` the epochs and gamma are chosen on held-out classes before, as :func:`run` does; else
     the config's own epochs are trained. A folder that an earlier fgen began without a choice goes on without one.
+    A training without a choice may be resumed with more epochs or steps; it ends as an unbroken one would.
 
     Args:
         config, out, resume, progress, on_epoch: as in :func:`run`.
@@ -139,7 +140,8 @@ def train_only(
     if config.model.name in BASELINES:
         raise InputError(f"model.name is {config.model.name!r}, a baseline", f"a generator: {', '.join(MODELS)}")
     dataset = config.dataset.load()
-    directory, config = _begin(config, dataset, out, resume=resume)
+    longer = resume and goes_on_longer(config, dataset, Path(out))
+    directory, config = _begin(config, dataset, out, resume=resume, longer=longer)
     chooses = config.protocol.calibrate and len(dataset.unseen) > 0
     if chooses and (reason := too_few_to_hold_out(dataset)):
         log.warning(reason)
@@ -153,8 +155,28 @@ def train_only(
     return [directory.seed(seed).model for seed in config.protocol.seeds]
 
 
+def goes_on_longer(config: ExperimentConfig, dataset: ZSLDataset, out: Path) -> bool:
+    """Return whether trainings in a folder can go on to more epochs or steps, and then end as unbroken ones.
+
+    They were begun with the same settings otherwise, no selection came before them, and they end with an epoch.
+    """
+    folder, n_rows = RunDirectory(out), len(dataset.splits["trainval"])
+    try:
+        before = ExperimentConfig.from_file(folder.config)
+    except InputError:  # none yet, or one that RunDirectory.create refuses
+        return False
+    if type(before.model) is not type(config.model):
+        return False
+    as_long = replace(config.model, epochs=before.model.epochs, steps=before.model.steps)
+    selected = any(folder.seed(seed).has_selected() for seed in before.protocol.seeds)
+    if selected or folder.difference(replace(config, model=as_long)):
+        return False
+    ended = before.model.n_steps(n_rows)
+    return ended < config.model.n_steps(n_rows) and ended % config.model.steps_per_epoch(n_rows) == 0
+
+
 def _begin(
-    config: ExperimentConfig, dataset: ZSLDataset, out: str | Path, *, resume: bool
+    config: ExperimentConfig, dataset: ZSLDataset, out: str | Path, *, resume: bool, longer: bool = False
 ) -> tuple[RunDirectory, ExperimentConfig]:
     """Begin a run folder, or go on in it; log the notes on the data, and settings that have no effect.
 
@@ -166,7 +188,7 @@ def _begin(
     """
     choose_device(config.train.device)
     config.classifier.build()
-    directory = RunDirectory.create(Path(out), config, resume=resume)
+    directory = RunDirectory.create(Path(out), config, resume=resume, longer=longer)
     for note in dataset.notes:
         log.info("%s: %s", dataset.name, note)
     if unused := config.unused():
