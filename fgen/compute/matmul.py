@@ -81,7 +81,7 @@ def concat_columns(*columns: Tensor) -> Tensor:
     A matrix ``(N, A + B + ...)`` is stored by the rule of :func:`set_weight_layout`.
     """
     first, width = columns[0], sum(part.shape[-1] for part in columns)
-    if first.ndim == 2 and _lies_by_columns(first.device, len(first), width):
+    if first.ndim == 2 and _lies_by_columns(first.device, first.shape[0], width):
         return torch.cat([part.T for part in columns]).T
     return torch.cat(columns, dim=-1)
 

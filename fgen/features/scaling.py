@@ -100,14 +100,11 @@ class FeatureScaler:
 
     def apply(self, features: Rows) -> Rows:
         """Return raw rows ``(n, D)`` scaled, an array or a tensor on its device; float32, or float64 for float64."""
-        offset, scale = self._beside(features)
-        return ((signed_root(features) if self.kind == "sqrt" else features) - offset) / scale
+        return apply_scaling(self.kind, features, *self._beside(features))
 
     def invert(self, features: Rows) -> Rows:
         """Return raw rows of scaled ``(n, D)``, an array or a tensor on its device; float32, or float64 for float64."""
-        offset, scale = self._beside(features)
-        raw = features * scale + offset
-        return raw * abs(raw) if self.kind == "sqrt" else raw
+        return invert_scaling(self.kind, features, *self._beside(features))
 
     def scale_warning(self, features: Features) -> str:
         """Return a warning if raw ``(N, D)`` seem to be normalised otherwise than the training rows, else ``""``.
@@ -223,6 +220,17 @@ def signed_root(features: Rows) -> Rows:
     """Return the square root of absolute values, with their signs."""
     library: Any = torch if isinstance(features, torch.Tensor) else np
     return library.sign(features) * library.sqrt(abs(features))
+
+
+def apply_scaling(kind: Kind, features: Rows, offset: Any, scale: Any) -> Rows:
+    """Return raw rows ``(n, D)`` scaled by ``offset`` and ``scale (D,)``, all arrays or all tensors."""
+    return ((signed_root(features) if kind == "sqrt" else features) - offset) / scale
+
+
+def invert_scaling(kind: Kind, features: Rows, offset: Any, scale: Any) -> Rows:
+    """Return raw rows of scaled ``(n, D)``, the inverse of :func:`apply_scaling`."""
+    raw = features * scale + offset
+    return raw * abs(raw) if kind == "sqrt" else raw
 
 
 def _check_kind(kind: str) -> None:

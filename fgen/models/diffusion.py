@@ -223,7 +223,7 @@ class Diffusion(AdversarialGenerator, config=DiffusionConfig):
         """Return scaled features ``(B, D)`` for noise ``(B, noise_dim)`` and embeddings ``(B, A)``."""
         latent, rest = noise[:, : self.latent_dim], noise[:, self.latent_dim :]
         points, *draws = rest.split(self.scaler.dim, dim=1)
-        levels = torch.arange(self.config.n_timesteps, device=noise.device)[:, None].expand(-1, len(noise))
+        levels = torch.arange(self.config.n_timesteps, device=noise.device)[:, None].expand(-1, noise.shape[0])
         last = self.config.n_timesteps - 1
         for level, draw in zip(range(last, 0, -1), draws, strict=False):  # without draws there is one step
             clean = self.denoise(latent, points, levels[level], condition)

@@ -164,7 +164,7 @@ class Flow(FeatureGenerator, config=FlowConfig):
 
     def velocity(self, points: Tensor, time: float, condition: Tensor) -> Tensor:
         """Return the guided velocity ``(B, D)`` at one time (Ho & Salimans 2022, Eq. 6)."""
-        network, times = self.networks["velocity"], points.new_full((len(points), 1), time)
+        network, times = self.networks["velocity"], points.new_full((points.shape[0], 1), time)
         velocity = network(points, times, condition, torch.ones_like(times))
         if self.config.guidance == 1:
             return velocity

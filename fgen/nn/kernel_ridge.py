@@ -78,7 +78,8 @@ class SemanticPrior(nn.Module):
 
     def kernel(self, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``k(a, s)`` ``(B, S)`` of embeddings ``(B, A)`` and the seen classes', and ``k(a, a)`` ``(B,)``."""
-        total, own = condition.new_zeros(len(condition), len(self.seen)), condition.new_zeros(len(condition))
+        n_rows = condition.shape[0]
+        total, own = condition.new_zeros(n_rows, len(self.seen)), condition.new_zeros(n_rows)
         kinds = zip(condition.split(self.widths, dim=1), self.seen.split(self.widths, dim=1), strict=True)
         for k, (kind, seen) in enumerate(kinds):
             gram = torch.exp(-squared_distances(F.normalize(kind), seen) / self.scales[k])
