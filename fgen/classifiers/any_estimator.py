@@ -9,7 +9,7 @@ import pkgutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -127,16 +127,24 @@ class EstimatorHead(Head):
         """Write the linear form to a folder, as :meth:`fgen.classifiers.storage.StoredHead.save` does.
 
         Raises:
-            InputError: no training yet, an estimator without a linear form, or a folder with other files.
+            InputError: as :meth:`stored_form` has it, or a folder with other files.
+        """
+        self.stored_form().save(path)
+
+    def stored_form(self) -> LinearScores:
+        """Return the linear form.
+
+        Raises:
+            InputError: no training yet, or an estimator without a linear form.
         """
         self.require_trained()
         if self.linear is None:
             found = f"{described(self.config.estimator)} has no linear form, and could only be pickled"
             expected = "an estimator with coef_ and intercept_, or 'softmax' or 'cosine' as classifier's name"
             raise InputError(found, expected, "skops.io.dump writes the fitted estimator itself to a file of its own")
-        kept = self.linear
-        kept.classes_, kept.n_classes_, kept.scaler = self.classes_, self.n_classes_, self.scaler
-        kept.save(path)
+        form = copy(self.linear)
+        form.classes_, form.n_classes_, form.scaler = self.classes_, self.n_classes_, self.scaler
+        return form
 
 
 def estimator_scores(estimator: Any, scaled: np.ndarray, n_classes: int) -> np.ndarray:

@@ -322,6 +322,15 @@ class Head(ABC):
         """
         return predict_calibrated(self._scores_with_warning(features), self.classes_, gamma, seen)
 
+    def stored_form(self) -> Any:
+        """Return the head as a formula of tensors, a :class:`fgen.classifiers.storage.StoredHead`.
+
+        Raises:
+            InputError: it has no such form, as nearest neighbours, or isn't trained.
+        """
+        found = f"the head {self.config.name!r} is no formula of weights"
+        raise InputError(found, "'softmax' or 'cosine' as classifier's name, or a linear estimator")
+
     def require_trained(self) -> None:
         """Raise an InputError if the head isn't trained."""
         if not hasattr(self, "scaler"):

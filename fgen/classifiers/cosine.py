@@ -6,7 +6,7 @@ Norms and biases could favour seen classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fgen.classifiers.base import Head, HeadConfig, HeadProblem
 from fgen.classifiers.storage import StoredHead
+from fgen.features.rows import Features, SelectedRows
 from fgen.features.scaling import Kind
 from fgen.features.statistics import class_means, within_class_scatter
 
@@ -94,11 +95,21 @@ class CosineClassifier(StoredHead):
         self.prototypes, self.centre = l2_normalise(prototypes).float(), centre.float()
         return present
 
-    def block_scores(self, scaled: np.ndarray) -> np.ndarray:
+    @staticmethod
+    def formula(head: Any, scaled: Tensor) -> Tensor:
         """Return log-probabilities ``(n, K)`` of scaled rows ``(n, D)``."""
-        rows = torch.from_numpy(scaled) - self.centre
-        cosines = l2_normalise(rows @ self.whitening if len(self.whitening) else rows) @ self.prototypes.T
-        return (cosines / self.config.temperature).log_softmax(dim=1).numpy()
+        rows = scaled - head.centre
+        cosines = l2_normalise(rows @ head.whitening if len(head.whitening) else rows) @ head.prototypes.T
+        return (cosines / head.config.temperature).log_softmax(dim=1)
+
+    def extended_tensors(self, features: Features, targets: np.ndarray) -> dict[str, Tensor]:
+        """Return the prototypes to which the new classes' are appended; centre and whitening stay."""
+        new = np.flatnonzero(targets)
+        _, means = class_means(self.scaler.blocks(SelectedRows(features, new)), targets[new])
+        prototypes = torch.from_numpy(means) - self.centre.double()
+        if len(self.whitening):
+            prototypes = prototypes @ self.whitening.double()
+        return {"prototypes": torch.cat([self.prototypes, l2_normalise(prototypes).float()])}
 
     def stored_shapes(self) -> dict[str, tuple[int, ...]]:
         """``(D,)``, ``(K, D)`` and ``(D, D)``, or ``(0, D)`` without whitening."""

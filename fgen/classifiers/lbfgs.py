@@ -40,6 +40,7 @@ def train_lbfgs(
     l2: float,
     *,
     start: tuple[Tensor, Tensor] | None = None,
+    first_logits: Tensor | None = None,
     progress: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return the minimum of the mean weighted cross-entropy plus ``l2 / 2 |W|^2`` over all rows.
@@ -56,6 +57,7 @@ def train_lbfgs(
         rows: the features, centred with the same weights.
         targets: ``(N,)`` indices of classes. row_weights: ``(N, 1)``.
         start: weights and biases to start from, such as those of another penalty; zeros by default.
+        first_logits: ``(N,)`` constant logits of class 0, whose weights and bias then stay 0.
         progress: show a bar.
 
     Returns:
@@ -65,6 +67,8 @@ def train_lbfgs(
         InputError: logits that are too many for memory have no room in the folder for temporary files.
     """
     line = Line(rows, targets, row_weights / len(targets), n_classes, l2)
+    if first_logits is not None:
+        line.fix_first(first_logits)
     if start is not None:
         weight, bias = start
         line.set_direction(torch.cat([weight, (bias + _at(weight, rows.mean)).unsqueeze(1)], dim=1))
@@ -117,10 +121,15 @@ class Line:
 
     def __init__(self, rows: CentredRows, targets: Tensor, row_weights: Tensor, n_classes: int, l2: float) -> None:
         self._rows, self._targets, self._row_weights, self._l2 = rows, targets, row_weights, l2
+        self._first_is_fixed = False
         self.parameters = rows.mean.new_zeros(n_classes, len(rows.mean) + 1)
         self.direction = torch.zeros_like(self.parameters)
         self._logits, self._change = (_zeros(len(targets), n_classes, rows.mean) for _ in range(2))
         self._point, self._gradients = (self.parameters.new_empty(BLOCK_ROWS, n_classes) for _ in range(2))
+
+    def fix_first(self, logits: Tensor) -> None:
+        """Keep the logits ``(N,)`` of class 0 constant, in place of ``W x + b``."""
+        self._logits[:, 0], self._first_is_fixed = logits, True
 
     def gradient(self) -> Tensor:
         """Return the loss's gradient ``(K, D + 1)`` at the parameters."""
@@ -130,6 +139,7 @@ class Line:
             gradients = self._logit_gradients(self._logits[start : start + len(x)], start)
             gradient[:, :-1] += product(matmul_operand(gradients).T, x)
             gradient[:, -1] += gradients.sum(dim=0)
+        gradient[: int(self._first_is_fixed)] = 0
         return gradient
 
     def set_direction(self, direction: Tensor) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from fgen.classifiers.base import Head, HeadConfig, HeadProblem
+from fgen.classifiers.linear_scores import LinearScores, LinearScoresConfig, Link
 from fgen.errors import InputError, require
 
 
@@ -51,6 +52,7 @@ class LinearConfig(SklearnConfig):
     """
 
     estimator_name: ClassVar[str]
+    link: ClassVar[Link]
 
     C: float = 1.0
     max_iter: int = 1000
@@ -76,6 +78,7 @@ class LogisticConfig(LinearConfig):
     name: ClassVar[str] = "logistic"
     module: ClassVar[str] = "sklearn.linear_model"
     estimator_name: ClassVar[str] = "LogisticRegression"
+    link: ClassVar[Link] = "softmax"
 
     def scores(self, estimator: Any, features: np.ndarray) -> np.ndarray:
         """Return log-probabilities, finite where scikit-learn's own take the logarithm of 0."""
@@ -91,6 +94,7 @@ class LinearSVMConfig(LinearConfig):
     name: ClassVar[str] = "linear_svm"
     module: ClassVar[str] = "sklearn.svm"
     estimator_name: ClassVar[str] = "LinearSVC"
+    link: ClassVar[Link] = "none"
 
     def scores(self, estimator: Any, features: np.ndarray) -> np.ndarray:
         """Return signed distances to the planes, up to the planes' scale."""
@@ -146,6 +150,20 @@ class SklearnHead(Head):
     def block_scores(self, scaled: np.ndarray) -> np.ndarray:
         """Return the config's scores ``(n, K)``, higher for likelier classes."""
         return self.config.scores(self.estimator, scaled)
+
+    def stored_form(self) -> Any:
+        """Return a linear estimator as its weights.
+
+        Raises:
+            InputError: nearest neighbours, or no training yet.
+        """
+        if not isinstance(self.config, LinearConfig):
+            return super().stored_form()
+        self.require_trained()
+        config = LinearScoresConfig(scaling=self.config.scaling, estimator=repr(self.estimator), link=self.config.link)
+        form = LinearScores.linked(self.estimator, config)
+        form.classes_, form.n_classes_, form.scaler = self.classes_, self.n_classes_, self.scaler
+        return form
 
     def save(self, path: str | Path) -> None:
         """Raise an InputError: scikit-learn's objects can only be pickled, and fgen never unpickles."""

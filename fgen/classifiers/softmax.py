@@ -12,6 +12,7 @@ from torch import Tensor
 from fgen.classifiers.adam import AdamConfig, initial_parameters, train_adam
 from fgen.classifiers.base import Head, HeadConfig, HeadProblem
 from fgen.classifiers.lbfgs import train_lbfgs
+from fgen.classifiers.new_rows import with_new_rows
 from fgen.classifiers.seen_bias import log_prior, row_weights
 from fgen.classifiers.storage import StoredHead
 from fgen.errors import InputError, TrainingDiverged
@@ -175,9 +176,15 @@ class SoftmaxClassifier(StoredHead):
         self.weight, self.bias = weight.cpu(), bias.cpu()
         return classes
 
-    def block_scores(self, scaled: np.ndarray) -> np.ndarray:
+    @staticmethod
+    def formula(head: Any, scaled: Tensor) -> Tensor:
         """Return log-probabilities ``(n, K)`` of scaled rows ``(n, D)``; the prior's offsets are left out."""
-        return torch.addmm(self.bias, torch.from_numpy(scaled), self.weight.T).log_softmax(dim=1).numpy()
+        return torch.addmm(head.bias, scaled, head.weight.T).log_softmax(dim=1)
+
+    def extended_tensors(self, features: Features, targets: np.ndarray) -> dict[str, Tensor]:
+        """Return weights and biases to which trained rows of the new classes are appended."""
+        rows = with_new_rows(self.weight, self.bias, self.scaler, features, targets, min(self.config.penalties))
+        return dict(zip(("weight", "bias"), rows, strict=True))
 
     def predict_proba(self, features: Features) -> np.ndarray:
         """Return probabilities ``(N, K)`` in the order of :attr:`classes_`."""

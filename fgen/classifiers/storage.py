@@ -1,6 +1,7 @@
 """Heads on disk: a folder with ``head.safetensors`` and ``head.json``; nothing pickled."""
 
 from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -9,8 +10,11 @@ import torch
 from torch import Tensor
 
 from fgen.classifiers.base import Head, checked_labels
+from fgen.compute.device import matrix_precision
 from fgen.config import build, to_mapping
 from fgen.errors import InputError
+from fgen.features.rows import Features
+from fgen.features.scaled_rows import CPU
 from fgen.features.scaling import FeatureScaler
 from fgen.io import stored_folder
 
@@ -27,6 +31,52 @@ class StoredHead(Head):
     format: ClassVar[str]
     stored: ClassVar[dict[str, str]]
     stored_type: ClassVar[torch.dtype] = torch.float32
+
+    @staticmethod
+    def formula(head: Any, scaled: Tensor) -> Tensor:
+        """Return scores ``(n, K)`` of scaled rows ``(n, D)``.
+
+        Args:
+            head: what has the head's tensors and ``config`` as attributes: the head itself, or a module of torch's.
+            scaled: the rows.
+        """
+        raise NotImplementedError
+
+    def block_scores(self, scaled: np.ndarray) -> np.ndarray:
+        """Return scores ``(n, K)`` of scaled rows ``(n, D)``."""
+        return self.formula(self, torch.from_numpy(scaled)).numpy()
+
+    def stored_form(self) -> Self:
+        """Return the head itself."""
+        return self
+
+    def extended(self, features: Features, labels: np.ndarray, new: np.ndarray) -> Self:
+        """Return a head with new classes too. What it holds of its own classes stays, bit for bit.
+
+        Args:
+            features: ``(N, D)`` raw rows of old and new classes.
+            labels: ``(N,)`` ids of their classes.
+            new: ``(M,)`` ascending ids of the new classes, above those of the others.
+
+        Raises:
+            InputError: the head's scores can't take a class more.
+        """
+        self.require_trained()
+        head = copy(self)
+        head.classes_, head.n_classes_ = np.concatenate([self.classes_, new]), int(new[-1]) + 1
+        targets = np.where(np.isin(labels, new), np.searchsorted(new, labels) + 1, 0)
+        with matrix_precision("highest", CPU):
+            vars(head).update(self.extended_tensors(features, targets))
+        return head
+
+    def extended_tensors(self, features: Features, targets: np.ndarray) -> dict[str, Tensor]:
+        """Return the tensors that differ in a head with M new classes, by attribute.
+
+        Args:
+            features: ``(N, D)`` raw rows.
+            targets: ``(N,)``, 0 for rows of old classes, 1 to M for those of new ones.
+        """
+        raise NotImplementedError
 
     def stored_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of each stored tensor, from the classes, the scaler and the config."""
