@@ -3,11 +3,14 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from scipy.special import logsumexp
+import torch
+from scipy.special import logsumexp, softmax
+from torch import nn
 
 from fgen.classifiers.base import predict_calibrated
 from fgen.classifiers.registry import load_head
@@ -16,6 +19,9 @@ from fgen.errors import InputError
 from fgen.experiment.heads import represented
 from fgen.features.rows import Features, as_rows
 from fgen.inference import storage
+from fgen.inference.export import EXAMPLES, Probabilities, expect_suffix, export_generator, write_onnx, write_torch
+from fgen.inference.linear_head import LinearHead
+from fgen.inference.torch_module import GeneratorModule, PredictorModule
 from fgen.io.atomic import replace_directory, write_json
 from fgen.io.consistent_read import read_folder
 from fgen.io.reading import guarded_read, read_json
@@ -116,6 +122,83 @@ class Predictor:
         ids = np.argsort(order, axis=1, kind="stable")[:, :k]
         best = np.take_along_axis(calibrated, ids, axis=1)
         return ids, best, np.exp(best - logsumexp(calibrated, axis=1, keepdims=True))
+
+    @property
+    def handicap(self) -> np.ndarray:
+        """Return what is subtracted from the scores of each class, ``(C,)``: ``gamma``, or 0 for those not seen."""
+        return np.where(np.isin(np.arange(len(self.labels)), self.seen), self.gamma, 0.0)
+
+    def probabilities(self, features: Features) -> np.ndarray:
+        """Return calibrated probabilities ``(N, C)`` float64 of raw features ``(N, D)`` by class id."""
+        return softmax(self.calibrated(self.scores(features)).astype(np.float64), axis=1)
+
+    def linear_head(self) -> LinearHead:
+        """Return scaling, head and calibration as one linear head over raw features.
+
+        Raises:
+            InputError: they aren't affine.
+        """
+        return LinearHead.folded(self.model, self.head.stored_form(), self.handicap, self.labels)
+
+    def to_numpy(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return ``W (K, D)``, ``b (K,)`` float64 and ``classes (K,)`` of raw features, gamma inside ``b``.
+
+        ``classes[(X @ W.T + b).argmax(1)]`` is the prediction, and the softmax of ``X @ W.T + b`` the probabilities, of
+        the K classes that the head knows.
+
+        Raises:
+            InputError: scaling or head isn't affine.
+        """
+        linear = self.linear_head()
+        return linear.weight, linear.bias, linear.classes
+
+    def to_torch(self, *, generator: bool = False) -> nn.Module:
+        """Return a module of torch: raw features ``(N, D)`` to calibrated log-probabilities ``(N, C)``.
+
+        Args:
+            generator: return the generator in its place, class embeddings and noise to features, see
+                :class:`fgen.inference.torch_module.GeneratorModule`.
+
+        Raises:
+            InputError: a head that is no formula of weights, as nearest neighbours.
+        """
+        if generator:
+            return GeneratorModule(self.model)
+        return PredictorModule(self.model, self.head.stored_form(), self.handicap)
+
+    def export(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write a file that runs without fgen, as its name ends: ``.onnx``, ``.pt2`` of ``torch.export`` or ``.npz``.
+
+        ONNX has the input ``features`` and the outputs ``probabilities (N, C)`` and ``class_id (N,)``, ``.pt2`` gives
+        what :meth:`to_torch` does. Their metadata ``classes`` are the labels by id, in JSON. The ``.npz`` holds
+        :meth:`to_numpy`.
+
+        Raises:
+            InputError: a head or labels that the format can't hold, another ending, or an existing file.
+            MissingExtra: ONNX's libraries aren't installed.
+        """
+        if Path(path).suffix == ".npz":
+            self.linear_head().save(path, overwrite=overwrite)
+            return
+        module, metadata = self.to_torch(), {"classes": storage.storable_labels(self.labels)}
+        rows, _ = self.model.generate(np.resize(np.arange(len(self.labels)), EXAMPLES), 1, seed=0)
+        inputs = {"features": torch.from_numpy(rows)}
+        if Path(path).suffix == ".onnx":
+            module, outputs = Probabilities(module), ["probabilities", "class_id"]
+            expected = self.probabilities(rows)
+            write_onnx(module, inputs, outputs, expected, path, metadata=metadata, overwrite=overwrite)
+        else:
+            write_torch(module, inputs, path, metadata=metadata, overwrite=overwrite)
+
+    def to_onnx(self, path: str | Path, *, generator: bool = False, overwrite: bool = False) -> None:
+        """Write an ``.onnx`` file that onnxruntime was tried on, as :meth:`export` does, or of the generator.
+
+        Raises:
+            InputError, MissingExtra: as :meth:`export` has it.
+        """
+        expect_suffix(path, ".onnx")
+        write = partial(export_generator, self.model) if generator else self.export
+        write(path, overwrite=overwrite)
 
     def save(self, path: str | Path) -> None:
         """Write a folder: safetensors and JSON, nothing pickled. An older one of that name is replaced in one move.
