@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fgen.experiment.recommended import recommended as recommended
     from fgen.experiment.results import RunResult as RunResult
     from fgen.experiment.runner import run as run
+    from fgen.inference.extend import extend_head as extend_head
     from fgen.metrics.accuracy import gzsl_scores as gzsl_scores
     from fgen.metrics.gamma import apply_gamma as apply_gamma
     from fgen.metrics.gamma import choose_gamma as choose_gamma
@@ -49,6 +50,7 @@ _HOMES = {
     "ZeroShotClassifier": "fgen.estimators.zero_shot_classifier",
     "apply_gamma": "fgen.metrics.gamma",
     "choose_gamma": "fgen.metrics.gamma",
+    "extend_head": "fgen.inference.extend",
     "gzsl_scores": "fgen.metrics.accuracy",
     "load_dataset": "fgen.data.files",
     "load_model": "fgen.models.registry",

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 from scipy.special import softmax
+from torch import nn
 
 from fgen.config import build
 from fgen.errors import InputError
@@ -25,6 +26,7 @@ from fgen.features.checks import as_array
 from fgen.features.frames import check_columns, column_names
 from fgen.features.rows import as_rows
 from fgen.inference.baseline import BaselineScores
+from fgen.inference.extend import add_classes
 from fgen.inference.predictor import Predictor
 from fgen.io.consistent_read import current
 from fgen.io.reading import guarded_read
@@ -84,6 +86,7 @@ class ZeroShotClassifier(ClassifierMixin, SettingsMixin, BaseEstimator):
         calibration_: what ``gamma_`` rests on: a ``sentence``, ``n_classes`` and ``n_rows`` that were held out, and the
             T1, U, S, H to expect (``expected``, and ``uncalibrated``), each with ``mean``, ``low`` and ``high``. None
             without calibration, and of a baseline on many classes; a loaded classifier has it not.
+        extension_: what :meth:`add_classes` changed, an :class:`fgen.inference.extend.Extension`; only after it.
         predictor_: all of these in one object, see :class:`fgen.inference.predictor.Predictor`.
 
     Example:
@@ -257,6 +260,70 @@ class ZeroShotClassifier(ClassifierMixin, SettingsMixin, BaseEstimator):
         if not hasattr(self, "predictor_"):
             raise NotFitted("the classifier isn't fitted", "fit() before predicting or saving")
         return replace(self.predictor_, threads=build(TrainConfig, dict(self.train or {}), "train").threads)
+
+    def add_classes(self, names: Sequence[Any], embeddings: Any, *, n_per_class: int | None = None) -> Self:
+        """Add classes that nobody has features of, without another training of the generator; also after :meth:`load`.
+
+        Rows of the head, or prototypes of the cosine head, are learned for them from generated features of all classes.
+        Those of other classes stay bit for bit. The new classes are unseen ones: ``gamma_`` isn't subtracted from them.
+        What they cost the others is logged, and kept in ``extension_``. A later :meth:`fit` knows only
+        ``class_embeddings``.
+
+        Args:
+            names: M labels, of the type of the other classes' labels.
+            embeddings: ``(M, A)`` raw, of the kind that ``class_embeddings`` are.
+            n_per_class: number of features to generate of each class to train on; by default the classifier's.
+
+        Raises:
+            InputError: a head without weights, as nearest neighbours or a forest; names that are known; embeddings of
+                another width, or not finite. NotFitted: no fit yet.
+        """
+        number, seed = n_per_class or self.n_per_class, int(self.random_state)
+        self.predictor_, self.extension_ = add_classes(
+            self._predictor(), names, embeddings, n_per_class=number, seed=seed
+        )
+        self.extension_.log()
+        return self
+
+    def to_numpy(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return ``W (C, D)``, ``b (C,)`` float64 and ``classes (C,)``, of raw features and with ``gamma_`` inside.
+
+        ``classes[(X @ W.T + b).argmax(1)]`` is :meth:`predict`, and the softmax of ``X @ W.T + b`` is
+        :meth:`predict_proba`.
+
+        Raises:
+            InputError: scaling or head isn't affine; :meth:`to_torch` and :meth:`to_onnx` take every method.
+        """
+        return self._predictor().to_numpy()
+
+    def to_torch(self, *, generator: bool = False) -> nn.Module:
+        """Return a module of torch: raw features ``(N, D)`` to the logarithm of :meth:`predict_proba`.
+
+        Args:
+            generator: return the generator in its place: raw class embeddings ``(N, A)`` and noise ``(N, Z)`` to raw
+                features ``(N, D)``.
+
+        Raises:
+            InputError: a head that is no formula of weights, as nearest neighbours.
+        """
+        return self._predictor().to_torch(generator=generator)
+
+    def to_onnx(self, path: str | Path, *, generator: bool = False, overwrite: bool = False) -> None:
+        """Write an ``.onnx`` file: ``features (N, D)`` to ``probabilities (N, C)`` and ``class_id (N,)``.
+
+        N is free. The labels are the file's metadata ``classes``, in JSON. onnxruntime runs the file before it takes
+        its place, and its probabilities are those of :meth:`predict_proba`.
+
+        Args:
+            path: the file.
+            generator: write the generator in its place, see :meth:`to_torch`.
+            overwrite: replace an existing file.
+
+        Raises:
+            InputError: a head that is no formula of weights, labels that no JSON can hold, an existing file.
+            MissingExtra: ``fgen[onnx]`` isn't installed.
+        """
+        self._predictor().to_onnx(path, generator=generator, overwrite=overwrite)
 
     def save(self, path: str | Path) -> None:
         """Write the fitted classifier to a folder: safetensors and JSON, nothing pickled.

@@ -62,7 +62,7 @@ def generate_from_run(
     directory = RunDirectory.open(run)
     config = ExperimentConfig.from_file(directory.config)
     seed = config.protocol.seeds[0] if seed is None else seed
-    folder = _trained_seed(directory, config, seed)
+    folder = trained_seed(directory, config, seed)
     model = load_model(folder.model, available_device(config.train.device))
     if embeddings is not None:
         if real:
@@ -91,7 +91,7 @@ def generate_from_run(
         write_bank(out, model, spec, real=dataset if real else None, overwrite=overwrite, progress=progress)
 
 
-def _trained_seed(directory: RunDirectory, config: ExperimentConfig, seed: int) -> SeedDirectory:
+def trained_seed(directory: RunDirectory, config: ExperimentConfig, seed: int) -> SeedDirectory:
     """Return the folder of a seed whose generator is trained."""
     folder = directory.seed(seed)
     if seed not in config.protocol.seeds:

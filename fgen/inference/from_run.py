@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from fgen.classifiers.registry import load_head
-from fgen.compute.device import cpu_threads
+from fgen.compute.device import available_device, cpu_threads
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import RunDirectory, SeedDirectory
 from fgen.experiment.evaluation import compare_data, compare_models, expect_known_space
+from fgen.experiment.generation import trained_seed
 from fgen.experiment.steps import Task, new_heads, synthetic_rows
 from fgen.inference.predictor import Predictor, expect_width
 from fgen.models.base.generator import FeatureGenerator
@@ -67,6 +68,18 @@ def predictor_of_run(run: str | Path, banks: Sequence[str | Path] = (), *, width
             seen = np.flatnonzero(bank.is_seen)
     labels = np.arange(head.n_classes_) if names is None else np.array(names, dtype=object)
     return Predictor(model, head, labels, seen, gamma, config.train.threads)
+
+
+def model_of_run(run: str | Path) -> tuple[FeatureGenerator, ExperimentConfig]:
+    """Return the generator of a run's first seed, with the run's settings.
+
+    Raises:
+        InputError: no run folder, or one without a trained generator.
+    """
+    directory = RunDirectory.open(run)
+    config = ExperimentConfig.from_file(directory.config)
+    folder = trained_seed(directory, config, config.protocol.seeds[0])
+    return load_model(folder.model, available_device(config.train.device)), config
 
 
 def _head_with(
