@@ -34,6 +34,8 @@ COMMANDS: tuple[Command, ...] = (
     data.embed,
     banks.evaluate,
     prediction.predict,
+    prediction.export,
+    prediction.extend,
     running.compare,
     running.report,
     data.inspect,

@@ -1,7 +1,12 @@
 """Commands that use what a run has learned."""
 
-from fgen.cli.registry import RUN, argument, command, say
+from typing import Any
+
+from fgen.cli.registry import EMBEDDINGS, OVERWRITE, RUN, argument, command, say
 from fgen.errors import InputError
+
+EXPORTS = "npz: W, b, classes of a linear predictor; torch: a .pt2 of torch.export; onnx: checked by onnxruntime"
+SUFFIXES = {"npz": ".npz", "torch": ".pt2", "onnx": ".onnx"}
 
 
 @command(
@@ -35,3 +40,40 @@ def predict(run: str, features: str, out: str, banks: list[str], top: int, as_js
     write_predictions(out, predictions, as_json=as_json)
     if out != STDOUT:
         say(f"predictions: {out} ({len(rows):,} rows)")
+
+
+@command(
+    RUN,
+    argument("--format", choices=tuple(SUFFIXES), required=True, dest="file_format", help=EXPORTS),
+    argument("--out", required=True, help="a file ending in .npz, .pt2 or .onnx"),
+    argument("--generator", action="store_true", help="the generator: class embeddings and noise to features"),
+    OVERWRITE,
+)
+def export(run: str, file_format: str, out: str, generator: bool, overwrite: bool) -> None:
+    """A run's predictor or generator as a file that needs no fgen."""
+    from fgen.inference.export import expect_suffix, export_generator
+    from fgen.inference.from_run import model_of_run, predictor_of_run
+
+    expect_suffix(out, SUFFIXES[file_format])
+    if generator and file_format == "npz":
+        raise InputError("--format is npz, and a generator isn't affine", "--format torch or onnx")
+    if generator:
+        export_generator(model_of_run(run)[0], out, overwrite=overwrite)
+    else:
+        predictor_of_run(run).export(out, overwrite=overwrite)
+    say(f"{'generator' if generator else 'predictor'}: {out}")
+
+
+@command(
+    argument("head", metavar="HEAD.npz", help="W (K, D) and b (K,) over raw features, classes (K,) that RUN knows"),
+    argument("--run", required=True, help="run folder, whose generator makes features of old and new classes"),
+    argument("--embeddings", required=True, help=EMBEDDINGS.format("of the new classes")),
+    argument("--out", required=True, help="the head with the new classes, an .npz file"),
+    argument("--gamma", type=float, default=0.0, help="added to the new classes' biases (default: 0)"),
+    OVERWRITE,
+)
+def extend(head: str, **options: Any) -> None:
+    """New classes into a linear head, whose other rows stay."""
+    from fgen.inference.extend import extend_file
+
+    say(f"{extend_file(head, **options)}\nhead: {options['out']}")
