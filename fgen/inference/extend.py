@@ -114,8 +114,9 @@ def extend_head(
         >>> names = [data.name_of(k) for k in range(data.n_classes)]
         >>> model = fgen.make_model("flow", epochs=2, hidden_dim=16)
         >>> model = model.fit(X, y, data.class_embeddings, seed=0, class_names=names)
-        >>> W, b = np.zeros((20, X.shape[1])), np.zeros(20)
-        >>> W, b = fgen.extend_head((W, b), model, names[20:22], labels=names[:20], n_per_class=20)
+        >>> head = fgen.SoftmaxClassifier(solver="lbfgs", scaling="none").fit(X, y)
+        >>> known = head.weight, head.bias
+        >>> W, b = fgen.extend_head(known, model, names[20:22], labels=names[:20], n_per_class=20)
         >>> W.shape, b.shape
         ((22, 16), (22,))
     """
