@@ -10,7 +10,7 @@ from fgen.errors import InputError
 @command(
     RUN,
     argument("--classes", help="unseen, seen, all, or NAME,NAME (default: unseen)"),
-    argument("--n-per-class", type=int, default=300, help="features of each class (default: 300)"),
+    argument("--n-per-class", type=int, help="rows of each class (default: 4 times a seen class's mean real rows)"),
     argument("--out", required=True, help="the bank, an .h5 file"),
     argument("--embeddings", help=EMBEDDINGS.format("classes never in the data set")),
     argument("--seed", type=int, help="seed of model and noise (default: the run's first)"),

@@ -67,7 +67,7 @@ def export(run: str, file_format: str, out: str, generator: bool, overwrite: boo
 @command(
     argument("head", metavar="HEAD.npz", help="W (K, D) and b (K,) over raw features, classes (K,) that RUN knows"),
     argument("--run", required=True, help="run folder, whose generator makes features of old and new classes"),
-    argument("--embeddings", required=True, help=EMBEDDINGS.format("of the new classes")),
+    argument("--embeddings", required=True, help=EMBEDDINGS.format("the new classes")),
     argument("--out", required=True, help="the head with the new classes, an .npz file"),
     argument("--gamma", type=float, default=0.0, help="added to the new classes' biases (default: 0)"),
     OVERWRITE,

@@ -26,13 +26,21 @@ from fgen.models.registry import load_model
 
 log = logging.getLogger("fgen")
 
+#: Without a number, a class gets so many times the rows of a seen class: linear heads and trees are then most nearly
+#: fair to seen and unseen classes without a handicap (`make plug-in`, on validation classes of emoji and AWA1).
+ROWS_RATIO = 4
+#: Limits of that number: means of fewer rows are unsteady, and more rows take disk and time for little.
+FEWEST_ROWS, MOST_DEFAULT_ROWS = 10, 2000
+#: The number where the data set isn't there any more.
+ROWS_WITHOUT_DATA = 300
+
 
 def generate_from_run(
     run: str | Path,
     *,
     out: str | Path,
     classes: str | None = None,
-    n_per_class: int = 300,
+    n_per_class: int | None = None,
     embeddings: str | Path | None = None,
     seed: int | None = None,
     real: bool = False,
@@ -46,6 +54,7 @@ def generate_from_run(
         run: run folder.
         classes: ``"unseen"`` (by default), ``"seen"``, ``"all"`` or names separated by commas, as in a CSV: names that
             hold commas stand in double quotes.
+        n_per_class: generated rows of a class; by default four times the mean number of a seen class's real rows.
         embeddings: file of classes that were never in the data set, in place of ``classes``, see
             :func:`fgen.data.embedding_files.read_embeddings`.
         seed: which of the run's models, and the noise; by default the run's first.
@@ -55,7 +64,7 @@ def generate_from_run(
     Raises:
         InputError: unknown class names, embeddings of another width, no such seed in the run.
     """
-    if not 1 <= n_per_class < MOST_ROWS:
+    if n_per_class is not None and not 1 <= n_per_class < MOST_ROWS:
         raise InputError(f"--n-per-class is {n_per_class}", f"at least 1, below {MOST_ROWS:,}")
     if Path(out).suffix not in HDF5_SUFFIXES:
         raise InputError(f"{out} ends in {Path(out).suffix!r}", "an .h5 file: a bank is HDF5")
@@ -70,15 +79,17 @@ def generate_from_run(
         if classes is not None:
             raise InputError("--classes and --embeddings were both given", "one of them: the file names its classes")
         dataset, data = folder.load_dataset(config) if validation else None, folder.training_digests()
-        spec = _new_classes(embeddings, model, n_per_class)
+        counted = dataset if validation or n_per_class else _data_if_there(folder, config)
+        n = n_per_class or default_rows(counted)
+        spec = _new_classes(embeddings, model, n)
         log.info("%s: labels count its own classes from 0, in the order of its class_names", out)
     else:
-        dataset = folder.load_dataset(config)
-        data = dataset.digests
-        spec = _classes_of(dataset, "unseen" if classes is None else classes, n_per_class, real=real)
+        dataset = counted = folder.load_dataset(config)
+        data, n = dataset.digests, n_per_class or default_rows(dataset)
+        spec = _classes_of(dataset, "unseen" if classes is None else classes, n, real=real)
     if folder.choice.exists():  # a run's; fgen train chooses nothing
         _, config = folder.read_choice(config)
-    settings = {"n_per_class": n_per_class, "seed": seed, "run": config.of_seed(seed).to_mapping()}
+    settings = {"n_per_class": n, "seed": seed, "run": config.of_seed(seed).to_mapping()}
     if data:
         settings["data"] = data
     spec = replace(spec, seed=seed, config=settings)
@@ -89,6 +100,10 @@ def generate_from_run(
                 out, spec, Task(config, dataset, seed), folder, overwrite=overwrite, progress=progress
             )
         write_bank(out, model, spec, real=dataset if real else None, overwrite=overwrite, progress=progress)
+    if n_per_class is None:
+        why = f"{ROWS_RATIO} times a seen class's mean number of real ones, at least {FEWEST_ROWS}"
+        why = why if counted is not None else "the data set isn't there, whose rows would decide"
+        log.info("%s has %d rows of each class: %s; --n-per-class sets another number", out, n, why)
 
 
 def trained_seed(directory: RunDirectory, config: ExperimentConfig, seed: int) -> SeedDirectory:
@@ -103,6 +118,23 @@ def trained_seed(directory: RunDirectory, config: ExperimentConfig, seed: int) -
             f"fgen inspect {directory.path} says how to go on",
         )
     return folder
+
+
+def _data_if_there(folder: SeedDirectory, config: ExperimentConfig) -> ZSLDataset | None:
+    """Return the data set of a run, or None where it is gone or holds other data now."""
+    try:
+        return folder.load_dataset(config)
+    except InputError:
+        return None
+
+
+def default_rows(dataset: ZSLDataset | None) -> int:
+    """Return the number of generated rows of a class where none is given; the data set is None where it is gone."""
+    if dataset is None:
+        return ROWS_WITHOUT_DATA
+    labels = dataset.labels[dataset.splits["trainval"]]
+    mean = np.count_nonzero(np.isin(labels, dataset.seen)) / len(dataset.seen)
+    return int(np.clip(round(ROWS_RATIO * mean), FEWEST_ROWS, MOST_DEFAULT_ROWS))
 
 
 def _new_classes(path: str | Path, model: FeatureGenerator, n_per_class: int) -> BankSpec:

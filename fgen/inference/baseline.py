@@ -1,7 +1,7 @@
 """Baselines in a predictor: what generates nothing and scores raw features itself."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -30,5 +30,12 @@ class BaselineScores:
 
     def save(self, path: str | Path) -> None:
         """Raise an InputError: baselines have no stored form."""
+        raise self._refusal("can't be saved")
+
+    def stored_form(self) -> Any:
+        """Raise an InputError: baselines are no formula of weights."""
+        raise self._refusal("can't be exported or extended")
+
+    def _refusal(self, what: str) -> InputError:
         expected, remedy = "a generator as method", "Fit again where it is needed: a baseline takes seconds"
-        raise InputError(f"{self.baseline.config.name!r} is a baseline, which can't be saved", expected, remedy)
+        return InputError(f"{self.baseline.config.name!r} is a baseline, which {what}", expected, remedy)

@@ -23,7 +23,7 @@ from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset, save_dataset
 from fgen.data.toy import toy_world
 from fgen.errors import InputError
-from fgen.experiment.generation import choose_classes
+from fgen.experiment.generation import choose_classes, default_rows
 from fgen.metrics.calibration import harmonic_mean
 from fgen.models.registry import load_model
 from tests.cli.conftest import CONFIG
@@ -140,7 +140,7 @@ def test_generate_writes_what_the_model_makes_of_the_classes_asked_for(shell, ru
 def test_generate_without_classes_takes_the_unseen_ones(shell, run_dir, toy, tmp_path):
     assert shell("generate", run_dir, "--out", tmp_path / "bank.h5") == 0
     _, labels, _, _ = bank_of(tmp_path / "bank.h5")
-    assert np.bincount(labels)[toy.unseen].tolist() == [300] * 5
+    assert np.bincount(labels)[toy.unseen].tolist() == [default_rows(toy)] * 5
     assert set(labels) == set(toy.unseen)
 
 
@@ -229,6 +229,40 @@ def test_generate_tells_of_names_that_are_known_and_refuses_what_is_no_bank(shel
     assert "ends in '.npz'; expected an .h5 file" in shell.err
     assert shell("generate", run_dir, "--classes", "seen,unseen", "--out", tmp_path / "c.h5") == 2
     assert "'all' is seen and unseen classes" in shell.err
+
+
+def test_generate_makes_four_times_as_many_rows_of_a_class_as_a_seen_class_has(shell, run_dir, toy, tmp_path):
+    """The same for classes of its own and for new ones, and the beginning of what a larger number gives."""
+    mean = len(toy.splits["trainval"]) / len(toy.seen)
+    n, model = round(4 * mean), load_model(run_dir / "seeds/3/model")
+    assert shell("generate", run_dir, "--out", tmp_path / "bank.h5") == 0
+    assert f"has {n} rows of each class: 4 times a seen class's mean number of real ones" in shell.err
+    features, labels, _, _ = bank_of(tmp_path / "bank.h5")
+    assert np.bincount(labels)[toy.unseen].tolist() == [n] * len(toy.unseen)
+    longer = model.generate(toy.unseen, n + 5, seed=3)[0].reshape(len(toy.unseen), n + 5, -1)
+    assert features.tobytes() == longer[:, :n].tobytes()
+    (tmp_path / "new.csv").write_text("okapi," + ",".join(map(repr, toy.class_embeddings[0].tolist())))
+    assert shell("generate", run_dir, "--embeddings", tmp_path / "new.csv", "--out", tmp_path / "new.h5") == 0
+    assert len(bank_of(tmp_path / "new.h5")[1]) == n
+
+
+@pytest.mark.parametrize(("real", "expected"), [(1, 10), (600, 2000)])
+def test_the_default_number_of_rows_has_limits(real, expected):
+    labels, stream = np.repeat(np.arange(6), real), np.random.default_rng(0)
+    splits = {"trainval": np.flatnonzero(labels < 5), "test_unseen": np.flatnonzero(labels == 5)}
+    data = ZSLDataset(stream.random((len(labels), 2)), labels, stream.random((6, 3)), splits=splits)
+    assert default_rows(data) == expected
+
+
+def test_new_classes_need_neither_the_data_set_nor_a_number_of_rows(shell, run_dir, toy, tmp_path):
+    shutil.copytree(run_dir, tmp_path / "run")
+    settings = (tmp_path / "run" / "config.toml").read_text()
+    (tmp_path / "run" / "config.toml").write_text(settings.replace('name = "toy"', 'path = "gone.npz"'))
+    (tmp_path / "new.csv").write_text("okapi," + ",".join(map(repr, toy.class_embeddings[0].tolist())))
+    words = ("generate", tmp_path / "run", "--embeddings", tmp_path / "new.csv", "--out", tmp_path / "new.h5")
+    assert shell(*words) == 0
+    assert "has 300 rows of each class: the data set isn't there, whose rows would decide" in shell.err
+    assert len(bank_of(tmp_path / "new.h5")[1]) == 300
 
 
 def test_generate_replaces_a_bank_only_when_told(shell, run_dir, tmp_path):
