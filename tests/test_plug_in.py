@@ -1,6 +1,7 @@
 """The table of `experiments/plug_in`: it runs on small data, goes on where it stopped, and keeps test rows for last."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -124,9 +125,30 @@ def test_weights_rise_until_they_do_harm(monkeypatch):
         return labels, scores
 
     class Validation:
-        dataset = type("Task", (), {"seen": np.arange(4), "unseen": np.arange(4, 8)})
+        dataset = type("Task", (), {"seen": np.arange(4), "unseen": np.arange(4, 8), "n_classes": 8})
 
     monkeypatch.setattr(protocol, "scores_of", scores)
     choice = protocol.choose_fits(Validation, "logistic regression")
     assert Fit(**choice["weighted"]).weight == best_weight
     assert json.loads(json.dumps(choice)) == choice
+
+
+def test_calibrated_and_plain_choose_each_their_own_penalty(monkeypatch):
+    """With the penalty 1 the classifier is fair; with 2 it is better and prefers the seen classes."""
+
+    def scores(part, classifier, fit):
+        labels = np.repeat(np.arange(8), 10)
+        answers = np.where(
+            np.arange(80) % 10 < (6 if fit.setting == 1 else 9), labels, (labels + 1) % 4 + labels // 4 * 4
+        )
+        return labels, np.eye(8)[answers] + np.where(np.arange(8) < 4, 2.0 * (fit.setting == 2), 0)
+
+    class Validation:
+        dataset = type("Task", (), {"seen": np.arange(4), "unseen": np.arange(4, 8), "n_classes": 8})
+
+    monkeypatch.setattr(protocol, "scores_of", scores)
+    two = replace(CLASSIFIERS["nearest neighbours"], of_few=(1.0, 2.0))
+    monkeypatch.setattr(protocol, "CLASSIFIERS", {"two": two})
+    choice = protocol.choose_fits(Validation, "two")
+    assert (choice["plain"]["setting"], choice["calibrated"]["setting"]) == (1, 2)
+    assert choice["gamma"] > 0

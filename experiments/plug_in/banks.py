@@ -15,8 +15,8 @@ from fgen.experiment.steps import Task, fit, new_model
 from fgen.features.scaling import FeatureScaler
 from fgen.models.base.generator import FeatureGenerator
 
-#: Principal components of the real training rows that most classifiers get.
-N_COMPONENTS = 128
+#: Features of so few columns are taken whole.
+FEW_COLUMNS = 512
 
 #: Name of a bank -> experiment and overrides.
 Banks = dict[str, tuple[str, list[str]]]
@@ -77,15 +77,17 @@ class Part:
 
     @cached_property
     def axes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean ``(D,)`` and leading principal axes ``(D, N_COMPONENTS)`` of the scaled real rows."""
+        """Mean ``(D,)`` and principal axes ``(D, D)`` of the scaled real rows, the leading first."""
         scaled = self.scaler.apply(self.real[0])
         _, vectors = np.linalg.eigh(np.cov(scaled.T))
-        return scaled.mean(axis=0), vectors[:, ::-1][:, :N_COMPONENTS].astype(np.float32)
+        return scaled.mean(axis=0), vectors[:, ::-1].astype(np.float32)
 
-    def prepare(self, features: np.ndarray, *, reduced: bool) -> np.ndarray:
-        """Return raw rows ``(n, D)`` as a classifier takes them."""
+    def prepare(self, features: np.ndarray, columns: int) -> np.ndarray:
+        """Return raw rows ``(n, D)`` scaled, and so many principal components of them; 0 leaves all columns."""
         scaled = self.scaler.apply(features)
-        return (scaled - self.axes[0]) @ self.axes[1] if reduced else scaled
+        if not columns or scaled.shape[1] <= FEW_COLUMNS:
+            return scaled
+        return (scaled - self.axes[0]) @ self.axes[1][:, :columns]
 
     def n_rows(self, ratio: float) -> int:
         """Return the number of generated rows of a class, as a multiple of the mean number of a seen class's rows."""

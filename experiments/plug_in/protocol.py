@@ -14,9 +14,9 @@ from fgen.metrics.accuracy import GZSLScores, gzsl_scores
 from fgen.metrics.calibration import best_gamma
 from fgen.metrics.gamma import HeldOut, choose
 
-#: Generated rows of a class as multiples of a seen class's real rows; the first is that of the plain column.
-RATIOS = (4.0, 2.0)
 MOST_WEIGHTS = 10
+#: With fewer classes a fit takes little time, and more penalties are tried.
+FEW_CLASSES = 100
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Fit:
     """How a classifier is trained: its penalty, the generated rows of a class, and the weight of one of them."""
 
     setting: float
-    ratio: float = RATIOS[0]
+    ratio: float
     weight: float = 1.0
 
 
@@ -41,24 +41,26 @@ class Trial:
 def scores_of(part: Part, classifier: Classifier, fit: Fit) -> tuple[np.ndarray, np.ndarray]:
     """Train a classifier, and return the test rows' class ids ``(M,)`` and scores ``(M, C)`` by class id."""
     features, labels = part.training_rows(fit.ratio)
-    rows = Rows(part.prepare(features, reduced=classifier.reduced), labels, part.dataset.seen, fit.weight)
+    rows = Rows(part.prepare(features, classifier.columns), labels, part.dataset.seen, fit.weight)
     predict = classifier.fit(rows, fit.setting)
     tested, tested_labels = part.test_rows()
     scores = np.full((len(tested), part.dataset.n_classes), NO_CANDIDATE)
-    scores[:, np.unique(labels)] = predict(part.prepare(tested, reduced=classifier.reduced))
+    scores[:, np.unique(labels)] = predict(part.prepare(tested, classifier.columns))
     return tested_labels, scores
 
 
 def choose_fits(validation: Part, name: str) -> dict[str, Any]:
-    """Choose a classifier's penalty, its rows and weights without gamma, and its rows and gamma, on validation classes.
+    """Choose penalty, rows and weights without gamma, and penalty, rows and gamma, on validation classes.
 
-    The penalty is the one with the highest calibrated H. Weights rise by the classifier's step until H falls.
+    Other numbers of rows are tried with the penalties that are best with the first, without and with calibration.
+    Weights rise by the classifier's step until H falls.
 
     Returns:
         ``plain``, ``weighted`` and ``calibrated`` fits, ``gamma`` of the last, and all ``tried``.
     """
-    classifier = CLASSIFIERS[name]
-    task = validation.dataset
+    classifier, task = CLASSIFIERS[name], validation.dataset
+    first, *others = classifier.ratios
+    settings = classifier.of_few if task.n_classes < FEW_CLASSES and classifier.of_few else classifier.settings
     tried: list[Trial] = []
 
     def attempt(fit: Fit) -> Trial:
@@ -67,9 +69,16 @@ def choose_fits(validation: Part, name: str) -> dict[str, Any]:
         tried.append(Trial(fit, uncalibrated, expected, choice.gamma))
         return tried[-1]
 
-    plain = max((attempt(Fit(setting)) for setting in classifier.settings), key=lambda trial: trial.calibrated)
-    unweighted = [plain, *(attempt(Fit(plain.fit.setting, ratio)) for ratio in RATIOS[1:])]
-    weighted, calibrated = (max(unweighted, key=lambda trial: getattr(trial, key)) for key in ("H", "calibrated"))
+    def best(score: str) -> Trial:
+        return max(tried, key=lambda trial: getattr(trial, score))
+
+    for setting in settings:
+        attempt(Fit(setting, first))
+    plain = best("H")
+    for setting in sorted({plain.fit.setting, best("calibrated").fit.setting}):
+        for ratio in others:
+            attempt(Fit(setting, ratio))
+    weighted, calibrated = best("H"), best("calibrated")
     base = weighted.fit
     for power in range(1, MOST_WEIGHTS + 1) if classifier.step else ():
         trial = attempt(replace(base, weight=classifier.step**power))
