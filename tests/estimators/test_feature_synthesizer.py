@@ -1,8 +1,5 @@
 """``FeatureSynthesizer``: rows of classes without rows, for any classifier, with imbalanced-learn and without."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import scipy.sparse
@@ -89,25 +86,6 @@ def test_it_works_in_a_pipeline_of_imbalanced_learn_and_in_its_searches(data):
     chosen = search.best_params_["featuresynthesizer__model__hidden_dim"]
     assert synthesizer.generator_.config.hidden_dim == chosen
     assert synthesizer.sampling_strategy_ == {"sort 6": 2, "sort 7": 2}
-
-
-def test_without_scikit_learn_and_imbalanced_learn_it_works_too():
-    code = """
-import sys
-for name in ("sklearn", "imblearn", "pandas"):
-    sys.modules[name] = None
-import torch
-torch.set_num_threads(1)
-from fgen import FeatureSynthesizer
-from fgen.data.toy import make_toy
-data = make_toy(n_seen=4, n_unseen=1, rows_per_class=4)
-model = FeatureSynthesizer(data.class_embeddings, method="flow").set_params(model__steps=1, model__hidden_dim=4)
-X, y = model.fit_resample(*data.split("trainval"))
-print(len(X), set(y) == set(range(5)), repr(model).startswith("FeatureSynthesizer(class_embeddings=<ndarray (5, 8)>"))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[1:] == ["True", "True"]
 
 
 @pytest.mark.parametrize(

@@ -991,7 +991,7 @@ sys.modules["sklearn"] = None
 import numpy as np
 import torch
 torch.set_num_threads(1)
-from fgen import ZeroShotClassifier
+from fgen import FeatureSynthesizer, ZeroShotClassifier
 from fgen.data.toy import make_toy
 from fgen.errors import InputError
 assert ZeroShotClassifier.__mro__[1].__module__ == "fgen.estimators.base"
@@ -1033,6 +1033,9 @@ try:
     ZeroShotClassifier(data.class_embeddings).predict(X)
 except AttributeError as error:
     assert isinstance(error, InputError)
+sampler = FeatureSynthesizer(data.class_embeddings, method="flow").set_params(model__steps=1, model__hidden_dim=4)
+assert set(sampler.fit_resample(X, y)[1]) == set(range(8))
+assert repr(sampler).startswith("FeatureSynthesizer(class_embeddings=<ndarray (8, "), repr(sampler)
 print("done", len(model.classes_))
 """
 
