@@ -1,6 +1,9 @@
 """The examples for the shell work as they stand in ``experiments/examples``."""
 
+import json
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,6 +11,8 @@ import numpy as np
 import pytest
 from setuptools import build_meta
 
+from fgen.data.files import save_dataset
+from fgen.data.tables import write_embeddings_csv
 from fgen.models import plugins
 from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import MODELS
@@ -47,5 +52,33 @@ def test_a_method_of_ones_own_package_works_in_every_command(shell, config, toy,
     assert shell("predict", "trained", "x.npy") == 0, shell.err
     for path in ("run", "run/seeds/0/model", "bank.h5"):
         assert shell("inspect", path) == 0, shell.err
-    pytest.importorskip("matplotlib")
-    assert shell("report", "run", "--out", "page.html") == 0, shell.err
+    assert shell("compare", "run") == 0, shell.err
+    assert shell("methods", "triplet") == 0, shell.err
+    assert "triplet_margin = 0.1" in shell.out
+
+
+def test_the_script_of_the_shell_answers_about_new_features(shell, toy, tmp_path, monkeypatch):
+    """Each of its commands runs in this process, one after the other, as the script has them."""
+    monkeypatch.chdir(tmp_path)
+    save_dataset(toy, "own.npz")
+    np.save("new.npy", toy.features[:3])
+    write_embeddings_csv("new.csv", ["wug"], toy.class_embeddings[:1])
+    text = (EXAMPLES / "from_the_shell.sh").read_text()
+    values = {"$data": "own.npz", "$features": "new.npy", "$classes": "new.csv"}
+    values["$small"] = re.search(r'^small="(.*)"', text, re.MULTILINE)[1] + " --set model.hidden_dim=8"
+    commands = [line.split("#")[0].split("|")[0] for line in text.splitlines() if line.startswith("fgen ")]
+    assert len(commands) == 7
+    for command in commands:
+        for name, value in values.items():
+            command = command.replace(f'"{name}"', value).replace(name, value)
+        assert shell(*command.split()[1:]) == 0, shell.err
+    answers = json.loads(Path("answers.json").read_text())
+    assert [one["row"] for one in answers] == [0, 1, 2]
+    assert {one["class_name"] for one in answers} <= {*toy.class_names, "wug"}
+
+
+def test_the_script_of_the_shell_is_one_that_a_shell_reads():
+    done = subprocess.run(
+        ["sh", "-n", str(EXAMPLES / "from_the_shell.sh")], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -39,7 +39,7 @@ def folder(tmp_path_factory):
 
 
 def settings(path, model, **protocol):
-    protocol = {"seeds": [0, 1], "evaluations": 2, "calibrate": True} | protocol
+    protocol = {"seeds": [0, 1], "evaluations": 1, "calibrate": True} | protocol
     classifier = {"epochs": 3}
     bank = {"n_per_class": 10}
     return {
@@ -55,12 +55,13 @@ def settings(path, model, **protocol):
     ("model", "name"), [({"name": "ridge"}, "honest"), ({"name": "ridge"}, "legacy"), (SMALL, "honest")]
 )
 def test_t1_is_that_of_the_same_data_with_all_test_rows_and_nothing_else_is_reported(folder, model, name):
-    whole = fgen.run(settings(folder / "whole.npz", model, name=name, setting="zsl"))
-    alone = fgen.run(settings(folder / "alone.npz", model, name=name))
+    seeds = [0] if model is SMALL else [0, 1]
+    whole = fgen.run(settings(folder / "whole.npz", model, name=name, seeds=seeds, setting="zsl"))
+    alone = fgen.run(settings(folder / "alone.npz", model, name=name, seeds=seeds))
     assert alone.scores["T1"] == whole.scores["T1"]
     assert alone.scores["T1"]["low"] is not None
     for score in ("U", "S", "H", "AUSUC"):
-        assert alone.scores[score] == NONE | {"per_seed": [None, None]}
+        assert alone.scores[score] == NONE | {"per_seed": [None] * len(seeds)}
         assert whole.scores[score]["mean"] is not None
     assert alone.description.keys() == whole.description.keys()
     assert alone.description["setting"] == alone.description["config"]["protocol"]["setting"] == "zsl"
@@ -85,8 +86,9 @@ def test_a_run_without_test_rows_of_seen_classes_is_told_of_kept_and_gone_on_wit
     assert fgen.run(settings(folder / "pair", {"name": "ridge"})).scores["T1"]["mean"] == first.scores["T1"]["mean"]
 
 
-def test_banks_are_scored_and_pages_are_written_too(folder, tmp_path, capsys):
+def test_banks_are_scored_and_pages_are_written_too(folder, tmp_path, capsys, monkeypatch):
     pytest.importorskip("matplotlib")
+    monkeypatch.setattr("fgen.reports.run_report._details", lambda run: [])  # the pictures of training take seconds
     run = fgen.run(settings(folder / "alone.npz", SMALL, calibrate=False, seeds=[0]), out=tmp_path / "run")
     words = ["evaluate", tmp_path / "run/seeds/0/bank.h5", "--dataset", folder / "alone.npz", "--json"]
     assert main([str(word) for word in words]) == 0
