@@ -139,6 +139,18 @@ def test_what_has_no_numbers_says_what_is_not_affine_and_what_to_do(kind, bent, 
         classifiers[kind].to_numpy()
 
 
+@numeric
+def test_classes_that_the_head_does_not_know_get_no_probability(classifiers, data):
+    (X, y), model = data.split("trainval"), classifiers["softmax"].generator_
+    head = fgen.SoftmaxClassifier(solver="lbfgs").fit(X[y != 3], y[y != 3])
+    predictor = Predictor(model, head, np.array(data.class_names), np.arange(20), 1.0)
+    found = predictor.to_torch()(torch.tensor(X)).exp().numpy()
+    np.testing.assert_allclose(found, predictor.probabilities(X), atol=1e-5)
+    assert not found[:, [3, 20]].any()
+    W, b, classes = predictor.to_numpy()
+    assert (len(W), len(b), data.class_names[3] in classes) == (19, 19, False)
+
+
 def test_neighbours_are_no_formula_of_weights(classifiers, data):
     pytest.importorskip("sklearn")
     (X, y), settings = data.split("trainval"), QUICK | {"classifier": {"name": "knn"}}

@@ -103,6 +103,15 @@ def test_classes_added_one_after_the_other_are_all_there(known, data, names):
     assert known.generator_.generate(names[LATE], 2, seed=0)[0].shape == (4, data.feature_dim)
 
 
+def test_labels_that_are_numbers_stay_numbers(data):
+    X, y = data.split("trainval")
+    settings = KINDS["softmax"] | {"n_per_class": 5, "calibrate": False}
+    classifier = fgen.ZeroShotClassifier(data.class_embeddings[:22], **settings).fit(X, y)
+    classifier.add_classes(LATE, data.class_embeddings[LATE])
+    assert classifier.classes_.tolist() == list(range(24))
+    assert classifier.classes_.dtype.kind == "i"
+
+
 def test_the_predictor_that_classes_are_added_to_is_left_as_it_was(known, data, names):
     before = known.predictor_
     add_classes(before, names[LATE], data.class_embeddings[LATE], n_per_class=5, seed=0)

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from fgen import rng
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.compute.device import cpu_threads
 from fgen.errors import InputError, TrainingDiverged
 from fgen.features.class_embeddings import EmbeddingConfig
+from fgen.inference.torch_module import GeneratorModule
 from fgen.models.base.feature_matching import FeatureMatching
 from fgen.models.base.generator import FeatureGenerator
 from fgen.models.base.trained import TrainedModel
@@ -113,6 +115,18 @@ def test_a_saved_model_generates_the_same_bytes(name, world, models, tmp_path):
     models[name].save(tmp_path / "again")
     for file in ("model.safetensors", "model.json"):
         assert (tmp_path / "model" / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
+
+
+@pytest.mark.numeric
+@pytest.mark.parametrize("name", METHODS)
+def test_its_generator_as_a_module_of_torch_gives_the_same_features(name, world, models):
+    model, raw = models[name], world.dataset.class_embeddings[[14] * 5]
+    key = rng.class_key(world.dataset.class_names[14], raw[0])
+    noise = model.chunk_noise(rng.stream(0, "generate", key))[:5]
+    module = GeneratorModule(model)
+    found = module(torch.from_numpy(raw), torch.from_numpy(noise)).numpy()
+    np.testing.assert_allclose(found, model.generate([14], 5, seed=0)[0], rtol=1e-4, atol=1e-4)
+    assert not any("critic" in key for key in module.state_dict())
 
 
 @pytest.mark.numeric
