@@ -2,6 +2,7 @@
 
 import doctest
 import sys
+from collections.abc import Mapping
 
 import pytest
 
@@ -9,9 +10,9 @@ import fgen
 
 
 def example_of(name):
-    """The docstring with the example: a dict's is that of its module."""
+    """The docstring with the example: a mapping's is that of its module."""
     value = getattr(fgen, name)
-    return sys.modules[fgen._HOMES[name]].__doc__ if isinstance(value, dict) else value.__doc__
+    return sys.modules[fgen._HOMES[name]].__doc__ if isinstance(value, Mapping) else value.__doc__
 
 
 @pytest.mark.parametrize("name", fgen.__all__)

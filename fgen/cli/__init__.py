@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _main(list(sys.argv[1:] if argv is None else argv))
     finally:
+        logging.getLogger().setLevel(logging.INFO)  # --quiet is of one call
         flush(sys.stderr)
 
 

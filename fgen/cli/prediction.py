@@ -69,7 +69,7 @@ def export(run: str, file_format: str, out: str, generator: bool, overwrite: boo
     argument("--run", required=True, help="run folder, whose generator makes features of old and new classes"),
     argument("--embeddings", required=True, help=EMBEDDINGS.format("the new classes")),
     argument("--out", required=True, help="the head with the new classes, an .npz file"),
-    argument("--gamma", type=float, default=0.0, help="added to the new classes' biases (default: 0)"),
+    argument("--gamma", type=float, default=0.0, help="added to the new classes' biases (default: 0.0)"),
     OVERWRITE,
 )
 def extend(head: str, **options: Any) -> None:

@@ -158,7 +158,7 @@ def test_calibrated_scores_are_those_that_choose_compares(data):
 
 def test_data_in_place_of_a_config_are_trained_by_a_choice_and_a_resumed_run_keeps_it(tmp_path, monkeypatch, capsys):
     choose = recommended.recommended
-    monkeypatch.setattr(recommended, "recommended", lambda dataset: choose(dataset, budget=0))
+    monkeypatch.setattr(recommended, "recommended", lambda dataset, **options: choose(dataset, budget=0))
     words = ["toy", "--set", "bank.n_per_class=12", "--set", "dataset.split_seed=1", "--out", str(tmp_path / "run")]
     assert main(["train", *words]) == 0
     assert "expected" in capsys.readouterr().out
