@@ -10,6 +10,7 @@ What is finished in --out isn't computed again.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from datetime import date
 from pathlib import Path
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="cells at a time, a thread each")
     parser.add_argument("--table", type=Path, help="where the table is written (default: OUT/table.md)")
     given = parser.parse_args(arguments)
-    command = " ".join(["python -m experiments.plug_in", *(sys.argv[1:] if arguments is None else arguments)])
+    command = "python -m experiments.plug_in " + shlex.join(sys.argv[1:] if arguments is None else arguments)
     sets = {"emoji": EMOJI}
     if given.data is not None:
         place = f"dataset.path={given.data}"

@@ -51,7 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _main(list(sys.argv[1:] if argv is None else argv))
     finally:
-        logging.getLogger().setLevel(logging.INFO)  # --quiet is of one call
         flush(sys.stderr)
 
 
@@ -67,7 +66,7 @@ def _main(argv: list[str]) -> int:
             return int(stop.code or 0)
         command, quiet = options.pop("command"), options.pop("quiet")
         if quiet:
-            logging.getLogger().setLevel(logging.ERROR)
+            logging.getLogger().handlers[0].setLevel(logging.ERROR)  # a later call has a handler of its own
         if "progress" in options:
             options["progress"] = sys.stderr.isatty() and not quiet
         refuse_streams(options, prints=command.prints)

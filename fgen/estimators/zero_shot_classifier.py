@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from scipy.special import softmax
 from torch import nn
 
 from fgen.config import build
@@ -226,7 +225,7 @@ class ZeroShotClassifier(ClassifierMixin, SettingsMixin, BaseEstimator):
         they rank classes, and aren't how often these are right.
         """
         predictor, scores = self._scored(X)
-        return softmax(predictor.calibrated(scores).astype(np.float64), axis=1)
+        return predictor.probabilities(scores)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable label ``(N,)``, among seen and unseen classes."""

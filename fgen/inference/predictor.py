@@ -128,9 +128,9 @@ class Predictor:
         """Return what is subtracted from the scores of each class, ``(C,)``: ``gamma``, or 0 for those not seen."""
         return np.where(np.isin(np.arange(len(self.labels)), self.seen), self.gamma, 0.0)
 
-    def probabilities(self, features: Features) -> np.ndarray:
-        """Return calibrated probabilities ``(N, C)`` float64 of raw features ``(N, D)`` by class id."""
-        return softmax(self.calibrated(self.scores(features)).astype(np.float64), axis=1)
+    def probabilities(self, scores: np.ndarray) -> np.ndarray:
+        """Return calibrated probabilities ``(N, C)`` float64 by class id, from :meth:`scores` ``(N, C)``."""
+        return softmax(self.calibrated(scores).astype(np.float64), axis=1)
 
     def linear_head(self) -> LinearHead:
         """Return scaling, head and calibration as one linear head over raw features.
@@ -185,7 +185,7 @@ class Predictor:
         inputs = {"features": torch.from_numpy(rows)}
         if Path(path).suffix == ".onnx":
             module, outputs = Probabilities(module), ["probabilities", "class_id"]
-            expected = self.probabilities(rows)
+            expected = self.probabilities(self.scores(rows))
             write_onnx(module, inputs, outputs, expected, path, metadata=metadata, overwrite=overwrite)
         else:
             write_torch(module, inputs, path, metadata=metadata, overwrite=overwrite)

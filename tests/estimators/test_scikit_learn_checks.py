@@ -41,7 +41,7 @@ class DescribedSynthesizer(FeatureSynthesizer):
 
 
 WORDS = "refused in fgen's words: "
-#: The checks that fail, and why they may: 8 of 62 of a classifier, 5 of 41 of a sampler, 15 of 62 of a baseline.
+#: The checks that fail, and why they may: 8 of 62 of a classifier, 5 of 41 of a sampler, 14 of 62 of a baseline.
 FAILING = {
     "check_complex_data": WORDS + "the message names the type, and says what to do",
     "check_dtype_object": WORDS + "an InputError, which is a ValueError and no TypeError, names row and column",

@@ -145,7 +145,7 @@ def test_classes_that_the_head_does_not_know_get_no_probability(classifiers, dat
     head = fgen.SoftmaxClassifier(solver="lbfgs").fit(X[y != 3], y[y != 3])
     predictor = Predictor(model, head, np.array(data.class_names), np.arange(20), 1.0)
     found = predictor.to_torch()(torch.tensor(X)).exp().numpy()
-    np.testing.assert_allclose(found, predictor.probabilities(X), atol=1e-5)
+    np.testing.assert_allclose(found, predictor.probabilities(predictor.scores(X)), atol=1e-5)
     assert not found[:, [3, 20]].any()
     W, b, classes = predictor.to_numpy()
     assert (len(W), len(b), data.class_names[3] in classes) == (19, 19, False)
