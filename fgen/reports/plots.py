@@ -126,11 +126,13 @@ def plot_scores(
         target: where the PNG goes, a path or an open file.
         names: a name for each run.
         scores: of each run, as :func:`fgen.metrics.stats.summarise` gives them, fractions.
-        shown: names of the scores to draw. A score without a mean is left out, an interval that is None too.
+        shown: names of the scores to draw, the first of which always is; another gets a panel where a run has a mean of
+            it. An interval that is None is left out.
 
     Raises:
         MissingExtra: no matplotlib.
     """
+    shown = [score for score in shown if score == shown[0] or any(one[score]["mean"] is not None for one in scores)]
     size = (1.5 + 3.1 * len(shown), 0.9 + 0.34 * len(names))
     figure, panels = _frames(1, len(shown), size, layout="constrained", sharey=True)
     for axes, score in zip(panels, shown, strict=True):

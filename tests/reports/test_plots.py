@@ -10,7 +10,7 @@ import pytest
 from fgen.errors import InputError, MissingExtra
 from fgen.metrics.accuracy import gzsl_scores
 from fgen.reports import plots
-from fgen.reports.plots import _principal_plane, plot_calibration, plot_features, plot_training
+from fgen.reports.plots import _principal_plane, plot_calibration, plot_features, plot_scores, plot_training
 
 pytest.importorskip("matplotlib")
 
@@ -167,3 +167,15 @@ def test_texts_that_no_picture_has_room_for_are_cut(tmp_path, monkeypatch):
     texts += [axes.get_title() for axes in figure.axes]
     assert sorted(map(len, texts))[-2:] == [201, 201]
     assert r"\$z" in texts, "no formula begins there"
+
+
+def test_a_score_that_no_run_has_gets_no_panel(tmp_path):
+    measured = {"mean": 0.5, "low": 0.4, "high": 0.6}
+    nothing = dict.fromkeys(measured)
+    widths = []
+    for k, h in enumerate((measured, nothing)):
+        (tmp_path / str(k)).mkdir()
+        path = tmp_path / str(k) / "p.png"
+        plot_scores(path, ["a", "b"], [{"T1": measured, "H": h}, {"T1": measured, "H": nothing}], ("T1", "H"))
+        widths.append(picture(path).shape[1])
+    assert widths[1] < 0.7 * widths[0]
