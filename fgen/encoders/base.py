@@ -58,7 +58,7 @@ class TextEncoder(Protocol):
     def encode(
         self, texts: Sequence[str], *, batch_size: int = 1, device: str = "cpu", show_progress_bar: bool = False
     ) -> np.ndarray:
-        """Return embeddings ``(N, A)`` float32 of N texts; with a batch size of 1 the same text gives the same bytes."""
+        """Return embeddings ``(N, A)`` float32 of N texts; a batch size of 1 gives a text the same bytes."""
         ...
 
 
