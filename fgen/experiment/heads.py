@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,14 +19,15 @@ from fgen.compute.device import choose_device, matrix_precision
 from fgen.data.dataset import ZSLDataset
 from fgen.data.splits import evenly_spaced
 from fgen.experiment.records import Predictions
-from fgen.features.class_scores import predict_classes
+from fgen.features.class_scores import GroupBest, best_of, rows_at_once
 from fgen.features.rows import ConcatRows, MappedRows, SelectedRows
 from fgen.features.scaled_rows import fits_memory
 from fgen.features.scaling import FeatureScaler
-from fgen.metrics.accuracy import GZSLScores, gzsl_scores, mean_accuracy, per_class_accuracy
+from fgen.metrics.accuracy import GZSLScores, mean_accuracy, per_class_accuracy, scores_of
 from fgen.metrics.gamma import HeldOut
 
 Represent = Callable[[np.ndarray], np.ndarray]
+Score = Callable[[np.ndarray], np.ndarray]
 #: Training rows that a head predicts at most, to see whether it learned them.
 FITTED_ROWS = 1000
 log = logging.getLogger("fgen")
@@ -33,18 +35,35 @@ log = logging.getLogger("fgen")
 
 @dataclass(frozen=True)
 class ScoredRows:
-    """Scores of test rows before calibration.
+    """What the scores of test rows decide before calibration; scores ``(N, C)`` themselves aren't kept.
 
     Attributes:
         rows: ``(N,)`` row numbers in the data set.
-        scores: ``(N, C)`` that decide among all classes.
-        zsl_scores: ``(N, C)`` that decide among the unseen classes alone.
+        best: decides among all classes.
+        zsl: ``(N,)`` ids that decide among the unseen classes alone.
     """
 
     dataset: ZSLDataset
     rows: np.ndarray
-    scores: np.ndarray
-    zsl_scores: np.ndarray
+    best: GroupBest
+    zsl: np.ndarray
+
+    @classmethod
+    def of(cls, dataset: ZSLDataset, features: Any, score: Score, zsl_score: Score | None = None) -> Self:
+        """Score the data set's test rows block by block.
+
+        Args:
+            features: ``(N, D)`` of the test rows, in the order of :func:`tested_rows`.
+            score: returns scores ``(n, C)`` of some rows ``(n, D)`` by class id.
+            zsl_score: likewise, for the choice among the unseen classes; None leaves it to ``score``.
+        """
+        rows, step = tested_rows(dataset), rows_at_once(dataset.n_classes)
+        best, zsl = [], []
+        for start in range(0, max(len(rows), 1), step):
+            block = features[start : start + step]
+            best.append(GroupBest.of(score(block), len(block), dataset.seen, dataset.unseen, first=start))
+            zsl.append(best[-1].unseen if zsl_score is None else best_of(zsl_score(block), dataset.unseen)[0])
+        return cls(dataset, rows, GroupBest.of_blocks(best), np.concatenate(zsl))
 
     def at(self, gamma: float) -> tuple[GZSLScores, Predictions]:
         """Return T1, U, S, H, AUSUC and the predictions after calibrated stacking (Chao et al. 2016).
@@ -53,17 +72,16 @@ class ScoredRows:
             gamma: subtracted from the seen classes' scores.
         """
         seen, unseen, labels = self.dataset.seen, self.dataset.unseen, self.dataset.labels[self.rows]
-        result = gzsl_scores(labels, self.scores, seen=seen, unseen=unseen, gamma=gamma)
+        result = scores_of(labels, self.best, seen=seen, unseen=unseen, gamma=gamma)
         of_unseen = np.isin(labels, unseen)
-        zsl = np.where(of_unseen, unseen[self.zsl_scores[:, unseen].argmax(1)], -1)
+        zsl = np.where(of_unseen, self.zsl, -1)
         per_class = per_class_accuracy(labels[of_unseen], zsl[of_unseen], unseen)
         result = replace(result, T1=mean_accuracy(per_class), per_class_T1=per_class)
-        predicted = predict_classes(self.scores, seen=seen, unseen=unseen, gamma=gamma)
-        return result.as_reported(), Predictions(self.rows, labels, predicted, zsl)
+        return result.as_reported(), Predictions(self.rows, labels, self.best.predict(gamma), zsl)
 
     def held_out(self) -> HeldOut:
         """Return what decides about the rows at any gamma."""
-        return HeldOut.of(self.dataset.labels[self.rows], self.scores, self.dataset.seen, self.dataset.unseen)
+        return HeldOut.of_best(self.dataset.labels[self.rows], self.best, self.dataset.seen)
 
 
 def tested_rows(dataset: ZSLDataset) -> np.ndarray:
@@ -96,12 +114,10 @@ class Heads:
         return cls(load_head(gzsl), load_head(zsl) if zsl.exists() else None)
 
     def score(self, dataset: ZSLDataset, represent: Represent | None = None) -> ScoredRows:
-        """Score the data set's test rows, which are read once."""
-        rows = tested_rows(dataset)
-        features = represented(SelectedRows(dataset.features, rows), represent)
-        scores = self.gzsl.scores(features, dataset.n_classes)
-        zsl_scores = scores if self.zsl is None else self.zsl.scores(features, dataset.n_classes)
-        return ScoredRows(dataset, rows, scores, zsl_scores)
+        """Score the data set's test rows, which are read once, block by block."""
+        features = represented(SelectedRows(dataset.features, tested_rows(dataset)), represent)
+        zsl = None if self.zsl is None else partial(self.zsl.scores, n_classes=dataset.n_classes)
+        return ScoredRows.of(dataset, features, partial(self.gzsl.scores, n_classes=dataset.n_classes), zsl)
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,7 @@ class WhitenedTask:
         whitening = whitening_matrix(torch.from_numpy(scatter / len(labels)), head.whitening or 1.0)
         self.means, self.whitening = torch.from_numpy(means).float(), whitening.float()
         self.whitened_means = self.means @ self.whitening
-        self.rows = tested_rows(dataset)
-        self.tested = _whitened(scaler, SelectedRows(dataset.features, self.rows), self.whitening)
+        self.tested = _whitened(scaler, SelectedRows(dataset.features, tested_rows(dataset)), self.whitening)
 
     def score(self, prepared: np.ndarray, setting: PriorSetting) -> ScoredRows:
         """Return the scores of the test rows where unseen classes have the means that the prior predicts.
@@ -82,7 +81,7 @@ class WhitenedTask:
         prototypes, rows = l2_normalise(means - centre), l2_normalise(self.tested - centre)
         scores = torch.full((len(rows), self.dataset.n_classes), NO_CANDIDATE)
         scores[:, np.concatenate([self.classes, unseen])] = rows @ prototypes.T / self.head.temperature
-        return ScoredRows(self.dataset, self.rows, scores.numpy(), scores.numpy())
+        return ScoredRows.of(self.dataset, scores.numpy(), lambda scores: scores)
 
 
 def scored_priors(

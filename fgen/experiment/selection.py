@@ -245,9 +245,7 @@ def choose_setting(task: Task) -> dict[str, Any]:
 def score_baseline(task: Task, settings: Any) -> ScoredRows:
     """Fit a baseline on the data set's trainval rows and score its test rows."""
     dataset, baseline = task.dataset, fit_baseline(task, settings)
-    tested = tested_rows(dataset)
-    scores = baseline.scores(dataset.rows(tested))
-    return ScoredRows(dataset, tested, scores, scores)
+    return ScoredRows.of(dataset, SelectedRows(dataset.features, tested_rows(dataset)), baseline.scores)
 
 
 def fit_baseline(task: Task, settings: Any) -> EmbeddingBaseline:

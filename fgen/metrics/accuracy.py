@@ -11,7 +11,7 @@ import numpy as np
 
 from fgen.errors import InputError
 from fgen.features.checks import as_numbers
-from fgen.features.class_scores import best_of_each_group, by_margin
+from fgen.features.class_scores import GroupBest
 from fgen.metrics.calibration import CalibrationCurve, ausuc, curve_of, harmonic_mean
 from fgen.metrics.inputs import checked_predictions, checked_test_labels
 
@@ -131,31 +131,46 @@ def gzsl_scores(labels: Any, predictions_or_scores: Any, *, seen: Any, unseen: A
     """
     labels, seen, unseen = checked_test_labels(labels, seen, unseen)
     given = as_numbers("predictions_or_scores", predictions_or_scores)
-    per_class_T1, t1, curve, area = None, None, None, None
-    if given.ndim == 1:
-        predictions = checked_predictions(given, labels, seen, unseen, gamma)
-    else:
-        best_seen, best_unseen, margin = best_of_each_group(given, len(labels), seen, unseen)
-        predictions = by_margin(best_seen, best_unseen, margin, gamma)
-        per_class_T1 = per_class_accuracy(labels, best_unseen, unseen)
-        t1 = mean_accuracy(per_class_T1)
-        curve = curve_of(labels, seen, best_seen, best_unseen, margin)
-        area = ausuc(curve)
+    if given.ndim != 1:
+        return scores_of(labels, GroupBest.of(given, len(labels), seen, unseen), seen=seen, unseen=unseen, gamma=gamma)
+    predictions = checked_predictions(given, labels, seen, unseen, gamma)
+    return _scores(labels, predictions, seen, unseen, gamma)
+
+
+def scores_of(labels: Any, best: GroupBest, *, seen: Any, unseen: Any, gamma: float = 0.0) -> GZSLScores:
+    """Compute what :func:`gzsl_scores` does, from the best class of each group and their margin.
+
+    Args:
+        labels: ``(N,)`` true class ids, of seen and unseen classes.
+        best: of the same rows.
+        seen, unseen, gamma: as in :func:`gzsl_scores`.
+    """
+    labels, seen, unseen = checked_test_labels(labels, seen, unseen)
+    per_class_T1 = per_class_accuracy(labels, best.unseen, unseen)
+    curve = curve_of(labels, seen, best)
+    found = _scores(labels, best.predict(gamma), seen, unseen, gamma)
+    return replace(found, T1=mean_accuracy(per_class_T1), per_class_T1=per_class_T1, curve=curve, AUSUC=ausuc(curve))
+
+
+def _scores(
+    labels: np.ndarray, predictions: np.ndarray, seen: np.ndarray, unseen: np.ndarray, gamma: float
+) -> GZSLScores:
+    """Return the scores that predicted ids ``(N,)`` have."""
     per_class_U = per_class_accuracy(labels, predictions, unseen)
     per_class_S = per_class_accuracy(labels, predictions, seen)
     u, s = mean_accuracy(per_class_U), mean_accuracy(per_class_S)
     return GZSLScores(
-        T1=t1,
+        T1=None,
         U=u,
         S=s,
         H=harmonic_mean(u, s),
-        AUSUC=area,
+        AUSUC=None,
         gamma=float(gamma),
         accuracy=float(np.mean(labels == predictions)),
         seen=seen,
         unseen=unseen,
-        per_class_T1=per_class_T1,
+        per_class_T1=None,
         per_class_U=per_class_U,
         per_class_S=per_class_S,
-        curve=curve,
+        curve=None,
     )

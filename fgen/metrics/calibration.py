@@ -11,6 +11,7 @@ import numpy as np
 
 from fgen.errors import InputError
 from fgen.features.checks import as_numbers
+from fgen.features.class_scores import GroupBest
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,14 +98,12 @@ def best_gamma(curve: CalibrationCurve | None, tolerance: float = 0.0) -> tuple[
     return gamma, harmonic_mean(*curve.at(gamma))
 
 
-def curve_of(
-    labels: np.ndarray, seen: np.ndarray, best_seen: np.ndarray, best_unseen: np.ndarray, margin: np.ndarray
-) -> CalibrationCurve:
-    """Return the curve of checked labels, from :func:`best_of_each_group`."""
+def curve_of(labels: np.ndarray, seen: np.ndarray, best: GroupBest) -> CalibrationCurve:
+    """Return the curve of checked labels ``(N,)`` of seen and unseen classes."""
     is_seen = np.isin(labels, seen)
     # Only rows that are right within their own group ever count: seen ones up to their margin, unseen ones beyond it.
-    counts = labels == np.where(is_seen, best_seen, best_unseen)
-    breakpoints, at = np.unique(margin[counts], return_inverse=True)
+    counts = labels == np.where(is_seen, best.seen, best.unseen)
+    breakpoints, at = np.unique(best.margin[counts], return_inverse=True)
 
     def weights(group: np.ndarray) -> np.ndarray:
         """Return ``(K,)``: what the group's rows at each breakpoint add to its mean accuracy."""

@@ -15,7 +15,7 @@ import numpy as np
 from fgen import rng
 from fgen.errors import InputError
 from fgen.features.checks import as_ids, as_numbers
-from fgen.features.class_scores import best_of_each_group
+from fgen.features.class_scores import GroupBest
 from fgen.metrics.calibration import harmonic_mean
 from fgen.metrics.inputs import checked_test_labels
 
@@ -62,9 +62,13 @@ class HeldOut:
             InputError: shapes, ids or values that don't fit.
         """
         labels, seen, unseen = checked_test_labels(labels, seen, unseen)
-        best_seen, best_unseen, margin = best_of_each_group(as_numbers("scores", scores), len(labels), seen, unseen)
+        return cls.of_best(labels, GroupBest.of(as_numbers("scores", scores), len(labels), seen, unseen), seen)
+
+    @classmethod
+    def of_best(cls, labels: np.ndarray, best: GroupBest, seen: np.ndarray) -> Self:
+        """Return what decides, from checked labels ``(N,)`` and the best class of each group."""
         is_seen = np.isin(labels, seen)
-        return cls(labels, is_seen, np.where(is_seen, best_seen, best_unseen) == labels, margin)
+        return cls(labels, is_seen, np.where(is_seen, best.seen, best.unseen) == labels, best.margin)
 
     def accuracies(self, gammas: np.ndarray, *, of_seen: bool) -> dict[int, np.ndarray]:
         """Return the accuracies ``(G,)`` of each seen class that has rows, or of each unseen one, at some gammas."""

@@ -19,7 +19,7 @@ from fgen.experiment.prior_search import PriorSetting, scored_priors
 from fgen.experiment.recipe_search import score_trial
 from fgen.experiment.recommended import recommend, trials
 from fgen.experiment.steps import Task
-from fgen.metrics.gamma import HeldOut, calibrated_scores, choose
+from fgen.metrics.gamma import calibrated_scores, choose
 from fgen.nn.kernel_ridge import SemanticPrior
 
 SETTING = PriorSetting("standard", "l2", 1.0, 0.3)
@@ -118,7 +118,7 @@ def test_the_closed_form_scores_are_those_of_a_trained_run(data):
     fold = validation_folds(data, 2)[0]
     head = CosineConfig(scaling="standard", whitening=1.0)
     ((_, scored),) = scored_priors(fold, [SETTING], head)
-    closed = HeldOut.of(fold.labels[scored.rows], scored.scores, fold.seen, fold.unseen)
+    closed = scored.held_out()
     first = trials(data, SETTING, 0)[0]
     recipe = replace(first.recipe, model=replace(first.recipe.model, truncation=0.0))
     (trained,) = score_trial(Task(recipe, fold, 0), replace(first, heads=(head,))).values()
@@ -151,7 +151,7 @@ def test_the_prior_alone_stays_unless_another_is_clearly_better(data, monkeypatc
 def test_calibrated_scores_are_those_that_choose_compares(data):
     fold = validation_folds(data, 2)[0]
     ((_, scored),) = scored_priors(fold, [SETTING], CosineConfig(whitening=1.0))
-    held = HeldOut.of(fold.labels[scored.rows], scored.scores, fold.seen, fold.unseen)
+    held = scored.held_out()
     whole = choose([held])
     assert calibrated_scores([held]) == (pytest.approx(whole.expected["T1"].mean), whole.H)
 

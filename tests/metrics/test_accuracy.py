@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgen.errors import InputError
+from fgen.features import class_scores
 from fgen.features.class_scores import predict_classes
 from fgen.metrics.accuracy import gzsl_scores, mean_accuracy, per_class_accuracy
 from fgen.metrics.calibration import CalibrationCurve, ausuc, best_gamma, harmonic_mean
@@ -248,3 +249,14 @@ def test_a_curve_whose_parts_do_not_fit_is_refused(breakpoints, n_seen, n_unseen
     """As one read from a damaged file."""
     with pytest.raises(InputError, match="a calibration curve has breakpoints"):
         CalibrationCurve(np.array(breakpoints), np.ones(n_seen), np.ones(n_unseen))
+
+
+def test_scores_in_blocks_decide_as_all_at_once_and_name_the_row_that_is_wrong(monkeypatch):
+    stream = np.random.default_rng(3)
+    labels, scores = stream.integers(0, 6, 50), stream.integers(0, 4, (50, 6)).astype(np.float32)
+    whole = gzsl_scores(labels, scores, seen=[0, 2, 5], unseen=[1, 3, 4], gamma=0.5).as_dict()
+    monkeypatch.setattr(class_scores, "BLOCK_SCORES", 6 * 7)
+    assert gzsl_scores(labels, scores, seen=[0, 2, 5], unseen=[1, 3, 4], gamma=0.5).as_dict() == whole
+    scores[33, 2] = np.nan
+    with pytest.raises(InputError, match="row 33 has best scores nan"):
+        gzsl_scores(labels, scores, seen=[0, 2, 5], unseen=[1, 3, 4])
