@@ -47,6 +47,7 @@ class SoftmaxConfig(AdamConfig, HeadConfig):
 
     solver: Literal["adam", "lbfgs"] = "adam"
     l2: float | tuple[float, ...] = 1e-4
+    tol: float = 1e-5
     class_weight: Literal["none", "balanced"] = "none"
     seen_weight: float = 1.0
     logit_adjustment: float = 0.0
@@ -62,6 +63,8 @@ class SoftmaxConfig(AdamConfig, HeadConfig):
             raise InputError(f"l2 is {list(self.penalties)}", "different penalties")
         if len(self.penalties) > 1 and self.solver != "lbfgs":
             raise InputError(f"l2 holds {len(self.penalties)} penalties", "one, or solver = 'lbfgs'")
+        if not 0 < self.tol < np.inf:
+            raise InputError(f"tol is {self.tol}", "a number above 0, such as 1e-5")
         if self.prior_ratio is not None and not self.logit_adjustment:
             raise InputError(
                 f"prior_ratio is {self.prior_ratio}, and nothing uses it",
@@ -77,7 +80,7 @@ class SoftmaxConfig(AdamConfig, HeadConfig):
     @property
     def unused_fields(self) -> tuple[str, ...]:
         """Settings of the other solver."""
-        return ("epochs", "lr", "batch_size", "beta1", "weight_decay") if self.solver == "lbfgs" else ("l2",)
+        return ("epochs", "lr", "batch_size", "beta1", "weight_decay") if self.solver == "lbfgs" else ("l2", "tol")
 
     @property
     def remedy(self) -> str:
@@ -163,7 +166,7 @@ class SoftmaxClassifier(StoredHead):
         else:
             begin, (l2,) = _start(start, problem, offsets), config.penalties
             weight, bias = train_lbfgs(
-                problem.centred_rows, targets, weights, len(classes), l2, start=begin, progress=progress
+                problem.centred_rows, targets, weights, len(classes), l2, tol=config.tol, start=begin, progress=progress
             )
             if offsets is not None:  # biases have no penalty: this is the minimum without offsets, shifted
                 bias -= offsets

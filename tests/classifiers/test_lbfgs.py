@@ -1,6 +1,5 @@
 """L-BFGS's parts against their slow twins, in float32 and in bfloat16."""
 
-import os
 from collections import deque
 
 import numpy as np
@@ -9,10 +8,10 @@ import torch
 from torch.nn import functional as F
 
 from fgen.classifiers import lbfgs
-from fgen.classifiers.lbfgs import SLOPE_LEFT, Line, train_lbfgs, two_loop_recursion
+from fgen.classifiers.lbfgs import SLOPE_LEFT, RecomputedLine, StoredLine, train_lbfgs, two_loop_recursion
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.compute.device import matrix_precision
-from fgen.errors import InputError, TrainingDiverged
+from fgen.errors import TrainingDiverged
 from fgen.features.scaled_rows import CentredRows
 from fgen.features.scaling import FeatureScaler
 
@@ -38,9 +37,16 @@ def centred_rows(features, row_weights, dtype=torch.float64):
     return CentredRows(features, FeatureScaler.fit("none", features), row_weights, dtype=dtype)
 
 
-def line_through(problem, parameters):
+@pytest.fixture(params=[StoredLine, RecomputedLine])
+def kind(request, monkeypatch):
+    """Both kinds of line; one has its rows in several blocks."""
+    monkeypatch.setattr("fgen.features.class_scores.BLOCK_SCORES", N_CLASSES * 40)
+    return request.param
+
+
+def line_through(kind, problem, parameters):
     features, targets, row_weights = problem
-    line = Line(centred_rows(features, row_weights), targets, row_weights / N_ROWS, N_CLASSES, L2)
+    line = kind(centred_rows(features, row_weights), targets, row_weights / N_ROWS, N_CLASSES, L2)
     line.set_direction(parameters)
     line.step(1.0)
     return line
@@ -55,15 +61,15 @@ def loss_at(problem, parameters):
     return (losses * row_weights[:, 0]).mean() + L2 / 2 * parameters[:, :-1].square().sum()
 
 
-def test_the_gradient_is_autograds(problem):
+def test_the_gradient_is_autograds(kind, problem):
     parameters = draw(N_CLASSES, DIM + 1).requires_grad_()
     loss_at(problem, parameters).backward()
-    torch.testing.assert_close(line_through(problem, parameters.detach().clone()).gradient(), parameters.grad)
+    torch.testing.assert_close(line_through(kind, problem, parameters.detach().clone()).gradient(), parameters.grad)
 
 
-def test_the_slope_of_a_line_is_autograds(problem):
+def test_the_slope_of_a_line_is_autograds(kind, problem):
     parameters, direction = draw(N_CLASSES, DIM + 1), draw(N_CLASSES, DIM + 1, seed=3)
-    line = line_through(problem, parameters.clone())
+    line = line_through(kind, problem, parameters.clone())
     line.set_direction(direction.clone())
     step = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
     loss_at(problem, parameters + step * direction).backward()
@@ -72,15 +78,15 @@ def test_the_slope_of_a_line_is_autograds(problem):
 
 @pytest.mark.parametrize("stretch", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("first", [None, 1.0])
-def test_a_search_ends_lower_and_where_the_line_is_nearly_level(problem, stretch, first):
+def test_a_search_ends_lower_and_where_the_line_is_nearly_level(kind, problem, stretch, first):
     parameters = draw(N_CLASSES, DIM + 1)
-    line = line_through(problem, parameters.clone())
+    line = line_through(kind, problem, parameters.clone())
     gradient = line.gradient()
     line.set_direction(-stretch * gradient)
     at_start = line.slope(0.0)
     assert at_start == pytest.approx(-stretch * float(gradient.square().sum()))
     step = line.search(at_start, first=first)
-    assert abs(line.slope(step)) <= -SLOPE_LEFT * at_start
+    assert kind.slope_left * at_start <= line.slope(step) <= -SLOPE_LEFT * at_start
     assert loss_at(problem, parameters + step * line.direction) < loss_at(problem, parameters)
 
 
@@ -130,8 +136,10 @@ def test_the_minimum_is_the_same_whichever_rows_tell_what_all_are_centred_about(
 
 def test_from_another_penaltys_minimum_it_is_fewer_steps_to_the_same(problem, monkeypatch):
     features, targets, row_weights = problem
-    turns, turn = [], Line.set_direction
-    monkeypatch.setattr(Line, "set_direction", lambda self, direction: (turns.append(1), turn(self, direction))[1])
+    turns, turn = [], StoredLine.set_direction
+    monkeypatch.setattr(
+        StoredLine, "set_direction", lambda self, direction: (turns.append(1), turn(self, direction))[1]
+    )
     rows = centred_rows(features, row_weights)
 
     def minimum(l2, start=None):
@@ -146,14 +154,31 @@ def test_from_another_penaltys_minimum_it_is_fewer_steps_to_the_same(problem, mo
     assert minimum(L2, cold)[1] == 1, "where it ended it stays; the one turn is that to the start"
 
 
-def test_logits_in_a_file_train_the_same_bytes(problem, monkeypatch):
+@pytest.mark.parametrize("first", [None, 0.3])
+def test_logits_that_are_computed_anew_lead_to_the_same_minimum(problem, monkeypatch, first):
     features, targets, row_weights = problem
+    monkeypatch.setattr("fgen.features.class_scores.BLOCK_SCORES", N_CLASSES * 40)
+    fixed = None if first is None else torch.full((N_ROWS,), first, dtype=torch.float64)
     heads = []
     for limit in (1 << 20, 0):
         monkeypatch.setattr(lbfgs, "LOGITS_IN_MEMORY", limit)
-        heads.append(train_lbfgs(centred_rows(features, row_weights), targets, row_weights, N_CLASSES, L2))
-    assert torch.equal(heads[0][0], heads[1][0])
-    assert torch.equal(heads[0][1], heads[1][1])
+        rows = centred_rows(features, row_weights)
+        heads.append(train_lbfgs(rows, targets, row_weights, N_CLASSES, L2, tol=1e-8, first_logits=fixed))
+    for stored, anew in zip(*heads, strict=True):
+        torch.testing.assert_close(stored, anew, atol=1e-5, rtol=1e-5)
+
+
+def test_many_logits_are_not_kept(monkeypatch):
+    monkeypatch.setattr(lbfgs, "LOGITS_IN_MEMORY", 1 << 20)
+    targets, largest = torch.arange(3000) % 1000, []
+    rows = centred_rows(draw(3000, 4).float().numpy(), torch.ones(3000, 1), torch.float32)
+    monkeypatch.setattr("fgen.features.class_scores.BLOCK_SCORES", 1000 * 100)
+    blocks = RecomputedLine._blocks
+    monkeypatch.setattr(
+        RecomputedLine, "_blocks", lambda self: (largest.append(len(x)) or (n, x) for n, x in blocks(self))
+    )
+    train_lbfgs(rows, targets, torch.ones(3000, 1), 1000, L2)
+    assert max(largest) == 100
 
 
 def test_the_rounding_of_products_does_not_reach_the_biases_of_features_far_from_zero(bf16):
@@ -165,17 +190,6 @@ def test_the_rounding_of_products_does_not_reach_the_biases_of_features_far_from
             heads.append(SoftmaxClassifier(solver="lbfgs", scaling="none", l2=1e-2).fit(features, labels))
     whole, rounded = (head.decision_function(features) for head in heads)
     np.testing.assert_allclose(rounded, whole, atol=0.02)
-
-
-def test_logits_without_room_are_told_with_the_folder(problem, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    features, targets, row_weights = problem
-    monkeypatch.setattr(lbfgs, "LOGITS_IN_MEMORY", 0)
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(InputError, match="TMPDIR"):
-        train_lbfgs(centred_rows(features, row_weights), targets, row_weights, N_CLASSES, L2)
 
 
 @pytest.mark.parametrize("size", [1e20, 1e25])
