@@ -141,13 +141,13 @@ class CADAVAE(FeatureGenerator, config=CADAVAEConfig):
             terms["alignment"] = weight * gaussian_distance(*image, *text)
         return terms | self.matching.terms(fake, batch)
 
-    def synthesise_represented(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Return latents ``(B, Z)``, draws from ``E_att``, for noise ``(B, Z)`` and embeddings ``(B, A)``.
+    def synthesise_represented(self, noise: Tensor, *class_part: Tensor) -> Tensor:
+        """Return latents ``(B, Z)``, draws from ``E_att``, for noise ``(B, Z)`` and embeddings ``(B, A)`` alone.
 
         What the paper's heads train on; :meth:`represent_scaled` of :meth:`synthesise` goes through both decoder and
         encoder and isn't the same, see the class.
         """
-        mean, log_variance = self.networks["description_encoder"](condition)
+        mean, log_variance = self.networks["description_encoder"](*class_part)
         return self.drawn(mean, log_variance, noise)
 
     def drawn(self, mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from fgen.features.distribution import FeatureDistribution
 from fgen.features.scaling import Kind
 from fgen.models.base.adversarial import AdversarialGenerator
 from fgen.models.base.config import AdversarialConfig
-from fgen.models.base.fixed_batches import NOISE_CHUNK
+from fgen.models.base.fixed_batches import NOISE_CHUNK, once_for_each_class
 from fgen.nn.kernel_ridge import SemanticPrior
 from fgen.nn.networks import SLOPE, Critic, Linear, Output, leaky_relu, output_activation
 from fgen.training.draws import Draws
@@ -85,9 +85,15 @@ class PriorGAN(AdversarialGenerator, config=PriorGANConfig):
         mean = self.network("prior", SemanticPrior).leave_one_out[batch.labels]
         return self.networks["generator"](noise, batch.condition, mean)
 
-    def synthesise(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Return rows about the predicted mean, for truncated noise."""
-        mean = self.networks["prior"](condition)
+    def class_part(self, condition: Tensor) -> tuple[Tensor, ...]:
+        """Return the embeddings and the means ``(K, D)`` that the prior predicts: a kernel of all seen classes."""
+        prior = self.network("prior", SemanticPrior)
+        return condition, once_for_each_class(prior, condition, min(prior.dual.shape))
+
+    def synthesise(self, noise: Tensor, condition: Tensor, mean: Tensor | None = None) -> Tensor:
+        """Return rows about the predicted mean, which is computed where it isn't given, for truncated noise."""
+        if mean is None:
+            mean = self.networks["prior"](condition)
         return self.networks["generator"](self.config.truncation * noise, condition, mean)
 
     def gaussians(self, condition: Tensor) -> FeatureDistribution:

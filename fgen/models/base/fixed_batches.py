@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from fgen import rng
 
@@ -14,6 +16,8 @@ BATCH_ROWS = 512
 #: The first row of a class is at a multiple of this. A product's last bits depend on its number of rows and, if it is
 #: narrow, on a row's position. With both fixed, a feature doesn't depend on the other classes in its batch.
 ALIGNED = 16
+#: Products of at least so many columns don't depend on a row's position.
+WIDE = 64
 
 
 def noise_blocks(
@@ -45,6 +49,20 @@ def noise_blocks(
                     filled = 0
     if filled:
         yield noise, of_class
+
+
+def once_for_each_class(formula: Callable[[Tensor], Tensor], condition: Tensor, width: int) -> Tensor:
+    """Return a formula of embeddings ``(K, A)``, ``(K, N)``, which doesn't depend on the other classes.
+
+    Args:
+        formula: of ``(BATCH_ROWS, A)``.
+        width: the smallest number of columns of the formula's products. Where they are narrow, each class is at a
+            multiple of :data:`ALIGNED`.
+    """
+    copies = 1 if width >= WIDE else ALIGNED
+    rows = condition.repeat_interleave(copies, dim=0)
+    filled = torch.cat([rows, rows[-1:].expand(-len(rows) % BATCH_ROWS, -1)])
+    return torch.cat([formula(batch)[::copies] for batch in filled.split(BATCH_ROWS)])[: len(condition)]
 
 
 def rows_by_class(blocks: Iterable[np.ndarray], counts: np.ndarray, width: int) -> Iterator[np.ndarray]:

@@ -53,9 +53,16 @@ class TrainedModel(StoredModel):
         """Map scaled features ``(B, D)`` to the space of the method's heads, ``(B, D')``; by default the same."""
         return features
 
-    def synthesise_represented(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Return rows ``(B, D')`` in the space of the method's heads, for noise and prepared embeddings."""
-        return self.represent_scaled(self.synthesise(noise, condition))
+    def class_part(self, condition: Tensor) -> tuple[Tensor, ...]:
+        """Return what :meth:`synthesise` takes beside the noise, a row for each of the prepared embeddings ``(K, A)``.
+
+        It is evaluated once for each class, and not for each row. By default it is the embeddings alone.
+        """
+        return (condition,)
+
+    def synthesise_represented(self, noise: Tensor, *class_part: Tensor) -> Tensor:
+        """Return rows ``(B, D')`` in the space of the method's heads, for noise and the rows' :meth:`class_part`."""
+        return self.represent_scaled(self.synthesise(noise, *class_part))
 
     def gaussians(self, condition: Tensor) -> FeatureDistribution:
         """Return the Gaussians of prepared embeddings ``(K, A)``; a method that knows none refuses."""
@@ -184,14 +191,16 @@ class TrainedModel(StoredModel):
             return
         represented = represented and self.has_own_space
         prepared = torch.from_numpy(self.preprocessor(embeddings)).to(self.device)
+        with matrix_precision("highest", self.device):
+            parts = self.class_part(prepared)
         keys = [rng.class_key(None if names is None else names[k], row) for k, row in enumerate(embeddings)]
         formula = self.synthesise_represented if represented else self._synthesise_raw
         noises = noise_blocks(self.chunk_noise, keys, counts, seed)
-        blocks = (self._computed(formula, noise, prepared[of_class]) for noise, of_class in noises)
+        blocks = (self._computed(formula, noise, *(part[of_class] for part in parts)) for noise, of_class in noises)
         yield from rows_by_class(blocks, counts, self._width(represented))
 
-    def _synthesise_raw(self, noise: Tensor, condition: Tensor) -> Tensor:
-        return self.scaler.invert(self.synthesise(noise, condition))
+    def _synthesise_raw(self, noise: Tensor, *class_part: Tensor) -> Tensor:
+        return self.scaler.invert(self.synthesise(noise, *class_part))
 
     @torch.inference_mode()
     def _computed(self, formula: Callable[..., Tensor], rows: np.ndarray, *inputs: Tensor) -> np.ndarray:

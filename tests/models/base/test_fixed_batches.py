@@ -4,11 +4,19 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fgen import rng
-from fgen.models.base.fixed_batches import ALIGNED, BATCH_ROWS, NOISE_CHUNK, noise_blocks, rows_by_class
+from fgen.models.base.fixed_batches import (
+    ALIGNED,
+    BATCH_ROWS,
+    NOISE_CHUNK,
+    noise_blocks,
+    once_for_each_class,
+    rows_by_class,
+)
 
 pytestmark = pytest.mark.numeric
 
@@ -47,3 +55,21 @@ def test_a_class_begins_at_an_aligned_row_and_few_rows_are_for_nothing(counts):
     for k, (start, end) in enumerate(pairwise(starts)):
         assert start % ALIGNED == 0
         assert (rows[start:end, 3] == k).all()
+
+
+@pytest.mark.parametrize(("n_seen", "dim"), [(20, 5), (200, 96), (3000, 64)])
+def test_a_class_part_is_computed_in_few_rows_and_whatever_the_other_classes_are(n_seen, dim):
+    draw = torch.Generator().manual_seed(0)
+    weight, rows = torch.randn(n_seen, dim, generator=draw), torch.randn(700, n_seen, generator=draw)
+    sizes = []
+
+    def formula(batch):
+        sizes.append(len(batch))
+        return batch @ weight
+
+    found = once_for_each_class(formula, rows, dim)
+    assert set(sizes) == {BATCH_ROWS}
+    assert len(sizes) == (2 if dim >= 64 else 22)
+    torch.testing.assert_close(found, rows @ weight, rtol=1e-4, atol=1e-3)
+    some = torch.randperm(700, generator=draw)[:90]
+    assert torch.equal(once_for_each_class(formula, rows[some], dim), found[some])
