@@ -11,7 +11,7 @@ from fgen.features.distribution import FeatureDistribution
 from fgen.features.rows import Features
 from fgen.features.scaling import FeatureScaler, Kind
 from fgen.features.statistics import class_means, within_class_scatter
-from fgen.nn.kernel_ridge import SemanticPrior
+from fgen.nn.nystroem_prior import prior_class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,9 @@ class GaussianBaseline(EmbeddingBaseline, config=GaussianConfig):
         covariance = within_class_scatter(scaler.blocks(features), positions, means) / len(labels)
         condition = torch.from_numpy(embeddings)
         shape = len(classes), embeddings.shape[1], scaler.dim
-        prior = SemanticPrior(*shape, self.widths, alpha=config.prior_alpha, width=config.prior_width).double()
+        prior = prior_class(len(classes))(
+            *shape, self.widths, alpha=config.prior_alpha, width=config.prior_width
+        ).double()
         prior.fit(condition[classes], torch.from_numpy(means))
         mean = prior(condition).numpy()
         variance = prior.predictive_variance(condition).numpy()

@@ -37,7 +37,6 @@ LOGITS_IN_MEMORY = 1 << 29
 def train_lbfgs(
     rows: CentredRows,
     targets: Tensor,
-    row_weights: Tensor,
     n_classes: int,
     l2: float,
     *,
@@ -57,8 +56,8 @@ def train_lbfgs(
     digits. Logits that are computed anew are products of float32 factors: rounding would hide small steps.
 
     Args:
-        rows: the features, centred with the same weights.
-        targets: ``(N,)`` indices of classes. row_weights: ``(N, 1)``.
+        rows: the features, with the weights of the rows in the loss.
+        targets: ``(N,)`` indices of classes.
         tol: training ends where no entry of the gradient is larger.
         start: weights and biases to start from, such as those of another penalty; zeros by default.
         first_logits: ``(N,)`` constant logits of class 0, whose weights and bias then stay 0.
@@ -69,7 +68,7 @@ def train_lbfgs(
 
     """
     stored = rows.mean.is_cuda or len(targets) * n_classes * rows.mean.itemsize <= LOGITS_IN_MEMORY
-    line = (StoredLine if stored else RecomputedLine)(rows, targets, row_weights / len(targets), n_classes, l2)
+    line = (StoredLine if stored else RecomputedLine)(rows, targets, n_classes, l2)
     if first_logits is not None:
         line.fix_first(first_logits)
     if start is not None:
@@ -126,8 +125,9 @@ class Line(ABC):
 
     slope_left: ClassVar[float]
 
-    def __init__(self, rows: CentredRows, targets: Tensor, row_weights: Tensor, n_classes: int, l2: float) -> None:
-        self._rows, self._targets, self._row_weights, self._l2 = rows, targets, row_weights, l2
+    def __init__(self, rows: CentredRows, targets: Tensor, n_classes: int, l2: float) -> None:
+        self._rows, self._targets, self._l2 = rows, targets, l2
+        self._row_weights = rows.row_weights / len(targets)
         self.parameters = rows.mean.new_zeros(n_classes, len(rows.mean) + 1)
         self.direction = torch.zeros_like(self.parameters)
 
@@ -203,8 +203,8 @@ class StoredLine(Line):
 
     slope_left: ClassVar[float] = SLOPE_LEFT
 
-    def __init__(self, rows: CentredRows, targets: Tensor, row_weights: Tensor, n_classes: int, l2: float) -> None:
-        super().__init__(rows, targets, row_weights, n_classes, l2)
+    def __init__(self, rows: CentredRows, targets: Tensor, n_classes: int, l2: float) -> None:
+        super().__init__(rows, targets, n_classes, l2)
         self._first_is_fixed = False
         self._logits, self._change = (rows.mean.new_zeros(len(targets), n_classes) for _ in range(2))
         self._point, self._gradients = (self.parameters.new_empty(BLOCK_ROWS, n_classes) for _ in range(2))
@@ -258,8 +258,8 @@ class RecomputedLine(Line):
 
     slope_left: ClassVar[float] = RECOMPUTED_SLOPE_LEFT
 
-    def __init__(self, rows: CentredRows, targets: Tensor, row_weights: Tensor, n_classes: int, l2: float) -> None:
-        super().__init__(rows, targets, row_weights, n_classes, l2)
+    def __init__(self, rows: CentredRows, targets: Tensor, n_classes: int, l2: float) -> None:
+        super().__init__(rows, targets, n_classes, l2)
         self._first: Tensor | None = None
         self._n_rows = min(rows_at_once(n_classes), BLOCK_ROWS)
         self._logits, self._gradients = (self.parameters.new_empty(self._n_rows, n_classes) for _ in range(2))

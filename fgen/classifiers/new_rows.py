@@ -32,9 +32,6 @@ def with_new_rows(
     """
     blocks = (torch.from_numpy(x).to(weight.dtype) for _, x in scaler.blocks(features))
     of_old = torch.cat([torch.addmm(bias, x, weight.T).logsumexp(dim=1) for x in blocks])
-    row_weights, n_new = torch.ones(len(targets), 1), int(targets.max())
-    rows = CentredRows(features, scaler, row_weights)
-    new_weight, new_bias = train_lbfgs(
-        rows, torch.from_numpy(targets), row_weights, 1 + n_new, l2, first_logits=of_old.float()
-    )
+    rows, n_new = CentredRows(features, scaler, torch.ones(len(targets), 1)), int(targets.max())
+    new_weight, new_bias = train_lbfgs(rows, torch.from_numpy(targets), 1 + n_new, l2, first_logits=of_old.float())
     return torch.cat([weight, new_weight[1:].to(weight)]), torch.cat([bias, new_bias[1:].to(bias)])

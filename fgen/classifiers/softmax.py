@@ -166,7 +166,7 @@ class SoftmaxClassifier(StoredHead):
         else:
             begin, (l2,) = _start(start, problem, offsets), config.penalties
             weight, bias = train_lbfgs(
-                problem.centred_rows, targets, weights, len(classes), l2, tol=config.tol, start=begin, progress=progress
+                problem.centred_rows, targets, len(classes), l2, tol=config.tol, start=begin, progress=progress
             )
             if offsets is not None:  # biases have no penalty: this is the minimum without offsets, shifted
                 bias -= offsets

@@ -19,7 +19,7 @@ from fgen.features.class_embeddings import EmbeddingConfig, EmbeddingPreprocesso
 from fgen.features.rows import SelectedRows
 from fgen.features.scaling import FeatureScaler, Kind
 from fgen.features.statistics import class_means, within_class_scatter
-from fgen.nn.kernel_ridge import SemanticPrior
+from fgen.nn.nystroem_prior import prior_class
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class WhitenedTask:
             setting: the prior's width and penalty.
         """
         widths, embeddings = self.dataset.embedding_widths, torch.from_numpy(prepared)
-        prior = SemanticPrior(
+        prior = prior_class(len(self.classes))(
             len(self.classes), sum(widths), self.means.shape[1], widths, alpha=setting.alpha, width=setting.width
         )
         prior.fit(embeddings[self.classes], self.means)

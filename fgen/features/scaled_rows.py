@@ -103,6 +103,7 @@ class CentredRows:
         dtype: of the scaled rows.
 
     Attributes:
+        row_weights: as given.
         mean: ``(D,)`` subtracted from the scaled rows: the weighted mean of :data:`MEAN_ROWS` of them.
 
     Raises:
@@ -112,7 +113,7 @@ class CentredRows:
     def __init__(
         self, features: Features, scaler: FeatureScaler, row_weights: Tensor, dtype: torch.dtype = torch.float32
     ) -> None:
-        self._features, self._scaler, device = features, scaler, row_weights.device
+        self._features, self._scaler, self.row_weights, device = features, scaler, row_weights, row_weights.device
         some = np.unique(np.linspace(0, len(features) - 1, MEAN_ROWS).astype(np.int64))
         with np.errstate(over="ignore", invalid="ignore"):  # a feature that isn't finite is named below
             x = torch.from_numpy(scaler.apply(read_rows(features, some))).to(device, dtype)

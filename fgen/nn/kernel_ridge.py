@@ -9,7 +9,32 @@ from torch.nn import functional as F
 from fgen.nn.geometry import squared_distances
 
 
-class SemanticPrior(nn.Module):
+class ClassPrior(nn.Module):
+    """A regression from the embedding of a class to its mean feature.
+
+    Attributes:
+        dual: the weights of the kernel's columns, ``(M, D)``.
+        leave_one_out: ``(S, D)`` what would be predicted for each seen class from all others, in closed form: what a
+            seen class must look like to whatever is trained on the prior, for no unseen class was fitted either.
+    """
+
+    dual: Tensor
+    leave_one_out: Tensor
+
+    def fit(self, embeddings: Tensor, means: Tensor) -> None:
+        """Fit to the seen classes' prepared embeddings ``(S, A)`` and mean features ``(S, D)``; float64 inside."""
+        raise NotImplementedError
+
+    def forward(self, condition: Tensor) -> Tensor:
+        """Predict mean features ``(B, D)`` from prepared embeddings ``(B, A)`` of any classes."""
+        raise NotImplementedError
+
+    def predictive_variance(self, condition: Tensor) -> Tensor:
+        """Return the variance ``(B,)`` float64 of a class's mean about the prediction, for the average column."""
+        raise NotImplementedError
+
+
+class SemanticPrior(ClassPrior):
     """Kernel ridge regression from class embedding to class mean (Saunders et al. 1998), one kernel for each kind.
 
     The kernel is the sum over the kinds of embedding of ``exp(-|a - b|^2 / (2 width m))`` between embeddings of length
@@ -19,19 +44,13 @@ class SemanticPrior(nn.Module):
     Args:
         n_seen, embedding_dim, feature_dim: S, A and D.
         widths: columns of each kind in the embedding; they add up to A.
-
-    Attributes:
-        leave_one_out: ``(S, D)`` what would be predicted for each seen class from all others, in closed form: what a
-            seen class must look like to whatever is trained on the prior, for no unseen class was fitted either.
     """
 
     seen: Tensor
     scales: Tensor
     traces: Tensor
     row_means: Tensor
-    dual: Tensor
     centre: Tensor
-    leave_one_out: Tensor
 
     def __init__(
         self, n_seen: int, embedding_dim: int, feature_dim: int, widths: tuple[int, ...], *, alpha: float, width: float

@@ -46,7 +46,7 @@ def kind(request, monkeypatch):
 
 def line_through(kind, problem, parameters):
     features, targets, row_weights = problem
-    line = kind(centred_rows(features, row_weights), targets, row_weights / N_ROWS, N_CLASSES, L2)
+    line = kind(centred_rows(features, row_weights), targets, N_CLASSES, L2)
     line.set_direction(parameters)
     line.step(1.0)
     return line
@@ -113,7 +113,7 @@ def test_in_bfloat16_the_minimum_is_float32s_to_three_digits(problem, bf16):
     for precision in ("highest", "auto"):
         with matrix_precision(precision, CPU):
             rows = centred_rows(features, row_weights.float(), torch.float32)
-            heads[precision] = train_lbfgs(rows, targets, row_weights.float(), N_CLASSES, L2)
+            heads[precision] = train_lbfgs(rows, targets, N_CLASSES, L2)
     for whole, rounded in zip(*heads.values(), strict=True):
         assert not torch.equal(whole, rounded)
         assert (whole - rounded).norm() < 5e-3 * whole.norm()
@@ -126,7 +126,7 @@ def test_the_minimum_is_the_same_whichever_rows_tell_what_all_are_centred_about(
         monkeypatch.setattr("fgen.features.scaled_rows.MEAN_ROWS", number)
         rows = centred_rows(features, row_weights)
         centres.append(rows.mean)
-        heads.append(train_lbfgs(rows, targets, row_weights, N_CLASSES, L2))
+        heads.append(train_lbfgs(rows, targets, N_CLASSES, L2))
     mean = (row_weights * torch.from_numpy(features)).sum(0) / row_weights.sum()
     torch.testing.assert_close(centres[0], mean)
     assert not torch.allclose(centres[1], mean, rtol=0.01)
@@ -144,7 +144,7 @@ def test_from_another_penaltys_minimum_it_is_fewer_steps_to_the_same(problem, mo
 
     def minimum(l2, start=None):
         turns.clear()
-        return train_lbfgs(rows, targets, row_weights, N_CLASSES, l2, start=start), len(turns)
+        return train_lbfgs(rows, targets, N_CLASSES, l2, start=start), len(turns)
 
     before, _ = minimum(2 * L2)
     (cold, steps), (warm, fewer) = minimum(L2), minimum(L2, before)
@@ -163,7 +163,7 @@ def test_logits_that_are_computed_anew_lead_to_the_same_minimum(problem, monkeyp
     for limit in (1 << 20, 0):
         monkeypatch.setattr(lbfgs, "LOGITS_IN_MEMORY", limit)
         rows = centred_rows(features, row_weights)
-        heads.append(train_lbfgs(rows, targets, row_weights, N_CLASSES, L2, tol=1e-8, first_logits=fixed))
+        heads.append(train_lbfgs(rows, targets, N_CLASSES, L2, tol=1e-8, first_logits=fixed))
     for stored, anew in zip(*heads, strict=True):
         torch.testing.assert_close(stored, anew, atol=1e-5, rtol=1e-5)
 
@@ -177,7 +177,7 @@ def test_many_logits_are_not_kept(monkeypatch):
     monkeypatch.setattr(
         RecomputedLine, "_blocks", lambda self: (largest.append(len(x)) or (n, x) for n, x in blocks(self))
     )
-    train_lbfgs(rows, targets, torch.ones(3000, 1), 1000, L2)
+    train_lbfgs(rows, targets, 1000, L2)
     assert max(largest) == 100
 
 
