@@ -2,10 +2,11 @@
 
 import numbers
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from fgen.baselines import BASELINES
+from fgen.classifiers.adam import AdamConfig
 from fgen.classifiers.any_estimator import CONTRACT, described, estimator_config
 from fgen.errors import InputError, did_you_mean
 from fgen.experiment.config import NAMED, Recipe
@@ -42,6 +43,7 @@ def recipe_of(parameters: Mapping[str, Any]) -> Recipe:
     for name in SECTIONS:
         expect_settings(name, parameters[name])
     sections = {name: dict(parameters[name] or {}) for name in SECTIONS}
+    sections["classifier"] = default_solver(sections["classifier"]) | sections["classifier"]
     _expect_method(method, sections["model"].get("name", method))
     if not isinstance(seed, numbers.Integral) or not 0 <= int(seed) < 2**63:
         expected, remedy = "a whole number from 0 to 2**63 - 1", "The same number gives the same classifier"
@@ -59,6 +61,17 @@ def recipe_of(parameters: Mapping[str, Any]) -> Recipe:
             "Leave transductive out, or use fgen.run or make_model",
         )
     return recipe
+
+
+def default_solver(classifier: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the solver of a softmax head whose settings name none, and none of Adam's settings: lbfgs.
+
+    Its loss is convex: of the many classes and few rows of a generated bank it finds the minimum in less time than
+    Adam's epochs take, and without a seed.
+    """
+    adams = {field.name for field in fields(AdamConfig)} | {"solver"}
+    is_open = classifier.get("name", "softmax") == "softmax" and not adams & classifier.keys()
+    return {"solver": "lbfgs"} if is_open else {}
 
 
 def storable_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:

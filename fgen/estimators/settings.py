@@ -9,7 +9,7 @@ from fgen.classifiers.any_estimator import EstimatorConfig
 from fgen.classifiers.registry import CLASSIFIERS
 from fgen.errors import InputError, did_you_mean
 from fgen.estimators.base import Size
-from fgen.estimators.recipe import METHODS, SECTIONS, estimator_settings, expect_settings, recipe_of
+from fgen.estimators.recipe import METHODS, SECTIONS, default_solver, estimator_settings, expect_settings, recipe_of
 from fgen.experiment.config import Recipe
 from fgen.models.registry import MODELS
 from fgen.training.loop import TrainConfig
@@ -103,7 +103,8 @@ def _defaults(argument: str, parameters: Mapping[str, Any], given: Mapping[str, 
         return _fields(METHODS[method]) if method in METHODS else {}
     if estimator_settings(given) is not None:
         return _fields(EstimatorConfig)
-    return {"name": name} | _fields(CLASSIFIERS[name]) if method in MODELS and name in CLASSIFIERS else {}
+    known = method in MODELS and name in CLASSIFIERS
+    return {"name": name} | _fields(CLASSIFIERS[name]) | default_solver(given) if known else {}
 
 
 def _fields(config: type) -> dict[str, Any]:

@@ -53,7 +53,8 @@ class ZeroShotClassifier(ClassifierMixin, SettingsMixin, BaseEstimator):
             held-out classes as :func:`fgen.recommended` does.
         model: settings of the method, for example ``{"epochs": 30}``. Searches and ``set_params`` reach each setting of
             ``model``, ``classifier`` and ``train`` by two underscores: ``model__epochs``, ``classifier__l2``.
-        classifier: settings of the head; ``name`` is a key of ``fgen.CLASSIFIERS``, by default "softmax". Or an
+        classifier: settings of the head; ``name`` is a key of ``fgen.CLASSIFIERS``, by default "softmax", whose
+            ``solver`` is then "lbfgs" unless a setting of Adam's is given (``[classifier]`` in TOML is Adam's). Or an
             estimator, of scikit-learn or any with ``fit(X, y)``, and ``predict_proba(X)`` (its logarithm is the score)
             or ``decision_function(X)``. A copy of it is fitted to float32 rows and labels 0 to K - 1. The rows are
             scaled to 0 to 1 ("minmax"); ``{"estimator": LinearSVC(), "scaling": "standard"}`` scales them otherwise.
