@@ -1,32 +1,54 @@
 """Encoders of pictures by name."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from fgen.encoders.base import ImageEncoder
 from fgen.encoders.efficientnet import LITE0, SIZES, efficientnet_encoder
+from fgen.encoders.huggingface_models import huggingface_encoder
 from fgen.encoders.image_features import encode_images
+from fgen.encoders.open_clip_models import open_clip_encoder
 from fgen.encoders.pictures import SUFFIXES, central_square, open_picture, read_picture
+from fgen.encoders.timm_models import timm_encoder
+from fgen.encoders.torchvision_models import torchvision_encoder
 from fgen.errors import InputError, did_you_mean
 
 __all__ = ["SUFFIXES", "ImageEncoder", "encode_images", "image_encoder", "read_image", "read_picture"]
+
+
+#: What a name begins with -> its encoder of what follows, and of a file of weights.
+LIBRARIES: dict[str, Callable[[str, str | Path | None], ImageEncoder]] = {
+    "torchvision": torchvision_encoder,
+    "timm": timm_encoder,
+    "hf": huggingface_encoder,
+    "open_clip": open_clip_encoder,
+}
+#: What :func:`image_encoder` takes, for messages and help.
+NAMES = (*SIZES, "torchvision:NAME", "timm:NAME", "hf:FOLDER", "open_clip:FOLDER")
 
 
 def image_encoder(spec: str, weights: str | Path | None = None) -> ImageEncoder:
     """Return an encoder of pictures by name.
 
     Args:
-        spec: ``"efficientnet-lite0"``, ``"efficientnet-lite1"`` or ``"efficientnet-lite2"``.
-        weights: file of its weights, ``.safetensors`` or a state dict of ``torch.save``; by default those of its
-            package.
+        spec: ``"efficientnet-lite0"``, ``"efficientnet-lite1"`` or ``"efficientnet-lite2"``, whose weights are in
+            packages; ``"torchvision:resnet50"`` or ``"timm:NAME"``, any network of these libraries; ``"hf:FOLDER"``, a
+            network of transformers; ``"open_clip:FOLDER"``, the image tower of a CLIP model. Preprocessing is that of
+            the weights.
+        weights: file of its weights, ``.safetensors`` or a state dict of ``torch.save``; by default those of the
+            package or folder, or those that the library downloads.
 
     Raises:
         InputError: an unknown name, or weights that don't fit. MissingExtra: the encoder's library isn't installed.
     """
+    library, colon, name = spec.partition(":")
     if spec in SIZES:
         return efficientnet_encoder(spec, weights)
-    raise InputError(f"the encoder is {spec!r}", f"one of {', '.join(SIZES)}", did_you_mean(spec, SIZES))
+    if colon and library in LIBRARIES:
+        return LIBRARIES[library](name, weights)
+    raise InputError(f"the encoder is {spec!r}", f"one of {', '.join(NAMES)}", did_you_mean(spec, NAMES))
 
 
 def read_image(path: str | Path) -> np.ndarray:

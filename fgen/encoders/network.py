@@ -1,6 +1,7 @@
 """Encoder of pictures made of a torch module and a transform of pictures."""
 
 import copy
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
@@ -38,7 +39,8 @@ class NetworkEncoder(ImageEncoder):
         blank = require("PIL.Image", "image", "an image encoder").new("RGB", (256, 256))
         with cpu_threads(1), torch.inference_mode():
             dim = self.forward(transform(blank)[None]).shape[1]
-        self.record = EncoderRecord(name, weights_digest(network), dim, dict(preprocessing))
+        plain = json.loads(json.dumps(preprocessing, default=str))  # tuples are lists there, as when a record is read
+        self.record = EncoderRecord(name, weights_digest(network), dim, plain)
 
     def preprocess(self, picture: Any) -> torch.Tensor:
         """Return what the transform makes of a picture."""

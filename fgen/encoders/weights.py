@@ -1,9 +1,9 @@
 """Weights of networks: read from files without executing anything, loaded into a network, and told apart by a hash."""
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 from safetensors.torch import load_file
@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from fgen.errors import InputError, did_you_mean, first_line
 from fgen.io.reading import guarded_read
 
+T = TypeVar("T")
 #: What checkpoints of training call the state dict within them.
 WRAPPERS = ("state_dict", "model")
 
@@ -37,7 +38,7 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def load_weights(
-    network: torch.nn.Module, weights: Mapping[str, torch.Tensor], name: str, *, unused: Collection[str] = ()
+    network: torch.nn.Module, weights: Mapping[str, torch.Tensor], name: str, *, unused: Iterable[str] = ()
 ) -> None:
     """Load a state dict into a network.
 
@@ -45,23 +46,29 @@ def load_weights(
         network: its parameters and buffers are replaced.
         weights: by name; of the network's shapes.
         name: of the network, for messages.
-        unused: names that the weights may hold though the network doesn't, as those of a head that was removed.
+        unused: modules of which the weights may hold tensors though the network doesn't, as a head that was removed.
 
     Raises:
         InputError: names are missing or left over, or a shape differs; the message names the first.
     """
-    own = network.state_dict()
+    own, heads = network.state_dict(), tuple(f"{module}." for module in unused)
     expected = f"the {len(own)} tensors of {name}"
     if missing := [key for key in own if key not in weights]:
         remedy = did_you_mean(missing[0], weights)
         raise InputError(f"the weights lack {missing[0]!r} and {len(missing) - 1} more", expected, remedy)
-    if left := [key for key in weights if key not in own and key not in unused]:
+    if left := [key for key in weights if key not in own and not key.startswith(heads)]:
         raise InputError(f"the weights hold {left[0]!r} and {len(left) - 1} more that {name} lacks", expected)
     for key, tensor in own.items():
         if weights[key].shape != tensor.shape:
             found = f"the weights' {key!r} has shape {tuple(weights[key].shape)}"
             raise InputError(found, f"{tuple(tensor.shape)}, as {name} has it")
     network.load_state_dict({key: weights[key] for key in own})
+
+
+def built(build: Callable[[], T]) -> T:
+    """Return what ``build`` makes; torch's random state, from which networks draw their first weights, stays."""
+    with torch.random.fork_rng(devices=[]):
+        return build()
 
 
 def weights_digest(network: torch.nn.Module) -> str:
@@ -76,7 +83,7 @@ def weights_digest(network: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def downloaded(name: str, download: Callable[[], Any]) -> Any:
+def downloaded(name: str, download: Callable[[], T]) -> T:
     """Return what a library downloads, or has downloaded before.
 
     Raises:
