@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils import fuse_conv_bn_eval
 
 from fgen.encoders.network import NetworkEncoder
 from fgen.encoders.pictures import central_square
@@ -22,6 +23,16 @@ LITE0 = "efficientnet-lite0"
 SIZES = {LITE0: 224, "efficientnet-lite1": 240, "efficientnet-lite2": 260}
 #: Subtracted from a colour's value of 0 to 255, and what the difference is divided by.
 MEAN, SCALE = 127, 128
+#: Larger batches don't fit into a core's cache.
+BATCH_SIZE = 4
+#: Convolutions of the network and of its blocks -> the batch normalisation of their output.
+FOLDED = {
+    "_conv_stem": "_bn0",
+    "_conv_head": "_bn1",
+    "_expand_conv": "_bn0",
+    "_depthwise_conv": "_bn1",
+    "_project_conv": "_bn2",
+}
 
 
 class GlobalAverage(torch.nn.Module):
@@ -60,7 +71,24 @@ def efficientnet_encoder(name: str, weights: str | Path | None = None) -> Networ
         "mean": MEAN / 255,
         "std": SCALE / 255,
     }
-    return NetworkEncoder(name, GlobalAverage(network), partial(scaled_square, size=size), preprocessing)
+    encoder = NetworkEncoder(name, GlobalAverage(network), partial(scaled_square, size=size), preprocessing)
+    encoder.batch_size = BATCH_SIZE
+    fold_batch_norm(network)  # after the record, which holds the weights' own hash
+    return encoder
+
+
+def fold_batch_norm(network: Any) -> None:
+    """Fold each batch normalisation of EfficientNet into the convolution before it, and calculate ReLU6 in place.
+
+    In evaluation mode both are one affine map. Without the passes over memory a picture takes two thirds of the time.
+    """
+    for module in (network, *network._blocks):
+        for convolution, norm in FOLDED.items():
+            if hasattr(module, convolution):
+                folded = fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm))
+                setattr(module, convolution, folded)
+                setattr(module, norm, torch.nn.Identity())
+        module._swish.inplace = True
 
 
 def scaled_square(picture: Any, size: int) -> torch.Tensor:

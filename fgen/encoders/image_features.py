@@ -87,7 +87,7 @@ def encode_images(
     broken, keys = BrokenPictures(skip=skip_broken), {}
     for row, path in enumerate(paths):
         with broken.noted(path):
-            keys[row] = picture_key(path, encoder.record)
+            keys[row] = picture_key(path, encoder)
     first = {key: row for row, key in reversed(keys.items())}  # a file that is named twice is encoded once
     with KeptFeatures(keep) as kept:
         for key, row in first.items():

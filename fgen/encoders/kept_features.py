@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from fgen.encoders.base import EncoderRecord
+from fgen.encoders.base import ImageEncoder
 from fgen.encoders.pictures import PICTURE
 from fgen.io.atomic import lock_file
 from fgen.io.reading import guarded_read
@@ -18,7 +18,7 @@ HEADER = b"fgen pictures 2\n"
 KEY, COUNT = hashlib.sha256().digest_size, 4
 
 
-def picture_key(path: Path, record: EncoderRecord) -> bytes:
+def picture_key(path: Path, encoder: ImageEncoder) -> bytes:
     """Return what the features of a picture depend on, hashed: the encoder, and the file's path, size and time.
 
     Raises:
@@ -26,8 +26,8 @@ def picture_key(path: Path, record: EncoderRecord) -> bytes:
     """
     with guarded_read(path, *PICTURE):
         about = path.stat()
-    named = os.fsencode(path.resolve()) + f"|{about.st_size}|{about.st_mtime_ns}|{record.to_json()}".encode()
-    return hashlib.sha256(named).digest()
+    facts = about.st_size, about.st_mtime_ns, encoder.record.to_json(), encoder.batch_size
+    return hashlib.sha256(os.fsencode(path.resolve()) + "|".join(map(str, ("", *facts))).encode()).digest()
 
 
 class KeptFeatures:
