@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from fgen.compute.device import choose_device
 from fgen.encoders.base import ImageEncoder
 from fgen.encoders.efficientnet import LITE0, efficientnet_encoder
 from fgen.encoders.kept_features import KeptFeatures, picture_key
@@ -61,7 +62,7 @@ def encode_images(
     keep: Path | None = None,
     progress: bool = False,
     skip_broken: bool = False,
-    devices: Sequence[str] = ("cpu",),
+    devices: Sequence[str] | None = None,
 ) -> np.ndarray:
     """Return the features ``(N, D)`` float32 of picture files; the same files give the same bytes.
 
@@ -76,8 +77,8 @@ def encode_images(
         progress: show a bar.
         skip_broken: give a file that is no picture a row of NaN, and list these files in a warning. By default the
             first is an error.
-        devices: of torch. Each has a replica of the network; batches take turns. A GPU and a CPU give features that
-            differ in the last bits.
+        devices: of torch, by default the encoder's. Each has a replica of the network; batches take turns. A GPU and a
+            CPU give features that differ in the last bits.
 
     Raises:
         InputError: a file that is no picture; the message names it. MissingExtra: without ``fgen[image]``.
@@ -109,10 +110,9 @@ def encode_images(
 
 
 def _encoded_batches(
-    encoder: ImageEncoder, paths: Mapping[int, Path], broken: BrokenPictures, devices: Sequence[str]
+    encoder: ImageEncoder, paths: Mapping[int, Path], broken: BrokenPictures, devices: Sequence[str] | None
 ) -> Iterator[tuple[list[int], np.ndarray]]:
     """Yield rows and their features batch by batch, in the order of the rows; none of broken pictures."""
-    replicas = [encoder if encoder.device == torch.device(name) else encoder.to(name) for name in devices]
 
     def encode(turn: tuple[ImageEncoder, Sequence[int]]) -> tuple[list[int], np.ndarray]:
         replica, rows = turn
@@ -123,8 +123,22 @@ def _encoded_batches(
         return list(inputs), replica.encode_inputs(list(inputs.values()))
 
     rows, size = list(paths), encoder.batch_size
-    turns = zip(cycle(replicas), (rows[start : start + size] for start in range(0, len(rows), size)), strict=False)
+    turns = zip(
+        cycle(_replicas(encoder, devices)),
+        (rows[start : start + size] for start in range(0, len(rows), size)),
+        strict=False,
+    )
     yield from map_in_threads(encode, turns, threads=torch.get_num_threads())
+
+
+def _replicas(encoder: ImageEncoder, devices: Sequence[str] | None) -> list[ImageEncoder]:
+    """Return the encoder on each device, itself on the first where it is there."""
+    if devices is None:
+        return [encoder]
+    if not devices:
+        raise InputError("devices is empty", "names of devices, such as 'cpu' or 'cuda:0'")
+    found = [choose_device(name) for name in devices]
+    return [encoder if not k and one == encoder.device else encoder.to(str(one)) for k, one in enumerate(found)]
 
 
 def map_in_threads(work: Callable[[T], R], items: Iterable[T], *, threads: int) -> Iterator[R]:
