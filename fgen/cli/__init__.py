@@ -12,7 +12,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from fgen.cli import banks, catalogue, data, prediction, running
+from fgen.cli import banks, catalogue, data, embedding, prediction, running
 from fgen.cli.parser import parser_of
 from fgen.cli.registry import Command
 from fgen.cli.streams import complain, flush, give_up, open_closed_streams, refuse_streams
@@ -31,7 +31,7 @@ COMMANDS: tuple[Command, ...] = (
     running.train,
     banks.generate,
     data.features,
-    data.embed,
+    embedding.embed,
     banks.evaluate,
     prediction.predict,
     prediction.export,

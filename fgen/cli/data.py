@@ -1,11 +1,9 @@
-"""Commands that make data sets and embeddings, look at files and convert them."""
+"""Commands that make data sets, look at files and convert them."""
 
 import json
-import logging
 from pathlib import Path
 
 from fgen.cli.registry import EMBEDDINGS, JSON, OVERWRITE, PROGRESS, argument, command, say
-from fgen.errors import InputError
 
 
 @command(
@@ -31,33 +29,6 @@ def features(pictures: str, embeddings: str, out: str, unseen: list[str], overwr
     save_dataset(dataset, out, overwrite=overwrite)
     keep.unlink()
     say(f"{dataset!r}\nwritten: {out}")
-
-
-@command(
-    argument("descriptions", help="CSV: on each line a class's name, and what else is said of it"),
-    argument("--out", required=True, help="CSV, for generate --embeddings"),
-    argument("--encoder", default="sentence", help="sentence (MiniLM) or word (GloVe) (default: sentence)"),
-    argument("--model", help="another sentence encoder: a folder, or a name of sentence-transformers"),
-    OVERWRITE,
-    PROGRESS,
-)
-def embed(descriptions: str, out: str, encoder: str, model: str | None, overwrite: bool, progress: bool) -> None:
-    """Descriptions in words into class embeddings."""
-    from fgen.data.tables import read_descriptions_csv, write_embeddings_csv
-    from fgen.encoders.text import ENCODERS
-    from fgen.features.labels import unusual_embeddings_warning
-    from fgen.io.atomic import expect_free
-
-    if encoder not in ENCODERS:
-        raise InputError(f"--encoder is {encoder!r}", f"one of {', '.join(ENCODERS)}")
-    expect_free(Path(out), overwrite=overwrite)
-    names, texts = read_descriptions_csv(descriptions)
-    logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
-    embeddings = ENCODERS[encoder](texts, model, progress=progress)
-    if odd := unusual_embeddings_warning(embeddings, names):
-        logging.getLogger("fgen").warning("%s: %s", descriptions, odd)
-    write_embeddings_csv(out, names, embeddings, overwrite=overwrite)
-    say(f"embeddings: {out} ({len(names):,} classes, {embeddings.shape[1]} numbers each)")
 
 
 @command(argument("path", help="any file or folder of fgen's, or emoji or toy"), JSON)

@@ -3,18 +3,22 @@
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from fgen.data.tables import lines_of, read_embeddings_csv
+from fgen.data.tables import lines_of, read_embeddings_csv, write_embeddings_csv
 from fgen.errors import InputError, shortened
 from fgen.features.checks import as_matrix, as_text, checked_names, number_in
 from fgen.io import npz
+from fgen.io.atomic import new_file
 from fgen.io.reading import guarded_read
 
 #: A name may end in a number, as "boeing 747"; with a point in it, it is one number too many.
 _ENDS_IN_A_FRACTION = re.compile(r"(^| )[-+]?\d*\.\d+(e[-+]?\d+)?$", re.IGNORECASE)
 _BLANKS = re.compile(r"[ \t]+")
+#: The name under which a file holds the record of the encoder.
+TEXT_ENCODER = "text_encoder"
 LARGEST = np.finfo(np.float32).max
 
 
@@ -44,6 +48,43 @@ def read_embeddings(path: str | Path, width: int | None = None) -> tuple[list[st
         if width is not None and matrix.shape[1] != width:
             raise InputError(f"{path} has {matrix.shape[1]} numbers for each class", f"{width}")
         return names, matrix
+
+
+def write_embeddings(
+    path: str | Path, names: Sequence[str], embeddings: np.ndarray, encoder: str, *, overwrite: bool = False
+) -> None:
+    """Write what :func:`read_embeddings` reads, whole or not at all.
+
+    Args:
+        path: ``.npz``, which also holds the record of the encoder, or a CSV file.
+        names, embeddings: K names and ``(K, A)``.
+        encoder: the record, as JSON.
+
+    Raises:
+        InputError: the file exists, or the disk refuses.
+    """
+    path = Path(path)
+    if path.suffix != ".npz":
+        write_embeddings_csv(path, names, embeddings, overwrite=overwrite)
+        return
+    arrays: dict[str, Any] = {"class_names": np.array(names), TEXT_ENCODER: np.array([encoder])}
+    with new_file(path, overwrite=overwrite) as partial, partial.open("wb") as file:
+        np.savez(file, class_embeddings=np.asarray(embeddings, np.float32), **arrays)
+
+
+def read_text_encoder(path: str | Path) -> str | None:
+    """Return the record of the encoder of class embeddings, as JSON; None where the file doesn't hold it.
+
+    Raises:
+        InputError: damage.
+    """
+    path = Path(path)
+    if path.suffix != ".npz":
+        return None
+    with guarded_read(path, path.suffix), npz.Archive(path) as archive:
+        if TEXT_ENCODER not in archive.members:
+            return None
+        return checked_names(archive[TEXT_ENCODER], 1, name=TEXT_ENCODER)[0]
 
 
 def _read_text(path: Path, width: int | None) -> tuple[list[str], np.ndarray]:

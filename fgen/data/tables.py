@@ -104,15 +104,57 @@ def read_descriptions_csv(path: str | Path) -> tuple[list[str], list[str]]:
         InputError: names the line: a name that is empty or there twice; text that isn't UTF-8; no classes.
     """
     path = Path(path)
-    texts: dict[str, str] = {}
     with guarded_read(path, ".csv"):
-        for where, name, cells in _class_rows(path, _names_descriptions, "description"):
-            if len(cells) == 1 and _OF_COLUMNS.search(cells[0]):
-                found = f"{where}: {shortened(cells[0])} has no comma"
-                raise InputError(found, "a name, then its description", "Save the table with commas")
-            said = ", ".join(cell.strip() for cell in cells[1:] if cell.strip())
-            texts[name] = f"{name}: {said}" if said else name
+        texts = {name: text for _, name, text in _description_rows(path)}
     return list(texts), list(texts.values())
+
+
+def read_descriptions(path: str | Path) -> dict[str, list[str]]:
+    """Read classes with one or several descriptions each.
+
+    Args:
+        path: a CSV file as :func:`read_descriptions_csv` has it, where a class may have several lines, each a
+            description; or a folder of pages, texts ``NAME.txt`` in UTF-8, each of the class ``NAME``.
+
+    Returns:
+        The texts of each class, in the order of the file or of the names.
+
+    Raises:
+        InputError: as there; a line that is there twice; a folder without pages, or an empty page.
+    """
+    path, texts = Path(path), dict[str, list[str]]()
+    if path.is_dir():
+        return _read_pages(path)
+    with guarded_read(path, ".csv"):
+        for where, name, text in _description_rows(path, distinct=False):
+            if text in texts.setdefault(name, []):
+                raise InputError(f"{where}: {shortened(text)} is there already", "distinct descriptions of a class")
+            texts[name].append(text)
+    return texts
+
+
+def _read_pages(folder: Path) -> dict[str, list[str]]:
+    """Read a folder of texts ``NAME.txt``."""
+    texts = {}
+    for page in sorted(folder.glob("*.txt")):
+        with guarded_read(page, ".txt"), page.open("rb") as file:
+            text = "".join(lines_of(page, file)).strip()
+        if not text:
+            raise InputError(f"{page} is empty", "a description of the class")
+        texts[as_text(f"{page}: the class's name", page.stem)] = [text]
+    if not texts:
+        raise InputError(f"{folder} has no pages", "texts NAME.txt, each of the class NAME")
+    return texts
+
+
+def _description_rows(path: Path, *, distinct: bool = True) -> Iterator[tuple[str, str, str]]:
+    """Yield the place, the class's name and the text of each row: ``"name: description"``, or the name alone."""
+    for where, name, cells in _class_rows(path, _names_descriptions, "description", distinct=distinct):
+        if len(cells) == 1 and _OF_COLUMNS.search(cells[0]):
+            found = f"{where}: {shortened(cells[0])} has no comma"
+            raise InputError(found, "a name, then its description", "Save the table with commas")
+        said = ", ".join(cell.strip() for cell in cells[1:] if cell.strip())
+        yield where, name, f"{name}: {said}" if said else name
 
 
 def _names_descriptions(cells: Sequence[str]) -> bool:
@@ -233,12 +275,13 @@ FEATURE_READERS: dict[str, Callable[[Path], tuple[Features, np.ndarray | None]]]
 
 
 def _class_rows(
-    path: Path, is_header: Callable[[Sequence[str]], bool], what: str, remedy: str = ""
+    path: Path, is_header: Callable[[Sequence[str]], bool], what: str, remedy: str = "", *, distinct: bool = True
 ) -> Iterator[tuple[str, str, list[str]]]:
     """Yield the place, the class's name and the cells of each row but a header.
 
     Args:
         what, remedy: what an error says that a row holds after the name, and what to do where there is no row.
+        distinct: refuse a name that is there already.
 
     Raises:
         InputError: a name that is empty, that no file can hold, or that is there already; no classes.
@@ -250,7 +293,7 @@ def _class_rows(
             if not name:
                 raise InputError(f"{where}, has no class name", "a name in the first cell")
             as_text(f"{where}: the class's name", name)
-            if name in lines:
+            if distinct and name in lines:
                 raise InputError(f"{where}: {shortened(name)} is already in line {lines[name]}", "distinct names")
             lines[name] = line
             yield where, name, cells

@@ -54,7 +54,10 @@ class EncoderRecord:
 class TextEncoder(Protocol):
     """An encoder of texts: of class names, descriptions or pages."""
 
-    record: EncoderRecord
+    @property
+    def record(self) -> EncoderRecord:
+        """What data remember of the encoder."""
+        ...
 
     def encode(
         self, texts: Sequence[str], *, batch_size: int = 1, device: str = "cpu", show_progress_bar: bool = False

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 import fgen
-import fgen.encoders.text
 from fgen import cli
 from fgen.cli import main
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset, save_dataset
 from fgen.data.toy import toy_world
+from fgen.encoders.base import EncoderRecord
 from fgen.errors import InputError
 from fgen.experiment.generation import choose_classes, default_rows
 from fgen.metrics.calibration import harmonic_mean
@@ -798,7 +798,10 @@ def test_a_command_with_a_bar_runs_where_output_and_errors_are_closed(
 ):
     """As a daemon's, where Python has None in their place."""
     (tmp_path / "names.csv").write_text("ant,1\nbee,2\n")
-    monkeypatch.setitem(fgen.encoders.text.ENCODERS, "sentence", lambda texts, *_, **__: np.ones((len(texts), 2)))
+    ones = SimpleNamespace(
+        record=EncoderRecord("sentence", "", 2), encode=lambda texts, **_: np.ones((len(texts), 2), np.float32)
+    )
+    monkeypatch.setattr("fgen.encoders.text.text_encoder", lambda *_: ones)
     monkeypatch.setattr("fgen.encoders.image_folder.dataset_of_pictures", lambda *a, keep, **k: keep.touch() or toy)
     if command == "report":
         pytest.importorskip("matplotlib")
