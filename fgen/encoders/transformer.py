@@ -164,8 +164,7 @@ class TransformerEncoder:
             InputError: a text that is empty, or a model that can't be loaded. MissingExtra: without ``fgen[text]``.
         """
         texts, chosen = checked_texts(texts), choose_device(device)
-        with quiet_libraries(bars=show_progress_bar):
-            module = self.module.to(chosen)
+        module = self.module.to(chosen)
         pieces = Pieces.of(texts, self.tokenizer, self.max_length, self.prompt or "")
         starts, training, rows = range(0, len(pieces.texts), batch_size), module.training, []
         bar = tqdm(starts, desc="encoding", unit="batch", delay=PATIENCE, disable=not show_progress_bar)
@@ -186,11 +185,12 @@ class TransformerEncoder:
         """
         if Path(folder).exists():
             raise InputError(f"{folder} exists", "a new name", "Choose another name")
-        with replace_directory(folder) as partial:
-            self.module.transformer.save_pretrained(partial)
-            self.tokenizer.save_pretrained(partial)
-            if state := self.module.pooling.state_dict():
-                save_file(state, partial / POOLING_FILE)
+        module = self.module
+        with replace_directory(folder) as new, quiet_libraries(bars=False):
+            module.transformer.save_pretrained(new)
+            self.tokenizer.save_pretrained(new)
+            if state := module.pooling.state_dict():
+                save_file(state, new / POOLING_FILE)
 
     def _loaded(self, name: str, **options: Any) -> Any:
         """Return what a class of the library makes of the model.
@@ -200,8 +200,9 @@ class TransformerEncoder:
         """
         library = require("transformers", "text", "a Transformer of texts")
         options |= {"revision": self.revision or "main", "local_files_only": self.local_files_only}
-        load = partial(getattr(library, name).from_pretrained, self.model, trust_remote_code=False, **options)
-        return load_model("the Transformer", self.model, load, EXPECTED)
+        with quiet_libraries(bars=False):
+            load = partial(getattr(library, name).from_pretrained, self.model, trust_remote_code=False, **options)
+            return load_model("the Transformer", self.model, load, EXPECTED)
 
 
 def _text_part(model: Any) -> Any:
