@@ -97,13 +97,19 @@ class TransformerEncoder:
         return self._loaded("AutoTokenizer")
 
     @cached_property
+    def _library_model(self) -> tuple[Any, dict[str, Any]]:
+        """The library's whole model, which may have a decoder, and what it says of the loading."""
+        options = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
+        model, loading = self._loaded("AutoModel", **options)
+        return model, loading
+
+    @cached_property
     def module(self) -> PooledTransformer:
         """The Transformer with its pooling, in evaluation mode; train it, and ``encode`` uses what it has learned.
 
         Its ``forward`` takes what :meth:`tokenize` returns.
         """
-        options = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
-        whole, loading = self._loaded("AutoModel", **options)
+        whole, loading = self._library_model
         transformer = _text_part(whole)
         if isinstance(getattr(transformer, "pooler", None), nn.Module):
             transformer.pooler = None  # BERT's own last layer isn't used, and many files lack its weights
@@ -119,9 +125,12 @@ class TransformerEncoder:
 
     @property
     def max_length(self) -> int | None:
-        """The most tokens that the model reads, as sentence-transformers takes it; None is without limit."""
-        positions = getattr(self.module.transformer.config, "max_position_embeddings", None)
-        limit = min(positions or self.tokenizer.model_max_length, self.tokenizer.model_max_length)
+        """The largest number of tokens that the model reads; None is without limit."""
+        transformer, limit = self.module.transformer, self.tokenizer.model_max_length
+        if positions := getattr(transformer.config, "max_position_embeddings", None):
+            # RoBERTa and its like begin to count positions after that of padding.
+            first = getattr(getattr(transformer, "embeddings", None), "padding_idx", None)
+            limit = min(limit, positions if first is None else positions - first - 1)
         return limit if limit < 1 << 30 else None  # a tokenizer without limit says 1e30
 
     @property
@@ -181,13 +190,13 @@ class TransformerEncoder:
         """Write the Transformer, its tokenizer and a learned pooling, for ``TransformerEncoder(folder)``.
 
         Raises:
-            InputError: the folder exists, or the model is a part of a larger one.
+            InputError: the folder exists.
         """
         if Path(folder).exists():
             raise InputError(f"{folder} exists", "a new name", "Choose another name")
-        module = self.module
+        module, (whole, _) = self.module, self._library_model
         with replace_directory(folder) as new, quiet_libraries(bars=False):
-            module.transformer.save_pretrained(new)
+            whole.save_pretrained(new)
             self.tokenizer.save_pretrained(new)
             if state := module.pooling.state_dict():
                 save_file(state, new / POOLING_FILE)

@@ -22,6 +22,8 @@ TEXTS = ["zebra: a striped mammal", "a horse", "teapot: a pot for hot drinks"]
 LONG = "zebra " + "lives in herds on the plains and eats grass " * 60 + "tufted"
 WORDS = "a striped mammal zebra horse teapot pot for hot drinks lives in herds on the plains and eats grass : tufted"
 
+VOCABULARY = {word: k for k, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *dict.fromkeys(WORDS.split())])}
+
 
 def needs(*packages):
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
@@ -40,24 +42,31 @@ def minilm():
     return SentenceEncoder()
 
 
+def seeded_model(folder, config, **settings):
+    """Write a seeded Transformer, with a tokenizer of the vocabulary's whole words."""
+    transformers, tokenizers = (pytest.importorskip(name) for name in ("transformers", "tokenizers"))
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(VOCABULARY, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[(name, VOCABULARY[name]) for name in ("[CLS]", "[SEP]")]
+    )
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]"
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    made = getattr(transformers, config)(vocab_size=len(VOCABULARY), **settings)
+    transformers.AutoModel.from_config(made).eval().save_pretrained(folder)
+    return folder
+
+
+SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+
+
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory):
-    """A folder with a seeded BERT of 16 positions and a vocabulary of whole words."""
-    transformers, tokenizers = (pytest.importorskip(name) for name in ("transformers", "tokenizers"))
+    """A folder with a seeded BERT of 16 positions."""
     folder = tmp_path_factory.mktemp("models") / "bert"
-    vocabulary = {word: k for k, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *dict.fromkeys(WORDS.split())])}
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    around = [(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")]
-    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=around)
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", model_max_length=16
-    ).save_pretrained(folder)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-    torch.manual_seed(0)
-    config = transformers.BertConfig(vocab_size=len(vocabulary), max_position_embeddings=16, **sizes)
-    transformers.BertModel(config).eval().save_pretrained(folder)
-    return folder
+    return seeded_model(folder, "BertConfig", max_position_embeddings=16, **SIZES)
 
 
 @with_minilm
@@ -119,6 +128,22 @@ def test_a_transformer_reads_long_texts_whole_cuts_width_and_normalises(bert):
     assert min(row @ start, row @ end) > start @ end, "both ends count"
     assert encoder.record.dim == 5
     assert encoder.record.preprocessing == {"truncate_dim": 5, "normalize_embeddings": True, "prompt": "a"}
+
+
+@with_transformers
+def test_positions_that_begin_after_padding_and_decoders_are_minded(tmp_path):
+    sizes = {"max_position_embeddings": 20, "pad_token_id": 0, **SIZES}
+    roberta = TransformerEncoder(seeded_model(tmp_path / "roberta", "RobertaConfig", **sizes))
+    assert roberta.max_length == 19
+    assert np.isfinite(roberta.encode(["horse " * 40])).all()
+    settings = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 0}
+    t5 = TransformerEncoder(seeded_model(tmp_path / "t5", "T5Config", **settings))
+    assert t5.max_length is None
+    rows = t5.encode([*TEXTS, LONG])
+    assert rows.shape == (4, 16)
+    assert "decoder" not in " ".join(t5.module.state_dict())
+    t5.save_pretrained(tmp_path / "saved")
+    assert np.array_equal(TransformerEncoder(tmp_path / "saved").encode([*TEXTS, LONG]), rows)
 
 
 def test_a_transformer_learns_end_to_end_and_is_saved_with_its_pooling(bert, tmp_path):
