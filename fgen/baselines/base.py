@@ -69,6 +69,7 @@ class EmbeddingBaseline(ABC):
     feature_dim: int | None = None
     n_classes: int
     widths: tuple[int, ...]
+    kind_weights: tuple[float, ...] | None
 
     def __init_subclass__(cls, config: type[BaselineConfig]) -> None:
         config.baseline = cls
@@ -90,6 +91,7 @@ class EmbeddingBaseline(ABC):
         *,
         seed: int = 0,
         widths: tuple[int, ...] | None = None,
+        kind_weights: tuple[float, ...] | None = None,
     ) -> Self:
         """Fit to the classes that have rows.
 
@@ -99,6 +101,7 @@ class EmbeddingBaseline(ABC):
             class_embeddings: ``(C, A)`` prepared, of seen and unseen classes; only those with rows are learnt from.
             seed: names the randomness of a method that has some; a closed form has none.
             widths: columns of each kind of embedding, for a method that tells them apart; None means one kind.
+            kind_weights: of each kind in a sum of kernels; None weighs all alike.
 
         Raises:
             InputError: inputs that don't match or aren't finite, or fewer than 2 classes with rows.
@@ -106,7 +109,7 @@ class EmbeddingBaseline(ABC):
         class_embeddings, _ = rows_by_name(class_embeddings, None)
         features, embeddings = as_rows(features), as_matrix("class_embeddings", class_embeddings, dtype=np.float64)
         labels = labels_of_rows(labels, len(features), len(embeddings), least_classes=2)
-        self.widths = widths or (embeddings.shape[1],)
+        self.widths, self.kind_weights = widths or (embeddings.shape[1],), kind_weights
         self.learn(features, labels, embeddings, seed)
         self.feature_dim, self.n_classes = int(features.shape[1]), len(embeddings)
         return self

@@ -67,7 +67,7 @@ class GaussianBaseline(EmbeddingBaseline, config=GaussianConfig):
         prior = prior_class(len(classes))(
             *shape, self.widths, alpha=config.prior_alpha, width=config.prior_width
         ).double()
-        prior.fit(condition[classes], torch.from_numpy(means))
+        prior.fit(condition[classes], torch.from_numpy(means), self.kind_weights)
         mean = prior(condition).numpy()
         variance = prior.predictive_variance(condition).numpy()
         uncertainty = config.uncertainty * variance / max(covariance.diagonal().mean(), 1e-12)

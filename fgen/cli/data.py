@@ -18,14 +18,14 @@ from fgen.cli.registry import EMBEDDINGS, JSON, OVERWRITE, PROGRESS, argument, c
 )
 def features(pictures: str, embeddings: str, out: str, unseen: list[str], overwrite: bool, progress: bool) -> None:
     """A folder of pictures into a data set."""
-    from fgen.data.embedding_files import read_embeddings
+    from fgen.data.embedding_files import read_kinds
     from fgen.data.files import expect_target, save_dataset
     from fgen.encoders.image_folder import dataset_of_pictures
 
-    names, matrix = read_embeddings(embeddings)
+    names, kinds = read_kinds(embeddings)
     target = expect_target(out, overwrite=overwrite).absolute()
     keep = target.with_name(f"{target.name}.pictures.partial")
-    dataset = dataset_of_pictures(pictures, names, matrix, unseen=unseen, keep=keep, progress=progress)
+    dataset = dataset_of_pictures(pictures, names, kinds, unseen=unseen, keep=keep, progress=progress)
     save_dataset(dataset, out, overwrite=overwrite)
     keep.unlink()
     say(f"{dataset!r}\nwritten: {out}")

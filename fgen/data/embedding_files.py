@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fgen.data.tables import lines_of, read_embeddings_csv, write_embeddings_csv
+from fgen.data.tables import header_of, lines_of, read_embeddings_csv, write_embeddings_csv
 from fgen.errors import InputError, shortened
 from fgen.features.checks import as_matrix, as_text, checked_names, number_in
 from fgen.io import npz
@@ -16,6 +16,7 @@ from fgen.io.reading import guarded_read
 
 #: A name may end in a number, as "boeing 747"; with a point in it, it is one number too many.
 _ENDS_IN_A_FRACTION = re.compile(r"(^| )[-+]?\d*\.\d+(e[-+]?\d+)?$", re.IGNORECASE)
+_COLUMN_OF_KIND = re.compile(r"(.+)\.(\d+)")
 _BLANKS = re.compile(r"[ \t]+")
 #: The name under which a file holds the record of the encoder.
 TEXT_ENCODER = "text_encoder"
@@ -85,6 +86,63 @@ def read_text_encoder(path: str | Path) -> str | None:
         if TEXT_ENCODER not in archive.members:
             return None
         return checked_names(archive[TEXT_ENCODER], 1, name=TEXT_ENCODER)[0]
+
+
+def read_kinds(path: str | Path) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Read class embeddings of one or of several kinds.
+
+    Args:
+        path: what :func:`read_embeddings` reads. A CSV file whose header names the columns ``KIND.0``, ``KIND.1`` and
+            so on for two kinds or more holds these; any other file holds one kind, "attributes".
+
+    Returns:
+        K distinct names, and ``(K, A)`` float32 of each kind, sorted by name.
+
+    Raises:
+        InputError: as :func:`read_embeddings` has it.
+    """
+    names, matrix = read_embeddings(path)
+    columns = columns_of_kinds(path)
+    return names, {kind: matrix[:, columns[kind]] for kind in sorted(columns)} or {"attributes": matrix}
+
+
+def read_embeddings_of(path: str | Path, kinds: str | Sequence[str] | None, width: int) -> tuple[list[str], np.ndarray]:
+    """Read class embeddings as a model was trained on them.
+
+    Args:
+        path: what :func:`read_embeddings` reads; of a CSV file of several kinds the columns of these kinds are taken,
+            in the order of training.
+        kinds: the kinds of training; None if they have no names.
+        width: A, the number of columns in training.
+
+    Raises:
+        InputError: as :func:`read_embeddings` has it, or a kind that the file lacks.
+    """
+    columns = columns_of_kinds(path)
+    if not columns or kinds is None:
+        return read_embeddings(path, width)
+    names, matrix = read_embeddings(path)
+    wanted = [kinds] if isinstance(kinds, str) else kinds
+    if missing := [kind for kind in wanted if kind not in columns]:
+        raise InputError(f"{path} has columns of {', '.join(columns)}", f"{missing[0]}.0, {missing[0]}.1, ...")
+    matrix = matrix[:, [column for kind in wanted for column in columns[kind]]]
+    if matrix.shape[1] != width:
+        raise InputError(f"{path} has {matrix.shape[1]} numbers of {', '.join(wanted)} for each class", f"{width}")
+    return names, matrix
+
+
+def columns_of_kinds(path: str | Path) -> dict[str, list[int]]:
+    """Return the columns of each kind in a CSV file of two kinds or more, in the file's order; of other files ``{}``.
+
+    The columns of a kind are counted from 0, one after the other.
+    """
+    columns: dict[str, list[int]] = {}
+    for column, name in enumerate(header_of(path)[1:] if Path(path).suffix == ".csv" else []):
+        parts = _COLUMN_OF_KIND.fullmatch(name.strip())
+        if parts is None or int(parts[2]) != len(columns.setdefault(parts[1], [])):
+            return {}
+        columns[parts[1]].append(column)
+    return columns if len(columns) > 1 else {}
 
 
 def _read_text(path: Path, width: int | None) -> tuple[list[str], np.ndarray]:

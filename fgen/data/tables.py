@@ -3,8 +3,9 @@
 import csv
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,13 @@ def read_embeddings_csv(path: str | Path, width: int | None = None) -> tuple[lis
                 raise InputError(found, f"{width or 'at least 1'}, separated by commas", _remedy(cells, IN_WORDS))
             rows[name] = [_checked_number(cells, at, where, IN_WORDS) for at in range(1, len(cells))]
         return list(rows), np.array(list(rows.values()), dtype=np.float32)
+
+
+def header_of(path: str | Path) -> list[str]:
+    """Return the cells of the first row of a CSV file of embeddings if they name its columns, else ``[]``."""
+    with guarded_read(Path(path), ".csv"):
+        first = next((cells for _, cells in _csv_rows(Path(path))), [])
+        return first if _is_header(first) else []
 
 
 def _is_header(cells: Sequence[str]) -> bool:
@@ -163,15 +171,25 @@ def _names_descriptions(cells: Sequence[str]) -> bool:
 
 
 def write_embeddings_csv(
-    path: str | Path, names: Sequence[str], embeddings: np.ndarray, *, overwrite: bool = False
+    path: str | Path,
+    names: Sequence[str],
+    embeddings: np.ndarray | Mapping[str, np.ndarray],
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Write what :func:`read_embeddings_csv` reads: ``K`` names with their rows of ``(K, A)``, whole or not at all.
+
+    A dict holds several kinds, whose columns are named ``KIND.0``, ``KIND.1`` and so on.
 
     Raises:
         InputError: the file exists, or the disk refuses.
     """
-    rows = zip(names, embeddings, strict=True)
-    _write_csv(Path(path), ([name, *(f"{x:.9g}" for x in row)] for name, row in rows), overwrite=overwrite)
+    header: list[list[str]] = []
+    if isinstance(embeddings, Mapping):
+        columns = (f"{kind}.{k}" for kind, matrix in embeddings.items() for k in range(matrix.shape[1]))
+        header, embeddings = [["name", *columns]], np.concatenate(list(embeddings.values()), axis=1)
+    rows = ([name, *(f"{x:.9g}" for x in row)] for name, row in zip(names, embeddings, strict=True))
+    _write_csv(Path(path), chain(header, rows), overwrite=overwrite)
 
 
 def _write_csv(path: Path, rows: Iterable[Iterable[Any]], *, overwrite: bool) -> None:

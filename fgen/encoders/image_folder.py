@@ -48,7 +48,7 @@ def pictures_of_classes(folder: str | Path) -> dict[str, list[Path]]:
 def dataset_of_pictures(
     folder: str | Path,
     class_names: Sequence[str],
-    class_embeddings: np.ndarray,
+    class_embeddings: np.ndarray | Mapping[str, np.ndarray],
     *,
     unseen: Sequence[str] = (),
     seed: int = 0,
@@ -60,7 +60,7 @@ def dataset_of_pictures(
     Args:
         folder: holds a folder of pictures for each class that has some.
         class_names: C names; classes without a folder are unseen.
-        class_embeddings: ``(C, A)``.
+        class_embeddings: ``(C, A)``, or a dict of it by kind.
         unseen: classes whose pictures are all held out for the test. If there are any, a fifth of the pictures of each
             other class is held out too: at least one, but none of a single picture. Else all pictures are for training.
         seed: chooses the pictures to hold out.

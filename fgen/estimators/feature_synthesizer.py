@@ -38,7 +38,8 @@ class FeatureSynthesizer(SettingsMixin, BaseEstimator):
         n_per_class: number of rows of each unseen class, under "unseen".
         method: a key of ``fgen.MODELS``; or "recommended", which chooses one as :func:`fgen.recommended` does.
         model, train: settings of the method and of its training; all epochs are trained, for none is chosen.
-        embedding_norm, embedding_scale: see :class:`fgen.features.class_embeddings.EmbeddingConfig`.
+        embedding_norm, embedding_scale, embedding_weights: see
+            :class:`fgen.features.class_embeddings.EmbeddingConfig`; weights are of kinds by name.
         random_state: seed of every random number, a whole number of at least 0.
         verbose: show progress bars.
 
@@ -70,6 +71,7 @@ class FeatureSynthesizer(SettingsMixin, BaseEstimator):
         model: Mapping[str, Any] | None = None,
         embedding_norm: str = "l2",
         embedding_scale: float = 10.0,
+        embedding_weights: Mapping[str, float] | str | None = None,
         train: Mapping[str, Any] | None = None,
         random_state: int = 0,
         verbose: bool = False,
@@ -82,6 +84,7 @@ class FeatureSynthesizer(SettingsMixin, BaseEstimator):
         self.model = model
         self.embedding_norm = embedding_norm
         self.embedding_scale = embedding_scale
+        self.embedding_weights = embedding_weights
         self.train = train
         self.random_state = random_state
         self.verbose = verbose

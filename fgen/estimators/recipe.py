@@ -31,7 +31,8 @@ def recipe_of(parameters: Mapping[str, Any]) -> Recipe:
     """
     method, seed = parameters["method"], parameters["random_state"]
     if method == RECOMMENDED:
-        if set_too := [name for name in ("model", "classifier") if parameters[name] is not None]:
+        chosen = ("model", "classifier", "embedding_weights", "fusion")
+        if set_too := [name for name in chosen if parameters[name] is not None]:
             found = f"method is {RECOMMENDED!r}, and {set_too[0]} is set"
             raise InputError(found, "it to be chosen", f"Leave {set_too[0]} out, or name a method")
         method = "priorgan"
@@ -49,7 +50,8 @@ def recipe_of(parameters: Mapping[str, Any]) -> Recipe:
         expected, remedy = "a whole number from 0 to 2**63 - 1", "The same number gives the same classifier"
         raise InputError(f"random_state is {seed!r}", expected, remedy)
     sections["model"] |= {"name": method}
-    sections["embedding"] = {"norm": parameters["embedding_norm"], "scale": parameters["embedding_scale"]}
+    sections["embedding"] = {name: parameters[f"embedding_{name}"] for name in ("norm", "scale", "weights")}
+    sections["embedding"]["fusion"] = parameters["fusion"]
     sections["bank"] = {"n_per_class": parameters["n_per_class"]}
     recipe = Recipe.from_mapping(sections | {"protocol": {"calibrate": True}})
     if head is not None:
@@ -88,10 +90,16 @@ def storable_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
         for name in SECTIONS
         for given in (parameters[name],)
     }
+    embedding = plain["embedding"]
+    sections |= {
+        name: value
+        for name, value in (("embedding_weights", embedding.get("weights")), ("fusion", embedding.get("fusion")))
+        if value is not None
+    }
     return sections | {
         "method": parameters["method"],
-        "embedding_norm": plain["embedding"]["norm"],
-        "embedding_scale": plain["embedding"]["scale"],
+        "embedding_norm": embedding["norm"],
+        "embedding_scale": embedding["scale"],
         "n_per_class": plain["bank"]["n_per_class"],
         "calibrate": bool(parameters["calibrate"]),
         "random_state": int(parameters["random_state"]),

@@ -31,7 +31,7 @@ class SettingsMixin:
 
     def _recipe(self) -> Recipe:
         """Return the settings as a recipe."""
-        return recipe_of({"classifier": None} | self.get_params(deep=False))
+        return recipe_of(dict.fromkeys(("classifier", "fusion")) | self.get_params(deep=False))
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's arguments by name, and if ``deep`` the settings in them, set or by default."""

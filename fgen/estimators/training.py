@@ -17,7 +17,14 @@ from fgen.experiment.selection import choose_epochs, choose_setting, chosen_mode
 from fgen.experiment.steps import Task, fit, new_heads, new_model, synthetic_rows
 from fgen.features.checks import as_weights
 from fgen.features.frames import row_labels
-from fgen.features.labels import class_ids, described_classes, names_of, one_based_warning, unusual_embeddings_warning
+from fgen.features.labels import (
+    class_ids,
+    described_kinds,
+    holds_kinds,
+    names_of,
+    one_based_warning,
+    unusual_embeddings_warning,
+)
 from fgen.inference.baseline import BaselineScores
 from fgen.inference.predictor import Predictor
 from fgen.models.base.generator import FeatureGenerator
@@ -45,9 +52,11 @@ def described_rows(
         found = f"{type(estimator).__name__} requires y to be passed, but the target y is None"
         raise InputError(found, "a label for each row of X")
     given, classes = estimator.class_embeddings, estimator.classes
-    labels, embeddings = described_classes(given, classes)
+    labels, kinds = described_kinds(given, classes)
     ids, names = class_ids(y, labels), names_of(labels)
-    by_row = classes is None and not isinstance(given, Mapping) and row_labels(given) is None
+    embeddings = np.concatenate(list(kinds.values()), axis=1)
+    one = next(iter(given.values())) if holds_kinds(given) else given
+    by_row = classes is None and not isinstance(one, Mapping) and row_labels(one) is None
     for odd in (one_based_warning(ids) if by_row else "", unusual_embeddings_warning(embeddings, names, ids)):
         if odd:
             warnings.warn(odd, stacklevel=stacklevel)
@@ -55,7 +64,8 @@ def described_rows(
     if sample_weight is not None and not (weights := as_weights("sample_weight", sample_weight, len(ids))).all():
         splits = {"trainval": np.flatnonzero(weights)}
     seed = int(estimator.random_state)
-    return ZSLDataset(X, ids, embeddings, class_names=names, splits=splits, seed=seed), labels
+    dataset = ZSLDataset(X, ids, kinds, class_names=names, splits=splits, seed=seed)
+    return dataset.with_embedding(list(kinds)), labels
 
 
 def new_task(estimator: Any, recipe: Recipe, dataset: ZSLDataset, sample_weight: Any | None = None) -> Task:
@@ -74,6 +84,8 @@ def new_task(estimator: Any, recipe: Recipe, dataset: ZSLDataset, sample_weight:
     if estimator.method == RECOMMENDED:
         chosen = recommend(dataset, seed=seed, progress=estimator.verbose).recipe
         recipe = chosen if estimator.train is None else replace(chosen, train=recipe.train)
+    if len(dataset.embedding) > 1 and recipe.embedding.weights is None:
+        recipe = recipe.with_weights(dict.fromkeys(dataset.embedding, 1.0))  # with which the model keeps kinds' names
     return Task(recipe, dataset, seed, sample_weight=weights)
 
 

@@ -45,7 +45,8 @@ class ZeroShotClassifier(ClassifierMixin, SettingsMixin, BaseEstimator):
 
     Args:
         class_embeddings: ``(C, A)`` array of descriptions, labels being its row numbers; or ``{label: (A,)}``; or a
-            table such as pandas' DataFrame, whose index holds the labels. Classes without a row in ``fit`` are the
+            table such as pandas' DataFrame, whose index holds the labels. Or several kinds of description: a dict
+            from the kind's name to any of these, which is sorted by name. Classes without a row in ``fit`` are the
             unseen ones.
         classes: C labels of the rows of ``class_embeddings``, where it is an array and labels aren't row numbers.
         method: a key of ``fgen.MODELS``, the generators; or of ``fgen.BASELINES``, which generate nothing and have no
@@ -60,6 +61,9 @@ class ZeroShotClassifier(ClassifierMixin, SettingsMixin, BaseEstimator):
             scaled to 0 to 1 ("minmax"); ``{"estimator": LinearSVC(), "scaling": "standard"}`` scales them otherwise.
             A ``random_state`` of None becomes this one's, and torch is seeded with it. A text is never imported.
         embedding_norm, embedding_scale: see :class:`fgen.features.class_embeddings.EmbeddingConfig`.
+        embedding_weights: ``{kind: weight}``, which multiply each kind after its norm; or "auto", which chooses them
+            on held-out classes among 1 + 2 K candidates for K kinds, see :mod:`fgen.experiment.weights`.
+        fusion: "concat", kinds side by side, as None is; or "average" of kinds with equally many columns.
         n_per_class: number of features to generate for each unseen class.
         calibrate: choose the number of epochs and ``gamma_`` on held-out seen classes. A fifth of the classes is held
             out, in one more training; of up to 12 seen classes each is held out alone, in a training for each, see
@@ -117,6 +121,8 @@ class ZeroShotClassifier(ClassifierMixin, SettingsMixin, BaseEstimator):
         classifier: Any = None,
         embedding_norm: str = "l2",
         embedding_scale: float = 10.0,
+        embedding_weights: Mapping[str, float] | str | None = None,
+        fusion: str | None = None,
         n_per_class: int = 100,
         calibrate: bool = True,
         train: Mapping[str, Any] | None = None,
@@ -130,6 +136,8 @@ class ZeroShotClassifier(ClassifierMixin, SettingsMixin, BaseEstimator):
         self.classifier = classifier
         self.embedding_norm = embedding_norm
         self.embedding_scale = embedding_scale
+        self.embedding_weights = embedding_weights
+        self.fusion = fusion
         self.n_per_class = n_per_class
         self.calibrate = calibrate
         self.train = train
@@ -271,7 +279,7 @@ class ZeroShotClassifier(ClassifierMixin, SettingsMixin, BaseEstimator):
 
         Args:
             names: M labels, of the type of the other classes' labels.
-            embeddings: ``(M, A)`` raw, of the kind that ``class_embeddings`` are.
+            embeddings: ``(M, A)`` raw, of the kind that ``class_embeddings`` are; or a dict by kind.
             n_per_class: number of features to generate of each class to train on; by default the classifier's.
 
         Raises:
@@ -279,9 +287,10 @@ class ZeroShotClassifier(ClassifierMixin, SettingsMixin, BaseEstimator):
                 another width, or not finite. NotFitted: no fit yet.
         """
         number, seed = n_per_class or self.n_per_class, int(self.random_state)
-        self.predictor_, self.extension_ = add_classes(
-            self._predictor(), names, embeddings, n_per_class=number, seed=seed
-        )
+        predictor = self._predictor()
+        if isinstance(embeddings, Mapping):
+            embeddings = predictor.model.embedding.side_by_side(embeddings)
+        self.predictor_, self.extension_ = add_classes(predictor, names, embeddings, n_per_class=number, seed=seed)
         self.extension_.log()
         return self
 
@@ -344,8 +353,8 @@ class ZeroShotClassifier(ClassifierMixin, SettingsMixin, BaseEstimator):
     def load(cls, path: str | Path, device: str = "cpu") -> Self:
         """Read a classifier that :meth:`save` wrote; it predicts what the saved one did, and can be fitted again.
 
-        Its ``class_embeddings`` are the matrix ``(C, A)`` of the fit and its ``classes`` the labels, even if a dict
-        was given.
+        Its ``class_embeddings`` are the matrix ``(C, A)`` of the fit, or a dict of it by kind, and its ``classes`` the
+        labels, even if a dict from label was given.
 
         Args:
             path: its folder.
@@ -355,11 +364,14 @@ class ZeroShotClassifier(ClassifierMixin, SettingsMixin, BaseEstimator):
             InputError: no such folder, files that are damaged or no classifier's, or no such device.
         """
         predictor = Predictor.load(path, device)
-        rows = np.arange(len(predictor.labels))
+        rows, model = np.arange(len(predictor.labels)), predictor.model
         plain = predictor.labels.dtype == rows.dtype and np.array_equal(predictor.labels, rows)
         classes: Any = None if plain else predictor.labels
         with guarded_read(current(Path(path)) / "classifier.json", "classifier"):
-            loaded = cls(predictor.model.class_embeddings, classes=classes, **predictor.parameters)
+            embeddings: Any = model.class_embeddings
+            if model.embedding.kinds:
+                embeddings = model.embedding.split(embeddings)
+            loaded = cls(embeddings, classes=classes, **predictor.parameters)
             loaded._recipe()
         loaded.predictor_ = predictor
         return loaded

@@ -14,7 +14,7 @@ from fgen.config import apply_overrides, build, expect_plain, read_toml, refuse_
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset
 from fgen.errors import InputError, did_you_mean
-from fgen.features.class_embeddings import EmbeddingConfig, Norm
+from fgen.features.class_embeddings import EarlyFusion, EmbeddingConfig, Norm, Weights
 from fgen.models.base.trained import MOST_ROWS
 from fgen.models.registry import MODELS
 from fgen.training.loop import TrainConfig
@@ -27,8 +27,13 @@ class DatasetConfig:
     Attributes:
         name: ``"emoji"`` or ``"toy"``; or else
         path: a folder with a ``.mat`` pair, an ``.h5`` or an ``.npz`` file.
-        embedding: one kind of class embedding, or several that stand side by side; None is the first.
+        embedding: one kind of class embedding, or several; None is the first. ``{kind: weight}`` are several kinds,
+            sorted by name, with their weights.
         embedding_norm, embedding_scale: see :class:`fgen.features.class_embeddings.EmbeddingConfig`.
+        embedding_weights: ``{kind: weight}`` of kinds that ``embedding`` lists, or ``"auto"``, which chooses them on
+            held-out classes (:mod:`fgen.experiment.weights`). They multiply each kind after its norm.
+        fusion: what is made of several kinds: ``"concat"``, side by side, which None is too; ``"average"`` of kinds
+            with equally many columns.
         split_seed: names the choice of validation classes where the data have none, and that of shots.
         shots: real rows of unseen classes to train on (any-shot learning), see :meth:`fgen.ZSLDataset.with_shots`.
         shot_classes: which of them: a share (``0.5``), a number, or names; None is all.
@@ -36,9 +41,11 @@ class DatasetConfig:
 
     name: str | None = None
     path: str | None = None
-    embedding: str | tuple[str, ...] | None = None
+    embedding: str | tuple[str, ...] | dict[str, float] | None = None
     embedding_norm: Norm = "none"
     embedding_scale: float = 1.0
+    embedding_weights: Weights | None = None
+    fusion: EarlyFusion | None = None
     split_seed: int = 0
     shots: int = 0
     shot_classes: int | float | tuple[str, ...] | None = None  # int first: a float takes whole numbers too
@@ -50,11 +57,39 @@ class DatasetConfig:
                 "exactly one of them",
                 "Give one with --set dataset.name=none --set dataset.path=FOLDER",
             )
-        EmbeddingConfig(norm=self.embedding_norm, scale=self.embedding_scale)
+        self._check_kinds()
         if self.shots < 0:
             raise InputError(f"shots is {self.shots}", "a whole number of at least 0")
         if self.shot_classes is not None and not self.shots:
             raise InputError("shot_classes is set, and nothing uses it", "shots of at least 1", "Set shots as well")
+
+    def _check_kinds(self) -> None:
+        """Refuse settings of the kinds of embedding that don't fit together."""
+        self.preparation  # noqa: B018 (its own checks)
+        if isinstance(self.embedding, dict) and self.embedding_weights is not None:
+            remedy = "Give the kinds as a list, or leave embedding_weights out"
+            raise InputError("embedding holds weights, and embedding_weights is set", "one of them", remedy)
+        several = isinstance(self.embedding, dict | tuple) and len(self.embedding) > 1
+        keys = ("embedding_weights", "fusion")
+        if not several and (set_too := [key for key in keys if getattr(self, key) is not None]):
+            found = f"{set_too[0]} is set, and embedding is {self.embedding!r}"
+            raise InputError(found, "several kinds", 'Name them: embedding = ["sentence", "attributes"]')
+
+    @property
+    def kinds(self) -> str | tuple[str, ...] | None:
+        """The kinds in use, as :func:`fgen.load_dataset` takes them."""
+        return tuple(sorted(self.embedding)) if isinstance(self.embedding, dict) else self.embedding
+
+    @property
+    def weights(self) -> Weights | None:
+        """The weights of kinds by name, "auto", or None."""
+        return self.embedding if isinstance(self.embedding, dict) else self.embedding_weights
+
+    @property
+    def preparation(self) -> EmbeddingConfig:
+        """How class embeddings are prepared."""
+        norm, scale = self.embedding_norm, self.embedding_scale
+        return EmbeddingConfig(norm=norm, scale=scale, weights=self.weights, fusion=self.fusion)
 
     @property
     def source(self) -> str:
@@ -63,7 +98,7 @@ class DatasetConfig:
 
     def load(self) -> ZSLDataset:
         """Load the data set, with the embedding in use and the shots of unseen classes."""
-        dataset = load_dataset(self.source, self.embedding, seed=self.split_seed)
+        dataset = load_dataset(self.source, self.kinds, seed=self.split_seed)
         return dataset.with_shots(self.shots, self.shot_classes, seed=self.split_seed)
 
 
@@ -160,10 +195,19 @@ class Recipe:
         return [replace(self, classifier=candidate) for candidate in self.classifier.candidates()]
 
     def with_choice(self, choice: Mapping[str, Any]) -> Self:
-        """Return the recipe with the head's penalty that ``choice.json`` names, where there were several."""
+        """Return the recipe with the head's penalty and the weights of kinds that ``choice.json`` names, where these
+        were to be chosen.
+        """
+        chosen = self
+        if self.embedding.weights == "auto":
+            chosen = self.with_weights(choice["embedding_weights"])
         if len(self.candidates()) == 1:
-            return self
-        return replace(self, classifier=replace(self.classifier, l2=choice["l2"]))
+            return chosen
+        return replace(chosen, classifier=replace(self.classifier, l2=choice["l2"]))
+
+    def with_weights(self, weights: dict[str, float]) -> Self:
+        """Return the recipe with these weights of kinds."""
+        return replace(self, embedding=replace(self.embedding, weights=weights))
 
     def to_mapping(self) -> dict[str, Any]:
         """Return TOML-able sections, without free ones that are empty; :meth:`from_mapping` reads them back."""
@@ -205,8 +249,11 @@ class ExperimentConfig(Recipe):
     ours: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        embedding = EmbeddingConfig(norm=self.dataset.embedding_norm, scale=self.dataset.embedding_scale)
-        object.__setattr__(self, "embedding", embedding)
+        object.__setattr__(self, "embedding", self.dataset.preparation)
+
+    def with_weights(self, weights: dict[str, float]) -> Self:
+        """Return the experiment with these weights of kinds."""
+        return replace(self, dataset=replace(self.dataset, embedding_weights=weights))
 
     @classmethod
     def from_file(cls, path: str | Path, overrides: list[str] | None = None) -> Self:

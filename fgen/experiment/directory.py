@@ -9,17 +9,18 @@ import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fgen.config import dump_toml, read_toml
 from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
-from fgen.experiment.config import ExperimentConfig
+from fgen.experiment.config import ExperimentConfig, Recipe
 from fgen.io.atomic import atomic_file, beside, working_in, write_json
 from fgen.io.reading import guarded_read, read_json
 
 log = logging.getLogger("fgen")
+RecipeT = TypeVar("RecipeT", bound=Recipe)
 
 
 class File:
@@ -44,6 +45,7 @@ class SeedDirectory:
         metrics: a row for each epoch.
         predictions: what was predicted for each test row.
         choice: what selection chose, and why.
+        weights: folders of the selections with each of the weights of kinds that are tried, until one is chosen.
         data: the fingerprint of the data that all else here comes from.
         timing: seconds by phase.
     """
@@ -58,11 +60,16 @@ class SeedDirectory:
     metrics = File("metrics.csv")
     predictions = File("predictions.npz")
     choice = File("choice.json")
+    weights = File("weights")
     data = File("data.json")
     timing = File("timing.json")
 
-    def read_choice(self, config: ExperimentConfig) -> tuple[dict[str, Any], ExperimentConfig]:
-        """Return what selection chose, and the experiment with the head's penalty that it chose.
+    def candidate(self, number: int) -> SeedDirectory:
+        """Return the folder of a selection with one of the weights of kinds that are tried."""
+        return SeedDirectory(self.weights / str(number))
+
+    def read_choice(self, config: RecipeT) -> tuple[dict[str, Any], RecipeT]:
+        """Return what selection chose, and the recipe with the head's penalty and the weights of kinds that it chose.
 
         Raises:
             InputError: a file that isn't there, or that no selection wrote.
@@ -132,6 +139,7 @@ class SeedDirectory:
         """Return whether a selection was begun."""
         return (
             self.choice.exists()
+            or self.weights.exists()
             or any(self.path.glob("checkpoint/selection*.safetensors"))
             or self.held_out(0).exists()
         )

@@ -10,7 +10,7 @@ import numpy as np
 from fgen.compute.device import available_device, cpu_threads
 from fgen.data.bank_spec import BankSpec
 from fgen.data.dataset import ZSLDataset
-from fgen.data.embedding_files import read_embeddings
+from fgen.data.embedding_files import read_embeddings_of
 from fgen.data.files import HDF5_SUFFIXES
 from fgen.errors import InputError, did_you_mean
 from fgen.experiment.banks import dataset_spec, write_bank
@@ -81,7 +81,7 @@ def generate_from_run(
         dataset, data = folder.load_dataset(config) if validation else None, folder.training_digests()
         counted = dataset if validation or n_per_class else _data_if_there(folder, config)
         n = n_per_class or default_rows(counted)
-        spec = _new_classes(embeddings, model, n)
+        spec = _new_classes(embeddings, model, config.dataset.kinds, n)
         log.info("%s: labels count its own classes from 0, in the order of its class_names", out)
     else:
         dataset = counted = folder.load_dataset(config)
@@ -137,9 +137,11 @@ def default_rows(dataset: ZSLDataset | None) -> int:
     return int(np.clip(round(ROWS_RATIO * mean), FEWEST_ROWS, MOST_DEFAULT_ROWS))
 
 
-def _new_classes(path: str | Path, model: FeatureGenerator, n_per_class: int) -> BankSpec:
+def _new_classes(
+    path: str | Path, model: FeatureGenerator, kinds: str | tuple[str, ...] | None, n_per_class: int
+) -> BankSpec:
     """Return the spec of a bank of the classes of a file; warn of names that the run knows already."""
-    names, matrix = read_embeddings(path, width=model.class_embeddings.shape[1])
+    names, matrix = read_embeddings_of(path, kinds, model.class_embeddings.shape[1])
     own = set(model.class_names or ())
     if known := [name for name in names if name in own]:
         log.warning("%s describes %s anew, a class of the run's own", path, ", ".join(map(repr, known[:5])))

@@ -3,6 +3,7 @@
 ``legacy`` differs in one point: it chooses on the test rows, as the papers did.
 """
 
+import shutil
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -47,12 +48,17 @@ class SeedRun(Task):
         """Select, train, fill the bank, train the heads, test."""
         clock = Clock(self.folder.timing)
         self.folder.record_fingerprint(self.dataset)
-        if self.recipe.model.name in BASELINES:
-            return self._outcome_of_baseline(clock)
         run = self.select()
         clock.mark("selection")
-        model, heads = run.prepare(clock)
-        return run.test(heads.score(self.dataset, representation(model)), clock)
+        return run.test(run.scored(clock), clock)
+
+    def scored(self, clock: Clock) -> ScoredRows:
+        """Train what was chosen, all that prediction needs, and score the test rows."""
+        if self.recipe.model.name in BASELINES:
+            assert self.choice is not None
+            return score_baseline(self, replace(self.recipe.model, **self.choice["settings"]))
+        model, heads = self.prepare(clock)
+        return heads.score(self.dataset, representation(model))
 
     def without_test(self, chooses: bool) -> None:
         """Do all but the test.
@@ -83,10 +89,19 @@ class SeedRun(Task):
         return model, heads
 
     def select(self) -> Self:
-        """Return the run with the choice of its selection, which decides the head's penalty too."""
+        """Return the run with the choice of its selection, which decides the head's penalty and weights of kinds too.
+
+        A baseline's choice takes seconds, and is made again.
+        """
+        if self.recipe.model.name in BASELINES:
+            choice = choose_setting(self)
+            write_json(self.folder.choice, choice)
+            weights = choice.get("embedding_weights")
+            return replace(self, choice=choice, recipe=self.recipe.with_weights(weights) if weights else self.recipe)
         if not self.folder.choice.exists():
             choice = choose_epochs(self, self._title("selection"), self.folder, self.hook)
             write_json(self.folder.choice, choice)
+            shutil.rmtree(self.folder.weights, ignore_errors=True)
         choice, config = self.folder.read_choice(self.recipe)
         return replace(self, recipe=config, choice=choice)
 
@@ -152,14 +167,6 @@ class SeedRun(Task):
         clock.mark("test")
         write_predictions(self.folder.predictions, predictions, scores)
         return SeedOutcome(self.seed, scores, uncalibrated, choice, clock.seconds)
-
-    def _outcome_of_baseline(self, clock: Clock) -> SeedOutcome:
-        """Choose the baseline's setting and gamma where a generator's epochs are chosen, and test it."""
-        choice = choose_setting(self)
-        clock.mark("selection")
-        scored = score_baseline(self, replace(self.recipe.model, **choice["settings"]))
-        write_json(self.folder.choice, choice)
-        return replace(self, choice=choice).test(scored, clock)
 
     def _goes_on_longer(self, settings: ModelConfig) -> bool:
         """Return whether the model that is there is of a training without a selection, and of fewer steps."""

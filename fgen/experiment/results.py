@@ -125,6 +125,7 @@ class RunResult:
         chosen = [
             f"epoch {choice['epochs']}{' of ' + str(choice['of']) if 'of' in choice else ''}"
             + (f" with gamma {choice['gamma']:.3g}" if choice.get("gamma") else "")
+            + (f" and weights {format_weights(choice['embedding_weights'])}" if "embedding_weights" in choice else "")
             for choice in self.description["choice"]
             if "epochs" in choice
         ]
@@ -158,6 +159,11 @@ def format_expectation(choice: Mapping[str, Any]) -> str:
     names = [name for name in SCORES if name in told["expected"]]
     rows = [[label, *(format_score(told[key][name]) for name in names)] for label, key in EXPECTED.items()]
     return "\n".join([told["sentence"], format_table(["%", *names], rows)])
+
+
+def format_weights(weights: Mapping[str, float]) -> str:
+    """Return weights of kinds as text, sorted by name."""
+    return ", ".join(f"{kind} {weight:.3g}" for kind, weight in sorted(weights.items()))
 
 
 def format_score(score: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from fgen.experiment.provenance import git_commit, version
 from fgen.experiment.results import RunResult, SeedOutcome
 from fgen.experiment.selection import selection_tasks, too_few_to_hold_out
 from fgen.experiment.steps import Task, new_model, synthetic_counts
+from fgen.experiment.weights import candidate_weights
 from fgen.features.scaled_rows import CPU, IN_MEMORY
 from fgen.io.atomic import write_json
 from fgen.metrics.stats import summarise
@@ -75,7 +76,7 @@ def run(
     dataset = config.dataset.load()
     dataset.require_test_rows()
     config = with_setting_of(dataset, config)
-    phases = [*(task.dataset for task in selection_tasks(Task(config, dataset, seed=0))), dataset]
+    phases = [*_selection_phases(config, dataset), dataset]
     directory, config = _begin(config, dataset, out, resume=resume)
     # Training and heads take the experiment's precision; all else, as banks and scores, is float32's.
     with directory.locked(), cpu_threads(config.train.threads), matrix_precision("highest", CPU):
@@ -89,6 +90,12 @@ def run(
         result = RunResult(describe(config, dataset, outcomes), tuple(outcomes), directory.path)
         write_json(directory.result, result.description)
     return result
+
+
+def _selection_phases(config: ExperimentConfig, dataset: ZSLDataset) -> list[ZSLDataset]:
+    """Return the task of each training that a seed's selection takes."""
+    times = len(candidate_weights(dataset.embedding)) if config.embedding.weights == "auto" else 1
+    return [task.dataset for task in selection_tasks(Task(config, dataset, seed=0))] * times
 
 
 def with_setting_of(dataset: ZSLDataset, config: ExperimentConfig) -> ExperimentConfig:
@@ -146,7 +153,7 @@ def train_only(
     if chooses and (reason := too_few_to_hold_out(dataset)):
         log.warning(reason)
         chooses = False
-    phases = [task.dataset for task in selection_tasks(Task(config, dataset, seed=0))] if chooses else []
+    phases = _selection_phases(config, dataset) if chooses else []
     with directory.locked(), cpu_threads(config.train.threads), matrix_precision("highest", CPU):
         announce(config, dataset, directory, phases=[*phases, dataset])
         for seed in config.protocol.seeds:

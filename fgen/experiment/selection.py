@@ -27,6 +27,7 @@ from fgen.experiment.steps import (
     representation,
     synthetic_rows,
 )
+from fgen.experiment.weights import choose_weights
 from fgen.features.class_embeddings import EmbeddingPreprocessor
 from fgen.features.rows import SelectedRows
 from fgen.metrics.accuracy import GZSLScores
@@ -83,7 +84,8 @@ def too_few_to_hold_out(dataset: ZSLDataset) -> str:
 def choose_epochs(
     task: Task, title: str | None = None, folder: SeedDirectory | None = None, hook: EpochHook = NO_HOOK
 ) -> dict[str, Any]:
-    """Choose the number of epochs, gamma, and of several penalties the head's, by T1 or H on the selection tasks.
+    """Choose the number of epochs, gamma, of several penalties the head's, and where they are "auto" the weights of
+    kinds, by T1 or H on the selection tasks.
 
     Training with a seed for fewer epochs is the beginning of training for more, so the final training repeats
     what was chosen.
@@ -95,8 +97,16 @@ def choose_epochs(
 
     Returns:
         ``epochs`` and ``of`` how many, ``gamma``, ``l2`` where there were several, the score that selection looked at,
-        the ``history`` of all evaluations, and in ``held_out`` what :class:`fgen.metrics.gamma.GammaChoice` tells.
+        the ``history`` of all evaluations, and in ``held_out`` what :class:`fgen.metrics.gamma.GammaChoice` tells; of
+        "auto" weights what :func:`fgen.experiment.weights.choose_weights` adds.
     """
+    if task.recipe.embedding.weights == "auto":
+
+        def with_weights(one: Task, number: int) -> dict[str, Any]:
+            inner = None if folder is None else folder.candidate(number)
+            return choose_epochs(one, title and f"{title}, weights {number + 1}", inner, hook)
+
+        return choose_weights(task, with_weights, goal_score(task.recipe), folder)
     recipe, tasks = task.recipe, selection_tasks(task)
     last = min(n_epochs(fold) for fold in tasks)
     epochs = set(evenly_spread(last, recipe.protocol.evaluations))
@@ -227,19 +237,25 @@ def choose_setting(task: Task) -> dict[str, Any]:
     """Choose a baseline's setting and gamma where a generator's epochs are chosen.
 
     Returns:
-        ``settings``, ``gamma``, the score that selection looked at, and the ``history`` of all that was tried.
+        ``settings``, ``gamma``, the score that selection looked at, and the ``history`` of all that was tried; of
+        "auto" weights what :func:`fgen.experiment.weights.choose_weights` adds.
     """
+    if task.recipe.embedding.weights == "auto":
+        return choose_weights(task, lambda one, _: choose_setting(one), goal_score(task.recipe))
     tasks, goal, candidates = selection_tasks(task), goal_score(task.recipe), task.recipe.model.candidates()
-    scored = [[score_baseline(fold, candidate) for fold in tasks] for candidate in candidates]
-    facts: list[dict[str, Any]] = [{} for _ in candidates]
-    if len(tasks) > 1:
-        choices = [_choice(task, [rows.held_out() for rows in folds]) for folds in scored]
-        tried, facts = [_row(choice) for choice in choices], [_told(task, choice) for choice in choices]
-    else:
-        tried = [validation_scores(task.recipe, folds[0].at(0.0)[0]) for folds in scored]
+    scored = ([score_baseline(fold, candidate) for fold in tasks] for candidate in candidates)
+    tried, facts = zip(*(rate(task, folds) for folds in scored), strict=True)
     best = max(range(len(tried)), key=lambda k: tried[k][goal])
     chosen = {"settings": asdict(candidates[best]), "gamma": tried[best]["val_gamma"], goal: tried[best][goal]}
-    return chosen | facts[best] | {"history": tried}
+    return chosen | facts[best] | {"history": list(tried)}
+
+
+def rate(task: Task, folds: Sequence[ScoredRows]) -> tuple[dict[str, float], dict[str, Any]]:
+    """Return what the scores of each fold's held-out rows amount to: a row with gamma, and what is told of the rows."""
+    if len(folds) == 1:
+        return validation_scores(task.recipe, folds[0].at(0.0)[0]), {}
+    choice = _choice(task, [rows.held_out() for rows in folds])
+    return _row(choice), _told(task, choice)
 
 
 def score_baseline(task: Task, settings: Any) -> ScoredRows:
@@ -251,12 +267,13 @@ def score_baseline(task: Task, settings: Any) -> ScoredRows:
 def fit_baseline(task: Task, settings: Any) -> EmbeddingBaseline:
     """Return a baseline with these settings, fitted on the data set's trainval rows."""
     dataset = task.dataset
-    prepare = EmbeddingPreprocessor.fit(embedding_config(task), dataset.class_embeddings[dataset.seen])
+    config = embedding_config(task)
+    prepare = EmbeddingPreprocessor.fit(config, dataset.class_embeddings[dataset.seen])
     embeddings, rows = prepare(dataset.class_embeddings), dataset.splits["trainval"]
     features = SelectedRows(dataset.features, rows)
     baseline: EmbeddingBaseline = settings.build()
-    labels, widths = dataset.labels[rows], dataset.embedding_widths
-    return baseline.fit(features, labels, embeddings, seed=task.seed, widths=widths)
+    kinds: dict[str, Any] = {"widths": config.prepared_widths, "kind_weights": config.prior_weights}
+    return baseline.fit(features, dataset.labels[rows], embeddings, seed=task.seed, **kinds)
 
 
 def goal_score(recipe: Recipe) -> str:

@@ -39,7 +39,9 @@ def new_model(task: Task) -> FeatureGenerator:
 
 def embedding_config(task: Task) -> EmbeddingConfig:
     """Return how the recipe prepares the data set's embeddings."""
-    return replace(task.recipe.embedding, widths=task.dataset.embedding_widths)
+    given, dataset = task.recipe.embedding, task.dataset
+    named = given.weights is not None or given.fusion is not None
+    return replace(given, widths=dataset.embedding_widths, kinds=dataset.embedding if named else None)
 
 
 def fit(

@@ -51,6 +51,54 @@ def described_classes(given: Any, classes: Any = None) -> tuple[np.ndarray, np.n
     return labels, embeddings
 
 
+def described_kinds(given: Any, classes: Any = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return labels ``(C,)`` and embeddings ``(C, A)`` of each kind, sorted by name; one kind is "attributes".
+
+    Args:
+        given: what :func:`described_classes` takes; or a dict of such, which holds kinds, where a dict of vectors holds
+            labels.
+        classes: as there, of every kind's rows.
+
+    Raises:
+        InputError: as there, or kinds that describe other classes.
+    """
+    if not holds_kinds(given):
+        labels, matrix = described_classes(given, classes)
+        return labels, {"attributes": matrix}
+    kinds: dict[str, np.ndarray] = {}
+    labels = np.zeros(0)
+    for kind in sorted(given, key=str):
+        try:
+            own, matrix = described_classes(given[kind], classes)
+        except InputError as error:
+            raise InputError(f"class_embeddings[{kind!r}]: {error}") from None
+        labels = labels if kinds else own
+        if sorted(map(str, own.tolist())) != sorted(map(str, labels.tolist())):
+            found = f"class_embeddings[{kind!r}] describes {len(own)} classes, and another kind {len(labels)}"
+            raise InputError(f"{found} or other ones", "the same classes of each kind")
+        row = {label: k for k, label in enumerate(own.tolist())}
+        kinds[as_text("a kind of class_embeddings", str(kind))] = matrix[[row[label] for label in labels.tolist()]]
+    return labels, kinds
+
+
+def holds_kinds(given: Any) -> bool:
+    """Return whether a dict holds matrices or dicts, one for each kind, in place of a vector for each label."""
+    if not isinstance(given, Mapping) or not given:
+        return False
+    shapes = [
+        (2, 2) if isinstance(one, Mapping) else getattr(one, "shape", None) or _shape(one) for one in given.values()
+    ]
+    return all(len(shape) == 2 for shape in shapes) and any(shape[0] > 1 for shape in shapes)
+
+
+def _shape(rows: Any) -> tuple[int, ...]:
+    """Return the shape of a list, or of anything else ``()``."""
+    try:
+        return np.shape(rows)
+    except ValueError:  # a ragged list
+        return ()
+
+
 def _indexed(given: Any, classes: Any) -> Any:
     """Return ``classes``, or if that is None the labels of a table's rows; None if the table has none.
 

@@ -12,7 +12,7 @@ import torch
 
 from fgen.classifiers.new_rows import with_new_rows
 from fgen.compute.device import cpu_threads, matrix_precision
-from fgen.data.embedding_files import read_embeddings
+from fgen.data.embedding_files import read_embeddings_of
 from fgen.errors import InputError
 from fgen.experiment.generation import warn_unusual_embeddings
 from fgen.features.checks import as_array, as_ids, as_matrix
@@ -136,7 +136,7 @@ def extend_file(
     """
     expect_free(Path(out), overwrite=overwrite)
     known, (model, config) = LinearHead.load(head), model_of_run(run)
-    names, matrix = read_embeddings(embeddings, width=model.class_embeddings.shape[1])
+    names, matrix = read_embeddings_of(embeddings, config.dataset.kinds, model.class_embeddings.shape[1])
     warn_unusual_embeddings(embeddings, names, matrix, model)
     with cpu_threads(config.train.threads):
         n_per_class, seed = config.bank.n_per_class, config.protocol.seeds[0]

@@ -55,10 +55,15 @@ class EmbeddingPreparation(nn.Module):
     def forward(self, embeddings: Tensor) -> Tensor:
         """Return prepared embeddings of raw ``(N, A)``."""
         prepared = (embeddings - self.offset) * self.scale
-        if self.config.norm == "l2":
-            kinds = prepared.split(self.config.widths or (prepared.shape[1],), dim=1)
-            prepared = torch.cat([F.normalize(kind, eps=torch.finfo(kind.dtype).tiny) for kind in kinds], dim=1)
-        return prepared * self.config.scale
+        config, factors = self.config, self.config.factors
+        if config.norm == "l2" or factors is not None:
+            kinds = list(prepared.split(config.widths or (prepared.shape[1],), dim=1))
+            if config.norm == "l2":
+                kinds = [F.normalize(kind, eps=torch.finfo(kind.dtype).tiny) for kind in kinds]
+            if factors is not None:
+                kinds = [kind * factor for kind, factor in zip(kinds, factors, strict=True)]
+            prepared = torch.stack(kinds).sum(dim=0) if config.averages else torch.cat(kinds, dim=1)
+        return prepared * config.scale
 
 
 class HeadModule(nn.Module):
@@ -133,7 +138,7 @@ class GeneratorModule(nn.Module):
     def __init__(self, model: FeatureGenerator) -> None:
         super().__init__()
         self.preparation, self.scaling = EmbeddingPreparation(model.preprocessor), Scaling(model.scaler)
-        noise, condition = torch.zeros(1, model.noise_dim), torch.zeros(1, model.class_embeddings.shape[1])
+        noise, condition = torch.zeros(1, model.noise_dim), torch.zeros(1, model.preprocessor.dim)
         self._model = with_used_networks(model, lambda used: used.synthesise(noise, condition))
         self.networks = self._model.networks
 

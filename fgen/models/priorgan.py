@@ -70,7 +70,7 @@ class PriorGAN(AdversarialGenerator, config=PriorGANConfig):
     def build_networks(self, feature_dim: int, embedding_dim: int, n_seen: int) -> dict[str, nn.Module]:
         """Return the prior, the generator of the noise's part, and a critic."""
         config = self.config
-        widths = self.embedding.widths or (embedding_dim,)
+        widths = self.embedding.prepared_widths or (embedding_dim,)
         kind = SemanticPrior if self._prior_is_exact else prior_class(n_seen)
         prior = kind(n_seen, embedding_dim, feature_dim, widths, alpha=config.prior_alpha, width=config.prior_width)
         return {
@@ -88,7 +88,7 @@ class PriorGAN(AdversarialGenerator, config=PriorGANConfig):
                 "%d seen classes: the prior is Nyström's, of %d landmarks; up to %d it is exact",
                 *(data.n_classes, len(prior.landmarks), MOST_EXACT),
             )
-        prior.fit(data.embeddings, data.class_means())
+        prior.fit(data.embeddings, data.class_means(), self.embedding.prior_weights)
         values, vectors = torch.linalg.eigh(data.within_class_covariance())
         leading = (vectors * values.clamp(min=0).sqrt()).T.flip(0)[: self.noise_dim]
         with torch.no_grad():

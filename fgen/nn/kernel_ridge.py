@@ -21,8 +21,12 @@ class ClassPrior(nn.Module):
     dual: Tensor
     leave_one_out: Tensor
 
-    def fit(self, embeddings: Tensor, means: Tensor) -> None:
-        """Fit to the seen classes' prepared embeddings ``(S, A)`` and mean features ``(S, D)``; float64 inside."""
+    def fit(self, embeddings: Tensor, means: Tensor, weights: tuple[float, ...] | None = None) -> None:
+        """Fit to the seen classes' prepared embeddings ``(S, A)`` and mean features ``(S, D)``; float64 inside.
+
+        Args:
+            weights: of each kind's kernel in the sum, at least 0; None is 1 for each.
+        """
         raise NotImplementedError
 
     def forward(self, condition: Tensor) -> Tensor:
@@ -38,8 +42,9 @@ class SemanticPrior(ClassPrior):
     """Kernel ridge regression from class embedding to class mean (Saunders et al. 1998), one kernel for each kind.
 
     The kernel is the sum over the kinds of embedding of ``exp(-|a - b|^2 / (2 width m))`` between embeddings of length
-    1, centred on the seen classes and divided by its mean diagonal there, so that each kind weighs the same; m is the
-    median squared distance of the seen classes. The ridge penalty is ``alpha`` times the kernel's mean diagonal.
+    1, centred on the seen classes and divided by its mean diagonal there, so that each kind weighs the same, or as
+    much as :meth:`fit` is told; m is the median squared distance of the seen classes. The ridge penalty is ``alpha``
+    times the kernel's mean diagonal.
 
     Args:
         n_seen, embedding_dim, feature_dim: S, A and D.
@@ -70,8 +75,12 @@ class SemanticPrior(ClassPrior):
             self.register_buffer(name, torch.ones(shape) if name in ("scales", "traces") else torch.zeros(shape))
 
     @torch.no_grad()
-    def fit(self, embeddings: Tensor, means: Tensor) -> None:
-        """Fit to the seen classes' prepared embeddings ``(S, A)`` and mean features ``(S, D)``; float64 inside."""
+    def fit(self, embeddings: Tensor, means: Tensor, weights: tuple[float, ...] | None = None) -> None:
+        """Fit to the seen classes' prepared embeddings ``(S, A)`` and mean features ``(S, D)``; float64 inside.
+
+        Args:
+            weights: of each kind's kernel in the sum, at least 0; None is 1 for each.
+        """
         kinds = [F.normalize(kind) for kind in embeddings.double().split(self.widths, dim=1)]
         means = means.double()
         distances = [squared_distances(kind, kind) for kind in kinds]
@@ -80,6 +89,8 @@ class SemanticPrior(ClassPrior):
         row_means = torch.stack([gram.mean(dim=0) for gram in grams])
         centred = [_centred(gram, gram.mean(dim=0)) for gram in grams]
         traces = torch.stack([kernel.diagonal().mean().clamp(min=1e-12) for kernel in centred])
+        if weights is not None:
+            traces = traces / torch.tensor(weights).to(traces).clamp(min=1e-12)
         kernel = torch.stack([k / trace for k, trace in zip(centred, traces, strict=True)]).sum(dim=0)
         penalty = self.alpha * kernel.diagonal().mean().clamp(min=1e-12)
         inverse = torch.linalg.inv(kernel + penalty * torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device))

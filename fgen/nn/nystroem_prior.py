@@ -39,6 +39,7 @@ class NystroemPrior(ClassPrior):
     posterior: Tensor
     feature_mean: Tensor
     unit: Tensor
+    penalty: Tensor
     centre: Tensor
 
     def __init__(
@@ -63,6 +64,7 @@ class NystroemPrior(ClassPrior):
             "posterior": (n_landmarks, n_landmarks),
             "feature_mean": (n_landmarks,),
             "unit": (),
+            "penalty": (),
             "dual": (n_landmarks, feature_dim),
             "centre": (feature_dim,),
             "leave_one_out": (n_seen, feature_dim),
@@ -70,14 +72,9 @@ class NystroemPrior(ClassPrior):
         for name, shape in shapes.items():
             self.register_buffer(name, torch.ones(shape) if name in ("scales", "traces") else torch.zeros(shape))
 
-    @property
-    def penalty(self) -> float:
-        """Return the ridge penalty: ``alpha`` times the kernel's mean diagonal, which is 1 for each kind."""
-        return self.alpha * len(self.widths)
-
     @torch.no_grad()
-    def fit(self, embeddings: Tensor, means: Tensor) -> None:
-        """Fit to the seen classes' prepared embeddings ``(S, A)`` and mean features ``(S, D)``; float64 inside."""
+    def fit(self, embeddings: Tensor, means: Tensor, weights: tuple[float, ...] | None = None) -> None:
+        """See :meth:`fgen.nn.kernel_ridge.ClassPrior.fit`."""
         kinds = [F.normalize(kind) for kind in embeddings.double().split(self.widths, dim=1)]
         some = torch.from_numpy(np.linspace(0, len(means) - 1, len(self.landmarks)).round().astype(np.int64))
         landmarks = [kind[some] for kind in kinds]
@@ -85,7 +82,11 @@ class NystroemPrior(ClassPrior):
         scales = torch.stack([2 * self.width * d.median().clamp(min=1e-6) for d in distances])
         grams = [torch.exp(-d / scale) for d, scale in zip(distances, scales, strict=True)]
         traces = torch.stack([(1 - gram.mean()).clamp(min=1e-12) for gram in grams])
+        shares = torch.ones(len(kinds)) if weights is None else torch.tensor(weights)
+        traces = traces / shares.to(traces).clamp(min=1e-12)
         values = {"landmarks": torch.cat(landmarks, dim=1), "scales": scales, "traces": traces}
+        # The ridge penalty is alpha times the kernel's mean diagonal, to which each kind adds its weight.
+        values["penalty"] = self.alpha * shares.sum()
         values["row_means"] = torch.stack([gram.mean(dim=0) for gram in grams])
         kernel = torch.stack([gram / trace for gram, trace in zip(grams, traces, strict=True)]).sum(dim=0)
         root = torch.linalg.cholesky(kernel + JITTER * kernel.diagonal().mean() * torch.eye(len(some)).to(kernel))

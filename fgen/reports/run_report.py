@@ -158,7 +158,11 @@ def _facts(run: _Run) -> dict[str, str]:
     choices = [
         ", ".join(
             f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
-            for key, value in ({k: choice[k] for k in chosen if k in choice} | choice.get("settings", {})).items()
+            for key, value in (
+                {k: choice[k] for k in chosen if k in choice}
+                | choice.get("settings", {})
+                | choice.get("embedding_weights", {})
+            ).items()
             if not isinstance(value, list)
         )
         for choice in facts["choice"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fgen.data.embedding_files import read_embeddings
+from fgen.data.embedding_files import read_embeddings, read_embeddings_of, read_kinds
 from fgen.data.tables import write_embeddings_csv
 from fgen.errors import InputError
 
@@ -85,3 +85,32 @@ def test_arrays_without_names_or_with_others_are_refused(tmp_path):
         read_embeddings(tmp_path / "e.npy")
     with pytest.raises(InputError, match=r"ends in '\.bin'; expected one of \.csv, \.txt"):
         read_embeddings(tmp_path / "e.bin")
+
+
+KINDS = {"word": np.float32([[1, 2], [3, 4]]), "attributes": np.float32([[5, 6, 7], [8, 9, 0]])}
+
+
+def test_a_table_of_several_kinds_names_their_columns_and_is_sorted_by_name(tmp_path):
+    write_embeddings_csv(tmp_path / "e.csv", ["cat", "dog"], KINDS)
+    assert (tmp_path / "e.csv").read_text().startswith("name,word.0,word.1,attributes.0,attributes.1,attributes.2\n")
+    names, kinds = read_kinds(tmp_path / "e.csv")
+    assert names == ["cat", "dog"]
+    assert list(kinds) == ["attributes", "word"]
+    for kind, matrix in KINDS.items():
+        assert np.array_equal(kinds[kind], matrix)
+
+
+def test_new_classes_get_the_kinds_of_training_in_their_order(tmp_path):
+    write_embeddings_csv(tmp_path / "e.csv", ["cat", "dog"], KINDS)
+    _, matrix = read_embeddings_of(tmp_path / "e.csv", ("attributes", "word"), 5)
+    assert np.array_equal(matrix, np.concatenate([KINDS["attributes"], KINDS["word"]], axis=1))
+    assert np.array_equal(read_embeddings_of(tmp_path / "e.csv", "word", 2)[1], KINDS["word"])
+    with pytest.raises(InputError, match=r"sentence\.0"):
+        read_embeddings_of(tmp_path / "e.csv", ("word", "sentence"), 5)
+
+
+@pytest.mark.parametrize("header", ["name,a.1,a.2,b.0", "name,a.0,b,b.0", "name,a.0,a.1,a.2", "name,a.0,b.0,a.0"])
+def test_other_headers_hold_one_kind_as_before(tmp_path, header):
+    (tmp_path / "e.csv").write_text(f"{header}\ncat,1,2,3\ndog,4,5,6\n")
+    assert list(read_kinds(tmp_path / "e.csv")[1]) == ["attributes"]
+    assert read_embeddings_of(tmp_path / "e.csv", "a", 3)[1].shape == (2, 3)

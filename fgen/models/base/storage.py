@@ -111,7 +111,7 @@ class StoredModel:
         n_seen, networks = description["n_seen"], stored_folder.part(tensors, "network.")
         if type(n_seen) is not int or not 0 < n_seen <= len(self.class_embeddings):
             raise ValueError(f"n_seen is {n_seen!r}, of {len(self.class_embeddings)} classes")
-        dims = self.scaler.dim, self.class_embeddings.shape[1], n_seen
+        dims = self.scaler.dim, self.preprocessor.dim, n_seen
         self._expect_networks(networks, dims)
         self.device = device
         self.make_networks(*dims)

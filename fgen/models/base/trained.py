@@ -235,7 +235,7 @@ class TrainedModel(StoredModel):
     @property
     def noise_dim(self) -> int:
         """Return Z, the number of columns of noise."""
-        return self.config.noise_dim or self.class_embeddings.shape[1]
+        return self.config.noise_dim or self.preprocessor.dim
 
 
 def expect_row_count(n_per_class: int) -> None:

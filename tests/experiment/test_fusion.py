@@ -1,0 +1,131 @@
+"""Several kinds of class embedding in an experiment: weights that are given or chosen on held-out classes."""
+
+import json
+
+import numpy as np
+import pytest
+
+import fgen
+from fgen.data.files import save_dataset
+from fgen.data.toy import make_toy
+from fgen.errors import InputError
+from fgen.experiment import selection
+from fgen.experiment.config import ExperimentConfig
+from fgen.experiment.runner import train_only
+from fgen.experiment.weights import candidate_weights
+
+SECTIONS = {
+    "model": {"name": "flow", "epochs": 2, "hidden_dim": 16},
+    "bank": {"n_per_class": 20},
+    "classifier": {"solver": "lbfgs"},
+    "protocol": {"calibrate": True, "evaluations": 1},
+}
+
+
+def save_kinds(file, labels=None):
+    """The toy world, described by its own embeddings and by noise, perhaps with other labels of the test rows."""
+    toy = make_toy(seed=0)
+    noise = np.random.default_rng(0).normal(size=toy.class_embeddings.shape).astype(np.float32)
+    kinds = {"own": toy.class_embeddings, "noise": noise}
+    data = fgen.ZSLDataset(toy.features, toy.labels if labels is None else labels, kinds, splits=toy.splits)
+    save_dataset(data, file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return save_kinds(tmp_path_factory.mktemp("kinds") / "kinds.h5")
+
+
+@pytest.fixture(scope="module")
+def shuffled_path(tmp_path_factory):
+    """The same data with the labels of its test rows shuffled, within seen and within unseen classes."""
+    toy = make_toy(seed=0)
+    labels, draw = toy.labels.copy(), np.random.default_rng(0)
+    for name in ("test_seen", "test_unseen"):
+        labels[toy.splits[name]] = draw.permutation(labels[toy.splits[name]])
+    return save_kinds(tmp_path_factory.mktemp("shuffled") / "kinds.h5", labels)
+
+
+def config(path, model=None, **dataset):
+    section = {"path": str(path), "embedding": ["own", "noise"], "embedding_norm": "l2"} | dataset
+    return ExperimentConfig.from_mapping(SECTIONS | {"dataset": section} | ({"model": model} if model else {}))
+
+
+def choice_of(folder):
+    return json.loads((folder / "seeds/0/choice.json").read_text())
+
+
+def test_a_table_of_weights_names_the_kinds_sorted_and_a_list_keeps_its_order(path):
+    of_table, of_list = config(path, embedding={"own": 0.7, "noise": 0.3}), config(path)
+    assert of_table.dataset.load().embedding == ("noise", "own")
+    assert of_list.dataset.load().embedding == ("own", "noise")
+    assert of_table.embedding.weights == {"own": 0.7, "noise": 0.3}
+    assert ExperimentConfig.from_mapping(of_table.to_mapping()) == of_table
+
+
+def test_settings_without_weights_are_written_as_before(path):
+    assert {"embedding_weights", "fusion"}.isdisjoint(config(path).to_mapping()["dataset"])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "told"),
+    [
+        ({"embedding": "own", "fusion": "average"}, "several kinds"),
+        ({"embedding": {"own": 1.0, "noise": -1.0}}, "at least 0"),
+        ({"embedding": {"own": 1.0, "noise": 1.0}, "embedding_weights": "auto"}, "one of them"),
+        ({"embedding_weights": "automatic"}, "embedding_weights"),
+    ],
+)
+def test_settings_of_kinds_that_do_not_fit_are_refused(path, dataset, told):
+    with pytest.raises(InputError, match=told):
+        config(path, **dataset)
+
+
+@pytest.mark.parametrize("model", [{"name": "ridge"}, {"name": "gaussian"}, SECTIONS["model"]], ids=lambda m: m["name"])
+def test_chosen_weights_favour_the_kind_that_tells_and_do_not_depend_on_test_labels(
+    path, shuffled_path, tmp_path, model
+):
+    choices = []
+    for k, file in enumerate((path, shuffled_path)):
+        result = fgen.run(config(file, model, embedding_weights="auto"), out=tmp_path / str(k))
+        choices.append(choice_of(tmp_path / str(k)))
+    assert choices[0] == choices[1]
+    weights, tried = choices[0]["embedding_weights"], choices[0]["weights_tried"]
+    assert [one["weights"] for one in tried] == candidate_weights(("own", "noise"))
+    assert max(tried, key=lambda one: one["val_H"])["weights"] == weights
+    assert weights["own"] > weights["noise"]
+    assert result.description["choice"][0]["embedding_weights"] == weights
+    if model["name"] == "flow":
+        assert "and weights noise 0.333, own 1" in result.table()
+        with fgen.FeatureBank.open(tmp_path / "0/seeds/0/bank.h5") as bank:
+            assert bank.config["dataset"]["embedding_weights"] == weights
+            assert bank.config["dataset"]["embedding"] == ["own", "noise"]
+        model_file = json.loads((tmp_path / "0/seeds/0/model/model.json").read_text())
+        assert model_file["embedding"]["kinds"] == ["own", "noise"]
+        assert model_file["embedding"]["weights"] == weights
+
+
+def test_a_stopped_choice_of_weights_goes_on_to_the_same(path, tmp_path, monkeypatch):
+    whole, fit, calls = config(path, embedding_weights="auto"), selection.fit, []
+    train_only(whole, out=tmp_path / "whole")
+
+    def stopping(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return fit(*arguments, **options)
+
+    monkeypatch.setattr(selection, "fit", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        train_only(whole, out=tmp_path / "stopped")
+    train_only(whole, out=tmp_path / "stopped", resume=True)
+    assert len(calls) == 4, "what was chosen before is kept"
+    assert choice_of(tmp_path / "stopped") == choice_of(tmp_path / "whole")
+
+
+def test_weights_that_are_to_be_chosen_without_a_selection_are_refused(path, tmp_path):
+    settings = config(path, embedding_weights="auto").to_mapping()
+    settings["protocol"]["calibrate"] = False
+    with pytest.raises(InputError, match="'auto', and nothing chose them"):
+        train_only(ExperimentConfig.from_mapping(settings), out=tmp_path / "run")
