@@ -17,15 +17,11 @@ from fgen.compute.device import choose_device, cpu_if_no_memory, matrix_precisio
 from fgen.config import Limit, build, check_limits, to_mapping
 from fgen.errors import InputError
 from fgen.features.checks import as_ids, as_weights
+from fgen.features.class_scores import NO_CANDIDATE as NO_CANDIDATE
 from fgen.features.class_scores import predict_classes
 from fgen.features.rows import Features, as_rows
 from fgen.features.scaled_rows import CPU, CentredRows, fits_memory
 from fgen.features.scaling import FeatureScaler, Kind
-
-#: The score of a class that is no candidate: below any log-probability a row can have, yet finite, so that margins
-#: between scores (calibrated stacking, AUSUC) are numbers where -inf - -inf would be NaN.
-NO_CANDIDATE = -1e30
-
 
 #: Limits of the settings of all heads.
 LIMITS = {

@@ -14,7 +14,8 @@ from fgen.config import apply_overrides, build, expect_plain, read_toml, refuse_
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import load_dataset
 from fgen.errors import InputError, did_you_mean
-from fgen.features.class_embeddings import EarlyFusion, EmbeddingConfig, Norm, Weights
+from fgen.features.class_embeddings import EmbeddingConfig, Norm, Weights, expect_weights
+from fgen.metrics.decision_fusion import Rule
 from fgen.models.base.trained import MOST_ROWS
 from fgen.models.registry import MODELS
 from fgen.training.loop import TrainConfig
@@ -33,7 +34,10 @@ class DatasetConfig:
         embedding_weights: ``{kind: weight}`` of kinds that ``embedding`` lists, or ``"auto"``, which chooses them on
             held-out classes (:mod:`fgen.experiment.weights`). They multiply each kind after its norm.
         fusion: what is made of several kinds: ``"concat"``, side by side, which None is too; ``"average"`` of kinds
-            with equally many columns.
+            with equally many columns; ``"decision"``, a model and a head for each, whose calibrated probabilities are
+            fused, see :mod:`fgen.experiment.fused`.
+        fusion_rule: of ``"decision"``, one of :data:`fgen.metrics.decision_fusion.RULES`; None is ``"weighted"`` where
+            there are weights, else ``"mean"``.
         split_seed: names the choice of validation classes where the data have none, and that of shots.
         shots: real rows of unseen classes to train on (any-shot learning), see :meth:`fgen.ZSLDataset.with_shots`.
         shot_classes: which of them: a share (``0.5``), a number, or names; None is all.
@@ -45,7 +49,8 @@ class DatasetConfig:
     embedding_norm: Norm = "none"
     embedding_scale: float = 1.0
     embedding_weights: Weights | None = None
-    fusion: EarlyFusion | None = None
+    fusion: Literal["concat", "average", "decision"] | None = None
+    fusion_rule: Rule | None = None
     split_seed: int = 0
     shots: int = 0
     shot_classes: int | float | tuple[str, ...] | None = None  # int first: a float takes whole numbers too
@@ -70,10 +75,19 @@ class DatasetConfig:
             remedy = "Give the kinds as a list, or leave embedding_weights out"
             raise InputError("embedding holds weights, and embedding_weights is set", "one of them", remedy)
         several = isinstance(self.embedding, dict | tuple) and len(self.embedding) > 1
-        keys = ("embedding_weights", "fusion")
+        keys = ("embedding_weights", "fusion", "fusion_rule")
         if not several and (set_too := [key for key in keys if getattr(self, key) is not None]):
             found = f"{set_too[0]} is set, and embedding is {self.embedding!r}"
             raise InputError(found, "several kinds", 'Name them: embedding = ["sentence", "attributes"]')
+        if self.fusion_rule is not None and self.fusion != "decision":
+            raise InputError("fusion_rule is set, and nothing uses it", "fusion = 'decision' with it")
+        if self.weights is not None and self.fusion_rule not in (None, "weighted"):
+            found = f"fusion_rule is {self.fusion_rule!r}, and there are weights"
+            raise InputError(found, "'weighted', or no weights")
+        if self.fusion == "decision" and isinstance(self.weights, dict):
+            expect_weights("embedding_weights", self.weights)
+            if sorted(self.weights) != sorted(self.kinds or ()):
+                raise InputError(f"embedding_weights are of {', '.join(self.weights)}", "of each kind in embedding")
 
     @property
     def kinds(self) -> str | tuple[str, ...] | None:
@@ -87,9 +101,20 @@ class DatasetConfig:
 
     @property
     def preparation(self) -> EmbeddingConfig:
-        """How class embeddings are prepared."""
+        """How class embeddings are prepared; under ``"decision"`` each kind by itself."""
         norm, scale = self.embedding_norm, self.embedding_scale
+        if self.fusion == "decision":
+            return EmbeddingConfig(norm=norm, scale=scale)
         return EmbeddingConfig(norm=norm, scale=scale, weights=self.weights, fusion=self.fusion)
+
+    @property
+    def rule(self) -> Rule:
+        """The rule of decision-level fusion."""
+        return self.fusion_rule or ("mean" if self.weights is None else "weighted")
+
+    def of_kind(self, kind: str) -> Self:
+        """Return the section with this kind of embedding alone."""
+        return replace(self, embedding=kind, embedding_weights=None, fusion=None, fusion_rule=None)
 
     @property
     def source(self) -> str:

@@ -46,6 +46,8 @@ class SeedDirectory:
         predictions: what was predicted for each test row.
         choice: what selection chose, and why.
         weights: folders of the selections with each of the weights of kinds that are tried, until one is chosen.
+        held_out_scores: scores of the held-out rows with what was chosen, in a member of a fusion.
+        members: folders of a fusion's members, by number, each as this one.
         data: the fingerprint of the data that all else here comes from.
         timing: seconds by phase.
     """
@@ -61,12 +63,18 @@ class SeedDirectory:
     predictions = File("predictions.npz")
     choice = File("choice.json")
     weights = File("weights")
+    held_out_scores = File("held_out_scores.npz")
+    members = File("members")
     data = File("data.json")
     timing = File("timing.json")
 
     def candidate(self, number: int) -> SeedDirectory:
         """Return the folder of a selection with one of the weights of kinds that are tried."""
         return SeedDirectory(self.weights / str(number))
+
+    def member(self, number: int) -> SeedDirectory:
+        """Return the folder of a member of a fusion."""
+        return SeedDirectory(self.members / str(number))
 
     def read_choice(self, config: RecipeT) -> tuple[dict[str, Any], RecipeT]:
         """Return what selection chose, and the recipe with the head's penalty and the weights of kinds that it chose.
@@ -140,6 +148,7 @@ class SeedDirectory:
         return (
             self.choice.exists()
             or self.weights.exists()
+            or self.members.exists()
             or any(self.path.glob("checkpoint/selection*.safetensors"))
             or self.held_out(0).exists()
         )

@@ -48,23 +48,6 @@ class ScoredRows:
     best: GroupBest
     zsl: np.ndarray
 
-    @classmethod
-    def of(cls, dataset: ZSLDataset, features: Any, score: Score, zsl_score: Score | None = None) -> Self:
-        """Score the data set's test rows block by block.
-
-        Args:
-            features: ``(N, D)`` of the test rows, in the order of :func:`tested_rows`.
-            score: returns scores ``(n, C)`` of some rows ``(n, D)`` by class id.
-            zsl_score: likewise, for the choice among the unseen classes; None leaves it to ``score``.
-        """
-        rows, step = tested_rows(dataset), rows_at_once(dataset.n_classes)
-        best, zsl = [], []
-        for start in range(0, max(len(rows), 1), step):
-            block = features[start : start + step]
-            best.append(GroupBest.of(score(block), len(block), dataset.seen, dataset.unseen, first=start))
-            zsl.append(best[-1].unseen if zsl_score is None else best_of(zsl_score(block), dataset.unseen)[0])
-        return cls(dataset, rows, GroupBest.of_blocks(best), np.concatenate(zsl))
-
     def at(self, gamma: float) -> tuple[GZSLScores, Predictions]:
         """Return T1, U, S, H, AUSUC and the predictions after calibrated stacking (Chao et al. 2016).
 
@@ -82,6 +65,61 @@ class ScoredRows:
     def held_out(self) -> HeldOut:
         """Return what decides about the rows at any gamma."""
         return HeldOut.of_best(self.dataset.labels[self.rows], self.best, self.dataset.seen)
+
+
+@dataclass(frozen=True)
+class KeptScores:
+    """Scores of test rows before calibration.
+
+    Attributes:
+        rows: ``(N,)`` row numbers in the data set.
+        scores: ``(N, C)`` that decide among all classes.
+        zsl_scores: ``(N, C)`` that decide among the unseen classes alone.
+    """
+
+    dataset: ZSLDataset
+    rows: np.ndarray
+    scores: np.ndarray
+    zsl_scores: np.ndarray
+
+    @property
+    def decided(self) -> ScoredRows:
+        """What the scores decide."""
+        best = GroupBest.of(self.scores, len(self.rows), self.dataset.seen, self.dataset.unseen)
+        return ScoredRows(self.dataset, self.rows, best, best_of(self.zsl_scores, self.dataset.unseen)[0])
+
+
+@dataclass(frozen=True)
+class RowScorer:
+    """What scores the test rows of a data set.
+
+    Attributes:
+        features: ``(N, D)`` of the test rows, in the order of :func:`tested_rows`.
+        score: returns scores ``(n, C)`` of some rows ``(n, D)`` by class id.
+        zsl_score: likewise, for the choice among the unseen classes; None leaves it to ``score``.
+    """
+
+    dataset: ZSLDataset
+    features: Any
+    score: Score
+    zsl_score: Score | None = None
+
+    def decided(self) -> ScoredRows:
+        """Score block by block, and return what the scores decide."""
+        dataset, rows, step = self.dataset, tested_rows(self.dataset), rows_at_once(self.dataset.n_classes)
+        best, zsl = [], []
+        for start in range(0, max(len(rows), 1), step):
+            block = self.features[start : start + step]
+            best.append(GroupBest.of(self.score(block), len(block), dataset.seen, dataset.unseen, first=start))
+            own = self.zsl_score
+            zsl.append(best[-1].unseen if own is None else best_of(own(block), dataset.unseen)[0])
+        return ScoredRows(dataset, rows, GroupBest.of_blocks(best), np.concatenate(zsl))
+
+    def kept(self) -> KeptScores:
+        """Score all rows, and return the scores."""
+        scores = self.score(self.features)
+        zsl_scores = scores if self.zsl_score is None else self.zsl_score(self.features)
+        return KeptScores(self.dataset, tested_rows(self.dataset), scores, zsl_scores)
 
 
 def tested_rows(dataset: ZSLDataset) -> np.ndarray:
@@ -115,9 +153,13 @@ class Heads:
 
     def score(self, dataset: ZSLDataset, represent: Represent | None = None) -> ScoredRows:
         """Score the data set's test rows, which are read once, block by block."""
+        return self.scorer(dataset, represent).decided()
+
+    def scorer(self, dataset: ZSLDataset, represent: Represent | None = None) -> RowScorer:
+        """Return what scores the data set's test rows."""
         features = represented(SelectedRows(dataset.features, tested_rows(dataset)), represent)
         zsl = None if self.zsl is None else partial(self.zsl.scores, n_classes=dataset.n_classes)
-        return ScoredRows.of(dataset, features, partial(self.gzsl.scores, n_classes=dataset.n_classes), zsl)
+        return RowScorer(dataset, features, partial(self.gzsl.scores, n_classes=dataset.n_classes), zsl)
 
 
 @dataclass(frozen=True)

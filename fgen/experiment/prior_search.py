@@ -14,7 +14,7 @@ from torch import Tensor
 from fgen.classifiers.base import NO_CANDIDATE
 from fgen.classifiers.cosine import CosineConfig, l2_normalise, whitening_matrix
 from fgen.data.dataset import ZSLDataset
-from fgen.experiment.heads import ScoredRows, tested_rows
+from fgen.experiment.heads import RowScorer, ScoredRows, tested_rows
 from fgen.features.class_embeddings import EmbeddingConfig, EmbeddingPreprocessor, Norm
 from fgen.features.rows import SelectedRows
 from fgen.features.scaling import FeatureScaler, Kind
@@ -81,7 +81,7 @@ class WhitenedTask:
         prototypes, rows = l2_normalise(means - centre), l2_normalise(self.tested - centre)
         scores = torch.full((len(rows), self.dataset.n_classes), NO_CANDIDATE)
         scores[:, np.concatenate([self.classes, unseen])] = rows @ prototypes.T / self.head.temperature
-        return ScoredRows.of(self.dataset, scores.numpy(), lambda scores: scores)
+        return RowScorer(self.dataset, scores.numpy(), lambda scores: scores).decided()
 
 
 def scored_priors(

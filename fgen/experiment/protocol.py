@@ -14,10 +14,10 @@ from fgen.errors import InputError
 from fgen.experiment.banks import dataset_spec, write_bank
 from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import Clock, SeedDirectory
-from fgen.experiment.heads import Heads, ScoredRows, warn_of_a_poor_fit
+from fgen.experiment.heads import Heads, KeptScores, RowScorer, ScoredRows, warn_of_a_poor_fit
 from fgen.experiment.records import write_metrics, write_predictions
 from fgen.experiment.results import SeedOutcome
-from fgen.experiment.selection import choose_epochs, choose_setting, chosen_model, score_baseline
+from fgen.experiment.selection import baseline_scorer, choose_epochs, choose_setting, chosen_model, held_out_scores
 from fgen.experiment.steps import Task, fit, new_heads, new_model, representation, synthetic_counts
 from fgen.io.atomic import write_json
 from fgen.models.base.config import ModelConfig
@@ -52,13 +52,22 @@ class SeedRun(Task):
         clock.mark("selection")
         return run.test(run.scored(clock), clock)
 
+    def held_out(self) -> list[KeptScores]:
+        """Return the scores of the held-out rows of each fold, with what :meth:`select` chose."""
+        assert self.choice is not None
+        return held_out_scores(self, self.choice, self.folder, self._title("held-out scores"))
+
     def scored(self, clock: Clock) -> ScoredRows:
         """Train what was chosen, all that prediction needs, and score the test rows."""
+        return self.scorer(clock).decided()
+
+    def scorer(self, clock: Clock) -> RowScorer:
+        """Train what was chosen, all that prediction needs, and return what scores the test rows."""
         if self.recipe.model.name in BASELINES:
             assert self.choice is not None
-            return score_baseline(self, replace(self.recipe.model, **self.choice["settings"]))
+            return baseline_scorer(self, replace(self.recipe.model, **self.choice["settings"]))
         model, heads = self.prepare(clock)
-        return heads.score(self.dataset, representation(model))
+        return heads.scorer(self.dataset, representation(model))
 
     def without_test(self, chooses: bool) -> None:
         """Do all but the test.

@@ -76,6 +76,27 @@ def read_held_out(path: Path) -> dict[tuple[int, int], HeldOut]:
         return {(e, c): HeldOut(labels, is_seen, right[k], margin[k]) for k, (e, c) in enumerate(keys)}
 
 
+def write_scores(path: Path, folds: Sequence[Mapping[str, np.ndarray]]) -> None:
+    """Write arrays by name of each fold."""
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        arrays: dict[str, Any] = {f"{k}.{name}": array for k, fold in enumerate(folds) for name, array in fold.items()}
+        np.savez(file, **arrays)
+
+
+def read_scores(path: Path) -> list[dict[str, np.ndarray]]:
+    """Read what :func:`write_scores` wrote.
+
+    Raises:
+        InputError: a damaged file.
+    """
+    with guarded_read(path, "held-out scores", "Remove it and go on with --resume"), Archive(path) as kept:
+        folds: dict[str, dict[str, np.ndarray]] = {}
+        for member in kept.members:
+            number, _, name = member.partition(".")
+            folds.setdefault(number, {})[name] = kept[member]
+        return list(folds.values())
+
+
 def read_predictions(path: Path) -> tuple[Predictions, GZSLScores]:
     """Read what :func:`write_predictions` wrote; without a curve AUSUC is None.
 

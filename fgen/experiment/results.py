@@ -129,6 +129,7 @@ class RunResult:
             for choice in self.description["choice"]
             if "epochs" in choice
         ]
+        chosen += [format_fusion(choice) for choice in self.description["choice"] if "fusion" in choice]
         chance = f"chance T1 {100 / self.description['dataset']['n_unseen']:.1f}"
         return f"chosen: {', '.join(chosen)}; {chance}" if chosen else chance
 
@@ -159,6 +160,14 @@ def format_expectation(choice: Mapping[str, Any]) -> str:
     names = [name for name in SCORES if name in told["expected"]]
     rows = [[label, *(format_score(told[key][name]) for name in names)] for label, key in EXPECTED.items()]
     return "\n".join([told["sentence"], format_table(["%", *names], rows)])
+
+
+def format_fusion(choice: Mapping[str, Any]) -> str:
+    """Return what was chosen of a decision-level fusion as text."""
+    fusion = choice["fusion"]
+    weights = format_weights(dict(zip(fusion["members"], fusion["weights"], strict=True)))
+    told = f"fused by {fusion['rule']}" + (f" ({weights})" if fusion["rule"] in ("weighted", "stacked") else "")
+    return told + (f" with gamma {choice['gamma']:.3g}" if choice.get("gamma") else "")
 
 
 def format_weights(weights: Mapping[str, float]) -> str:

@@ -13,6 +13,7 @@ from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import RunDirectory
+from fgen.experiment.fused import FusedRun
 from fgen.experiment.protocol import SeedRun
 from fgen.experiment.provenance import git_commit, version
 from fgen.experiment.results import RunResult, SeedOutcome
@@ -76,15 +77,15 @@ def run(
     dataset = config.dataset.load()
     dataset.require_test_rows()
     config = with_setting_of(dataset, config)
-    phases = [*_selection_phases(config, dataset), dataset]
+    phases = _trainings(config, dataset)
     directory, config = _begin(config, dataset, out, resume=resume)
     # Training and heads take the experiment's precision; all else, as banks and scores, is float32's.
     with directory.locked(), cpu_threads(config.train.threads), matrix_precision("highest", CPU):
         if config.model.name not in BASELINES:
             announce(config, dataset, directory, phases=phases)
-        seeds = config.protocol.seeds
+        seeds, one = config.protocol.seeds, _seed_run(config)
         outcomes = [
-            SeedRun(config, dataset, seed, directory.seed(seed), progress, hook=hook.within(f"seed-{seed}")).outcome()
+            one(config, dataset, seed, directory.seed(seed), progress, hook=hook.within(f"seed-{seed}")).outcome()
             for seed in seeds
         ]
         result = RunResult(describe(config, dataset, outcomes), tuple(outcomes), directory.path)
@@ -92,10 +93,17 @@ def run(
     return result
 
 
-def _selection_phases(config: ExperimentConfig, dataset: ZSLDataset) -> list[ZSLDataset]:
-    """Return the task of each training that a seed's selection takes."""
+def _trainings(config: ExperimentConfig, dataset: ZSLDataset) -> list[ZSLDataset]:
+    """Return the task of each training that a seed takes, with those of its selection."""
+    folds = [task.dataset for task in selection_tasks(Task(config, dataset, seed=0))]
+    if config.dataset.fusion == "decision":
+        return [*folds, *folds, dataset] * len(dataset.embedding)
     times = len(candidate_weights(dataset.embedding)) if config.embedding.weights == "auto" else 1
-    return [task.dataset for task in selection_tasks(Task(config, dataset, seed=0))] * times
+    return [*folds * times, dataset]
+
+
+def _seed_run(config: ExperimentConfig) -> type[SeedRun]:
+    return FusedRun if config.dataset.fusion == "decision" else SeedRun
 
 
 def with_setting_of(dataset: ZSLDataset, config: ExperimentConfig) -> ExperimentConfig:
@@ -153,12 +161,15 @@ def train_only(
     if chooses and (reason := too_few_to_hold_out(dataset)):
         log.warning(reason)
         chooses = False
-    phases = _selection_phases(config, dataset) if chooses else []
+    if config.dataset.fusion == "decision" and not chooses:
+        remedy = "Set protocol.calibrate, or another fusion"
+        raise InputError("fusion is 'decision', and nothing is chosen", "a choice on held-out classes", remedy)
+    phases = _trainings(config, dataset) if chooses else [dataset]
     with directory.locked(), cpu_threads(config.train.threads), matrix_precision("highest", CPU):
-        announce(config, dataset, directory, phases=[*phases, dataset])
+        announce(config, dataset, directory, phases=phases)
         for seed in config.protocol.seeds:
             part = hook.within(f"seed-{seed}")
-            SeedRun(config, dataset, seed, directory.seed(seed), progress, hook=part).without_test(chooses)
+            _seed_run(config)(config, dataset, seed, directory.seed(seed), progress, hook=part).without_test(chooses)
     return [directory.seed(seed).model for seed in config.protocol.seeds]
 
 

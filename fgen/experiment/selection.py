@@ -14,8 +14,8 @@ from fgen.data.folds import n_folds, validation_folds
 from fgen.errors import InputError
 from fgen.experiment.config import Recipe
 from fgen.experiment.directory import SeedDirectory
-from fgen.experiment.heads import ScoredRows, tested_rows
-from fgen.experiment.records import read_held_out, write_held_out
+from fgen.experiment.heads import KeptScores, RowScorer, ScoredRows, tested_rows
+from fgen.experiment.records import read_held_out, read_scores, write_held_out, write_scores
 from fgen.experiment.steps import (
     Task,
     embedding_config,
@@ -219,10 +219,15 @@ class Keeper:
 
 def _scored(task: Task, model: Any) -> list[ScoredRows]:
     """Return the scores of the task's held-out rows by each of the recipe's heads."""
+    with cpu_threads(task.recipe.train.threads):
+        return [scorer.decided() for scorer in _scorers(task, model)]
+
+
+def _scorers(task: Task, model: Any) -> list[RowScorer]:
+    """Train each of the recipe's heads, and return what scores the task's held-out rows."""
     with_zsl = task.recipe.protocol.setting == "zsl"
     heads = new_heads(task, model, *synthetic_rows(task, model), with_zsl=with_zsl)
-    with cpu_threads(task.recipe.train.threads):
-        return [head.score(task.dataset, representation(model)) for head in heads]
+    return [head.scorer(task.dataset, representation(model)) for head in heads]
 
 
 def _best_scores(recipe: Recipe, scored: Sequence[ScoredRows]) -> dict[str, float]:
@@ -258,10 +263,46 @@ def rate(task: Task, folds: Sequence[ScoredRows]) -> tuple[dict[str, float], dic
     return _row(choice), _told(task, choice)
 
 
+def held_out_scores(
+    task: Task, choice: Mapping[str, Any], folder: SeedDirectory, title: str | None
+) -> list[KeptScores]:
+    """Return the scores of each selection task's held-out rows with what was chosen.
+
+    Generators are trained on the selection tasks again, for the chosen number of epochs.
+
+    Args:
+        task: with the chosen penalty and weights.
+        choice: what :func:`choose_epochs` or :func:`choose_setting` returned.
+        folder: where the scores are kept, and training is resumed from.
+        title: of the progress bar; None shows no bar.
+    """
+    tasks, names = selection_tasks(task), ("rows", "scores", "zsl_scores")
+    if folder.held_out_scores.exists():
+        kept = read_scores(folder.held_out_scores)
+        return [KeptScores(fold.dataset, *map(held.__getitem__, names)) for fold, held in zip(tasks, kept, strict=True)]
+    found = []
+    for k, fold in enumerate(tasks):
+        if "settings" in choice:
+            found.append(baseline_scorer(fold, replace(task.recipe.model, **choice["settings"])).kept())
+            continue
+        fold = replace(fold, recipe=replace(fold.recipe, model=chosen_model(fold, choice)))
+        checkpoint = folder.checkpoint(f"held-out-{k}")
+        scorers = _scorers(fold, fit(fold, new_model(fold), title=title, checkpoint=checkpoint))
+        with cpu_threads(task.recipe.train.threads):
+            found += [scorer.kept() for scorer in scorers]
+    write_scores(folder.held_out_scores, [{name: getattr(rows, name) for name in names} for rows in found])
+    return found
+
+
 def score_baseline(task: Task, settings: Any) -> ScoredRows:
     """Fit a baseline on the data set's trainval rows and score its test rows."""
+    return baseline_scorer(task, settings).decided()
+
+
+def baseline_scorer(task: Task, settings: Any) -> RowScorer:
+    """Fit a baseline on the data set's trainval rows, and return what scores its test rows."""
     dataset, baseline = task.dataset, fit_baseline(task, settings)
-    return ScoredRows.of(dataset, SelectedRows(dataset.features, tested_rows(dataset)), baseline.scores)
+    return RowScorer(dataset, SelectedRows(dataset.features, tested_rows(dataset)), baseline.scores)
 
 
 def fit_baseline(task: Task, settings: Any) -> EmbeddingBaseline:

@@ -13,6 +13,9 @@ import numpy as np
 from fgen.errors import InputError, wrong_array
 from fgen.features.checks import as_ids, as_numbers
 
+#: The score of a class that is no candidate: below any log-probability a row can have, yet finite, so that margins
+#: between scores (calibrated stacking, AUSUC) are numbers where -inf - -inf would be NaN.
+NO_CANDIDATE = -1e30
 #: Scores that are looked at in one block, so that no copy of a large matrix is made.
 BLOCK_SCORES = 1 << 24
 

@@ -13,6 +13,7 @@ from fgen.experiment import selection
 from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.runner import train_only
 from fgen.experiment.weights import candidate_weights
+from fgen.metrics.decision_fusion import RULES
 
 SECTIONS = {
     "model": {"name": "flow", "epochs": 2, "hidden_dim": 16},
@@ -129,3 +130,65 @@ def test_weights_that_are_to_be_chosen_without_a_selection_are_refused(path, tmp
     settings["protocol"]["calibrate"] = False
     with pytest.raises(InputError, match="'auto', and nothing chose them"):
         train_only(ExperimentConfig.from_mapping(settings), out=tmp_path / "run")
+
+
+def decided(path, rule=None, model=None, **dataset):
+    return config(path, model, fusion="decision", **({"fusion_rule": rule} if rule else {}), **dataset)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_decision_level_fusion_does_not_depend_on_test_labels(path, shuffled_path, tmp_path, rule):
+    choices = []
+    for k, file in enumerate((path, shuffled_path)):
+        result = fgen.run(decided(file, rule, {"name": "ridge"}), out=tmp_path / str(k))
+        choices.append(choice_of(tmp_path / str(k)))
+    assert choices[0] == choices[1]
+    assert choices[0]["fusion"]["members"] == ["own", "noise"]
+    assert choices[0]["fusion"]["rule"] == rule
+    assert f"fused by {rule}" in result.table()
+
+
+def test_a_fused_run_keeps_a_member_for_each_kind_and_goes_on_where_it_stopped(path, tmp_path, monkeypatch):
+    settings = decided(path, "stacked")
+    whole = fgen.run(settings, out=tmp_path / "whole")
+    members = tmp_path / "whole/seeds/0/members"
+    for number, kind in enumerate(("own", "noise")):
+        with fgen.FeatureBank.open(members / str(number) / "bank.h5") as bank:
+            assert bank.config["dataset"]["embedding"] == kind
+    fit, calls = selection.fit, []
+
+    def stopping(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return fit(*arguments, **options)
+
+    monkeypatch.setattr(selection, "fit", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        fgen.run(settings, out=tmp_path / "stopped")
+    resumed = fgen.run(settings, out=tmp_path / "stopped", resume=True)
+    assert len(calls) == 5, "a choice and scores that are there are kept"
+    assert resumed.scores == whole.scores
+    assert choice_of(tmp_path / "stopped") == choice_of(tmp_path / "whole")
+
+
+def test_weights_of_a_table_weigh_probabilities(path, tmp_path):
+    settings = decided(path, None, {"name": "ridge"}, embedding={"own": 3.0, "noise": 1.0})
+    fgen.run(settings, out=tmp_path / "run")
+    assert (
+        choice_of(tmp_path / "run")["fusion"] | {"rule": "weighted", "weights": [0.25, 0.75]}
+        == choice_of(tmp_path / "run")["fusion"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("dataset", "told"),
+    [
+        ({"fusion_rule": "mean"}, "fusion = 'decision'"),
+        ({"fusion": "decision", "fusion_rule": "stacked", "embedding": {"own": 1.0, "noise": 2.0}}, "'weighted'"),
+        ({"fusion": "decision", "fusion_rule": "vote"}, "'product'"),
+    ],
+)
+def test_settings_of_a_decision_that_do_not_fit_are_refused(path, dataset, told):
+    with pytest.raises(InputError, match=told):
+        config(path, **dataset)
