@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fgen.data.files import save_dataset as save_dataset
     from fgen.data.torch_dataset import MixedSampler as MixedSampler
     from fgen.errors import InputError as InputError
+    from fgen.estimators.decision_fusion import DecisionFusion as DecisionFusion
     from fgen.estimators.feature_synthesizer import FeatureSynthesizer as FeatureSynthesizer
     from fgen.estimators.zero_shot_classifier import ZeroShotClassifier as ZeroShotClassifier
     from fgen.experiment.config import ExperimentConfig as ExperimentConfig
@@ -37,6 +38,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "BASELINES": "fgen.baselines",
     "CLASSIFIERS": "fgen.classifiers.registry",
+    "DecisionFusion": "fgen.estimators.decision_fusion",
     "ExperimentConfig": "fgen.experiment.config",
     "FeatureBank": "fgen.data.bank",
     "FeatureSynthesizer": "fgen.estimators.feature_synthesizer",

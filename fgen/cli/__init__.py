@@ -36,6 +36,7 @@ COMMANDS: tuple[Command, ...] = (
     prediction.predict,
     prediction.export,
     prediction.extend,
+    running.fuse,
     running.compare,
     running.report,
     data.inspect,

@@ -3,6 +3,7 @@
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from fgen.cli.registry import PROGRESS, argument, command, say
 
@@ -57,6 +58,21 @@ def train(config: str, out: str, overrides: list[str], resume: bool, progress: b
         folder = SeedDirectory(model.parent)
         if folder.choice.exists():
             say(format_expectation(folder.read_choice(experiment)[0]))
+
+
+@command(
+    argument("runs", nargs="+", metavar="RUN_DIR", help="finished runs over the same rows, classes and seeds"),
+    argument("--rule", default="mean", help="mean, weighted, product or stacked, of probabilities (default: mean)"),
+    argument("--weights", nargs="+", type=float, help="of --rule weighted, one for each run (default: chosen)"),
+    argument("--json", action="store_true", dest="as_json", help="print JSON instead of a table"),
+    PROGRESS,
+)
+def fuse(runs: list[str], rule: Any, weights: list[float] | None, as_json: bool, progress: bool) -> None:
+    """Decisions of several runs fused, as chosen on held-out classes, and scored on the test rows."""
+    from fgen.experiment.fused_runs import fuse_runs
+
+    result = fuse_runs(runs, rule=rule, weights=weights, progress=progress)
+    say(json.dumps(result.description, indent=2) if as_json else result.table())
 
 
 RUNS = argument("runs", nargs="+", metavar="RUN_DIR", help="run folders; the first is what others are held to")

@@ -51,6 +51,9 @@ def recipe_of(parameters: Mapping[str, Any]) -> Recipe:
         raise InputError(f"random_state is {seed!r}", expected, remedy)
     sections["model"] |= {"name": method}
     sections["embedding"] = {name: parameters[f"embedding_{name}"] for name in ("norm", "scale", "weights")}
+    if parameters["fusion"] == "decision":
+        remedy = "fgen.DecisionFusion takes a classifier for each kind"
+        raise InputError("fusion is 'decision'", "'concat' or 'average'", remedy)
     sections["embedding"]["fusion"] = parameters["fusion"]
     sections["bank"] = {"n_per_class": parameters["n_per_class"]}
     recipe = Recipe.from_mapping(sections | {"protocol": {"calibrate": True}})

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+import numpy as np
+
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.experiment.directory import Clock
@@ -21,47 +23,61 @@ from fgen.metrics.decision_fusion import MemberScores, Rule, ScoreFusion
 
 @dataclass(frozen=True)
 class FusedRun(SeedRun):
-    """One seed of an experiment with ``fusion = "decision"``.
+    """One seed of several members whose decisions are fused.
 
     Attributes:
-        selected: the members, each with its own choice; empty before :meth:`select`.
-        fusion: what was chosen of the fusion; None before it.
+        members: each with the settings, data and folder of its own; after :meth:`select` each with its choice.
+        names: of the members.
+        rule: one of :data:`fgen.metrics.decision_fusion.RULES`.
+        weights: of a "weighted" mean, by member; None chooses them.
+        fusion: what was chosen of it; None before :meth:`select`.
     """
 
-    selected: tuple[SeedRun, ...] = ()
+    members: tuple[SeedRun, ...] = ()
+    names: tuple[str, ...] = ()
+    rule: Rule = "mean"
+    weights: tuple[float, ...] | None = None
     fusion: ScoreFusion | None = None
 
-    def members(self) -> list[SeedRun]:
-        """Return the run of each kind of embedding, in the data set's order."""
-        return [
-            SeedRun(
-                replace(self.recipe, dataset=self.recipe.dataset.of_kind(kind)),
-                self.dataset.with_embedding(kind),
-                self.seed,
-                self.folder.member(number),
-                self.progress,
-                hook=self.hook.within(f"member-{kind}"),
+    @classmethod
+    def of_kinds(cls, run: SeedRun) -> Self:
+        """Return the fusion of a member for each kind of embedding, in the data set's order, in folders of the seed."""
+        section, kinds = run.recipe.dataset, run.dataset.embedding
+        members = (
+            replace(
+                run,
+                recipe=replace(run.recipe, dataset=section.of_kind(kind)),
+                dataset=run.dataset.with_embedding(kind),
+                folder=run.folder.member(number),
+                hook=run.hook.within(f"member-{kind}"),
             )
-            for number, kind in enumerate(self.dataset.embedding)
-        ]
+            for number, kind in enumerate(kinds)
+        )
+        weights = tuple(section.weights[kind] for kind in kinds) if isinstance(section.weights, dict) else None
+        return cls.of(run, tuple(members), names=kinds, rule=section.rule, weights=weights)
+
+    @classmethod
+    def of(cls, run: SeedRun, members: tuple[SeedRun, ...], **fusion: Any) -> Self:
+        """Return the fusion of members, with settings, data and folder of a run."""
+        recipe, dataset, seed, folder = run.recipe, run.dataset, run.seed, run.folder
+        return cls(recipe, dataset, seed, folder, run.progress, hook=run.hook, members=members, **fusion)
 
     def select(self) -> Self:
         """Return the run with the members' choices, and with the fusion and gamma that follow from them."""
-        members = tuple(member.select() for member in self.members())
-        weights, kinds = self.recipe.dataset.weights, self.dataset.embedding
-        given = [weights[kind] for kind in kinds] if isinstance(weights, dict) else None
-        fusion, choice = choose_fusion(self, self.recipe.dataset.rule, [member.held_out() for member in members], given)
-        choice |= {"fusion": fusion.as_dict(kinds)}
+        members = tuple(member.select() for member in self.members)
+        held = [member.held_out() for member in members]
+        fusion, choice = choose_fusion(self, self.rule, held, self.weights)
         choice |= {
-            "members": [{key: value for key, value in (m.choice or {}).items() if key != "history"} for m in members]
+            "fusion": fusion.as_dict(self.names),
+            "members": [{key: one for key, one in (m.choice or {}).items() if key != "history"} for m in members],
         }
         write_json(self.folder.choice, choice)
-        return replace(self, choice=choice, selected=members, fusion=fusion)
+        return replace(self, choice=choice, members=members, fusion=fusion)
 
     def scored(self, clock: Clock) -> ScoredRows:
         """Train the members, and score the test rows by all of them."""
         assert self.fusion is not None
-        return fused_scores(self.fusion, [member.scorer(clock).kept() for member in self.selected]).decided
+        return fused_scores(self.fusion, [member.scorer(clock).kept() for member in self.members]).decided
 
     def without_test(self, chooses: bool) -> None:
         """Do all but the test."""
@@ -69,7 +85,7 @@ class FusedRun(SeedRun):
         self.folder.record_fingerprint(self.dataset)
         run = self.select()
         clock.mark("selection")
-        for member in run.selected:
+        for member in run.members:
             member.prepare(clock)
 
 
@@ -115,11 +131,8 @@ def expect_same_rows(members: Sequence[KeptScores]) -> tuple[ZSLDataset, Any]:
     """Return the first member's data set and rows; refuse members that scored other rows or classes."""
     first = members[0]
     for one in members[1:]:
-        same = (
-            len(one.rows) == len(first.rows)
-            and (one.dataset.labels[one.rows] == first.dataset.labels[first.rows]).all()
-        )
-        if not same or one.scores.shape != first.scores.shape:
+        same = np.array_equal(one.rows, first.rows) and one.dataset.class_names == first.dataset.class_names
+        if not same or not np.array_equal(one.dataset.labels, first.dataset.labels):
             found = f"{one.dataset.name} has other rows or classes than {first.dataset.name}"
             raise InputError(found, "the same rows in the same order", "Make all data sets from one list of pictures")
     return first.dataset, first.rows

@@ -111,6 +111,9 @@ def trained_seed(directory: RunDirectory, config: ExperimentConfig, seed: int) -
     folder = directory.seed(seed)
     if seed not in config.protocol.seeds:
         raise InputError(f"{directory.path} has no model of seed {seed}", f"one of {list(config.protocol.seeds)}")
+    if folder.members.exists():
+        found, remedy = f"{directory.path} fuses the decisions of several models", "Run one kind of embedding alone"
+        raise InputError(found, "a run of one model", f"{remedy}; a bank of each model is in {folder.members}")
     if not folder.model.exists():
         raise InputError(
             f"{directory.path} has no trained generator of seed {seed}",

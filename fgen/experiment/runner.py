@@ -83,10 +83,11 @@ def run(
     with directory.locked(), cpu_threads(config.train.threads), matrix_precision("highest", CPU):
         if config.model.name not in BASELINES:
             announce(config, dataset, directory, phases=phases)
-        seeds, one = config.protocol.seeds, _seed_run(config)
         outcomes = [
-            one(config, dataset, seed, directory.seed(seed), progress, hook=hook.within(f"seed-{seed}")).outcome()
-            for seed in seeds
+            _seed_run(
+                SeedRun(config, dataset, seed, directory.seed(seed), progress, hook=hook.within(f"seed-{seed}"))
+            ).outcome()
+            for seed in config.protocol.seeds
         ]
         result = RunResult(describe(config, dataset, outcomes), tuple(outcomes), directory.path)
         write_json(directory.result, result.description)
@@ -102,8 +103,9 @@ def _trainings(config: ExperimentConfig, dataset: ZSLDataset) -> list[ZSLDataset
     return [*folds * times, dataset]
 
 
-def _seed_run(config: ExperimentConfig) -> type[SeedRun]:
-    return FusedRun if config.dataset.fusion == "decision" else SeedRun
+def _seed_run(run: SeedRun) -> SeedRun:
+    """Return the run of a seed, of several members where the settings fuse decisions."""
+    return FusedRun.of_kinds(run) if run.recipe.dataset.fusion == "decision" else run
 
 
 def with_setting_of(dataset: ZSLDataset, config: ExperimentConfig) -> ExperimentConfig:
@@ -169,7 +171,8 @@ def train_only(
         announce(config, dataset, directory, phases=phases)
         for seed in config.protocol.seeds:
             part = hook.within(f"seed-{seed}")
-            _seed_run(config)(config, dataset, seed, directory.seed(seed), progress, hook=part).without_test(chooses)
+            run_of_seed = SeedRun(config, dataset, seed, directory.seed(seed), progress, hook=part)
+            _seed_run(run_of_seed).without_test(chooses)
     return [directory.seed(seed).model for seed in config.protocol.seeds]
 
 

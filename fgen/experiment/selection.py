@@ -264,7 +264,7 @@ def rate(task: Task, folds: Sequence[ScoredRows]) -> tuple[dict[str, float], dic
 
 
 def held_out_scores(
-    task: Task, choice: Mapping[str, Any], folder: SeedDirectory, title: str | None
+    task: Task, choice: Mapping[str, Any], folder: SeedDirectory | None = None, title: str | None = None
 ) -> list[KeptScores]:
     """Return the scores of each selection task's held-out rows with what was chosen.
 
@@ -272,12 +272,12 @@ def held_out_scores(
 
     Args:
         task: with the chosen penalty and weights.
-        choice: what :func:`choose_epochs` or :func:`choose_setting` returned.
+        choice: the ``epochs`` that :func:`choose_epochs` chose, or the ``settings`` of :func:`choose_setting`.
         folder: where the scores are kept, and training is resumed from.
         title: of the progress bar; None shows no bar.
     """
     tasks, names = selection_tasks(task), ("rows", "scores", "zsl_scores")
-    if folder.held_out_scores.exists():
+    if folder is not None and folder.held_out_scores.exists():
         kept = read_scores(folder.held_out_scores)
         return [KeptScores(fold.dataset, *map(held.__getitem__, names)) for fold, held in zip(tasks, kept, strict=True)]
     found = []
@@ -286,11 +286,12 @@ def held_out_scores(
             found.append(baseline_scorer(fold, replace(task.recipe.model, **choice["settings"])).kept())
             continue
         fold = replace(fold, recipe=replace(fold.recipe, model=chosen_model(fold, choice)))
-        checkpoint = folder.checkpoint(f"held-out-{k}")
+        checkpoint = None if folder is None else folder.checkpoint(f"held-out-{k}")
         scorers = _scorers(fold, fit(fold, new_model(fold), title=title, checkpoint=checkpoint))
         with cpu_threads(task.recipe.train.threads):
             found += [scorer.kept() for scorer in scorers]
-    write_scores(folder.held_out_scores, [{name: getattr(rows, name) for name in names} for rows in found])
+    if folder is not None:
+        write_scores(folder.held_out_scores, [{name: getattr(rows, name) for name in names} for rows in found])
     return found
 
 

@@ -18,6 +18,7 @@ from fgen.experiment.directory import RunDirectory, SeedDirectory
 from fgen.experiment.evaluation import compare_data, compare_models, expect_known_space
 from fgen.experiment.generation import trained_seed
 from fgen.experiment.steps import Task, new_heads, synthetic_rows
+from fgen.inference.fused import fused_predictor
 from fgen.inference.predictor import Predictor, expect_width
 from fgen.models.base.generator import FeatureGenerator
 from fgen.models.registry import load_model
@@ -46,6 +47,13 @@ def predictor_of_run(run: str | Path, banks: Sequence[str | Path] = (), *, width
     directory = RunDirectory.open(run)
     config, gamma = ExperimentConfig.from_file(directory.config), 0.0
     folder = directory.seed(config.protocol.seeds[0])
+    if config.dataset.fusion == "decision":
+        if banks:
+            raise InputError(f"{run} fuses the decisions of several models", "no banks with it, or a run of one model")
+        fused = fused_predictor(folder, config)
+        if width is not None:
+            expect_width(width, fused.model)
+        return fused
     trained_alone = folder.model.exists() and not folder.choice.exists()
     if not trained_alone and not (folder.bank if banks else folder.head).exists():
         expected = "a finished run whose classifier.name is 'softmax' or 'cosine'"

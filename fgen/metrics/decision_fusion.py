@@ -124,6 +124,12 @@ class ScoreFusion:
             return replace(fusion, weights=tuple(exponents.tolist()))
         return fusion if rule == "product" else fusion.with_shares(weights or fusion.weights)
 
+    @classmethod
+    def plain(cls, rule: Rule, n_members: int, weights: Sequence[float] | None = None) -> Self:
+        """Return a fusion of probabilities as they are: "mean", "product", or "weighted" with weights."""
+        fusion = cls(rule, (1.0,) * n_members, (1.0,) * n_members, (0.0,) * n_members)
+        return fusion if rule == "product" else fusion.with_shares(weights or fusion.weights)
+
     def with_shares(self, weights: Sequence[float]) -> Self:
         """Return the fusion with other weights, divided by their sum."""
         numbers = np.asarray(weights, dtype=np.float64)

@@ -6,17 +6,22 @@ import numpy as np
 import pytest
 
 import fgen
+from fgen.cli import main
 from fgen.data.files import save_dataset
 from fgen.data.toy import make_toy
 from fgen.errors import InputError
 from fgen.experiment import selection
 from fgen.experiment.config import ExperimentConfig
+from fgen.experiment.fused_runs import fuse_runs
+from fgen.experiment.generation import generate_from_run
+from fgen.experiment.records import read_predictions
 from fgen.experiment.runner import train_only
 from fgen.experiment.weights import candidate_weights
+from fgen.inference.from_run import predictor_of_run
 from fgen.metrics.decision_fusion import RULES
 
 SECTIONS = {
-    "model": {"name": "flow", "epochs": 2, "hidden_dim": 16},
+    "model": {"name": "flow", "epochs": 1, "hidden_dim": 16},
     "bank": {"n_per_class": 20},
     "classifier": {"solver": "lbfgs"},
     "protocol": {"calibrate": True, "evaluations": 1},
@@ -148,10 +153,15 @@ def test_a_decision_level_fusion_does_not_depend_on_test_labels(path, shuffled_p
     assert f"fused by {rule}" in result.table()
 
 
-def test_a_fused_run_keeps_a_member_for_each_kind_and_goes_on_where_it_stopped(path, tmp_path, monkeypatch):
-    settings = decided(path, "stacked")
-    whole = fgen.run(settings, out=tmp_path / "whole")
-    members = tmp_path / "whole/seeds/0/members"
+@pytest.fixture(scope="module")
+def fused_run(path, tmp_path_factory):
+    out = tmp_path_factory.mktemp("fused") / "run"
+    fgen.run(decided(path, "stacked"), out=out)
+    return out
+
+
+def test_a_fused_run_keeps_a_member_for_each_kind_and_goes_on_where_it_stopped(path, fused_run, tmp_path, monkeypatch):
+    members = fused_run / "seeds/0/members"
     for number, kind in enumerate(("own", "noise")):
         with fgen.FeatureBank.open(members / str(number) / "bank.h5") as bank:
             assert bank.config["dataset"]["embedding"] == kind
@@ -163,13 +173,14 @@ def test_a_fused_run_keeps_a_member_for_each_kind_and_goes_on_where_it_stopped(p
             raise KeyboardInterrupt
         return fit(*arguments, **options)
 
+    settings = decided(path, "stacked")
     monkeypatch.setattr(selection, "fit", stopping)
     with pytest.raises(KeyboardInterrupt):
         fgen.run(settings, out=tmp_path / "stopped")
     resumed = fgen.run(settings, out=tmp_path / "stopped", resume=True)
     assert len(calls) == 5, "a choice and scores that are there are kept"
-    assert resumed.scores == whole.scores
-    assert choice_of(tmp_path / "stopped") == choice_of(tmp_path / "whole")
+    assert resumed.scores == fgen.RunResult.load(fused_run).scores
+    assert choice_of(tmp_path / "stopped") == choice_of(fused_run)
 
 
 def test_weights_of_a_table_weigh_probabilities(path, tmp_path):
@@ -192,3 +203,52 @@ def test_weights_of_a_table_weigh_probabilities(path, tmp_path):
 def test_settings_of_a_decision_that_do_not_fit_are_refused(path, dataset, told):
     with pytest.raises(InputError, match=told):
         config(path, **dataset)
+
+
+def test_a_fused_run_predicts_what_it_was_tested_with(path, fused_run):
+    data, predictor = fgen.load_dataset(path), predictor_of_run(fused_run)
+    predictions, _ = read_predictions(fused_run / "seeds/0/predictions.npz")
+    ids, _ = predictor.predict(data.rows(predictions.rows))
+    assert np.array_equal(ids, predictions.gzsl)
+    with pytest.raises(InputError, match="fusion of several models"):
+        predictor.to_numpy()
+    with pytest.raises(InputError, match="fuses the decisions of several models"):
+        generate_from_run(fused_run, out=fused_run.parent / "bank.h5")
+
+
+@pytest.fixture(scope="module")
+def two_networks(tmp_path_factory):
+    """Runs of ridge over the columns of two networks, on the same rows, and one over other splits."""
+    folder, toy = tmp_path_factory.mktemp("networks"), make_toy(seed=0)
+    for name, columns in {"a": slice(0, 8), "b": slice(8, 16)}.items():
+        data = fgen.ZSLDataset(toy.features[:, columns], toy.labels, toy.class_embeddings, splits=toy.splits)
+        save_dataset(data, folder / f"{name}.h5")
+        dataset = {"path": str(folder / f"{name}.h5")}
+        fgen.run(SECTIONS | {"dataset": dataset, "model": {"name": "ridge"}}, out=folder / name)
+    protocol = SECTIONS["protocol"] | {"seeds": [1]}
+    settings = {"dataset": {"path": str(folder / "a.h5")}, "model": {"name": "ridge"}, "protocol": protocol}
+    fgen.run(SECTIONS | settings, out=folder / "other")
+    return folder
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_runs_over_two_networks_together_are_better_than_each_alone(two_networks, rule):
+    runs = [two_networks / name for name in ("a", "b")]
+    fused = fuse_runs(runs, rule=rule)
+    alone = [fgen.RunResult.load(run).scores["H"]["mean"] for run in runs]
+    assert fused.scores["H"]["mean"] > max(alone) + 0.03
+    assert fused.description["choice"][0]["fusion"]["members"] == ["a", "b"]
+
+
+def test_the_shell_fuses_runs_and_refuses_what_does_not_fit(two_networks, capsys):
+    a, b, other = (str(two_networks / name) for name in ("a", "b", "other"))
+    assert main(["fuse", a, b, "--rule", "weighted", "--weights", "1", "3"]) == 0
+    assert "fused by weighted (a 0.25, b 0.75)" in capsys.readouterr().out
+    for arguments, told in {
+        (a, other): "protocol.seeds",
+        (a, a): "different ones",
+        (a, b, "--rule", "vote"): "one of mean",
+        (a, b, "--weights", "1", "2"): "'weighted'",
+    }.items():
+        assert main(["fuse", *arguments]) == 2
+        assert told in capsys.readouterr().err
