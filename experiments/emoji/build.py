@@ -2,11 +2,13 @@
 
 Drawings of things by eight hands, ImageNet features of the drawings, and words about the things. What comes from
 where, and under which licence, is in README.md beside this file. Downloads and features are kept in build/emoji/;
-an interrupted build goes on from there. `build.py --check` measures the data set instead of building it.
+an interrupted build goes on from there. `build.py --check` measures the data set instead of building it, and
+`build.py --drawings FOLDER` writes the drawings themselves as PNG files, with the words and the splits as CSV.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
@@ -16,6 +18,8 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +89,11 @@ def main() -> int:
         if sys.argv[1:] == ["--check"]:
             check()
             return 0
+        if sys.argv[1:2] == ["--drawings"] and len(sys.argv) == 3:
+            write_drawings(Path(sys.argv[2]))
+            return 0
         if sys.argv[1:]:
-            raise InputError(f"unknown arguments {sys.argv[1:]}", "--check or nothing")
+            raise InputError(f"unknown arguments {sys.argv[1:]}", "--check, --drawings FOLDER or nothing")
         classes, features, labels, design = extract(find_classes())
         write(classes, features, labels, design)
     except InputError as error:
@@ -187,38 +194,55 @@ def credit(design: str) -> str:
 
 def extract(candidates: list[dict]) -> tuple[list[dict], np.ndarray, np.ndarray, np.ndarray]:
     """Classes that keep enough drawings, features ``(N, 1280)``, labels and designs ``(N,)``, sorted by class."""
-    features, labels, design = [], [], []
+    classes, features, labels, design = gather(candidates, features_of)
+    return classes, np.stack(features), labels, design
+
+
+def gather(
+    candidates: list[dict], of_design: Callable[[str, list[dict]], Sequence[Any]]
+) -> tuple[list[dict], list[Any], np.ndarray, np.ndarray]:
+    """Classes that keep enough drawings, what ``of_design`` makes of each drawing, labels and designs ``(N,)``.
+
+    ``of_design`` takes a design's name and icons, and returns None for those that can't be used. Sorted by class.
+    """
+    found: list[Any] = []
+    labels, design = [], []
     for number, name in enumerate(DESIGNS):
         members = [label for label, c in enumerate(candidates) if name in c["icons"]]
-        features.append(features_of(name, [candidates[label]["icons"][name] for label in members]))
+        found += of_design(name, [candidates[label]["icons"][name] for label in members])
         labels += members
         design += [number] * len(members)
-    matrix, rows = np.concatenate(features), np.lexsort((design, labels))
-    rows = rows[np.isfinite(matrix[rows]).all(axis=1)]
+    rows = np.array([row for row in np.lexsort((design, labels)) if found[row] is not None])
     kept_labels = np.array(labels)[rows]
     enough = np.bincount(kept_labels, minlength=len(candidates)) >= MIN_DESIGNS
     rows, kept_labels = rows[enough[kept_labels]], kept_labels[enough[kept_labels]]
     classes = [c for c, kept in zip(candidates, enough, strict=True) if kept]
-    return classes, matrix[rows], (np.cumsum(enough) - 1)[kept_labels], np.array(design)[rows]
+    return classes, [found[row] for row in rows], (np.cumsum(enough) - 1)[kept_labels], np.array(design)[rows]
 
 
-def features_of(design: str, icons: list[dict]) -> np.ndarray:
-    """Features ``(n, 1280)`` of one design's icons, kept on disk; NaN for blank drawings and for repeated ones.
+def drawings_of(design: str, icons: list[dict]) -> list[np.ndarray | None]:
+    """Pixels of one design's icons; None for blank drawings and for repeated ones.
 
     A drawing that serves two classes has no certain label, so it is used for neither.
     """
+    images = [rasterise(icon) for icon in tqdm(icons, desc=f"draw {design}")]
+    seen = Counter(image.tobytes() for image in images if image is not None)
+    return [image if image is not None and seen[image.tobytes()] == 1 else None for image in images]
+
+
+def features_of(design: str, icons: list[dict]) -> list[np.ndarray | None]:
+    """Features ``(1280,)`` of one design's icons, kept on disk; None where :func:`drawings_of` gives None."""
     digest = hashlib.sha256(json.dumps([SIZE, icons], sort_keys=True).encode()).hexdigest()[:16]
     cached = CACHE / f"features-{design}-{digest}.npy"
     if not cached.exists():
-        images = [rasterise(icon) for icon in tqdm(icons, desc=f"draw {design}")]
-        seen = [b"" if image is None else image.tobytes() for image in images]
-        rows = [row for row, pixels in enumerate(seen) if seen.count(pixels) == 1]
+        images = drawings_of(design, icons)
+        rows = [row for row, image in enumerate(images) if image is not None]
         found = np.full((len(icons), 1280), np.nan, np.float32)
         found[rows] = efficientnet_encoder(LITE0).encode([images[row] for row in rows])
         with (partial := cached.with_suffix(".partial")).open("wb") as file:
             np.save(file, found)
         os.replace(partial, cached)
-    return np.load(cached, allow_pickle=False)
+    return [row if np.isfinite(row).all() else None for row in np.load(cached, allow_pickle=False)]
 
 
 def rasterise(icon: dict) -> np.ndarray | None:
@@ -248,9 +272,14 @@ def attributes(classes: list[dict]) -> tuple[np.ndarray, list[str]]:
     return np.array([[word in t for word in keywords] for t in tags], dtype=np.uint8), keywords
 
 
+def descriptions(classes: list[dict]) -> list[str]:
+    """What is said of each class beside its name: "keywords, subgroup"."""
+    return [f"{', '.join(c['tags'])}, {c['subgroup'].replace('-', ' ')}" for c in classes]
+
+
 def sentences(classes: list[dict]) -> np.ndarray:
     """MiniLM embeddings ``(C, 384)`` of "name: keywords, subgroup", of length 1."""
-    texts = [f"{c['name']}: {', '.join(c['tags'])}, {c['subgroup'].replace('-', ' ')}" for c in classes]
+    texts = [f"{c['name']}: {said}" for c, said in zip(classes, descriptions(classes), strict=True)]
     return encode_sentences(texts, batch_size=32).astype(np.float16)  # as the released file was made
 
 
@@ -344,6 +373,45 @@ def write(classes: list[dict], features: np.ndarray, labels: np.ndarray, design:
             np.save(content, np.asarray(array), allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue(), zipfile.ZIP_DEFLATED, 9)
     os.replace(partial, TARGET)
+
+
+# The drawings as files.
+
+
+def write_drawings(folder: Path) -> None:
+    """Write ``CLASS/DESIGN.png``, ``words.csv`` (class, description) and ``paths.csv`` (path, class, split).
+
+    Rows, classes and splits are those of ``emoji.npz``. A split is the smallest that a row is in: ``trainval`` is
+    ``train``, ``val`` and ``val_seen``.
+    """
+    classes, files, labels, design = gather(find_classes(), png_files_of)
+    split_of = {row: name for name, rows in make_splits(classes, labels, design).items() for row in rows}
+    lines = []
+    for row, (content, label, number) in enumerate(zip(files, labels, design, strict=True)):
+        name = classes[label]["name"]
+        path = folder / name / f"{list(DESIGNS)[number]}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        lines.append([path.relative_to(folder).as_posix(), name, split_of[row]])
+    words_of = [[c["name"], said] for c, said in zip(classes, descriptions(classes), strict=True)]
+    for name, header, content in (
+        ("paths.csv", ["path", "class", "split"], lines),
+        ("words.csv", ["class", "description"], words_of),
+    ):
+        with (folder / name).open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows([header, *content])
+    print(f"{folder}: {len(lines):,} drawings of {len(classes)} classes, words.csv, paths.csv")
+
+
+def png_files_of(design: str, icons: list[dict]) -> list[bytes | None]:
+    """One design's icons as PNG files; None where :func:`drawings_of` gives None."""
+    image = require("PIL.Image", "emoji", "rasterising")
+
+    def png(pixels: np.ndarray) -> bytes:
+        image.fromarray(pixels).save(content := io.BytesIO(), format="PNG")
+        return content.getvalue()
+
+    return [None if pixels is None else png(pixels) for pixels in drawings_of(design, icons)]
 
 
 # What the data card reports.
