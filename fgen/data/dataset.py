@@ -12,6 +12,7 @@ from fgen.data.shots import ShotClasses, Shots, draw_shots
 from fgen.data.splits import SPLIT_NAMES, Splits, complete_splits
 from fgen.errors import InputError, visible, wrong_array
 from fgen.features.checks import as_matrix, as_text, checked_names, mended_text
+from fgen.features.encoder_record import EncoderRecord
 from fgen.features.frames import rows_by_name
 from fgen.features.labels import labels_of_rows, one_based_warning, unusual_embeddings_warning
 from fgen.features.rows import Features, as_rows, iter_blocks, read_rows, refuse_non_finite
@@ -32,6 +33,7 @@ class ZSLDataset:
         embedding: the kind or kinds in use; by default the first.
         seed: names the random choice of validation classes where ``splits`` has none.
         check_finite: read the features once and refuse NaN and infinities.
+        image_encoder: what made the features of pictures, where it is known.
 
     Attributes:
         seen: ids of the classes with rows in ``trainval``.
@@ -65,6 +67,7 @@ class ZSLDataset:
         seed: int = 0,
         check_finite: bool = True,
         notes: Sequence[str] = (),
+        image_encoder: EncoderRecord | None = None,
     ) -> None:
         self.name = mended_text(str(name))
         self.features = _checked_features(features)
@@ -75,6 +78,9 @@ class ZSLDataset:
         self.embedding = _checked_kinds(embedding, self.embeddings)
         if check_finite:
             refuse_non_finite(self.features)
+        if image_encoder is not None:
+            image_encoder.require_width(self.feature_dim)
+        self.image_encoder = image_encoder
         self.splits, repairs = _completed(self.labels, splits, seed)
         self._given = splits and {name: np.array(rows) for name, rows in splits.items()}, self.splits
         self._own_notes = (*notes, *filter(None, [one_based_warning(self.labels, self.class_names)]))

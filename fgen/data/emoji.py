@@ -11,6 +11,21 @@ import numpy as np
 
 from fgen.data.dataset import ZSLDataset
 from fgen.data.splits import SPLIT_NAMES
+from fgen.features.encoder_record import EncoderRecord
+
+#: What made the features, so that a run on them encodes new pictures alike.
+ENCODER = EncoderRecord(
+    name="efficientnet-lite0",
+    weights="7f22105182f93e4465d4c4b47a4f4d5ae5279d10be6cced4e7d85a33e8f6d80f",
+    dim=1280,
+    preprocessing={
+        "crop": "central square",
+        "size": 224,
+        "interpolation": "bicubic",
+        "mean": 127 / 255,
+        "std": 128 / 255,
+    },
+)
 
 
 def load_emoji() -> ZSLDataset:
@@ -31,6 +46,7 @@ def load_emoji() -> ZSLDataset:
         splits={name: stored[f"split_{name}"].astype(np.int64) for name in SPLIT_NAMES},
         name="emoji",
         embedding=("sentence",),
+        image_encoder=ENCODER,
     )
 
 

@@ -2,10 +2,12 @@
 
 ``.h5`` (``fgen-dataset`` version 1): contiguous datasets that any HDF5 library reads. ``features (N, D)`` f4,
 ``labels (N,)`` i4, group ``class_embeddings`` with ``<kind> (C, A)`` f4, ``class_names (C,)`` UTF-8 and group
-``splits`` with ``<name> (n,)`` i8; attributes ``format``, ``format_version``, ``name`` and ``embedding`` (the
-kinds in use). ``.npz``: the same by the names ``class_embeddings.<kind>`` and ``splits.<name>``.
+``splits`` with ``<name> (n,)`` i8; attributes ``format``, ``format_version``, ``name``, ``embedding`` (the kinds in
+use) and, of pictures, ``image_encoder`` (JSON of :class:`fgen.features.encoder_record.EncoderRecord`). ``.npz``: the
+same by the names ``class_embeddings.<kind>`` and ``splits.<name>``.
 """
 
+import logging
 import os
 import zipfile
 from collections.abc import Sequence
@@ -21,12 +23,15 @@ from fgen.data.splits import SPLIT_NAMES
 from fgen.data.toy import make_toy
 from fgen.data.xlsa17 import FEATURES_FILE, SPLITS_FILE, read_xlsa17, write_xlsa17
 from fgen.errors import InputError, wrong_array
+from fgen.features.encoder_record import IMAGE_ENCODER, EncoderRecord
 from fgen.features.rows import iter_blocks
 from fgen.io import hdf5, npz
 from fgen.io.atomic import expect_free, new_file, recover_files
 from fgen.io.hdf5_look import trust
 from fgen.io.hdf5_writing import allocate, features_offset, write_at
 from fgen.io.reading import guarded_read, nearest_sibling
+
+log = logging.getLogger("fgen")
 
 BUILT_IN = ("emoji", "toy")
 HDF5_SUFFIXES = (".h5", ".hdf5")
@@ -93,6 +98,8 @@ def save_dataset(dataset: ZSLDataset, path: str | Path, *, overwrite: bool = Fal
     path = expect_target(path, overwrite=overwrite)
     if os.path.isdir(path) or not path.suffix:
         write_xlsa17(dataset, path, overwrite=overwrite)
+        if dataset.image_encoder is not None:
+            log.warning("%s: .mat files don't hold that the features are of %s", path, dataset.image_encoder.name)
         return
     writers = {".npz": _write_npz, **dict.fromkeys(HDF5_SUFFIXES, _write_hdf5)}
     with new_file(path, overwrite=overwrite) as partial:
@@ -179,6 +186,7 @@ def _dataset_of(file: h5py.File, path: Path, seed: int) -> ZSLDataset:
         class_names=hdf5.texts(hdf5.dataset(file, "class_names")) if "class_names" in list(file) else None,
         splits={name: hdf5.numbers(groups[SPLITS], name, ndim=1) for name in groups[SPLITS]},
         name=hdf5.text(file.attrs.get("name", path.stem), "name"),
+        image_encoder=hdf5_record(file),
         embedding=[hdf5.text(kind, "embedding") for kind in in_use] or None,
         seed=seed,
     )
@@ -196,6 +204,7 @@ def _other_format(path: Path, found: Any) -> InputError:
 def _write_hdf5(dataset: ZSLDataset, path: Path) -> None:
     hdf5.expect_short(dataset.class_names or (), "the class name")
     hdf5.expect_short([dataset.name, *dataset.embeddings], "the name")
+    hdf5.expect_short([dataset.image_encoder.to_json()] if dataset.image_encoder else (), "the record of the encoder")
     allocate(path, lambda file: _write_rest(file, dataset), dataset.features.shape, np.dtype("<f4"))
     position = features_offset(path)
     with path.open("r+b") as file:
@@ -209,6 +218,8 @@ def _write_rest(file: h5py.File, dataset: ZSLDataset) -> None:
     """Write everything but the features."""
     file.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION, "name": dataset.name})
     file.attrs["embedding"] = list(dataset.embedding)
+    if dataset.image_encoder is not None:
+        file.attrs[IMAGE_ENCODER] = dataset.image_encoder.to_json()
     file.create_dataset("labels", data=dataset.labels.astype("<i4"))
     kinds = file.create_group(EMBEDDINGS, track_order=True)  # the first kind is the one used by default
     for kind, matrix in dataset.embeddings.items():
@@ -229,18 +240,31 @@ def _read_npz(path: Path, seed: int) -> ZSLDataset:
             archive["features"],
             archive["labels"],
             embeddings,
-            class_names=_npz_texts(archive, "class_names"),
+            class_names=npz_texts(archive, "class_names"),
             splits=_with_prefix(archive, f"{SPLITS}.") or None,
-            name=(_npz_texts(archive, "name") or [path.stem])[0],
-            embedding=_npz_texts(archive, "embedding"),
+            name=(npz_texts(archive, "name") or [path.stem])[0],
+            embedding=npz_texts(archive, "embedding"),
             seed=seed,
             notes=_unread(path, archive),
+            image_encoder=npz_record(archive),
         )
+
+
+def hdf5_record(file: h5py.File) -> EncoderRecord | None:
+    """Return what an HDF5 file of fgen's says of the encoder of its pictures, if it does."""
+    stored = file.attrs.get(IMAGE_ENCODER)
+    return None if stored is None else EncoderRecord.from_json(hdf5.text(stored, IMAGE_ENCODER))
+
+
+def npz_record(archive: npz.Archive) -> EncoderRecord | None:
+    """Return what an ``.npz`` archive says of the encoder of its pictures, if it does."""
+    stored = npz_texts(archive, IMAGE_ENCODER)
+    return None if stored is None else EncoderRecord.from_json(stored[0])
 
 
 def _unread(path: Path, archive: npz.Archive) -> list[str]:
     """Return a note on arrays that no data set has; refuse an array that is named like a split."""
-    known = ("features", "labels", EMBEDDINGS, "class_names", "name", "embedding")
+    known = ("features", "labels", EMBEDDINGS, "class_names", "name", "embedding", IMAGE_ENCODER)
     prefixes = (f"{EMBEDDINGS}.", f"{SPLITS}.")
     others = [name for name in archive.members if name not in known and not name.startswith(prefixes)]
     for name in others:
@@ -253,7 +277,8 @@ def _with_prefix(archive: npz.Archive, prefix: str) -> dict[str, np.ndarray]:
     return {name.removeprefix(prefix): archive[name] for name in archive.members if name.startswith(prefix)}
 
 
-def _npz_texts(archive: npz.Archive, name: str) -> list[str] | None:
+def npz_texts(archive: npz.Archive, name: str) -> list[str] | None:
+    """Return a list of strings that an archive holds under a name, or None where it has no such array."""
     if name not in archive.members:
         return None
     values = np.atleast_1d(archive[name])
@@ -269,6 +294,8 @@ def _write_npz(dataset: ZSLDataset, path: Path) -> None:
     small |= {"name": np.array([dataset.name]), "embedding": np.array(dataset.embedding)}
     if dataset.class_names is not None:
         small["class_names"] = np.array(dataset.class_names)
+    if dataset.image_encoder is not None:
+        small[IMAGE_ENCODER] = np.array([dataset.image_encoder.to_json()])
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         npz.write_matrix(archive, "features", dataset.features.shape, iter_blocks(dataset.features))
         for name, values in small.items():

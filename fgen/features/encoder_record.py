@@ -7,6 +7,9 @@ from typing import Any, Self
 
 from fgen.errors import InputError
 
+#: The name under which files hold a record.
+IMAGE_ENCODER = "image_encoder"
+
 
 @dataclass(frozen=True)
 class EncoderRecord:
@@ -23,6 +26,11 @@ class EncoderRecord:
     weights: str
     dim: int
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
+
+    def require_width(self, width: int) -> None:
+        """Refuse features of another number of columns than the encoder returns."""
+        if width != self.dim:
+            raise InputError(f"features have {width} columns", f"{self.dim}, as {self.name} returns")
 
     def to_json(self) -> str:
         """Return the record as one line of JSON; equal records give equal text."""

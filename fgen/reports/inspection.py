@@ -142,5 +142,6 @@ def _dataset_facts(dataset: ZSLDataset) -> dict[str, Any]:
         "unseen classes": len(dataset.unseen),
         "splits": {name: len(rows) for name, rows in dataset.splits.items()},
         "notes": list(dataset.notes),
+        **({} if dataset.image_encoder is None else {"image encoder": dataset.image_encoder.name}),
         "fingerprint": dataset.fingerprint,
     }

@@ -3,6 +3,7 @@
 import json
 import os
 import zipfile
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -18,6 +19,7 @@ from fgen.data.predictions import Prediction, write_predictions
 from fgen.data.tables import read_descriptions_csv, read_embeddings_csv, read_features
 from fgen.data.toy import make_toy
 from fgen.errors import InputError
+from fgen.features.encoder_record import EncoderRecord
 from fgen.io.atomic import expect_free
 from fgen.io.reading import nearest_sibling
 from tests.conftest import tiny
@@ -49,6 +51,52 @@ def test_a_data_set_comes_back_the_same(toy, tmp_path, name):
     assert back.class_names == toy.class_names
     assert back.notes == ()  # splits were complete: nothing is made anew
     assert os.listdir(tmp_path) == [name]
+
+
+RECORD = EncoderRecord("torchvision:resnet50", "0" * 64, 16, {"size": 224, "mean": [0.5]})
+
+
+@pytest.mark.parametrize("name", ["x.h5", "x.npz"])
+def test_a_data_set_remembers_the_encoder_of_its_pictures(toy, tmp_path, name):
+    data = ZSLDataset(toy.features, toy.labels, toy.class_embeddings, image_encoder=RECORD)
+    save_dataset(data, tmp_path / name)
+    back = load_dataset(tmp_path / name)
+    assert back.image_encoder == RECORD
+    assert back.validation().image_encoder == RECORD
+    assert back.notes == (), "nothing in the file goes unread"
+    assert back.fingerprint == ZSLDataset(toy.features, toy.labels, toy.class_embeddings).fingerprint
+    with pytest.raises(InputError, match="features have 16 columns; expected 9, as torchvision:resnet50 returns"):
+        ZSLDataset(toy.features, toy.labels, toy.class_embeddings, image_encoder=replace(RECORD, dim=9))
+
+
+def test_mat_files_cannot_hold_the_encoder_and_a_note_says_so(toy, tmp_path, caplog):
+    data = ZSLDataset(
+        toy.features,
+        toy.labels,
+        toy.class_embeddings,
+        splits=toy.splits,
+        class_names=toy.class_names,
+        image_encoder=RECORD,
+    )
+    save_dataset(data, tmp_path / "pair")
+    assert ".mat files don't hold that the features are of torchvision:resnet50" in caplog.text
+    assert load_dataset(tmp_path / "pair").image_encoder is None
+
+
+def test_a_damaged_record_of_an_encoder_is_refused(toy, tmp_path):
+    save_dataset(toy, tmp_path / "x.h5")
+    with h5py.File(tmp_path / "x.h5", "r+") as file:
+        file.attrs["image_encoder"] = '{"name": 3}'
+    np.savez(
+        tmp_path / "x.npz",
+        features=toy.features,
+        labels=toy.labels,
+        class_embeddings=toy.class_embeddings,
+        image_encoder=["no JSON"],
+    )
+    for name in ("x.h5", "x.npz"):
+        with pytest.raises(InputError, match="is no record of an encoder"):
+            load_dataset(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["x.h5", "x.npz"])
