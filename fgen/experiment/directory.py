@@ -16,6 +16,7 @@ from fgen.data.bank import FeatureBank
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.experiment.config import ExperimentConfig, Recipe
+from fgen.features.encoder_record import IMAGE_ENCODER, EncoderRecord
 from fgen.io.atomic import atomic_file, beside, working_in, write_json
 from fgen.io.reading import guarded_read, read_json
 
@@ -48,7 +49,7 @@ class SeedDirectory:
         weights: folders of the selections with each of the weights of kinds that are tried, until one is chosen.
         held_out_scores: scores of the held-out rows with what was chosen, in a member of a fusion.
         members: folders of a fusion's members, by number, each as this one.
-        data: the fingerprint of the data that all else here comes from.
+        data: the fingerprint of the data that all else here comes from, and the encoder of their pictures.
         timing: seconds by phase.
     """
 
@@ -100,7 +101,10 @@ class SeedDirectory:
         """
         self.check_fingerprint(dataset)
         if not self.data.exists():
-            write_json(self.data, {"sha256": dataset.fingerprint, "parts": dataset.digests})
+            noted: dict[str, Any] = {"sha256": dataset.fingerprint, "parts": dataset.digests}
+            if dataset.image_encoder is not None:
+                noted[IMAGE_ENCODER] = dataset.image_encoder.to_json()
+            write_json(self.data, noted)
 
     def training_digests(self) -> dict[str, str]:
         """Return the ``digests`` of the data that the files were made from, as far as they were recorded.
@@ -115,6 +119,14 @@ class SeedDirectory:
             with FeatureBank.open(self.bank) as bank:
                 return {"all": bank.data_sha256} if bank.data_sha256 else {}
         return {}
+
+    def image_encoder(self) -> EncoderRecord | None:
+        """Return what made the features of pictures that the files were made from; None where it wasn't known."""
+        if not self.data.exists():
+            return None
+        with guarded_read(self.data, "data", "Choose another --out"):
+            noted = read_json(self.data)
+            return EncoderRecord.from_json(noted[IMAGE_ENCODER]) if IMAGE_ENCODER in noted else None
 
     def load_dataset(self, config: ExperimentConfig) -> ZSLDataset:
         """Load the data set that the files were made from, with its shots.

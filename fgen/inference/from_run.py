@@ -18,6 +18,7 @@ from fgen.experiment.directory import RunDirectory, SeedDirectory
 from fgen.experiment.evaluation import compare_data, compare_models, expect_known_space
 from fgen.experiment.generation import trained_seed
 from fgen.experiment.steps import Task, new_heads, synthetic_rows
+from fgen.features.encoder_record import EncoderRecord
 from fgen.inference.fused import fused_predictor
 from fgen.inference.predictor import Predictor, expect_width
 from fgen.models.base.generator import FeatureGenerator
@@ -75,7 +76,17 @@ def predictor_of_run(run: str | Path, banks: Sequence[str | Path] = (), *, width
         with FeatureBank.open(folder.bank) as bank:
             seen = np.flatnonzero(bank.is_seen)
     labels = np.arange(head.n_classes_) if names is None else np.array(names, dtype=object)
-    return Predictor(model, head, labels, seen, gamma, config.train.threads)
+    return Predictor(model, head, labels, seen, gamma, config.train.threads, image_encoder=folder.image_encoder())
+
+
+def encoder_of_run(run: str | Path) -> EncoderRecord | None:
+    """Return what made the features of pictures that a run learned from; None where it wasn't known.
+
+    Raises:
+        InputError: no run folder.
+    """
+    directory = RunDirectory.open(run)
+    return directory.seed(ExperimentConfig.from_file(directory.config).protocol.seeds[0]).image_encoder()
 
 
 def model_of_run(run: str | Path) -> tuple[FeatureGenerator, ExperimentConfig]:

@@ -17,6 +17,7 @@ from fgen.classifiers.registry import load_head
 from fgen.compute.device import cpu_threads
 from fgen.errors import InputError
 from fgen.experiment.heads import represented
+from fgen.features.encoder_record import IMAGE_ENCODER, EncoderRecord
 from fgen.features.rows import Features, as_rows
 from fgen.inference import storage
 from fgen.inference.export import EXAMPLES, Probabilities, expect_suffix, export_generator, write_onnx, write_torch
@@ -47,6 +48,7 @@ class Predictor:
         threads: CPU threads of prediction; None leaves torch's choice. They aren't saved.
         feature_names: ``(D,)`` of the feature columns, where they had names.
         parameters: of the estimator that was fitted, as JSON can hold them.
+        image_encoder: what made the features of pictures that the model was trained on, where it is known.
     """
 
     model: FeatureGenerator
@@ -57,6 +59,7 @@ class Predictor:
     threads: int | None = None
     feature_names: tuple[str, ...] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    image_encoder: EncoderRecord | None = None
 
     def name(self, class_id: int) -> str:
         """Return the label of a class as text."""
@@ -217,6 +220,8 @@ class Predictor:
         }
         if self.feature_names is not None:
             description["feature_names"] = list(self.feature_names)
+        if self.image_encoder is not None:
+            description[IMAGE_ENCODER] = self.image_encoder.to_json()
         with replace_directory(path, storage.expect_replaceable) as folder:
             self.head.save(folder / "head")
             self.model.save(folder / "model")

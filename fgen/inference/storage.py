@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fgen.errors import InputError
+from fgen.features.encoder_record import IMAGE_ENCODER, EncoderRecord
 from fgen.io.atomic import expect_only
 from fgen.io.reading import nearest_sibling
 from fgen.models.base.generator import FeatureGenerator
@@ -59,8 +60,14 @@ def restored_fields(content: Mapping[str, Any], model: FeatureGenerator, head: A
     width = model.represent(np.zeros((0, model.scaler.dim), np.float32)).shape[1]
     if len(labels) != len(ids) or head.scaler.dim != width or not np.array_equal(head.classes_, ids):
         raise InputError("model and head beside it are of other classes or columns", "those that were saved with it")
-    names = _feature_names(content, model.scaler.dim)
-    return {"labels": labels, "seen": seen, "gamma": gamma, "feature_names": names, "parameters": parameters}
+    return {
+        "labels": labels,
+        "seen": seen,
+        "gamma": gamma,
+        "feature_names": _feature_names(content, model.scaler.dim),
+        "parameters": parameters,
+        IMAGE_ENCODER: EncoderRecord.from_json(content[IMAGE_ENCODER]) if IMAGE_ENCODER in content else None,
+    }
 
 
 def _labels(content: Mapping[str, Any], model: FeatureGenerator) -> np.ndarray:
