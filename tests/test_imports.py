@@ -34,6 +34,7 @@ MOST_PARAMETERS = 8
 #: Functions that users call with keywords, and may have more.
 DOORS = {
     "fgen.data.dataset.ZSLDataset.__init__",
+    "fgen.encoders.image_folder.dataset_of_pictures",
     "fgen.estimators.feature_synthesizer.FeatureSynthesizer.__init__",
     "fgen.estimators.zero_shot_classifier.ZeroShotClassifier.__init__",
     "fgen.models.base.generator.FeatureGenerator.fit",

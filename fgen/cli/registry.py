@@ -51,6 +51,14 @@ EMBEDDINGS = (
     "{}: .csv, or .txt as GloVe and word2vec write it, with a name and its numbers in each row; .npz with class_names "
     "and class_embeddings; or NAME.npy, with names in NAME.names.txt"
 )
+#: The encoder of pictures where none is named.
+DEFAULT_ENCODER = "efficientnet-lite0"
+#: How pictures are encoded.
+ENCODER = (
+    argument("--encoder", help=f"encoder of pictures (default: the run's own, or {DEFAULT_ENCODER})"),
+    argument("--weights", metavar="FILE", help="its weights: .safetensors, or a state dict of torch.save"),
+    argument("--skip-broken", action="store_true", help="leave out files that are no pictures, and list them"),
+)
 RUN = argument("run", help="run folder")
 OVERWRITE = argument("--overwrite", action="store_true", help="replace what is there under that name")
 JSON = argument("--json", action="store_true", dest="as_json", help="print JSON")

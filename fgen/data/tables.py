@@ -256,7 +256,7 @@ def _mat_features(path: Path) -> tuple[Features, np.ndarray | None]:
 def _csv_features(path: Path) -> tuple[Features, np.ndarray | None]:
     rows: list[np.ndarray] = []
     start = width = 0
-    for position, (line, cells) in enumerate(_csv_rows(path)):
+    for position, (line, cells) in enumerate(csv_rows(path)):
         if position == 0:
             start, width = int(not cells[0].strip()), len(cells)
             if _names_columns(cells):
@@ -305,7 +305,7 @@ def _class_rows(
         InputError: a name that is empty, that no file can hold, or that is there already; no classes.
     """
     lines: dict[str, int] = {}
-    for position, (line, cells) in enumerate(_csv_rows(path)):
+    for position, (line, cells) in enumerate(csv_rows(path)):
         if position or not is_header(cells):
             where, name = f"{path}, line {line}", cells[0].strip()
             if not name:
@@ -319,7 +319,7 @@ def _class_rows(
         raise InputError(f"{path} has no classes", f"a row for each class: its name, then its {what}", remedy)
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the cells of each row, with the number of the line on which it ends; skip blank lines."""
     with open(path, "rb") as file:
         reader = csv.reader(lines_of(path, file))

