@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -37,7 +37,9 @@ class Prediction(NamedTuple):
 BEGINNINGS = (",".join(Prediction._fields[:4]).encode(), b'[{"row": ')
 
 
-def write_predictions(path: str | Path, predictions: Iterable[Prediction], *, as_json: bool = False) -> None:
+def write_predictions(
+    path: str | Path, predictions: Iterable[Prediction], *, as_json: bool = False, files: Sequence[str] | None = None
+) -> None:
     """Write predictions, a line each, whole or not at all, in place of earlier ones.
 
     In CSV, names stay as they are, also where a spreadsheet would take one for a formula (``=1+1``): a name with a sign
@@ -46,12 +48,13 @@ def write_predictions(path: str | Path, predictions: Iterable[Prediction], *, as
     Args:
         path: the file to be; ``"-"`` prints instead.
         as_json: write a list of objects in place of the table.
+        files: ``(N,)`` the picture of each row, which becomes the last column, ``file``.
 
     Raises:
         InputError: the file holds something else, or the disk refuses.
     """
     with _opened(path) as file:
-        (_write_json if as_json else _write_csv)(file, predictions)
+        (_write_json if as_json else _write_csv)(file, predictions, files)
 
 
 def expect_predictions(path: str | Path) -> None:
@@ -92,18 +95,20 @@ class _Terminal(NamedTuple):
         return self.stream.write(visible(text, keep="\n"))
 
 
-def _write_csv(file: TextIO, predictions: Iterable[Prediction]) -> None:
+def _write_csv(file: TextIO, predictions: Iterable[Prediction], files: Sequence[str] | None) -> None:
     table = csv.writer(file, lineterminator="\n")
-    table.writerow(Prediction._fields)
+    table.writerow((*Prediction._fields, *([] if files is None else ["file"])))
     for one in predictions:
-        table.writerow((*one[:3], _rounded(one.score), one.rank, _rounded(one.probability)))
+        last = () if files is None else (files[one.row],)
+        table.writerow((*one[:3], _rounded(one.score), one.rank, _rounded(one.probability), *last))
 
 
-def _write_json(file: TextIO, predictions: Iterable[Prediction]) -> None:
+def _write_json(file: TextIO, predictions: Iterable[Prediction], files: Sequence[str] | None) -> None:
     before = "["
     for one in predictions:
         numbers = {"score": float(_rounded(one.score)), "probability": float(_rounded(one.probability))}
-        file.write(before + json.dumps(one._asdict() | numbers, ensure_ascii=False))
+        last = {} if files is None else {"file": files[one.row]}
+        file.write(before + json.dumps(one._asdict() | numbers | last, ensure_ascii=False))
         before = ",\n"
     file.write("]\n")
 

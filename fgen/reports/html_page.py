@@ -4,6 +4,10 @@ import base64
 import html
 import io
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from fgen.errors import InputError
+from fgen.io.atomic import expect_free, new_file
 
 #: The first bytes of a page, by which fgen recognises its own.
 HEAD = "<!doctype html>\n<!-- fgen report -->\n"
@@ -26,6 +30,27 @@ def page(title: str, parts: Iterable[str]) -> Iterable[str]:
     yield f'{HEAD}<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>\n'
     for part in parts:
         yield f"{part}\n"
+
+
+def expect_page(out: str | Path) -> None:
+    """Refuse what :func:`write_page` can't write to, before work is done for it.
+
+    Raises:
+        InputError: another ending than ``.html``, a file that is no page of fgen's, or a folder that isn't there.
+    """
+    out = Path(out)
+    if out.is_file() and not out.read_bytes().startswith(HEAD.encode()):
+        raise InputError(f"{out} exists and is no report", "a new name, or an older report")
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"{out} ends in {out.suffix!r}", "an .html file")
+    expect_free(out, overwrite=True)
+
+
+def write_page(out: str | Path, title: str, parts: Iterable[str]) -> None:
+    """Write a page, whole or not at all, in place of an older one."""
+    expect_page(out)
+    with new_file(Path(out), overwrite=True) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(page(title, parts))
 
 
 def heading(level: int, text: str) -> str:

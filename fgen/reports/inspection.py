@@ -13,6 +13,8 @@ from fgen.errors import InputError
 from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import RunDirectory
 from fgen.experiment.results import SCORES, RunResult, format_score
+from fgen.features.encoder_record import EncoderRecord
+from fgen.inference.from_run import encoder_of_run
 from fgen.inference.predictor import Predictor
 from fgen.io.consistent_read import current
 from fgen.models.registry import load_model
@@ -29,7 +31,7 @@ def inspect(source: str) -> dict[str, Any]:
         config = ExperimentConfig.from_file(path)
         return {"kind": "config", **{key: str(value) for key, value in config.to_mapping().items()}}
     if (path / "config.toml").exists():
-        return _run_facts(path)
+        return _run_facts(path) | _encoder_facts(encoder_of_run(path))
     stored = current(path)
     for name, facts in (("classifier", _classifier_facts), ("model", _model_facts), ("head", _head_facts)):
         if (stored / f"{name}.json").exists():
@@ -57,7 +59,13 @@ def _classifier_facts(path: Path) -> dict[str, Any]:
         "unseen": len(fitted.labels) - len(fitted.seen),
         "feature_dim": fitted.model.scaler.dim,
         "gamma": fitted.gamma,
+        **_encoder_facts(fitted.image_encoder),
     }
+
+
+def _encoder_facts(record: EncoderRecord | None) -> dict[str, str]:
+    """Return the encoder of the pictures that features are of, where it is known."""
+    return {} if record is None else {"image encoder": record.name}
 
 
 def _run_facts(path: Path) -> dict[str, Any]:
@@ -142,6 +150,6 @@ def _dataset_facts(dataset: ZSLDataset) -> dict[str, Any]:
         "unseen classes": len(dataset.unseen),
         "splits": {name: len(rows) for name, rows in dataset.splits.items()},
         "notes": list(dataset.notes),
-        **({} if dataset.image_encoder is None else {"image encoder": dataset.image_encoder.name}),
+        **_encoder_facts(dataset.image_encoder),
         "fingerprint": dataset.fingerprint,
     }

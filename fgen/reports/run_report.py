@@ -25,13 +25,12 @@ from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import RunDirectory, SeedDirectory
 from fgen.experiment.records import Predictions, read_predictions
 from fgen.experiment.results import SCORES, RunResult, format_gap, format_score
-from fgen.io.atomic import expect_free, new_file
 from fgen.io.reading import guarded_read
 from fgen.metrics.accuracy import GZSLScores
 from fgen.metrics.fidelity import compare_features
 from fgen.models.registry import load_model
 from fgen.reports.comparison import distinct_names, paired_gap
-from fgen.reports.html_page import HEAD, folded, heading, note, page, picture, table
+from fgen.reports.html_page import expect_page, folded, heading, note, picture, table, write_page
 from fgen.reports.plots import plot_calibration, plot_features, plot_scores, plot_training
 
 #: Of so many unseen classes or fewer all are listed, else the best and the worst.
@@ -87,20 +86,13 @@ def write_report(runs: Sequence[str | Path], out: str | Path, *, progress: bool 
     Raises:
         InputError: a folder that holds no finished run, or ``out`` is something else. MissingExtra: no matplotlib.
     """
-    out = Path(out)
-    if out.is_file() and not out.read_bytes().startswith(HEAD.encode()):
-        raise InputError(f"{out} exists and is no report", "a new name, or an older report")
-    if out.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"{out} ends in {out.suffix!r}", "an .html file")
-    expect_free(out, overwrite=True)
+    expect_page(out)
     require("matplotlib.figure", "plots", "a report")
     opened = [_Run.open(path, name) for path, name in zip(runs, distinct_names(runs), strict=True)]
     runs_shown = tqdm(opened, unit="run", disable=not progress)
     # Each section is made as it's asked for.
     sections = chain(_overview(opened), chain.from_iterable(map(_details, runs_shown)))
-    text = "".join(page(f"fgen: {', '.join(run.name for run in opened)}", sections))
-    with new_file(out, overwrite=True) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_page(out, f"fgen: {', '.join(run.name for run in opened)}", sections)
 
 
 def _overview(runs: Sequence[_Run]) -> Iterable[str]:

@@ -23,7 +23,8 @@ def test_predict_looks_at_its_files_before_it_trains_a_head(shell, config, toy, 
     np.save(tmp_path / "narrow.npy", toy.features[:, :5])
     np.save(tmp_path / "nan.npy", np.full_like(toy.features, np.nan))
     for features, out, words in (
-        ("x.png", "p.csv", "ends in '.png'"),
+        ("x.png", "p.csv", "x.png doesn't exist"),
+        ("x.txt", "p.csv", "ends in '.txt'"),
         ("none.npy", "p.csv", "none.npy doesn't exist"),
         ("narrow.npy", "p.csv", "features have 5 columns; expected 16"),
         ("nan.npy", "p.csv", "nan in row 0"),
