@@ -57,7 +57,7 @@ def read_embeddings_csv(path: str | Path, width: int | None = None) -> tuple[lis
 def header_of(path: str | Path) -> list[str]:
     """Return the cells of the first row of a CSV file of embeddings if they name its columns, else ``[]``."""
     with guarded_read(Path(path), ".csv"):
-        first = next((cells for _, cells in _csv_rows(Path(path))), [])
+        first = next((cells for _, cells in csv_rows(Path(path))), [])
         return first if _is_header(first) else []
 
 
