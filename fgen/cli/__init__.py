@@ -12,7 +12,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from fgen.cli import banks, catalogue, data, embedding, prediction, running
+from fgen.cli import banks, catalogue, data, embedding, imagination, prediction, running
 from fgen.cli.parser import parser_of
 from fgen.cli.registry import Command
 from fgen.cli.streams import complain, flush, give_up, open_closed_streams, refuse_streams
@@ -37,6 +37,7 @@ COMMANDS: tuple[Command, ...] = (
     prediction.export,
     prediction.extend,
     running.fuse,
+    imagination.imagine,
     running.compare,
     running.report,
     data.inspect,

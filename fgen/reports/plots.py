@@ -71,15 +71,15 @@ def plot_features(
     for colour, label in zip(PALETTE, classes, strict=False):
         _draw_class(axes, [xy[labels == label] for xy, labels in points], colour)
     some = f" ({len(classes)} of {len(present)} classes)" if len(classes) < len(present) else ""
-    axes.set_title(_plain(title) + some)
+    axes.set_title(plain_text(title) + some)
     # One unit is as long in both directions: distances in the picture are distances in the plane.
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xlabel(f"first principal component of the real rows ({explained[0]:.0%} of variance)")
     axes.set_ylabel(f"second ({explained[1]:.0%})")
     named = classes if class_names is None else np.array([class_names[label] for label in classes], dtype=object)
-    names = list(map(_plain, names_of(named)))
+    names = list(map(plain_text, names_of(named)))
     _features_legend(axes, names)
-    _write(target, figure)
+    write_figure(target, figure)
 
 
 def plot_calibration(
@@ -105,7 +105,7 @@ def plot_calibration(
     for colour, curve, name in zip(PALETTE, curves, names, strict=False):
         gamma, h = best_gamma(curve)
         seen, unseen = curve.at(gamma)
-        best = f"{_plain(name) + ': ' if name else ''}best H {100 * h:.1f} (gamma {gamma:.3g})"
+        best = f"{plain_text(name) + ': ' if name else ''}best H {100 * h:.1f} (gamma {gamma:.3g})"
         axes.plot(100 * curve.unseen, 100 * curve.seen, color=colour, lw=1.8, label=best, zorder=3)
         axes.plot(100 * unseen, 100 * seen, "o", color=colour, ms=8, mec="white", mew=1.2, zorder=4)
     axes.set(xlim=(0, 100 * limit), ylim=(0, 100 * limit), aspect="equal")
@@ -114,7 +114,7 @@ def plot_calibration(
     within = len(curves) < 3
     beside = None if within else (1, 1)
     axes.legend(loc="lower left" if within else "upper left", bbox_to_anchor=beside, fontsize=8.5, framealpha=0.9)
-    _write(target, figure)
+    write_figure(target, figure)
 
 
 def plot_scores(
@@ -143,8 +143,8 @@ def plot_scores(
             if mean is not None:
                 axes.plot(100 * mean, place, "o", color=PALETTE[0], ms=6)
         axes.set(title=f"{score} (%)", ylim=(len(names) - 0.5, -0.5))
-        axes.set_yticks(range(len(names)), [_plain(name) for name in names])
-    _write(target, figure)
+        axes.set_yticks(range(len(names)), [plain_text(name) for name in names])
+    write_figure(target, figure)
 
 
 def plot_training(target: Target, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -174,11 +174,11 @@ def plot_training(target: Target, rows: Iterable[Mapping[str, Any]]) -> None:
             shown = np.isfinite(values) & (phases == phase)
             panel.plot(x[shown], values[shown], color=colour, lw=1.5, marker="o", ms=3 if shown.sum() < 15 else 0)
             if panel is panels[0] and phase:
-                panel.lines[-1].set_label(_plain(phase))
-        panel.set_title(_plain(name), fontsize=10)
+                panel.lines[-1].set_label(plain_text(phase))
+        panel.set_title(plain_text(name), fontsize=10)
     if any(phases):
         figure.legend(loc="outside upper center", ncols=len(set(phases)), frameon=False, fontsize=9)
-    _write(target, figure)
+    write_figure(target, figure)
 
 
 def _panels(n: int, xlabel: str) -> tuple[Figure, list[Axes]]:
@@ -269,7 +269,7 @@ def _thinned(features: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> t
     return features[rows], labels[rows]
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """Return text for matplotlib without formulas, which stand between two dollars, and cut where it is very long.
 
     A text of a damaged file may have tens of thousands of characters, which would take half a minute to draw.
@@ -277,7 +277,7 @@ def _plain(text: str) -> str:
     return (text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…").replace("$", r"\$")
 
 
-def _write(target: Target, figure: Figure) -> None:
+def write_figure(target: Target, figure: Figure) -> None:
     style: dict[str, Any] = {"format": "png", "dpi": DPI, "bbox_inches": "tight", "facecolor": "white"}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # a name in a script that the font lacks shows as boxes
