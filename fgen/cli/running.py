@@ -27,10 +27,13 @@ RESUME = argument("--resume", action="store_true", help="go on where an earlier 
     argument("--out", help="run folder (default: runs/NAME_OF_CONFIG, of RUN_DIR/config.toml its own)"),
     SET,
     RESUME,
+    argument("--jobs", type=int, default=1, help="seeds at a time, each in a process of its own (default: 1)"),
     argument("--json", action="store_true", dest="as_json", help="print result.json instead of a table"),
     PROGRESS,
 )
-def run(config: str, out: str | None, overrides: list[str], resume: bool, as_json: bool, progress: bool) -> None:
+def run(
+    config: str, out: str | None, overrides: list[str], resume: bool, jobs: int, as_json: bool, progress: bool
+) -> None:
     """The whole protocol: select, train, generate, classify, score."""
     from fgen.experiment import runner
     from fgen.experiment.recommended import experiment_for
@@ -39,7 +42,7 @@ def run(config: str, out: str | None, overrides: list[str], resume: bool, as_jso
     resumed = resume and (file.parent / "seeds").is_dir() and file.name == "config.toml"
     folder = Path(out or (file.parent if resumed else Path("runs") / file.stem))
     experiment = experiment_for(config, overrides, kept=folder / "config.toml" if resume else None, progress=progress)
-    result = runner.run(experiment, out=folder, resume=resume, progress=progress)
+    result = runner.run(experiment, out=folder, resume=resume, progress=progress, jobs=jobs)
     say(json.dumps(result.description, indent=2) if as_json else f"{result.table()}\nrun folder: {folder}")
 
 

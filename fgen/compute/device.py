@@ -22,12 +22,19 @@ from fgen.errors import InputError, first_line
 #: glibc's numbers of three settings (mallopt(3)): the most blocks with a mapping of their own, from which size on a
 #: block has one, and how much free memory is kept.
 M_MMAP_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -4, -3, -1
-#: What the libraries that NumPy is built with call the function that returns their number of threads.
+#: What the libraries that NumPy and SciPy are built with call the functions that return their number of threads, and
+#: those that set it.
 BLAS_THREADS = (
-    *(f"{name}_get_num_threads{end}" for name in ("scipy_openblas", "openblas") for end in ("64_", "")),
-    "MKL_Get_Max_Threads",
-    "bli_thread_get_num_threads",
+    *(
+        (f"{name}_get_num_threads{end}", f"{name}_set_num_threads{end}")
+        for name in ("scipy_openblas", "openblas")
+        for end in ("64_", "")
+    ),
+    ("MKL_Get_Max_Threads", "MKL_Set_Num_Threads"),
+    ("bli_thread_get_num_threads", "bli_thread_set_num_threads"),
 )
+#: Modules that are linked to NumPy's and to SciPy's BLAS; each has its own copy.
+LINKED_TO_BLAS = ("numpy.linalg._umath_linalg", "scipy.linalg._fblas")
 #: A larger number of CPU threads is taken for a typing error.
 MOST_THREADS = 1024
 
@@ -114,14 +121,37 @@ def threads_in_use() -> dict[str, int | None]:
     return {"threads": torch.get_num_threads(), "blas_threads": _blas_threads()}
 
 
+@contextmanager
+def blas_threads(threads: int | None) -> Iterator[None]:
+    """Set the number of threads of NumPy's and SciPy's BLAS meanwhile, for the whole process.
+
+    None leaves the numbers as they are, and so does a BLAS that can't be told.
+    """
+    libraries = [] if threads is None else [found for name in LINKED_TO_BLAS if (found := _blas(name)) is not None]
+    before = [read() for read, _ in libraries]
+    try:
+        for _, write in libraries:
+            write(threads)
+        yield
+    finally:
+        for (_, write), number in zip(libraries, before, strict=True):
+            write(number)
+
+
 def _blas_threads() -> int | None:
-    found = importlib.util.find_spec("numpy.linalg._umath_linalg")
+    found = _blas(LINKED_TO_BLAS[0])
+    return None if found is None else int(found[0]())
+
+
+def _blas(module: str) -> tuple[Callable[[], int], Callable[[int | None], None]] | None:
+    """Return the functions that read and set the threads of the BLAS of a module; None if it has neither."""
+    found = importlib.util.find_spec(module)
     try:
         library = ctypes.CDLL(found.origin if found is not None else None)
     except OSError:
         return None
-    functions = (getattr(library, name, None) for name in BLAS_THREADS)
-    return next((int(function()) for function in functions if function is not None), None)
+    functions = ((getattr(library, read, None), getattr(library, write, None)) for read, write in BLAS_THREADS)
+    return next(((read, write) for read, write in functions if read is not None and write is not None), None)
 
 
 class _Shared:

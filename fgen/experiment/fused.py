@@ -89,6 +89,11 @@ class FusedRun(SeedRun):
             member.prepare(clock)
 
 
+def of_settings(run: SeedRun) -> SeedRun:
+    """Return the run of a seed, of several members where its settings fuse decisions."""
+    return FusedRun.of_kinds(run) if run.recipe.dataset.fusion == "decision" else run
+
+
 def choose_fusion(
     task: Task, rule: Rule, members: Sequence[Sequence[KeptScores]], weights: Sequence[float] | None = None
 ) -> tuple[ScoreFusion, dict[str, Any]]:

@@ -14,6 +14,7 @@ from fgen.experiment.fused import FusedRun
 from fgen.experiment.protocol import SeedRun
 from fgen.experiment.results import RunResult
 from fgen.experiment.runner import describe
+from fgen.experiment.seed_unit import dataset_facts
 from fgen.features.class_embeddings import expect_weights
 from fgen.features.scaled_rows import CPU
 from fgen.metrics.decision_fusion import RULES, Rule
@@ -63,7 +64,7 @@ def fuse_runs(
             )
             own = replace(members[0], folder=SeedDirectory(folder / str(seed)))
             outcomes.append(FusedRun.of(own, members, **fusion).outcome())
-    description = describe(first, datasets[0], outcomes) | {"model": f"{rule} of {', '.join(names)}"}
+    description = describe(first, dataset_facts(datasets[0]), outcomes) | {"model": f"{rule} of {', '.join(names)}"}
     return RunResult(description, tuple(outcomes))
 
 

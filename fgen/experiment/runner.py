@@ -7,19 +7,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from fgen.baselines import BASELINES
 from fgen.compute.device import choose_device, cpu_threads, crowded, matrix_precision, threads_in_use
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import RunDirectory
-from fgen.experiment.fused import FusedRun
+from fgen.experiment.fused import of_settings
 from fgen.experiment.protocol import SeedRun
 from fgen.experiment.provenance import git_commit, version
 from fgen.experiment.results import RunResult, SeedOutcome
+from fgen.experiment.seed_unit import SeedUnit, Threads, dataset_facts, locked_outcome
 from fgen.experiment.selection import selection_tasks, too_few_to_hold_out
 from fgen.experiment.steps import Task, new_model, synthetic_counts
 from fgen.experiment.weights import candidate_weights
+from fgen.experiment.workers import Workers
 from fgen.features.scaled_rows import CPU, IN_MEMORY
 from fgen.io.atomic import write_json
 from fgen.metrics.stats import summarise
@@ -36,6 +40,7 @@ def run(
     resume: bool = False,
     progress: bool = False,
     on_epoch: OnEpoch | None = None,
+    jobs: int = 1,
 ) -> RunResult:
     """Run an experiment: every seed of it, from data to scores.
 
@@ -52,7 +57,9 @@ def run(
             ``{name: float}`` with the names of ``metrics.csv``; one of three also gets the phase, such as
             ``"seed-0/selection"``, ``"seed-0/selection/fold-1"`` or ``"seed-0/training"``. What it returns is left
             aside. Finished epochs are not repeated by ``resume``, but for those after the last checkpoint.
-            :class:`fgen.TensorBoard` is such a function.
+            :class:`fgen.TensorBoard` is such a function. It is called in this process alone, with ``jobs=1``.
+        jobs: seeds at a time, each in a process of its own; the files are those of ``jobs=1``. More than 1 needs
+            ``fgen[sweep]``. Each process has as many threads as this one, or ``train.threads``.
 
     Returns:
         The scores of all seeds with 95 % intervals over classes and seeds.
@@ -66,31 +73,75 @@ def run(
         >>> 0 <= result.scores["H"]["mean"] <= 1
         True
     """
-    hook = EpochHook(on_epoch)
-    if isinstance(config, str | Path):
-        config = ExperimentConfig.from_file(config)
-    elif isinstance(config, Mapping):
-        config = ExperimentConfig.from_mapping(config)
+    hook, workers = EpochHook(on_epoch), Workers(jobs)
+    if on_epoch is not None and not workers.in_process:
+        raise InputError(f"on_epoch is given, and jobs is {jobs}", "jobs=1, where it can be called")
+    if not isinstance(config, ExperimentConfig):
+        config = read_experiment(config)
     if out is None:
         with _temporary_folder() as folder:
-            return replace(run(config, out=Path(folder) / "run", progress=progress, on_epoch=on_epoch), out=None)
-    dataset = config.dataset.load()
-    dataset.require_test_rows()
-    config = with_setting_of(dataset, config)
+            kept = run(config, out=Path(folder) / "run", progress=progress, on_epoch=on_epoch, jobs=jobs)
+            return replace(kept, out=None)
+    dataset, config = load_to_run(config)
     phases = _trainings(config, dataset)
-    directory, config = _begin(config, dataset, out, resume=resume)
+    directory, config = begin(config, dataset, out, resume=resume)
     # Training and heads take the experiment's precision; all else, as banks and scores, is float32's.
     with directory.locked(), cpu_threads(config.train.threads), matrix_precision("highest", CPU):
         if config.model.name not in BASELINES:
             announce(config, dataset, directory, phases=phases)
-        outcomes = [
-            _seed_run(
-                SeedRun(config, dataset, seed, directory.seed(seed), progress, hook=hook.within(f"seed-{seed}"))
-            ).outcome()
-            for seed in config.protocol.seeds
-        ]
-        result = RunResult(describe(config, dataset, outcomes), tuple(outcomes), directory.path)
-        write_json(directory.result, result.description)
+        if workers.in_process:
+            parts = [(seed, hook.within(f"seed-{seed}")) for seed in config.protocol.seeds]
+            outcomes = [
+                locked_outcome(SeedRun(config, dataset, seed, directory.seed(seed), progress, hook=part))
+                for seed, part in parts
+            ]
+        else:
+            units = seed_units(config, dataset, directory, Threads.here())
+            outcomes = _all_outcomes(workers, units, progress=progress)
+        return finish(config, dataset_facts(dataset), outcomes, directory)
+
+
+def read_experiment(config: Mapping[str, Any] | str | Path) -> ExperimentConfig:
+    """Return the experiment of a TOML file, or of its sections."""
+    if isinstance(config, Mapping):
+        return ExperimentConfig.from_mapping(config)
+    return ExperimentConfig.from_file(config)
+
+
+def load_to_run(config: ExperimentConfig) -> tuple[ZSLDataset, ExperimentConfig]:
+    """Return an experiment's data set, which has test rows, and the settings in whose setting they are."""
+    dataset = config.dataset.load()
+    dataset.require_test_rows()
+    return dataset, with_setting_of(dataset, config)
+
+
+def seed_units(
+    config: ExperimentConfig, dataset: ZSLDataset, directory: RunDirectory, threads: Threads
+) -> list[SeedUnit]:
+    """Return each seed of a run that has begun, to be executed in any process."""
+    folder = directory.path.resolve()
+    return [SeedUnit(config, folder, seed, dataset.fingerprint, threads) for seed in config.protocol.seeds]
+
+
+def _all_outcomes(workers: Workers, units: Sequence[SeedUnit], *, progress: bool) -> list[SeedOutcome]:
+    """Return the outcomes of all seeds in their order.
+
+    Raises:
+        Exception: the error of the first seed that failed, once the others are finished.
+    """
+    results = workers.results(units)
+    found = sorted(tqdm(results, total=len(units), unit="seed", disable=not progress), key=lambda one: one.number)
+    if errors := [one.error for one in found if one.error is not None]:
+        raise errors[0]
+    return [one.value for one in found if one.value is not None]
+
+
+def finish(
+    config: ExperimentConfig, facts: Mapping[str, Any], outcomes: Sequence[SeedOutcome], directory: RunDirectory
+) -> RunResult:
+    """Return the result of a run whose seeds are finished, and write it to ``result.json``."""
+    result = RunResult(describe(config, facts, outcomes), tuple(outcomes), directory.path)
+    write_json(directory.result, result.description)
     return result
 
 
@@ -101,11 +152,6 @@ def _trainings(config: ExperimentConfig, dataset: ZSLDataset) -> list[ZSLDataset
         return [*folds, *folds, dataset] * len(dataset.embedding)
     times = len(candidate_weights(dataset.embedding)) if config.embedding.weights == "auto" else 1
     return [*folds * times, dataset]
-
-
-def _seed_run(run: SeedRun) -> SeedRun:
-    """Return the run of a seed, of several members where the settings fuse decisions."""
-    return FusedRun.of_kinds(run) if run.recipe.dataset.fusion == "decision" else run
 
 
 def with_setting_of(dataset: ZSLDataset, config: ExperimentConfig) -> ExperimentConfig:
@@ -158,7 +204,7 @@ def train_only(
         raise InputError(f"model.name is {config.model.name!r}, a baseline", f"a generator: {', '.join(MODELS)}")
     dataset = config.dataset.load()
     longer = resume and goes_on_longer(config, dataset, Path(out))
-    directory, config = _begin(config, dataset, out, resume=resume, longer=longer)
+    directory, config = begin(config, dataset, out, resume=resume, longer=longer)
     chooses = config.protocol.calibrate and len(dataset.unseen) > 0
     if chooses and (reason := too_few_to_hold_out(dataset)):
         log.warning(reason)
@@ -172,7 +218,7 @@ def train_only(
         for seed in config.protocol.seeds:
             part = hook.within(f"seed-{seed}")
             run_of_seed = SeedRun(config, dataset, seed, directory.seed(seed), progress, hook=part)
-            _seed_run(run_of_seed).without_test(chooses)
+            of_settings(run_of_seed).without_test(chooses)
     return [directory.seed(seed).model for seed in config.protocol.seeds]
 
 
@@ -196,7 +242,7 @@ def goes_on_longer(config: ExperimentConfig, dataset: ZSLDataset, out: Path) -> 
     return ended < config.model.n_steps(n_rows) and ended % config.model.steps_per_epoch(n_rows) == 0
 
 
-def _begin(
+def begin(
     config: ExperimentConfig, dataset: ZSLDataset, out: str | Path, *, resume: bool, longer: bool = False
 ) -> tuple[RunDirectory, ExperimentConfig]:
     """Begin a run folder, or go on in it; log the notes on the data, and settings that have no effect.
@@ -251,8 +297,8 @@ def _before_the_steps(task: Task) -> str:
     return f", and before them, which isn't timed, {' and '.join(epochs)}" if epochs else ""
 
 
-def describe(config: ExperimentConfig, dataset: ZSLDataset, outcomes: Sequence[SeedOutcome]) -> dict[str, Any]:
-    """Return the content of ``result.json``."""
+def describe(config: ExperimentConfig, facts: Mapping[str, Any], outcomes: Sequence[SeedOutcome]) -> dict[str, Any]:
+    """Return the content of ``result.json``, of which the facts are the section ``dataset``."""
     return {
         "model": config.model.name,
         "protocol": config.protocol.name,
@@ -266,14 +312,7 @@ def describe(config: ExperimentConfig, dataset: ZSLDataset, outcomes: Sequence[S
         "uncalibrated": summarise([outcome.uncalibrated for outcome in outcomes]),
         "accuracy": [outcome.scores.accuracy for outcome in outcomes],
         "choice": [{key: o.choice[key] for key in o.choice if key != "history"} for o in outcomes],
-        "dataset": {
-            "name": dataset.name,
-            "fingerprint": dataset.fingerprint,
-            "embedding": list(dataset.embedding),
-            "n_seen": len(dataset.seen),
-            "n_unseen": len(dataset.unseen),
-            "notes": list(dataset.notes),
-        },
+        "dataset": dict(facts),
         "timing": {str(outcome.seed): outcome.seconds for outcome in outcomes},
         **threads_in_use(),
         "version": version(),

@@ -251,16 +251,19 @@ def _open_lock(lock: Path, path: Path) -> int:
         os.close(handle)
 
 
-def lock_file(handle: int, path: Path) -> None:
+def lock_file(handle: int, path: Path, *, wait: bool = False) -> None:
     """Lock an open file, a lock file or a journal, for ``path``; the lock ends when the file is closed.
 
     On a file system without locks it does nothing.
+
+    Args:
+        wait: wait until another process has unlocked it, however long that takes.
 
     Raises:
         InputError: another process has locked it.
     """
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         remedy = "Wait for it, or choose another --out"
         raise InputError(f"another fgen is at work in {path}", "one at a time", remedy) from None
@@ -270,14 +273,17 @@ def lock_file(handle: int, path: Path) -> None:
 
 
 @contextmanager
-def working_in(folder: Path) -> Iterator[None]:
+def working_in(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Lock a folder against other processes of fgen. Refuse to continue if it was moved.
+
+    Args:
+        wait: wait for another one that is at work in it, see :func:`lock_file`.
 
     Raises:
         InputError: another fgen has locked it, or it was moved or removed meanwhile.
     """
     with opened(folder, os.O_RDONLY) as handle:
-        lock_file(handle, folder)
+        lock_file(handle, folder, wait=wait)
         _held[folder] = handle
         try:
             yield
