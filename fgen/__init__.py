@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from fgen.experiment.recommended import recommended as recommended
     from fgen.experiment.results import RunResult as RunResult
     from fgen.experiment.runner import run as run
+    from fgen.experiment.sweep import SweepResult as SweepResult
+    from fgen.experiment.sweep import sweep as sweep
     from fgen.inference.extend import extend_head as extend_head
     from fgen.metrics.accuracy import gzsl_scores as gzsl_scores
     from fgen.metrics.gamma import apply_gamma as apply_gamma
@@ -47,6 +49,7 @@ _HOMES = {
     "MixedSampler": "fgen.data.torch_dataset",
     "RunResult": "fgen.experiment.results",
     "SoftmaxClassifier": "fgen.classifiers.softmax",
+    "SweepResult": "fgen.experiment.sweep",
     "TensorBoard": "fgen.reports.tensorboard",
     "ZSLDataset": "fgen.data.dataset",
     "ZeroShotClassifier": "fgen.estimators.zero_shot_classifier",
@@ -60,6 +63,7 @@ _HOMES = {
     "recommended": "fgen.experiment.recommended",
     "run": "fgen.experiment.runner",
     "save_dataset": "fgen.data.files",
+    "sweep": "fgen.experiment.sweep",
 }
 
 __all__ = sorted(_HOMES)

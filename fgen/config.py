@@ -114,22 +114,40 @@ def apply_overrides(mapping: Mapping[str, Any], overrides: Iterable[str]) -> dic
     """
     result = deepcopy(dict(mapping))
     for item in overrides:
-        path, equals, text = item.partition("=")
-        keys = [key.strip() for key in path.split(".")]
-        if not equals or not all(keys):
-            raise InputError(f"--set {item!r} is not an assignment", "section.key=value", "Try --set model.lr=1e-4")
-        table = result
-        for depth, key in enumerate(keys[:-1], start=1):
-            table = table.setdefault(key, {})
-            if not isinstance(table, dict):
-                above = ".".join(keys[:depth])
-                raise InputError(f"--set {item!r} goes through {above}, which is {table!r}", f"{above} to be a table")
-        try:
-            table[keys[-1]] = _toml_value(text.strip())
-        except InputError as error:
-            raise InputError(f"--set {shortened(item)}: {error}") from None
+        path, value = parse_override(item)
+        assign(result, path, value, f"--set {item!r}")
     expect_plain(result)
     return result
+
+
+def parse_override(item: str) -> tuple[str, Any]:
+    """Return the path and the value of ``a.b=c``, see :func:`apply_overrides`."""
+    path, equals, text = item.partition("=")
+    if not equals or not all(key.strip() for key in path.split(".")):
+        raise InputError(f"--set {item!r} is not an assignment", "section.key=value", "Try --set model.lr=1e-4")
+    try:
+        return path, _toml_value(text.strip())
+    except InputError as error:
+        raise InputError(f"--set {shortened(item)}: {error}") from None
+
+
+def assign(mapping: dict[str, Any], path: str, value: Any, found: str) -> None:
+    """Set the value at ``a.b`` of nested tables; missing tables are added.
+
+    Args:
+        found: the assignment, for a message.
+
+    Raises:
+        InputError: the path leads through a plain value.
+    """
+    keys = [key.strip() for key in path.split(".")]
+    table = mapping
+    for depth, key in enumerate(keys[:-1], start=1):
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            above = ".".join(keys[:depth])
+            raise InputError(f"{found} goes through {above}, which is {table!r}", f"{above} to be a table")
+    table[keys[-1]] = value
 
 
 def _elsewhere(path: Path) -> str:

@@ -38,6 +38,8 @@ COMMANDS: tuple[Command, ...] = (
     prediction.extend,
     running.fuse,
     imagination.imagine,
+    running.sweep,
+    running.join,
     running.compare,
     running.report,
     data.inspect,

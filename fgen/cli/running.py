@@ -1,11 +1,17 @@
 """Commands that train, and tell of runs."""
 
+from __future__ import annotations
+
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fgen.cli.registry import PROGRESS, argument, command, say
+
+if TYPE_CHECKING:
+    from fgen.reports.comparison import Compared
 
 CONFIG = argument(
     "config",
@@ -87,18 +93,62 @@ def _forms(parser: argparse.ArgumentParser) -> None:
     forms.add_argument("--json", action="store_true", dest="as_json", help="print JSON, scores as fractions")
 
 
-@command(RUNS, _forms)
-def compare(runs: list[str], as_csv: bool, as_json: bool) -> None:
-    """One table of several runs: scores with intervals, and paired differences from the first."""
+def _say_compared(compared: Sequence[Compared], as_csv: bool, as_json: bool) -> None:
+    """Print runs side by side."""
     from fgen.reports import comparison
 
-    compared = comparison.compare_runs(runs)
     if as_json:
         say(json.dumps([run.as_dict() for run in compared], indent=2))
     elif as_csv:
         say(comparison.as_csv(compared).rstrip("\n"))
     else:
         say(comparison.as_table(compared))
+
+
+@command(RUNS, _forms)
+def compare(runs: list[str], as_csv: bool, as_json: bool) -> None:
+    """One table of several runs: scores with intervals, and paired differences from the first."""
+    from fgen.reports.comparison import compare_runs
+
+    _say_compared(compare_runs(runs), as_csv, as_json)
+
+
+@command(
+    argument("configs", nargs="+", metavar="CONFIG", help="TOML files, experiments that fgen new lists, or data sets"),
+    argument(
+        "--set-grid",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=[VALUE,VALUE]",
+        dest="grid",
+        help="values of a setting, each run with each of those of other --set-grid",
+    ),
+    SET,
+    argument("--seeds", type=int, nargs="+", help="seeds of each experiment (default: its own)"),
+    argument("--out", default="runs/sweep", help="folder of the run folders (default: runs/sweep)"),
+    argument("--jobs", type=int, default=1, help="runs at a time, each in a process of its own (default: 1)"),
+    argument("--backend", default="loky", help="loky, processes of this machine; dask or ray, those of a cluster"),
+    argument("--address", help="of Dask's scheduler, as tcp://HOST:8786, or of Ray's head"),
+    _forms,
+    PROGRESS,
+)
+def sweep(configs: list[str], out: str, as_csv: bool, as_json: bool, **options: Any) -> None:
+    """Experiments with several settings and seeds, at once; the same command goes on after a stop."""
+    from fgen.cli.sweeping import swept
+
+    compared, failures = swept(configs, Path(out), **options)
+    if compared:
+        _say_compared(compared, as_csv, as_json)
+    if failures:
+        raise failures
+
+
+@command(RUNS, argument("--out", required=True, help="the new run folder"))
+def join(runs: list[str], out: str) -> None:
+    """Finished runs of one experiment, each with other seeds, into one run."""
+    from fgen.experiment.join import join_runs
+
+    say(f"{join_runs(runs, out=out).table()}\nrun folder: {out}")
 
 
 @command(RUNS, argument("--out", required=True, help="HTML, with its pictures inside"), PROGRESS)

@@ -316,13 +316,20 @@ def _difference(file: Path, now: ExperimentConfig) -> str:
         before = _as_begun(file, ExperimentConfig.from_file(file))
     except InputError as error:
         return str(error)
+    if difference := setting_difference(before, now):
+        return difference
+    begun, seeds = list(before.protocol.seeds), list(now.protocol.seeds)
+    return f"protocol.seeds was {begun} and is {seeds} now" if seeds[: len(begun)] != begun else ""
+
+
+def setting_difference(before: ExperimentConfig, now: ExperimentConfig) -> str:
+    """Return the first setting that differs, "" where all are the same but those that may change."""
     old, new = _settings(before), _settings(now)
     for name in old | new:
         if old.get(name) != new.get(name):
             then, here = ("not set" if value is None else repr(value) for value in (old.get(name), new.get(name)))
             return f"{name} was {then} and is {here} now"
-    begun, seeds = list(before.protocol.seeds), list(now.protocol.seeds)
-    return f"protocol.seeds was {begun} and is {seeds} now" if seeds[: len(begun)] != begun else ""
+    return ""
 
 
 def _settings(config: ExperimentConfig) -> dict[str, Any]:

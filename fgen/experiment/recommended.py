@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from fgen.classifiers.cosine import CosineConfig
 from fgen.classifiers.softmax import SoftmaxConfig
-from fgen.config import apply_overrides, build, to_mapping
+from fgen.config import apply_overrides, build, read_toml, to_mapping
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import BUILT_IN, DATA_SUFFIXES
 from fgen.data.folds import validation_folds
@@ -153,7 +153,14 @@ def dataset_section(dataset: ZSLDataset) -> DatasetConfig:
 def experiment_for(
     source: str, overrides: Sequence[str], *, kept: Path | None = None, progress: bool | None = None
 ) -> ExperimentConfig:
-    """Return the experiment of a TOML file; for a data set choose one, see :func:`recommended`.
+    """Return the experiment of a TOML file; for a data set choose one, see :func:`settings_for`."""
+    return ExperimentConfig.from_mapping(settings_for(source, overrides, kept=kept, progress=progress))
+
+
+def settings_for(
+    source: str, overrides: Sequence[str], *, kept: Path | None = None, progress: bool | None = None
+) -> dict[str, Any]:
+    """Return the settings in a TOML file, not yet checked; for a data set choose them, see :func:`recommended`.
 
     Args:
         source: path of a TOML file, the name of an experiment that comes with fgen, or what :func:`fgen.load_dataset`
@@ -165,14 +172,14 @@ def experiment_for(
     path = Path(source)
     of_data = path.suffix in DATA_SUFFIXES or (path.is_dir() and not (path / "config.toml").exists())
     if source not in BUILT_IN and not of_data:
-        return ExperimentConfig.from_file(find_experiment(source), list(overrides))
+        return apply_overrides(read_toml(find_experiment(source)), overrides)
     if kept is not None and kept.exists():
-        return ExperimentConfig.from_file(kept, list(overrides))
+        return apply_overrides(read_toml(kept), overrides)
     early = [text for text in overrides if text.startswith("dataset.")]
     section = {"name" if source in BUILT_IN else "path": source}
     given = apply_overrides({"dataset": section}, early)["dataset"]
     config = recommended(build(DatasetConfig, given, "dataset").load(), progress=progress)
-    return ExperimentConfig.from_mapping(apply_overrides(config.to_mapping(), list(overrides)))
+    return apply_overrides(config.to_mapping(), overrides)
 
 
 def recommend(

@@ -84,7 +84,8 @@ def run(
             return replace(kept, out=None)
     dataset, config = load_to_run(config)
     phases = _trainings(config, dataset)
-    directory, config = begin(config, dataset, out, resume=resume)
+    directory, config = begin(config, out, resume=resume)
+    log_notes(dataset)
     # Training and heads take the experiment's precision; all else, as banks and scores, is float32's.
     with directory.locked(), cpu_threads(config.train.threads), matrix_precision("highest", CPU):
         if config.model.name not in BASELINES:
@@ -119,8 +120,10 @@ def seed_units(
     config: ExperimentConfig, dataset: ZSLDataset, directory: RunDirectory, threads: Threads
 ) -> list[SeedUnit]:
     """Return each seed of a run that has begun, to be executed in any process."""
-    folder = directory.path.resolve()
-    return [SeedUnit(config, folder, seed, dataset.fingerprint, threads) for seed in config.protocol.seeds]
+    folder, data = directory.path.resolve(), config.dataset
+    if data.path is not None:
+        data = replace(data, path=str(Path(data.path).absolute()))
+    return [SeedUnit(config, data, folder, seed, dataset.fingerprint, threads) for seed in config.protocol.seeds]
 
 
 def _all_outcomes(workers: Workers, units: Sequence[SeedUnit], *, progress: bool) -> list[SeedOutcome]:
@@ -204,7 +207,8 @@ def train_only(
         raise InputError(f"model.name is {config.model.name!r}, a baseline", f"a generator: {', '.join(MODELS)}")
     dataset = config.dataset.load()
     longer = resume and goes_on_longer(config, dataset, Path(out))
-    directory, config = begin(config, dataset, out, resume=resume, longer=longer)
+    directory, config = begin(config, out, resume=resume, longer=longer)
+    log_notes(dataset)
     chooses = config.protocol.calibrate and len(dataset.unseen) > 0
     if chooses and (reason := too_few_to_hold_out(dataset)):
         log.warning(reason)
@@ -243,9 +247,9 @@ def goes_on_longer(config: ExperimentConfig, dataset: ZSLDataset, out: Path) -> 
 
 
 def begin(
-    config: ExperimentConfig, dataset: ZSLDataset, out: str | Path, *, resume: bool, longer: bool = False
+    config: ExperimentConfig, out: str | Path, *, resume: bool, longer: bool = False
 ) -> tuple[RunDirectory, ExperimentConfig]:
-    """Begin a run folder, or go on in it; log the notes on the data, and settings that have no effect.
+    """Begin a run folder, or go on in it; log settings that have no effect.
 
     Returns:
         The folder, and the settings that it was begun with.
@@ -256,11 +260,15 @@ def begin(
     choose_device(config.train.device)
     config.classifier.build()
     directory = RunDirectory.create(Path(out), config, resume=resume, longer=longer)
-    for note in dataset.notes:
-        log.info("%s: %s", dataset.name, note)
     if unused := config.unused():
         log.warning("%s: set, and without effect beside the other settings", ", ".join(unused))
     return directory, ExperimentConfig.from_file(directory.config)
+
+
+def log_notes(dataset: ZSLDataset) -> None:
+    """Log the notes on a data set."""
+    for note in dataset.notes:
+        log.info("%s: %s", dataset.name, note)
 
 
 def announce(

@@ -8,7 +8,7 @@ from pathlib import Path
 from fgen.compute.device import blas_threads, cpu_threads, matrix_precision, threads_in_use
 from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
-from fgen.experiment.config import ExperimentConfig
+from fgen.experiment.config import DatasetConfig, ExperimentConfig
 from fgen.experiment.directory import RunDirectory
 from fgen.experiment.fused import of_settings
 from fgen.experiment.protocol import SeedRun
@@ -48,12 +48,14 @@ class SeedUnit:
 
     Attributes:
         config: the experiment, as the run folder has it.
+        data: its data set, with an absolute path.
         folder: the run folder, an absolute path.
         fingerprint: of the data set that the experiment is to find.
         threads: those of the process that began the run.
     """
 
     config: ExperimentConfig
+    data: DatasetConfig
     folder: Path
     seed: int
     fingerprint: str
@@ -65,9 +67,9 @@ class SeedUnit:
         Raises:
             InputError: other data than the run began with, or what a run is refused for.
         """
-        dataset = self.config.dataset.load()
+        dataset = self.data.load()
         if dataset.fingerprint != self.fingerprint:
-            where = self.config.dataset.source
+            where = self.data.source
             raise InputError(f"{where} holds other data here than where the run was begun", "the same data set")
         run = SeedRun(self.config, dataset, self.seed, RunDirectory(self.folder).seed(self.seed))
         with self.threads.set(), matrix_precision("highest", CPU):

@@ -61,12 +61,14 @@ def compare_runs(paths: Sequence[str | Path]) -> list[Compared]:
         InputError: a folder that holds no finished run.
     """
     results = [RunResult.load(path) for path in paths]
-    first, compared = results[0], []
-    for name, result in zip(distinct_names(paths), results, strict=True):
-        gaps = {} if result is first else {score: paired_gap(result, first, score) for score in PAIRED}
-        reason = next((gap for gap in gaps.values() if isinstance(gap, str)), "")
-        compared.append(Compared(name, result, {} if reason else gaps, reason))  # type: ignore[arg-type]
-    return compared
+    return [compared(name, one, results[0]) for name, one in zip(distinct_names(paths), results, strict=True)]
+
+
+def compared(name: str, result: RunResult, first: RunResult) -> Compared:
+    """Return a run beside the first one."""
+    gaps = {} if result is first else {score: paired_gap(result, first, score) for score in PAIRED}
+    reason = next((gap for gap in gaps.values() if isinstance(gap, str)), "")
+    return Compared(name, result, {} if reason else gaps, reason)  # type: ignore[arg-type]
 
 
 def paired_gap(run: RunResult, first: RunResult, score: str = "H") -> dict[str, float | None] | str:
