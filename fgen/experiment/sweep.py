@@ -35,9 +35,9 @@ class SweepResult:
 
     Example:
         >>> settings = {"dataset": {"name": "toy"}, "model": {"name": "ridge"}}
-        >>> result = fgen.sweep(settings, out="runs/ridges", grid={"model.l2": [0.1, 1.0]})
+        >>> result = fgen.sweep(settings, out="runs/ridges", grid={"model.alpha": [0.1, 1.0]})
         >>> list(result.results)
-        ['ridge-toy,l2=0.1', 'ridge-toy,l2=1.0']
+        ['ridge-toy,alpha=0.1', 'ridge-toy,alpha=1.0']
     """
 
     results: dict[str, RunResult] = field(default_factory=dict)

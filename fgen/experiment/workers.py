@@ -5,6 +5,7 @@ and goes on with what it finds. A worker that dies is therefore replaced, and it
 """
 
 import logging
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,8 @@ from concurrent.futures import BrokenExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+
+from tqdm import tqdm
 
 from fgen.errors import InputError, Interrupted, first_line, require
 
@@ -170,6 +173,8 @@ def _executed(number: int, unit: Callable[[], T]) -> Result[T]:
 
 def _in_worker(number: int, unit: Callable[[], T]) -> Result[T] | None:
     """Execute a unit in a process of an engine; return None if that was told to stop, and another one goes on."""
+    # tqdm's own lock is of processes; one that is killed leaves its semaphore behind, and Python warns of that.
+    tqdm.set_lock(threading.RLock())
     try:
         return _executed(number, unit)
     except Interrupted:
