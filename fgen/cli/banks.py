@@ -16,6 +16,7 @@ from fgen.errors import InputError
     argument("--seed", type=int, help="seed of model and noise (default: the run's first)"),
     argument("--real", action="store_true", help="store the real training rows too"),
     argument("--validation", action="store_true", help="also write NAME.validation.h5, to calibrate classifiers on"),
+    argument("--jobs", type=int, default=1, help="processes that share the classes (default: 1)"),
     OVERWRITE,
     PROGRESS,
 )

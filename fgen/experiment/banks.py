@@ -1,6 +1,6 @@
 """Write banks from a model."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -58,26 +58,54 @@ def write_bank(
     Raises:
         InputError: the bank exists and ``overwrite`` is False.
     """
-    rows_of = {}
-    if real is not None:
-        kept = by_class(real.splits["trainval"] if rows is None else rows, real.labels)
-        rows_of = {int(real.labels[own[0]]): own for own in kept if len(own)}
     counts, names = spec.counts - spec.real, spec.class_names
-    threads: dict[str, Any] = threads_in_use()
-    creation = FeatureBank.create(path, spec, **threads, overwrite=overwrite)
-    with retain_freed_memory(), creation as writer, _background_writer(model.device) as submit:
-        wanted = np.array([k for k in np.flatnonzero(spec.counts) if k not in writer.done], dtype=np.int64)
-        generated = model.iter_generate(
+
+    def generated(wanted: np.ndarray) -> Iterator[np.ndarray]:
+        return model.iter_generate(
             spec.class_embeddings[wanted],
             None if names is None else [names[k] for k in wanted],
             counts[wanted],
             seed=spec.seed,
             represented=spec.space != "raw",
         )
-        bar = tqdm(total=int(counts[wanted].sum()), unit="feature", desc="generating", disable=not progress)
-        for k, synthetic in zip(wanted, generated, strict=True):
-            if real is not None and k in rows_of:
-                submit(partial(writer.write, k, real.rows(rows_of[k])))
+
+    with retain_freed_memory():
+        real_rows = {} if real is None else real_parts(real, rows)
+        fill_bank(path, spec, generated, real_rows, device=model.device, overwrite=overwrite, progress=progress)
+
+
+def real_parts(dataset: ZSLDataset, rows: np.ndarray | None = None) -> dict[int, Callable[[], np.ndarray]]:
+    """Return for each class a function that reads its rows among the given ones, by default the training rows."""
+    kept = by_class(dataset.splits["trainval"] if rows is None else rows, dataset.labels)
+    return {int(dataset.labels[own[0]]): partial(dataset.rows, own) for own in kept if len(own)}
+
+
+def fill_bank(
+    path: str | Path,
+    spec: BankSpec,
+    generated: Callable[[np.ndarray], Iterator[np.ndarray]],
+    real_rows: Mapping[int, Callable[[], np.ndarray]],
+    *,
+    device: torch.device,
+    overwrite: bool,
+    progress: bool,
+) -> None:
+    """Write a bank; a killed call goes on where it stopped.
+
+    Args:
+        generated: the synthetic rows of the classes of some ids, in their order.
+        real_rows: by class id, what reads the rows that come before.
+        device: where they are generated.
+    """
+    threads: dict[str, Any] = threads_in_use()
+    creation = FeatureBank.create(path, spec, **threads, overwrite=overwrite)
+    with creation as writer, _background_writer(device) as submit:
+        wanted = np.array([k for k in np.flatnonzero(spec.counts) if k not in writer.done], dtype=np.int64)
+        total = int((spec.counts - spec.real)[wanted].sum())
+        bar = tqdm(total=total, unit="feature", desc="generating", disable=not progress)
+        for k, synthetic in zip(wanted, generated(wanted), strict=True):
+            if k in real_rows:
+                submit(partial(writer.write, k, real_rows[k]()))
             if len(synthetic):  # a class may have real rows alone
                 submit(partial(writer.write, k, synthetic, start=int(spec.real[k])))
             bar.update(len(synthetic))

@@ -4,6 +4,7 @@ import csv
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +17,10 @@ from fgen.errors import InputError, did_you_mean
 from fgen.experiment.banks import dataset_spec, write_bank
 from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import RunDirectory, SeedDirectory
+from fgen.experiment.shards import write_in_shards
 from fgen.experiment.steps import Task
 from fgen.experiment.validation_bank import write_validation_bank
+from fgen.experiment.workers import Workers
 from fgen.features.labels import unusual_embeddings_warning
 from fgen.io.atomic import expect_free
 from fgen.models.base.generator import FeatureGenerator
@@ -47,6 +50,7 @@ def generate_from_run(
     validation: bool = False,
     overwrite: bool = False,
     progress: bool = False,
+    jobs: int = 1,
 ) -> None:
     """Write a bank from a run's model.
 
@@ -60,6 +64,8 @@ def generate_from_run(
         seed: which of the run's models, and the noise; by default the run's first.
         real: store the data set's real training rows too.
         validation: write a bank of the validation task beside it, see :mod:`fgen.experiment.validation_bank`.
+        jobs: processes, each of which generates some of the classes, to the bytes of one process. More than 1 needs
+            ``fgen[sweep]``.
 
     Raises:
         InputError: unknown class names, embeddings of another width, no such seed in the run.
@@ -68,11 +74,12 @@ def generate_from_run(
         raise InputError(f"--n-per-class is {n_per_class}", f"at least 1, below {MOST_ROWS:,}")
     if Path(out).suffix not in HDF5_SUFFIXES:
         raise InputError(f"{out} ends in {Path(out).suffix!r}", "an .h5 file: a bank is HDF5")
-    directory = RunDirectory.open(run)
+    workers, directory = Workers(jobs), RunDirectory.open(run)
     config = ExperimentConfig.from_file(directory.config)
     seed = config.protocol.seeds[0] if seed is None else seed
     folder = trained_seed(directory, config, seed)
-    model = load_model(folder.model, available_device(config.train.device))
+    device = available_device(config.train.device)
+    model = load_model(folder.model, device)
     if embeddings is not None:
         if real:
             raise InputError("--real and --embeddings were both given", "one of them: new classes have no real rows")
@@ -99,7 +106,11 @@ def generate_from_run(
             write_validation_bank(
                 out, spec, Task(config, dataset, seed), folder, overwrite=overwrite, progress=progress
             )
-        write_bank(out, model, spec, real=dataset if real else None, overwrite=overwrite, progress=progress)
+        options: dict[str, Any] = {"real": dataset if real else None, "overwrite": overwrite, "progress": progress}
+        if workers.in_process:
+            write_bank(out, model, spec, **options)
+        else:
+            write_in_shards(Path(out), folder.model, device, spec, workers, **options)
     if n_per_class is None:
         why = f"{ROWS_RATIO} times a seen class's mean number of real ones, at least {FEWEST_ROWS}"
         why = why if counted is not None else "the data set isn't there, whose rows would decide"

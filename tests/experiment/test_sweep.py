@@ -12,17 +12,20 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fgen
 from fgen.cli import main
 from fgen.compute.device import blas_threads, threads_in_use
 from fgen.config import dump_toml
+from fgen.data.bank_spec import BankSpec
 from fgen.errors import MissingExtra
 from fgen.experiment import runner
 from fgen.experiment import sweep as sweep_module
 from fgen.experiment.grid import combinations
 from fgen.experiment.seed_unit import SeedUnit
+from fgen.experiment.shards import split_spec
 from fgen.experiment.workers import MOST_DEATHS, Workers
 from fgen.io.atomic import working_in
 from fgen.training import loop
@@ -323,3 +326,25 @@ def test_ctrl_c_stops_a_sweep_with_one_message_and_the_same_call_goes_on(alone, 
     assert told.splitlines()[-1].startswith("fgen: stopped. What was finished is kept; go on with: fgen sweep")
     assert main(command) == 0
     assert files(out / NAMES[0]) == files(alone / NAMES[0])
+
+
+def test_shards_of_a_bank_join_to_the_bytes_of_one_process(alone, tmp_path):
+    run, counts = alone / NAMES[0], ["--n-per-class", "50", "--classes", "all", "--real"]
+    for name, jobs in (("one", []), ("two", ["--jobs", "2"])):
+        assert main(["generate", str(run), *counts, "--out", str(tmp_path / f"{name}.h5"), *jobs]) == 0
+    assert (tmp_path / "two.h5").read_bytes() == (tmp_path / "one.h5").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.h5", "two.h5"]
+
+
+@pytest.mark.parametrize("n_parts", [1, 2, 3, 9])
+def test_each_generated_row_is_in_one_shard_and_shards_are_of_much_the_same_size(n_parts):
+    real, made = np.array([3, 0, 2, 0, 0]), np.array([10, 0, 10, 30, 10])
+    spec = BankSpec(
+        class_embeddings=np.eye(5), counts=real + made, real_counts=real, is_seen=real > 0, feature_dim=2, seed=4
+    )
+    parts = split_spec(spec, n_parts)
+    assert (sum(part.counts for part in parts) == made).all()
+    assert all(((part.counts == made) | (part.counts == 0)).all() for part in parts)
+    assert max(part.counts.sum() for part in parts) <= made.sum() / n_parts + made.max()
+    assert len(parts) <= n_parts
+    assert not any(part.real.any() for part in parts)
