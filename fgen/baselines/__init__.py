@@ -13,6 +13,7 @@ from fgen.baselines.bilinear import AleConfig, DeviseConfig
 from fgen.baselines.dap import DapConfig
 from fgen.baselines.eszsl import EszslConfig
 from fgen.baselines.gaussian import GaussianConfig
+from fgen.baselines.multimodal import MultimodalConfig
 from fgen.baselines.ridge import RidgeConfig
 from fgen.baselines.sae import SaeConfig
 from fgen.baselines.seen_only import SeenOnlyConfig
@@ -28,5 +29,6 @@ BASELINES: dict[str, Any] = {
         AleConfig,
         DeviseConfig,
         GaussianConfig,
+        MultimodalConfig,
     )
 }
