@@ -22,6 +22,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [CHILDREN, os.environ.ge
 
 import torch  # noqa: E402
 
+from fgen.baselines import BASELINES  # noqa: E402
 from fgen.classifiers.softmax import SoftmaxClassifier  # noqa: E402
 from fgen.data.toy import toy_world  # noqa: E402
 from fgen.models.registry import MODELS  # noqa: E402
@@ -30,6 +31,8 @@ from fgen.models.registry import MODELS  # noqa: E402
 if not os.environ.get("FGEN_TEST_GPU"):
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
+#: Baselines for features and class embeddings of any widths; "paired" takes those of one space alone.
+ANY_WIDTHS = [name for name in BASELINES if name != "paired"]
 #: Networks small enough for a laptop to train in a second.
 TINY = {"hidden_dim": 32, "noise_dim": 4, "batch_size": 32, "epochs": 2}
 #: How long a method trains what its generator learns from, which costs more than the epochs of TINY.

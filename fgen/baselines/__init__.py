@@ -14,6 +14,7 @@ from fgen.baselines.dap import DapConfig
 from fgen.baselines.eszsl import EszslConfig
 from fgen.baselines.gaussian import GaussianConfig
 from fgen.baselines.multimodal import MultimodalConfig
+from fgen.baselines.paired import PairedConfig
 from fgen.baselines.ridge import RidgeConfig
 from fgen.baselines.sae import SaeConfig
 from fgen.baselines.seen_only import SeenOnlyConfig
@@ -30,5 +31,6 @@ BASELINES: dict[str, Any] = {
         DeviseConfig,
         GaussianConfig,
         MultimodalConfig,
+        PairedConfig,
     )
 }

@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fgen import rng
 from fgen.baselines.base import BaselineConfig, EmbeddingBaseline

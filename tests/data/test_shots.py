@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 import fgen
-from fgen.baselines import BASELINES
 from fgen.data.dataset import ZSLDataset
 from fgen.data.files import save_dataset
 from fgen.data.toy import make_toy, toy_world
 from fgen.errors import InputError
 from fgen.experiment.config import DatasetConfig, ExperimentConfig
 from fgen.models.registry import MODELS
-from tests.conftest import THREADS, tiny
+from tests.conftest import ANY_WIDTHS, THREADS, tiny
 
 
 def uneven():
@@ -178,7 +177,7 @@ def test_a_run_learns_from_the_shots_what_descriptions_do_not_tell(misdescribed,
     assert (np.bincount(tested["labels"])[-4:] == 12).all(), "the rows that were trained on are tested on no more"
 
 
-@pytest.mark.parametrize("name", sorted(MODELS | BASELINES))
+@pytest.mark.parametrize("name", sorted([*MODELS, *ANY_WIDTHS]))
 def test_every_method_and_baseline_takes_shots(misdescribed, tmp_path, name):
     """One option for all: their rows are trained on, and tested on no more."""
     small = tiny(name) | {"steps": 2, "batch_size": 16} if name in MODELS else {}

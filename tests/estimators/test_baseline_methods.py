@@ -11,10 +11,12 @@ from fgen.errors import InputError
 from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.selection import choose_setting, score_baseline
 from fgen.experiment.steps import Task
+from tests.conftest import ANY_WIDTHS
 
 PLAIN = {"embedding_norm": "none", "embedding_scale": 1.0}
 #: Of the methods that take steps.
 QUICK = {"dap": {"l2": 3.0}, "ale": {"epochs": 2}, "devise": {"epochs": 2}, "seen_only": {"epochs": 2}}
+QUICK["multimodal"] = {"epochs": 2}
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +24,7 @@ def data():
     return make_toy(n_seen=8, n_unseen=3, rows_per_class=12, sigma=0.4)
 
 
-@pytest.mark.parametrize("method", BASELINES)
+@pytest.mark.parametrize("method", ANY_WIDTHS)
 def test_it_scores_as_the_baseline_does(data, method):
     X, y = data.split("trainval")
     tests, _ = data.split("test_unseen")

@@ -37,7 +37,7 @@ from fgen.metrics.calibration import best_gamma
 from fgen.models.registry import MODELS, load_model
 from fgen.reports.inspection import inspect
 from fgen.training.checkpoint import TrainingState, read_checkpoint, write_checkpoint
-from tests.conftest import TINY
+from tests.conftest import ANY_WIDTHS, TINY
 
 TEST_SPLITS = ("test_seen", "test_unseen")
 #: On the toy world the lineage's ReLU outputs and strong penalty only slow training down.
@@ -727,7 +727,7 @@ def test_baselines_run_under_the_same_config(best):
     assert 1 / 20 < seen_only["S"] <= best["S"]
 
 
-@pytest.mark.parametrize("name", sorted(fgen.BASELINES))
+@pytest.mark.parametrize("name", sorted(ANY_WIDTHS))
 def test_a_baseline_leaves_its_choice_and_predictions(path, tmp_path, name):
     config = {"dataset": {"path": str(path)}, "model": {"name": name}}
     result = fgen.run(config, out=tmp_path / "run")

@@ -1,0 +1,60 @@
+"""The multimodal parts on networks of other libraries, small and with seeded weights: open_clip's CLIP and BERT."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+import torch
+
+from fgen.baselines.paired import PairedConfig
+
+with_open_clip = pytest.mark.skipif(importlib.util.find_spec("open_clip") is None, reason="needs fgen[vision]")
+
+
+@with_open_clip
+def test_its_scores_are_the_logits_of_open_clip(clip):
+    """Random pictures and texts through both towers of a small model with seeded weights."""
+    numbers = torch.Generator().manual_seed(1)
+    pictures = torch.randn(6, 3, 32, 32, generator=numbers)
+    tokens = torch.randint(1, 60, (4, 16), generator=numbers)
+    with torch.inference_mode():
+        images, texts = clip.encode_image(pictures), clip.encode_text(tokens)
+        logits, _ = clip.get_logits(pictures, tokens)
+    factor = float(clip.logit_scale.exp())
+    baseline = PairedConfig(factor=factor).build()
+    baseline.fit(images.numpy(), [0, 1, 2, 0, 1, 2], texts.numpy())
+    np.testing.assert_allclose(baseline.scores(images.numpy()), logits.numpy(), atol=1e-5 * factor)
+
+
+@with_open_clip
+def test_templates_are_averaged_as_open_clip_does(clip):
+    """As open_clip's build_zero_shot_classifier: unit vectors, their mean, to length 1."""
+    from open_clip import build_zero_shot_classifier
+
+    templates, names = ("a photo of a {}.", "a drawing of a {}."), ["zebra", "owl", "teapot"]
+
+    def tokenizer(texts):
+        return torch.tensor([[1 + ord(letter) % 58 for letter in text.ljust(24)[-16:]] for text in texts])
+
+    own = build_zero_shot_classifier(clip, tokenizer, names, [template.format for template in templates], device="cpu")
+    with torch.inference_mode():
+        parts = [clip.encode_text(tokenizer([t.format(n) for t in templates]), normalize=True) for n in names]
+        images = clip.encode_image(torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(2)))
+    texts = np.stack([part.mean(dim=0).numpy() for part in parts])
+    scores = PairedConfig(factor=1.0).build().fit(images.numpy(), [0, 1, 2, 0, 1], texts).scores(images.numpy())
+    expected = torch.nn.functional.normalize(images) @ own
+    np.testing.assert_allclose(scores, expected.numpy(), atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """A small model of open_clip with seeded weights."""
+    import open_clip
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return open_clip.CLIP(
+            embed_dim=8,
+            vision_cfg={"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 16},
+            text_cfg={"context_length": 16, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1},
+        ).eval()
