@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from fgen.errors import InputError, first_line, require
 
-LIBRARIES = ("sentence_transformers", "transformers")
+LIBRARIES = ("sentence_transformers", "transformers", "huggingface_hub")
+log = logging.getLogger("fgen")
 T = TypeVar("T")
 
 
@@ -49,6 +50,8 @@ def load_model(what: str, model: str, load: Callable[[], T], expected: str) -> T
     """
     reason = "there is no such folder"
     if not (os.path.isabs(model) or model.startswith(".")) or os.path.isdir(model):
+        if not os.path.isdir(model):
+            log.info("%s is no folder: it is taken from the cache, or downloaded", model)
         try:
             return load()
         except Exception as error:  # of many types, for a folder that is no model
