@@ -160,7 +160,7 @@ def test_what_cannot_be_drawn_is_refused(tmp_path):
 def test_texts_that_no_picture_has_room_for_are_cut(tmp_path, monkeypatch):
     """Such as a damaged metrics.csv may have: matplotlib would work on them for half a minute."""
     drawn = []
-    monkeypatch.setattr(plots, "_write", lambda target, figure: drawn.append(figure))
+    monkeypatch.setattr(plots, "write_figure", lambda target, figure: drawn.append(figure))
     plot_training(tmp_path / "x.png", [{"epoch": k, "phase": "x" * 20_000, "y" * 20_000: 1.0, "$z": k} for k in (1, 2)])
     (figure,) = drawn
     texts = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
