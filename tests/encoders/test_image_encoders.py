@@ -301,4 +301,5 @@ def test_building_a_network_leaves_torch_s_random_state_as_it_is(tmp_path):
     save_file(seeded(lambda: models.get_model("resnet18", weights=None)).state_dict(), tmp_path / "w.safetensors")
     before = torch.get_rng_state()
     image_encoder("torchvision:resnet18", tmp_path / "w.safetensors")
+    image_encoder("efficientnet-lite0")
     assert torch.equal(torch.get_rng_state(), before)
