@@ -5,12 +5,12 @@ where the data set and the bank are still there.
 """
 
 import csv
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from tqdm import tqdm
@@ -24,7 +24,7 @@ from fgen.errors import InputError, require
 from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import RunDirectory, SeedDirectory
 from fgen.experiment.records import Predictions, read_predictions
-from fgen.experiment.results import SCORES, RunResult, format_gap, format_score
+from fgen.experiment.results import SCORES, RunResult, format_fusion, format_gap, format_score, format_weights
 from fgen.io.reading import guarded_read
 from fgen.metrics.accuracy import GZSLScores
 from fgen.metrics.fidelity import compare_features
@@ -146,19 +146,7 @@ def _details(run: _Run) -> Iterable[str]:
 
 def _facts(run: _Run) -> dict[str, str]:
     facts = run.result.description
-    chosen = ("epochs", "gamma", "l2")
-    choices = [
-        ", ".join(
-            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
-            for key, value in (
-                {k: choice[k] for k in chosen if k in choice}
-                | choice.get("settings", {})
-                | choice.get("embedding_weights", {})
-            ).items()
-            if not isinstance(value, list)
-        )
-        for choice in facts["choice"]
-    ]
+    choices = [_choice(choice) for choice in facts["choice"]]
     dataset = facts["dataset"]
     seconds = [sum(phases.values()) for phases in facts["timing"].values()]
     return {
@@ -177,6 +165,20 @@ def _facts(run: _Run) -> dict[str, str]:
         "seconds of a seed": f"{np.median(seconds):.0f}",
         "fgen": f"{facts['version']}{', commit ' + facts['git_commit'] if facts['git_commit'] else ''}",
     }
+
+
+def _choice(choice: Mapping[str, Any]) -> str:
+    """Return what was chosen for a seed, as text."""
+    if "fusion" in choice:
+        return format_fusion(choice)
+    numbers = {key: choice[key] for key in ("epochs", "gamma", "l2") if key in choice} | choice.get("settings", {})
+    told = [
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in numbers.items()
+        if not isinstance(value, list)
+    ]
+    weights = choice.get("embedding_weights")
+    return ", ".join([*told, *([f"weights: {format_weights(weights)}"] if weights else [])])
 
 
 def _dataset(run: _Run) -> tuple[ZSLDataset | None, str]:

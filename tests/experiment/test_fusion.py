@@ -19,6 +19,7 @@ from fgen.experiment.runner import train_only
 from fgen.experiment.weights import candidate_weights
 from fgen.inference.from_run import predictor_of_run
 from fgen.metrics.decision_fusion import RULES
+from fgen.reports.run_report import write_report
 
 SECTIONS = {
     "model": {"name": "flow", "epochs": 1, "hidden_dim": 16},
@@ -252,3 +253,9 @@ def test_the_shell_fuses_runs_and_refuses_what_does_not_fit(two_networks, capsys
     }.items():
         assert main(["fuse", *arguments]) == 2
         assert told in capsys.readouterr().err
+
+
+def test_the_report_tells_how_decisions_were_fused(fused_run, tmp_path):
+    pytest.importorskip("matplotlib")
+    write_report([fused_run], tmp_path / "report.html")
+    assert "fused by stacked (noise" in (tmp_path / "report.html").read_text()
