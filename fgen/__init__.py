@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fgen.errors import InputError as InputError
     from fgen.estimators.decision_fusion import DecisionFusion as DecisionFusion
     from fgen.estimators.feature_synthesizer import FeatureSynthesizer as FeatureSynthesizer
+    from fgen.estimators.multimodal import MultimodalZeroShotClassifier as MultimodalZeroShotClassifier
     from fgen.estimators.zero_shot_classifier import ZeroShotClassifier as ZeroShotClassifier
     from fgen.experiment.config import ExperimentConfig as ExperimentConfig
     from fgen.experiment.recommended import recommended as recommended
@@ -47,6 +48,7 @@ _HOMES = {
     "InputError": "fgen.errors",
     "MODELS": "fgen.models.registry",
     "MixedSampler": "fgen.data.torch_dataset",
+    "MultimodalZeroShotClassifier": "fgen.estimators.multimodal",
     "RunResult": "fgen.experiment.results",
     "SoftmaxClassifier": "fgen.classifiers.softmax",
     "SweepResult": "fgen.experiment.sweep",

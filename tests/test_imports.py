@@ -36,6 +36,7 @@ DOORS = {
     "fgen.data.dataset.ZSLDataset.__init__",
     "fgen.encoders.image_folder.dataset_of_pictures",
     "fgen.estimators.feature_synthesizer.FeatureSynthesizer.__init__",
+    "fgen.estimators.multimodal.MultimodalZeroShotClassifier.__init__",
     "fgen.estimators.zero_shot_classifier.ZeroShotClassifier.__init__",
     "fgen.models.base.generator.FeatureGenerator.fit",
     "fgen.classifiers.base.Head.fit",

@@ -18,8 +18,8 @@ from fgen.features.rows import Features, as_rows, numbered_blocks
 LIMITS = {
     "epochs|batch_size|joint_dim": Limit(lambda n: n >= 1, "a whole number of at least 1"),
     "epoch_choices": Limit(lambda choices: choices and min(choices) >= 1, "whole numbers of at least 1"),
-    "margin|factor|prior_alpha|prior_width": Limit(lambda x: 0 < x < np.inf, "a number above 0"),
-    "uncertainty|weight_decay|(contrastive|classification)_weight": Limit(
+    "lr|margin|factor|prior_alpha|prior_width": Limit(lambda x: 0 < x < np.inf, "a number above 0"),
+    "uncertainty|encoder_lr|weight_decay|(contrastive|classification)_weight": Limit(
         lambda x: 0 <= x < np.inf, "a number of at least 0"
     ),
     "seen_prototypes": Limit(lambda kind: kind in ("predicted", "mean"), "'predicted', 'mean' or None"),

@@ -86,6 +86,16 @@ class Multimodal(EmbeddingBaseline, config=MultimodalConfig):
     rows: Tensor
     texts: Tensor
 
+    @property
+    def device(self) -> torch.device:
+        """Where the scorer is."""
+        return torch.device("cpu")
+
+    @property
+    def rows_at_once(self) -> int:
+        """The number of rows that are scored together, so that pairs fit into memory."""
+        return max(1, MOST_NUMBERS // (len(self.texts) * self.config.joint_dim))
+
     def learn(self, features: Features, labels: np.ndarray, embeddings: np.ndarray, seed: int) -> None:
         """Run the epochs.
 
@@ -96,6 +106,7 @@ class Multimodal(EmbeddingBaseline, config=MultimodalConfig):
         rows = torch.from_numpy(embeddings.astype(np.float32))
         scorer = self.new_scorer(features, embeddings[classes])
         initialise(scorer.fusion, seed, "fusion", xavier_gain=1.0)
+        scorer.to(self.device)
         self._train(scorer, features, rows[torch.from_numpy(classes)], torch.from_numpy(targets), seed)
         if not all(bool(torch.isfinite(parameter).all()) for parameter in scorer.parameters()):
             raise TrainingDiverged("the scorer's weights are NaN or infinite", "finite numbers", "Lower model.lr")
@@ -105,7 +116,7 @@ class Multimodal(EmbeddingBaseline, config=MultimodalConfig):
         """Score with a trained scorer and the classes' rows ``(C, A)``."""
         self.scorer, self.rows = scorer.eval(), rows
         with torch.no_grad():
-            self.texts = scorer.text_encoder(rows)
+            self.texts = scorer.text_encoder(rows.to(self.device))
 
     def new_scorer(self, features: Features, embeddings: np.ndarray) -> ImageTextScorer:
         """Return a scorer with an untrained fusion layer, whose encoders rescale the rows.
@@ -127,9 +138,10 @@ class Multimodal(EmbeddingBaseline, config=MultimodalConfig):
         config = self.config
         optimiser = torch.optim.AdamW(self.parameter_groups(scorer), lr=config.lr, weight_decay=config.weight_decay)
         scorer.train()
+        rows, targets = rows.to(self.device), targets.to(self.device)
         for numbers in batches(len(targets), config.n_epochs, config.batch_size, seed):
-            images = torch.from_numpy(read_rows(features, numbers).astype(np.float32))
-            loss = self.loss(scorer, images, rows, targets[torch.from_numpy(numbers)])
+            images = torch.from_numpy(read_rows(features, numbers).astype(np.float32)).to(self.device)
+            loss = self.loss(scorer, images, rows, targets[torch.from_numpy(numbers).to(self.device)])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -154,11 +166,10 @@ class Multimodal(EmbeddingBaseline, config=MultimodalConfig):
 
     def score_block(self, block: np.ndarray) -> np.ndarray:
         """Return scores ``(n, C)`` of the pairs."""
-        part = max(1, MOST_NUMBERS // (len(self.texts) * self.config.joint_dim))
+        parts = torch.from_numpy(np.array(block, dtype=np.float32)).split(self.rows_at_once)
         with torch.inference_mode():
-            parts = torch.from_numpy(np.array(block, dtype=np.float32)).split(part)
-            scores = [self.scorer.fusion(self.scorer.image_encoder(images), self.texts) for images in parts]
-        return torch.cat(scores).numpy()
+            encoded = (self.scorer.image_encoder(images.to(self.device)) for images in parts)
+            return torch.cat([self.scorer.fusion(images, self.texts).cpu() for images in encoded]).numpy()
 
 
 def scaled_features(features: Features) -> Rescale:

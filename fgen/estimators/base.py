@@ -47,6 +47,8 @@ class Size:
 
     def __repr__(self) -> str:
         kind, argument = type(self.argument).__name__, self.argument
+        if hasattr(argument, "parameters"):  # a module of torch
+            return f"<{kind} of {sum(one.numel() for one in argument.parameters()):,} parameters>"
         if hasattr(argument, "shape"):
             return f"<{kind} {tuple(argument.shape)}>"
         return f"<{kind} of {len(argument)}>" if hasattr(argument, "__len__") else repr(argument)

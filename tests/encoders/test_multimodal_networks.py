@@ -1,11 +1,13 @@
 """The multimodal parts on networks of other libraries, small and with seeded weights: open_clip's CLIP and BERT."""
 
+import importlib
 import importlib.util
 
 import numpy as np
 import pytest
 import torch
 
+import fgen
 from fgen.baselines.paired import PairedConfig
 
 with_open_clip = pytest.mark.skipif(importlib.util.find_spec("open_clip") is None, reason="needs fgen[vision]")
@@ -20,7 +22,7 @@ def test_its_scores_are_the_logits_of_open_clip(clip):
     with torch.inference_mode():
         images, texts = clip.encode_image(pictures), clip.encode_text(tokens)
         logits, _ = clip.get_logits(pictures, tokens)
-    factor = float(clip.logit_scale.exp())
+    factor = clip.logit_scale.exp().item()
     baseline = PairedConfig(factor=factor).build()
     baseline.fit(images.numpy(), [0, 1, 2, 0, 1, 2], texts.numpy())
     np.testing.assert_allclose(baseline.scores(images.numpy()), logits.numpy(), atol=1e-5 * factor)
@@ -58,3 +60,45 @@ def clip():
             vision_cfg={"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 16},
             text_cfg={"context_length": 16, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1},
         ).eval()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("transformers") is None, reason="needs fgen[text]")
+def test_a_bert_is_fine_tuned_by_the_loss_of_the_classifier():
+    """With a learned query that pools its tokens."""
+    transformers = importlib.import_module("transformers")
+
+    class Pooled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+            self.bert = transformers.BertModel(
+                transformers.BertConfig(vocab_size=40, max_position_embeddings=16, **sizes), add_pooling_layer=False
+            )
+            self.query = torch.nn.Parameter(torch.zeros(16))
+
+        def forward(self, input_ids, attention_mask):
+            hidden = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            weights = (hidden @ self.query).masked_fill(attention_mask == 0, -torch.inf).softmax(dim=1)
+            return (weights.unsqueeze(2) * hidden).sum(dim=1)
+
+    def tokenizer(texts):
+        ids = [[1 + sum(map(ord, word)) % 39 for word in text.split()] for text in texts]
+        filled = np.array([own + [0] * (4 - len(own)) for own in ids])
+        return {"input_ids": filled, "attention_mask": (filled > 0).astype(np.int64)}
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        bert = Pooled()
+    data = fgen.load_dataset("toy")
+    X, y = data.split("trainval")
+    kept = y < 6
+    texts = {k: f"sort {chr(97 + k)} of thing"[: 12 + k % 3] for k in range(8)}
+    model = fgen.MultimodalZeroShotClassifier(
+        bert, class_texts=texts, tokenizer=tokenizer, joint_dim=8, epochs=2, calibrate=False
+    ).fit(X[kept], y[kept])
+    assert model.predict_proba(X[:3]).shape == (3, 8)
+    trained = dict(model.module_.text_encoder.module.named_parameters())
+    moved = {name for name, old in bert.named_parameters() if not torch.equal(trained[name], old)}
+    still = {name for name in trained if name not in moved}
+    assert "query" in moved
+    assert all("key.bias" in name or "query" in name for name in still), "a softmax doesn't see the keys' bias"
