@@ -18,8 +18,9 @@ SIDE = 128
 MOST = 1000
 STYLE = """<style>
 body { max-width: 84rem }
-.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1rem }
-.sheet figure { margin: 0; padding: .6rem; border: 1px solid #ddd; border-radius: .4rem; overflow: hidden }
+.sheet { display: flex; flex-wrap: wrap; gap: 1rem }
+.sheet figure { width: 15rem; box-sizing: border-box; margin: 0; padding: .6rem }
+.sheet figure { border: 1px solid #ddd; border-radius: .4rem; overflow: hidden }
 .sheet .thumbnail { height: 128px; display: flex; align-items: center; justify-content: center }
 .sheet .file { font-size: .8rem; color: #666; overflow-wrap: anywhere; margin: .4rem 0 }
 .sheet .answer { position: relative; z-index: 0; padding: 0 .3rem }
