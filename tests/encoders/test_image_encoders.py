@@ -194,7 +194,7 @@ def test_both_towers_of_an_open_clip_folder_return_what_open_clip_does(clip_fold
     assert np.abs(texts.encode(said) - own).max() < 1e-5
     assert np.array_equal(texts.encode(said)[1:], texts.encode(said[1:]))
     assert texts.record.weights == images.record.weights
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.name == "fgen"]
     texts.encode(["zebra " * 20])
     assert "1 texts have more than 16 tokens and are cut: 'zebra zebra" in caplog.text
 
