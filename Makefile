@@ -82,7 +82,7 @@ clean: ## remove the environment, caches and run folders
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[plots,sklearn,onnx,tensorboard,test,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[plots,sklearn,onnx,sweep,tensorboard,test,dev]"
 	touch $@
 
 $(EMOJI_READY): $(READY)

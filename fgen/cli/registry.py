@@ -55,7 +55,11 @@ EMBEDDINGS = (
 DEFAULT_ENCODER = "efficientnet-lite0"
 #: How pictures are encoded.
 ENCODER = (
-    argument("--encoder", help=f"encoder of pictures (default: the run's own, or {DEFAULT_ENCODER})"),
+    argument(
+        "--encoder",
+        help="encoder of pictures: efficientnet-lite0, 1 or 2, torchvision:NAME, timm:NAME, hf:FOLDER, "
+        f"open_clip:FOLDER, pyramid:ENCODER, fpn:FILE (default: the run's own, or {DEFAULT_ENCODER})",
+    ),
     argument("--weights", metavar="FILE", help="its weights: .safetensors, or a state dict of torch.save"),
     argument("--skip-broken", action="store_true", help="leave out files that are no pictures, and list them"),
 )

@@ -127,8 +127,8 @@ def compare(runs: list[str], as_csv: bool, as_json: bool) -> None:
     argument("--seeds", type=int, nargs="+", help="seeds of each experiment (default: its own)"),
     argument("--out", default="runs/sweep", help="folder of the run folders (default: runs/sweep)"),
     argument("--jobs", type=int, default=1, help="runs at a time, each in a process of its own (default: 1)"),
-    argument("--backend", default="loky", help="loky, processes of this machine; dask or ray, those of a cluster"),
-    argument("--address", help="of Dask's scheduler, as tcp://HOST:8786, or of Ray's head"),
+    argument("--backend", default="loky", help="loky, processes of this machine; dask, those of a cluster"),
+    argument("--address", help="of Dask's scheduler, as tcp://HOST:8786"),
     _forms,
     PROGRESS,
 )

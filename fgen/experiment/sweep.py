@@ -75,8 +75,8 @@ def sweep(
         grid: values of settings, as ``{"model.lr": [1e-4, 3e-4]}``; each is combined with each of the others.
         seeds: those of each experiment, in place of its own.
         jobs: runs at a time, each in a process of its own. More than 1 needs ``fgen[sweep]``.
-        backend: ``"loky"``, processes of this machine; ``"dask"`` or ``"ray"``, all those of a cluster.
-        address: of Dask's scheduler, or of Ray's head.
+        backend: ``"loky"``, processes of this machine; ``"dask"``, all those of a cluster.
+        address: of Dask's scheduler.
         progress: show a bar over all runs.
 
     Returns:
@@ -85,6 +85,11 @@ def sweep(
     Raises:
         InputError: settings that can't be meant, before anything runs; another sweep at work in ``out``.
         Interrupted, KeyboardInterrupt: stopped; the same call goes on.
+
+    Example:
+        >>> settings = {"dataset": {"name": "toy"}, "model": {"name": "ridge"}}
+        >>> sorted(fgen.sweep(settings, out="runs/seeds", seeds=[0, 1]).results)
+        ['ridge-toy']
     """
     sources = configs if isinstance(configs, Sequence) and not isinstance(configs, str) else [configs]
     experiments = combinations(sources, grid or {}, seeds=seeds)

@@ -24,7 +24,7 @@ T = TypeVar("T")
 Waiting = dict[int, Callable[[], T]]
 
 #: The engines, with the extra that brings each.
-BACKENDS = {"loky": "sweep", "dask": "dask", "ray": "ray"}
+BACKENDS = {"loky": "sweep", "dask": "dask"}
 #: So many times in a row all workers may die, or the engine fail, without that one unit has finished. Those that were
 #: under way are then executed alone.
 MOST_DEATHS = 2
@@ -52,8 +52,8 @@ class Workers:
 
     Attributes:
         jobs: processes of this machine. 1 of ``"loky"`` is this process, which needs no optional library.
-        backend: ``"loky"``, processes of this machine; ``"dask"`` or ``"ray"``, those of a cluster, all that it has.
-        address: of Dask's scheduler, as ``tcp://HOST:8786``, or of Ray's head; without one Ray begins a local cluster.
+        backend: ``"loky"``, processes of this machine; ``"dask"``, all those of a cluster.
+        address: of Dask's scheduler, as ``tcp://HOST:8786``, which loky has no use for.
 
     Raises:
         InputError: numbers or names that can't be meant; MissingExtra: the engine isn't installed.
@@ -69,11 +69,11 @@ class Workers:
         if self.backend not in BACKENDS:
             raise InputError(f"backend is {self.backend!r}", f"one of {', '.join(BACKENDS)}")
         if self.address is not None and self.backend == "loky":
-            raise InputError(f"address is {self.address!r}, which loky has no use for", "backend dask or ray")
+            raise InputError(f"address is {self.address!r}, which loky has no use for", "backend dask")
         if self.address is None and self.backend == "dask":
             raise InputError("backend is 'dask', without an address", "its scheduler's, as tcp://HOST:8786")
         if not self.in_process:
-            module = {"loky": "joblib", "dask": "distributed", "ray": "ray"}[self.backend]
+            module = {"loky": "joblib", "dask": "distributed"}[self.backend]
             require("joblib", BACKENDS[self.backend], "work in more than one process (jobs, backend)")
             require(module, BACKENDS[self.backend], f"the backend {self.backend}")
 
@@ -136,26 +136,10 @@ class Workers:
         if self.backend == "loky":  # a single job would be this process
             yield {"backend": "loky", "n_jobs": max(2, self.jobs)}
             return
-        if self.backend == "ray":
-            yield _ray_options(self.address)
-            return
         from fgen.experiment.dask_backend import NAME, connected
 
         with connected(self.address) as client:
             yield {"backend": NAME, "client": client}
-
-
-def _ray_options(address: str | None) -> dict[str, Any]:
-    import ray
-    from ray.util.joblib import register_ray
-
-    if not ray.is_initialized():
-        try:
-            ray.init(address=address, log_to_driver=False, include_dashboard=False)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise InputError(f"Ray at {address} can't be reached ({first_line(error)})", "a running cluster") from None
-    register_ray()
-    return {"backend": "ray", "n_jobs": max(2, int(ray.cluster_resources().get("CPU", 2)))}
 
 
 def _executed(number: int, unit: Callable[[], T]) -> Result[T]:
