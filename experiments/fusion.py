@@ -2,9 +2,10 @@
 
     python experiments/fusion.py --out runs/fusion
 
-It writes emoji's drawings as PNG files (npm is needed for that) and encodes them by two more networks than emoji's own,
-EfficientNet-Lite0. Then it runs every single kind, every fusion and the multimodal classifier under the honest protocol. Rows are compared by H on held-out classes
-alone; test scores stand beside it. What is finished in --out isn't computed again.
+It writes the drawings of emoji as PNG files (which needs npm) and encodes them by two more networks than its own,
+EfficientNet-Lite0. Then it runs every single kind, every fusion and the multimodal classifier, by the honest protocol.
+Rows are compared by H on held-out classes alone; test scores stand beside it. What is finished in --out isn't computed
+again.
 """
 
 from __future__ import annotations
