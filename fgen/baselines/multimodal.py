@@ -26,14 +26,14 @@ class MultimodalConfig(BaselineConfig):
     """Settings of the scorer and of its training by AdamW.
 
     Attributes:
-        fusion: a key of :data:`fgen.nn.multimodal.FUSIONS`.
+        fusion: "cosine", "concat", "bilinear" or "gated", see :data:`fgen.nn.multimodal.FUSIONS`.
         joint_dim: length of the joint vector or hidden layer; "bilinear" has none.
         epochs: passes over the rows; None lets the protocol choose one of ``epoch_choices`` on validation classes, and
             is the middle one elsewhere.
         epoch_choices: what is chosen from.
         batch_size: rows in a step.
-        lr: learning rate.
-        weight_decay: AdamW's.
+        lr: AdamW's learning rate.
+        weight_decay: of AdamW.
         contrastive_weight: of the contrastive loss over the classes of a batch; 0 leaves it out.
         classification_weight: of the cross-entropy over all seen classes; 0 leaves it out.
     """

@@ -2,6 +2,10 @@
 
 import importlib
 import importlib.util
+import re
+import shlex
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +13,14 @@ import torch
 
 import fgen
 from fgen.baselines.paired import PairedConfig
+from fgen.cli import main
 
 with_open_clip = pytest.mark.skipif(importlib.util.find_spec("open_clip") is None, reason="needs fgen[vision]")
+
+
+def letters(texts):
+    """A tokenizer: the last 15 letters of each text, and the highest id, at which open_clip reads the text's vector."""
+    return torch.tensor([[1 + ord(letter) % 58 for letter in text.rjust(15)[-15:]] + [63] for text in texts])
 
 
 @with_open_clip
@@ -35,12 +45,9 @@ def test_templates_are_averaged_as_open_clip_does(clip):
 
     templates, names = ("a photo of a {}.", "a drawing of a {}."), ["zebra", "owl", "teapot"]
 
-    def tokenizer(texts):
-        return torch.tensor([[1 + ord(letter) % 58 for letter in text.ljust(24)[-16:]] for text in texts])
-
-    own = build_zero_shot_classifier(clip, tokenizer, names, [template.format for template in templates], device="cpu")
+    own = build_zero_shot_classifier(clip, letters, names, [template.format for template in templates], device="cpu")
     with torch.inference_mode():
-        parts = [clip.encode_text(tokenizer([t.format(n) for t in templates]), normalize=True) for n in names]
+        parts = [clip.encode_text(letters([t.format(n) for t in templates]), normalize=True) for n in names]
         images = clip.encode_image(torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(2)))
     texts = np.stack([part.mean(dim=0).numpy() for part in parts])
     scores = PairedConfig(factor=1.0).build().fit(images.numpy(), [0, 1, 2, 0, 1], texts).scores(images.numpy())
@@ -102,3 +109,31 @@ def test_a_bert_is_fine_tuned_by_the_loss_of_the_classifier():
     still = {name for name in trained if name not in moved}
     assert "query" in moved
     assert all("key.bias" in name or "query" in name for name in still), "a softmax doesn't see the keys' bias"
+
+
+@with_open_clip
+def test_the_lines_of_the_document_answer_whether_it_is_better_than_clips_own(clip, tmp_path, monkeypatch, capsys):
+    """The runs of generators and of the scorer are left out, for they take long; they differ in the method alone."""
+    text = (Path(__file__).resolve().parents[2] / "docs/multimodal.md").read_text(encoding="utf-8")
+    code, commands, ensemble = re.findall(r"^```(?:python)?\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names = [f"class {letter}" for letter in "abcdefgh"]
+    labels = np.repeat(np.arange(8), 10)
+    shown = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))[labels]
+    known = {
+        "model": clip,
+        "tokenizer": letters,
+        "pictures": shown + 0.3 * torch.randn(shown.shape, generator=torch.Generator().manual_seed(1)),
+        "labels": labels,
+        "names": names,
+        "unseen": [6, 7],
+    }
+    exec(compile(code, "multimodal.md", "exec"), known)
+    first, *_, last = commands.splitlines()
+    assert main([*shlex.split(first)[1:], "--quiet"]) == 0
+    shutil.copytree("runs/clip", "runs/generated")
+    shutil.copytree("runs/clip", "runs/multimodal")
+    assert main(shlex.split(last)[1:]) == 0
+    assert "runs/clip" in capsys.readouterr().out
+    exec(compile(ensemble.replace('"recommended"', '"ridge"'), "multimodal.md", "exec"), known)
+    assert known["answers"].shape == (20,)
