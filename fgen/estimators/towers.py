@@ -128,7 +128,7 @@ class EndToEnd(Multimodal, config=EndToEndConfig):
         """
         if self.config.towers.image is None and self.config.towers.text is None:
             return super().learn(features, labels, embeddings, seed)  # other threads may draw from torch meanwhile
-        with torch_seed(rng.subseed(seed, "modules") % 2**63):
+        with torch_seed(rng.subseed(seed, "modules")):
             return super().learn(features, labels, embeddings, seed)
 
     def new_scorer(self, features: Features, embeddings: np.ndarray) -> ImageTextScorer:
