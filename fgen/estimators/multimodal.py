@@ -20,7 +20,6 @@ from fgen.estimators.training import calibrated, described_rows, trained_predict
 from fgen.experiment.config import Recipe
 from fgen.experiment.steps import Task
 from fgen.features.frames import check_columns, column_names
-from fgen.features.labels import described_classes
 from fgen.inference.predictor import Predictor
 from fgen.training.hooks import NO_HOOK
 
@@ -150,6 +149,7 @@ class MultimodalZeroShotClassifier(ClassifierMixin, BaseEstimator):
         own = {"labels": labels, "gamma": gamma, "feature_names": column_names(X)}
         self.predictor_ = trained_predictor(task, None, NO_HOOK, **own)
         self.calibration_ = calibration
+        self._embeddings = None if self.class_texts else dataset.class_embeddings
         return self
 
     def _described(self) -> tuple[Self, tuple[int, int, int] | None]:
@@ -254,8 +254,7 @@ class MultimodalZeroShotClassifier(ClassifierMixin, BaseEstimator):
         """
         kept = {name: getattr(self, name) for name in (*SETTINGS, "encoder_lr", "embedding_norm", "device")}
         kept |= {"calibrate": bool(self.calibrate), "random_state": int(self.random_state)}
-        embeddings = None if self.class_texts else described_classes(self.class_embeddings, self.classes)[1]
-        storage.write(path, self._predictor(), kept, self.class_texts, embeddings)
+        storage.write(path, self._predictor(), kept, self.class_texts, self._embeddings)
 
     @classmethod
     def load(
@@ -286,5 +285,5 @@ class MultimodalZeroShotClassifier(ClassifierMixin, BaseEstimator):
         predictor, described, kept = storage.read(path, given.get("image"), given.get("text"), device)
         own = {"text_encoder": text_encoder, "image_encoder": image_encoder, "tokenizer": tokenizer}
         loaded = cls(**own, preprocess=preprocess, **described, **kept)
-        loaded.predictor_ = predictor
+        loaded.predictor_, loaded._embeddings = predictor, loaded.class_embeddings
         return loaded
