@@ -30,6 +30,7 @@ class SoftmaxConfig(AdamConfig, HeadConfig):
             epochs, no learning rate.
         l2: the penalty of lbfgs on the weights; biases have none. Of several, a run chooses one on its validation
             classes, together with the number of epochs.
+        tol: lbfgs ends where no entry of the gradient is larger.
         class_weight: ``"balanced"`` gives every class the same total weight, whatever its number of rows.
         seen_weight: weight in the loss of a row of a seen class; a row of an unseen class has 1 (ZSML's released code:
             .1 on AWA2). It multiplies ``class_weight``'s.

@@ -802,6 +802,7 @@ def test_a_command_with_a_bar_runs_where_output_and_errors_are_closed(
         record=EncoderRecord("sentence", "", 2), encode=lambda texts, **_: np.ones((len(texts), 2), np.float32)
     )
     monkeypatch.setattr("fgen.encoders.text.text_encoder", lambda *_: ones)
+    monkeypatch.setattr("fgen.encoders.image.image_encoder", lambda *_: None)
     monkeypatch.setattr("fgen.encoders.image_folder.dataset_of_pictures", lambda *a, keep, **k: keep.touch() or toy)
     if command == "report":
         pytest.importorskip("matplotlib")

@@ -9,7 +9,7 @@ from fgen import BASELINES, ZeroShotClassifier
 from fgen.data.toy import make_toy
 from fgen.errors import InputError
 from fgen.experiment.config import ExperimentConfig
-from fgen.experiment.selection import choose_setting, score_baseline
+from fgen.experiment.selection import baseline_scorer, choose_setting
 from fgen.experiment.steps import Task
 from tests.conftest import ANY_WIDTHS
 
@@ -50,7 +50,7 @@ def test_its_setting_and_gamma_are_chosen_on_held_out_classes_as_in_a_run(data):
     assert model.predictor_.head.baseline.config == BASELINES["eszsl"](**choice["settings"])
     assert model.gamma_ == choice["gamma"]
     assert model.calibration_ == choice["held_out"]
-    tested = score_baseline(task, model.predictor_.head.baseline.config)
+    tested = baseline_scorer(task, model.predictor_.head.baseline.config).kept()
     decisions = model.decision_function(data.rows(tested.rows))
     expected = tested.scores - choice["gamma"] * np.isin(np.arange(11), data.seen)
     np.testing.assert_allclose(decisions, expected, rtol=1e-5, atol=1e-6)
