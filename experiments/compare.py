@@ -13,13 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import multiprocessing
-import signal
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +27,7 @@ import fgen
 from fgen.data.emoji import emoji_card
 from fgen.errors import InputError, Interrupted
 from fgen.experiment.results import format_gap, format_score, format_table
+from fgen.experiment.workers import Workers
 from fgen.metrics.accuracy import GZSLScores
 from fgen.metrics.stats import paired_interval, summarise
 from fgen.reports.run_report import write_report
@@ -159,30 +158,27 @@ def run_all(rows: Rows, arguments: argparse.Namespace) -> dict[str, list[tuple[G
     """Every row and seed, the seeds in the outer loop, so that a stopped table has whole seeds."""
     arguments.out.mkdir(parents=True, exist_ok=True)
     jobs = [(label, seed) for seed in arguments.seeds for label in rows]
-    results = {}
-    with ProcessPoolExecutor(arguments.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = {
-            pool.submit(run_one, *rows[label], seed, arguments.epochs, folder(arguments.out, label, seed)): (
-                label,
-                seed,
-            )
-            for label, seed in jobs
-        }
-        try:
-            for future in tqdm(as_completed(futures), total=len(jobs), unit="run", disable=not sys.stderr.isatty()):
-                label, seed = futures[future]
-                results[label, seed] = future.result()
-                print(f"{label}, seed {seed}: H {100 * results[label, seed][0].H:.1f}", file=sys.stderr)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    units = [
+        partial(run_one, *rows[label], seed, arguments.epochs, folder(arguments.out, label, seed))
+        for label, seed in jobs
+    ]
+    results, errors = {}, {}
+    finished = Workers(arguments.jobs).results(units)
+    for one in tqdm(finished, total=len(jobs), unit="run", disable=not sys.stderr.isatty()):
+        label, seed = jobs[one.number]
+        if one.value is None:
+            errors[one.number] = one.error
+        else:
+            results[label, seed] = one.value
+            print(f"{label}, seed {seed}: H {100 * one.value[0].H:.1f}", file=sys.stderr)
+    if errors:
+        raise errors[min(errors)]
     return {label: [results[label, seed] for seed in arguments.seeds] for label in rows}
 
 
 def run_one(experiment: str, overrides: list[str], seed: int, epochs: int | None, out: Path) -> tuple[GZSLScores, dict]:
     """One seed of one row, in a process of its own; its scores, and what its result says of time and choice."""
     logging.getLogger("fgen").setLevel(logging.WARNING)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     config = configure(experiment, [*overrides, f"protocol.seeds=[{seed}]", "train.threads=1"])
     if epochs is not None and config.model.name in fgen.MODELS and config.model.epochs > 1:
         config = replace(config, model=replace(config.model, epochs=epochs))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import sys
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from tqdm import tqdm
 from experiments.plug_in.banks import Banks, Part, parts_of
 from experiments.plug_in.classifiers import CLASSIFIERS
 from experiments.plug_in.protocol import choose_fits, test_scores
+from fgen.experiment.workers import Workers
 from fgen.io.atomic import write_json
 
 Work = Callable[..., None]
@@ -34,10 +33,10 @@ def compute(banks: Banks, seeds: list[int], out: Path, jobs: int) -> Cells:
         for seed in seeds
     }
     cells = [(task, name) for task in tasks.values() for name in CLASSIFIERS]
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        _all(pool, "generators", train, [(task, part) for task in tasks.values() for part in (0, 1)])
-        _all(pool, "choice on validation classes", choose_cell, cells)
-        _all(pool, "test", test_cell, cells)
+    workers = Workers(jobs)
+    _all(workers, "generators", train, [(task, part) for task in tasks.values() for part in (0, 1)])
+    _all(workers, "choice on validation classes", choose_cell, cells)
+    _all(workers, "test", test_cell, cells)
     return {
         (bank, name): [json.loads(_result(tasks[bank, seed], name).read_text("utf-8")) for seed in seeds]
         for bank in banks
@@ -45,15 +44,16 @@ def compute(banks: Banks, seeds: list[int], out: Path, jobs: int) -> Cells:
     }
 
 
-def _all(pool: ProcessPoolExecutor, title: str, work: Work, calls: list[tuple[Any, Any]]) -> None:
-    """Do a piece of work for each pair of arguments, with a bar."""
-    futures: list[Future[None]] = [pool.submit(work, *call) for call in calls]
-    try:
-        for future in tqdm(as_completed(futures), title, len(futures), unit="cell", disable=not sys.stderr.isatty()):
-            future.result()
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
+def _all(workers: Workers, title: str, work: Work, calls: list[tuple[Any, Any]]) -> None:
+    """Do a piece of work for each pair of arguments, with a bar.
+
+    Raises:
+        Exception: the error of the first that failed, once the others are finished.
+    """
+    results = workers.results([partial(work, *call) for call in calls])
+    found = list(tqdm(results, title, len(calls), unit="cell", disable=not sys.stderr.isatty()))
+    if errors := {one.number: one.error for one in found if one.error is not None}:
+        raise errors[min(errors)]
 
 
 @lru_cache(maxsize=1)
