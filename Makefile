@@ -40,8 +40,8 @@ bench: $(READY) ## fgen against textbook code and the machine's limits, about 20
 bench-large: $(READY) ## training on a 20 GB file beside a set in memory, about 7 minutes, 21 GB of disk: [ARGS="--gigabytes 2"]
 	$(BIN)/python -m experiments.bench.larger_than_memory $(ARGS)
 
-bench-scale: $(READY) ## seconds and memory of each phase at 1,000, 4,000 and 20,000 classes (resumable): [ARGS="--classes 1000 4000"]
-	$(BIN)/python -m experiments.bench.scale --out runs/bench-scale $(ARGS)
+bench-scale: $(READY) ## seconds and memory of each phase at 1,000, 4,000 and 20,000 classes, and of a million rows (resumable): [ARGS=...]
+	$(BIN)/python -m experiments.bench.scale --million --prior --out runs/bench-scale $(ARGS)
 
 test: $(READY) ## all tests as this processor calculates, then the `numeric` ones as others do, under 10 minutes on 2 cores
 	$(BIN)/python -m pytest -n auto --dist worksteal
