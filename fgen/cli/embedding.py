@@ -25,7 +25,7 @@ log = logging.getLogger("fgen")
     argument(
         "--encoder",
         help="sentence[:NAME], by default MiniLM; word[:FILE], by default GloVe; hf:FOLDER, a Transformer; "
-        "tfidf[:FOLDER], for long texts (default: sentence)",
+        "open_clip:FOLDER, CLIP's; tfidf[:FOLDER], for long texts (default: sentence)",
     ),
     argument("--model", help="the same as --encoder sentence:MODEL"),
     argument("--like", metavar="FILE", help="an .npz of fgen embed: encode as its embeddings were"),

@@ -1,7 +1,8 @@
 """Encoders of pictures and of texts by the two towers of a CLIP model of open_clip, which share one space."""
 
-import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from fgen.compute.device import cpu_threads
+from fgen.compute.device import choose_device, cpu_threads
 from fgen.encoders.base import EncoderRecord
 from fgen.encoders.network import NetworkEncoder
+from fgen.encoders.passages import Pieces, checked_texts
 from fgen.encoders.weights import built, load_weights, read_weights, weights_digest
-from fgen.errors import InputError, first_line, require, shortened
+from fgen.errors import InputError, first_line, require
 
-log = logging.getLogger("fgen")
+#: Seconds before a bar is shown.
+PATIENCE = 2
+#: Tokens that a tokenizer puts around a text, at most.
+N_MARKS = 2
 
 
 class ImageTower(torch.nn.Module):
@@ -49,46 +54,68 @@ def open_clip_encoder(folder: str, weights: str | Path | None = None) -> Network
     return NetworkEncoder(f"open_clip:{folder}", ImageTower(model), transform, settings)
 
 
+@dataclass(eq=False)
 class OpenClipTextEncoder:
     """The text tower of a CLIP model: embeddings of length 1 in the space of its image tower.
+
+    A text of more tokens than the model reads is encoded in overlapping pieces, whose mean it gets, of length 1.
 
     Args:
         folder: as :func:`open_clip_encoder` takes it; so are ``weights``. The record's ``weights`` are those of the
             image tower's record.
 
     Raises:
-        InputError: as :func:`open_clip_encoder`. MissingExtra: without ``fgen[vision]``.
+        InputError: when it is used, as :func:`open_clip_encoder`. MissingExtra: likewise, without ``fgen[vision]``.
     """
 
-    def __init__(self, folder: str, weights: str | Path | None = None) -> None:
-        self._model = read_model(folder, weights).eval().requires_grad_(False)
-        self._tokenizer = require("open_clip", "vision", "an encoder of open_clip").get_tokenizer(f"local-dir:{folder}")
+    folder: str
+    weights: str | None = None
+
+    @cached_property
+    def _model(self) -> Any:
+        return read_model(self.folder, self.weights).eval().requires_grad_(False)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        library = require("open_clip", "vision", "an encoder of open_clip")
+        return library.get_tokenizer(f"local-dir:{self.folder}")
+
+    @cached_property
+    def record(self) -> EncoderRecord:
+        """What data remember of this encoder."""
         digest, dim = weights_digest(ImageTower(self._model)), self._model.encode_text(self._tokenizer([""])).shape[1]
-        context = self._tokenizer.context_length
-        self.record = EncoderRecord(f"open_clip:{folder}", digest, dim, {"context_length": context, "norm": 1})
+        settings = {} if self.weights is None else {"weights": str(self.weights)}
+        return EncoderRecord(f"open_clip:{self.folder}", digest, dim, settings)
 
     def encode(
         self, texts: Sequence[str], *, batch_size: int = 1, device: str = "cpu", show_progress_bar: bool = False
     ) -> np.ndarray:
-        """Return embeddings ``(N, A)`` float32 of length 1; a batch size of 1 gives a text the same bytes.
+        """Return embeddings ``(N, A)`` float32 of length 1 of N texts.
 
-        A text of more tokens than the model reads is cut, and a warning names it.
+        Args:
+            texts: such as ``"a photo of a zebra"``.
+            batch_size: number of texts that are encoded together; with 1 the same text has the same bytes.
+            device: ``"cpu"``, where one thread works, ``"cuda"`` or ``"auto"``.
+            show_progress_bar: show a bar if it takes more than two seconds.
+
+        Raises:
+            InputError: a text that is empty.
         """
-        tokens, model = self._tokens(texts), self._model.to(device)
-        rows = []
+        texts, chosen = checked_texts(texts), choose_device(device)
+        pieces = Pieces.by_words(texts, self._n_tokens, self._tokenizer.context_length - N_MARKS)
+        model, rows = self._model.to(chosen), []
+        batches = self._tokenizer(pieces.texts).split(batch_size)
         with cpu_threads(1), torch.inference_mode():
-            for batch in tqdm(tokens.split(batch_size), unit="batch", disable=not show_progress_bar):
-                rows.append(model.encode_text(batch.to(device), normalize=True).cpu().numpy())
-        return np.concatenate(rows)
+            for batch in tqdm(batches, "encoding", unit="batch", delay=PATIENCE, disable=not show_progress_bar):
+                rows.append(model.encode_text(batch.to(chosen), normalize=True).cpu().numpy())
+        return pieces.mean(np.concatenate(rows), normalize=True)
 
-    def _tokens(self, texts: Sequence[str]) -> torch.Tensor:
-        limit = self._tokenizer.context_length
-        tokens = self._tokenizer(list(texts), context_length=limit)
-        longer = self._tokenizer(list(texts), context_length=limit + 1)
-        beyond = (longer != 0).sum(dim=1) > (tokens != 0).sum(dim=1)
-        if cut := [text for text, is_cut in zip(texts, beyond.tolist(), strict=True) if is_cut]:
-            log.warning("%d texts have more than %d tokens and are cut: %s", len(cut), limit, shortened(cut[0], 30))
-        return tokens
+    def _n_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return the number of tokens of each text, without those that mark its beginning and its end."""
+        of_transformers = getattr(self._tokenizer, "tokenizer", None)
+        if of_transformers is None:
+            return [len(self._tokenizer.encode(text)) for text in texts]
+        return [len(ids) for ids in of_transformers(list(texts), add_special_tokens=False, verbose=False)["input_ids"]]
 
 
 def read_model(folder: str, weights: str | Path | None) -> Any:

@@ -1,7 +1,8 @@
 """Texts as encoders take them: checked, and those beyond an encoder's limit cut into overlapping pieces."""
 
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -59,6 +60,27 @@ class Pieces:
         room = max(1, limit - len(tokenizer([prompt], truncation=False, verbose=False)["input_ids"][0]))
         cut = [_cut(text, tokens, room) for text, tokens in zip(texts, spans, strict=True)]
         log.debug("%d of %d texts have more than %d tokens", sum(len(own) > 1 for own in cut), len(texts), room)
+        return cls([piece for own in cut for piece in own], [len(own) for own in cut])
+
+    @classmethod
+    def by_words(cls, texts: Sequence[str], count: Callable[[list[str]], list[int]], room: int) -> Self:
+        """Cut texts between words, for a tokenizer that says no more than the number of tokens of a text.
+
+        Args:
+            texts: N texts.
+            count: returns the numbers of tokens of some texts. Those of a text's words add up to those of the text.
+            room: the largest number of tokens of a piece, unless a single word has more.
+        """
+        cut = []
+        for text, n_tokens in zip(texts, count(list(texts)), strict=True):
+            if n_tokens <= room:
+                cut.append([text])
+                continue
+            words = [found.span() for found in re.finditer(r"\S+", text)]
+            counts = count([text[start:end] for start, end in words])
+            spans = [span for span, number in zip(words, counts, strict=True) for _ in range(number)]
+            # A piece may begin and end in the middle of words, which it gets whole.
+            cut.append(_cut(text, spans, max(1, room - 2 * (max(counts) - 1))))
         return cls([piece for own in cut for piece in own], [len(own) for own in cut])
 
     def mean(self, rows: np.ndarray, *, normalize: bool) -> np.ndarray:

