@@ -9,12 +9,14 @@ import io
 import logging
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 
 from fgen.cli import banks, catalogue, data, embedding, imagination, prediction, running
 from fgen.cli.parser import parser_of
 from fgen.cli.registry import Command
+from fgen.cli.signals import Stopped, stops_as_interrupts
 from fgen.cli.streams import complain, flush, give_up, open_closed_streams, refuse_streams
 from fgen.errors import InputError, Interrupted
 
@@ -74,14 +76,15 @@ def _main(argv: list[str]) -> int:
         if "progress" in options:
             options["progress"] = sys.stderr.isatty() and not quiet
         refuse_streams(options, prints=command.prints)
-        command.run(**options)
+        with stops_as_interrupts():
+            command.run(**options)
         sys.stdout.flush()
     except Interrupted as stop:
         complain(f"{stop}. Go on with: {_resume_command(argv)}")
         return 128 + stop.signal_number
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         complain(f"stopped. What was finished is kept; go on with: {_resume_command(argv)}")
-        return 130
+        return 128 + (stop.signal_number if isinstance(stop, Stopped) else signal.SIGINT)
     except InputError as error:
         complain(str(error))
         return 2

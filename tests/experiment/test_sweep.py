@@ -54,6 +54,15 @@ def files(folder):
     return found
 
 
+def group_is_alive(number):
+    """Return whether a process of a group is there."""
+    try:
+        os.killpg(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class KilledOnce:
     """A seed whose process is killed at its third checkpoint, the first time."""
@@ -311,7 +320,9 @@ def test_runs_that_are_no_seeds_of_one_experiment_are_not_joined(settings, compl
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals to a group of processes")
-def test_ctrl_c_stops_a_sweep_with_one_message_and_the_same_call_goes_on(alone, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_sweep_with_one_message_and_the_same_call_goes_on(alone, tmp_path, number):
+    """Ctrl-C reaches all of its processes, ``kill`` the first alone, which has to stop the others."""
     toml, out = tmp_path / "clswgan-toy.toml", tmp_path / "out"
     toml.write_text(dump_toml(GENERATOR))
     command = ["sweep", str(toml), "--set-grid", "model.lr=[0.01,0.001]", "--out", str(out)]
@@ -319,10 +330,15 @@ def test_ctrl_c_stops_a_sweep_with_one_message_and_the_same_call_goes_on(alone, 
     with subprocess.Popen(python, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         while not list(out.glob("*/seeds/0/checkpoint/*")) and process.poll() is None:
             time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGINT)
+        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
         told = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert "Traceback" not in told
+    for _ in range(100):
+        if not group_is_alive(process.pid):
+            break
+        time.sleep(0.1)
+    assert not group_is_alive(process.pid), "a worker goes on alone"
     assert told.splitlines()[-1].startswith("fgen: stopped. What was finished is kept; go on with: fgen sweep")
     assert main(command) == 0
     assert files(out / NAMES[0]) == files(alone / NAMES[0])
