@@ -28,8 +28,9 @@ ROOT = Path(__file__).resolve().parents[2]
 D, A, ROWS, SHARE_SEEN = 256, 64, 20, 0.8
 N_GENERATED, STEPS, BASE_STEPS, L2 = 10, 20, 5, 1e-4
 MILLION, WIDE, MOST_CLASSES = 1_000_000, 512, 20_000
-#: Seen classes of the comparison of priors, and all of its classes.
-N_SEEN, N_CLASSES = 4_000, 5_000
+#: Seen classes of the comparison of priors, all of its classes, and its :func:`world`: columns that matter less and
+#: less, as those of word vectors along their principal axes.
+N_SEEN, N_CLASSES, SPREAD, DECAY = 4_000, 5_000, 2.0, 1.0
 MODEL: dict[str, Any] = {"hidden_dim": 512, "noise_dim": 64, "batch_size": 64}
 #: Phase -> the power of the number of classes in which its work grows at fixed rows a class.
 PHASES = {"data set": 1, "prior": 1, "20 steps": 0, "bank": 1, "head": 2, "scores": 2, "report": 1}
@@ -205,17 +206,19 @@ def prior() -> Figures:
     """Return the error, leaving one class out, and T1 of the exact prior and of the approximate one."""
     import torch
 
+    import fgen
     from fgen.nn.kernel_ridge import SemanticPrior
     from fgen.nn.nystroem_prior import NystroemPrior
 
-    data = world(N_CLASSES)
-    rows, labels = np.asarray(data.features), data.labels
+    data = world(N_CLASSES, SPREAD, DECAY)
+    rows, labels = np.array(data.features), data.labels
     means = np.stack([rows[k * ROWS : (k + 1) * ROWS].mean(axis=0) for k in range(N_SEEN)])
-    embeddings, means = torch.from_numpy(data.class_embeddings), torch.from_numpy(means)
+    embeddings, means = torch.from_numpy(data.class_embeddings.copy()), torch.from_numpy(means)
     tested = torch.from_numpy(rows[labels >= N_SEEN]).double()
     found: Figures = {}
+    settings = fgen.MODELS["priorgan"]()
     for kind in (SemanticPrior, NystroemPrior):
-        one = kind(N_SEEN, A, D, (A,), alpha=0.1, width=0.5)
+        one = kind(N_SEEN, A, D, (A,), alpha=settings.prior_alpha, width=settings.prior_width)
         one.fit(embeddings[:N_SEEN], means)
         error = (one.leave_one_out.double() - means.double()).square().mean()
         nearest = torch.cdist(tested, one(embeddings[N_SEEN:]).double()).argmin(dim=1).numpy() + N_SEEN
@@ -258,17 +261,24 @@ def scored(head: Any, data: Any) -> tuple[float, float]:
     return float(result.T1), float(result.H)
 
 
-def world(n_classes: int) -> Any:
-    """Return a data set in which a class's mean follows from its embedding, but for a part that nothing tells."""
+def world(n_classes: int, spread: float = 1.0, decay: float = 0.0) -> Any:
+    """Return a data set in which a class's mean follows from its embedding, but for a part that nothing tells.
+
+    Args:
+        spread: standard deviation within classes; 1 leaves no doubt of a row's class.
+        decay: the embeddings' k-th column has a deviation in proportion to ``k ** -decay``.
+    """
     import fgen
 
     stream = np.random.default_rng(0)
     embeddings = stream.standard_normal((n_classes, A), dtype=np.float32)
+    embeddings *= (np.arange(1, A + 1) ** -decay).astype(np.float32)
+    embeddings *= math.sqrt(A) / np.linalg.norm(embeddings, axis=1).mean()
     hidden = np.tanh(embeddings @ stream.standard_normal((A, 2 * A), dtype=np.float32) / 8)
     means = hidden @ stream.standard_normal((2 * A, D), dtype=np.float32) / 8
     means += 0.3 * stream.standard_normal(means.shape, dtype=np.float32)
     labels = np.repeat(np.arange(n_classes), ROWS)
-    features = means[labels] + stream.standard_normal((len(labels), D), dtype=np.float32)
+    features = means[labels] + spread * stream.standard_normal((len(labels), D), dtype=np.float32)
     n_seen = int(SHARE_SEEN * n_classes)
     rows, of_seen, is_test = np.arange(len(labels)), labels < n_seen, np.arange(len(labels)) % ROWS < ROWS // 5
     splits = {
