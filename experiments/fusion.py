@@ -101,20 +101,22 @@ def all_rows(arguments: argparse.Namespace, data: dict[str, Path]) -> Iterator[t
     def row(label: str, network: str = first, **settings: Any) -> tuple[str, Callable[[], RunResult]]:
         return label, lambda: run_one(method, data[network], arguments, label, settings)
 
+    def fused(what: str, labels: list[str]) -> Iterator[tuple[str, Callable[[], RunResult]]]:
+        members = [folder(arguments, label) for label in labels]
+        for rule in RULES:
+            yield f"decisions of {what}: {rule}", lambda rule=rule: fuse_runs(members, rule=rule, progress=True)
+
     for kind in KINDS:
         yield row(f"{kind} alone", embedding=kind)
     for left, right in ((KINDS[0], KINDS[1]), (KINDS[0], KINDS[2]), (KINDS[1], KINDS[2])):
         yield row(f"early: {left} + {right}", embedding=[left, right])
     yield row("early: all kinds", embedding=list(KINDS))
     yield row("early: all kinds, weights chosen", embedding=list(KINDS), embedding_weights="auto")
-    for rule in RULES:
-        yield row(f"decisions of kinds: {rule}", embedding=list(KINDS), fusion="decision", fusion_rule=rule)
+    yield from fused("kinds", [f"{kind} alone" for kind in KINDS])
     for network in second:
         yield row(f"{network[-5:]}, all kinds", network, embedding=list(KINDS))
     yield row("features of all networks, all kinds", "all", embedding=list(KINDS))
-    members = [folder(arguments, label) for label in ("early: all kinds", *(f"{n[-5:]}, all kinds" for n in second))]
-    for rule in RULES:
-        yield f"decisions of networks: {rule}", lambda rule=rule: fuse_runs(members, rule=rule, progress=True)
+    yield from fused("networks", ["early: all kinds", *(f"{network[-5:]}, all kinds" for network in second)])
     for layer in LAYERS:
         model = {"name": "multimodal", "fusion": layer}
         yield row(f"multimodal, {layer}", embedding=list(KINDS), model=model)
