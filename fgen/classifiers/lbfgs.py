@@ -9,6 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -34,13 +35,26 @@ POINTS = 20
 LOGITS_IN_MEMORY = 1 << 29
 
 
+@dataclass(frozen=True)
+class Stop:
+    """Where L-BFGS ends.
+
+    Attributes:
+        tol: where no entry of the gradient is larger.
+        steps: after so many steps at most.
+    """
+
+    tol: float = 1e-5
+    steps: int = LBFGS_STEPS
+
+
 def train_lbfgs(
     rows: CentredRows,
     targets: Tensor,
     n_classes: int,
     l2: float,
     *,
-    tol: float = 1e-5,
+    stop: Stop = Stop(),
     start: tuple[Tensor, Tensor] | None = None,
     first_logits: Tensor | None = None,
     progress: bool = False,
@@ -58,7 +72,7 @@ def train_lbfgs(
     Args:
         rows: the features, with the weights of the rows in the loss.
         targets: ``(N,)`` indices of classes.
-        tol: training ends where no entry of the gradient is larger.
+        stop: where training ends.
         start: weights and biases to start from, such as those of another penalty; zeros by default.
         first_logits: ``(N,)`` constant logits of class 0, whose weights and bias then stay 0.
         progress: show a bar.
@@ -76,8 +90,8 @@ def train_lbfgs(
         line.set_direction(torch.cat([weight, (bias + _at(weight, rows.mean)).unsqueeze(1)], dim=1))
         line.step(1.0)
     gradient, recent = line.gradient(), deque[tuple[Tensor, Tensor]](maxlen=HISTORY)
-    for _ in tqdm(range(LBFGS_STEPS), desc="head", unit="step", disable=not progress):
-        if gradient.abs().max() <= tol:
+    for _ in tqdm(range(stop.steps), desc="head", unit="step", disable=not progress):
+        if gradient.abs().max() <= stop.tol:
             break
         line.set_direction(-two_loop_recursion(gradient, recent))
         step = line.search(_dot(gradient, line.direction), first=None if recent else 1.0)

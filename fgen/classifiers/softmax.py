@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fgen.classifiers.adam import AdamConfig, initial_parameters, train_adam
 from fgen.classifiers.base import Head, HeadConfig, HeadProblem
-from fgen.classifiers.lbfgs import train_lbfgs
+from fgen.classifiers.lbfgs import Stop, train_lbfgs
 from fgen.classifiers.new_rows import with_new_rows
 from fgen.classifiers.seen_bias import log_prior, row_weights
 from fgen.classifiers.storage import StoredHead
@@ -150,6 +150,11 @@ class SoftmaxClassifier(StoredHead):
     weight: Tensor
     bias: Tensor
 
+    @property
+    def stop(self) -> Stop:
+        """Where lbfgs ends."""
+        return Stop(self.config.tol)
+
     def learn(self, problem: HeadProblem, start: Head | None) -> np.ndarray:
         """Minimise the loss, over all candidates."""
         config, classes, place = self.config, problem.classes, problem.place
@@ -167,7 +172,7 @@ class SoftmaxClassifier(StoredHead):
         else:
             begin, (l2,) = _start(start, problem, offsets), config.penalties
             weight, bias = train_lbfgs(
-                problem.centred_rows, targets, len(classes), l2, tol=config.tol, start=begin, progress=progress
+                problem.centred_rows, targets, len(classes), l2, stop=self.stop, start=begin, progress=progress
             )
             if offsets is not None:  # biases have no penalty: this is the minimum without offsets, shifted
                 bias -= offsets

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from fgen.classifiers import lbfgs
-from fgen.classifiers.lbfgs import SLOPE_LEFT, RecomputedLine, StoredLine, train_lbfgs, two_loop_recursion
+from fgen.classifiers.lbfgs import SLOPE_LEFT, RecomputedLine, Stop, StoredLine, train_lbfgs, two_loop_recursion
 from fgen.classifiers.softmax import SoftmaxClassifier
 from fgen.compute.device import matrix_precision
 from fgen.errors import TrainingDiverged
@@ -163,7 +163,7 @@ def test_logits_that_are_computed_anew_lead_to_the_same_minimum(problem, monkeyp
     for limit in (1 << 20, 0):
         monkeypatch.setattr(lbfgs, "LOGITS_IN_MEMORY", limit)
         rows = centred_rows(features, row_weights)
-        heads.append(train_lbfgs(rows, targets, N_CLASSES, L2, tol=1e-8, first_logits=fixed))
+        heads.append(train_lbfgs(rows, targets, N_CLASSES, L2, stop=Stop(1e-8), first_logits=fixed))
     for stored, anew in zip(*heads, strict=True):
         torch.testing.assert_close(stored, anew, atol=1e-5, rtol=1e-5)
 
