@@ -15,20 +15,22 @@ from fgen.data.dataset import ZSLDataset
 from fgen.errors import InputError
 from fgen.experiment.config import ExperimentConfig
 from fgen.experiment.directory import RunDirectory
+from fgen.experiment.footprint import head_memory, one_task, seed_disk, size
 from fgen.experiment.fused import of_settings
 from fgen.experiment.protocol import SeedRun
 from fgen.experiment.provenance import git_commit, version
 from fgen.experiment.results import RunResult, SeedOutcome
 from fgen.experiment.seed_unit import SeedUnit, Threads, dataset_facts, locked_outcome
 from fgen.experiment.selection import selection_tasks, too_few_to_hold_out
-from fgen.experiment.steps import Task, new_model, synthetic_counts
+from fgen.experiment.steps import Task, new_model
 from fgen.experiment.weights import candidate_weights
 from fgen.experiment.workers import Workers
-from fgen.features.scaled_rows import CPU, IN_MEMORY
+from fgen.features.scaled_rows import CPU
 from fgen.io.atomic import write_json
 from fgen.metrics.stats import summarise
 from fgen.models.registry import MODELS
 from fgen.training.hooks import EpochHook, OnEpoch
+from fgen.training.loop import WORTH_TELLING, OnPace, Pace, tell_length
 
 log = logging.getLogger("fgen")
 
@@ -83,17 +85,20 @@ def run(
             kept = run(config, out=Path(folder) / "run", progress=progress, on_epoch=on_epoch, jobs=jobs)
             return replace(kept, out=None)
     dataset, config = load_to_run(config)
-    phases = _trainings(config, dataset)
+    phases = trainings(config, dataset)
     directory, config = begin(config, out, resume=resume)
     log_notes(dataset)
     # Training and heads take the experiment's precision; all else, as banks and scores, is float32's.
     with directory.locked(), cpu_threads(config.train.threads), matrix_precision("highest", CPU):
+        on_pace: OnPace | None = None
         if config.model.name not in BASELINES:
-            announce(config, dataset, directory, phases=phases)
+            on_pace = announce(config, dataset, directory, phases=phases)
         if workers.in_process:
             parts = [(seed, hook.within(f"seed-{seed}")) for seed in config.protocol.seeds]
             outcomes = [
-                locked_outcome(SeedRun(config, dataset, seed, directory.seed(seed), progress, hook=part))
+                locked_outcome(
+                    SeedRun(config, dataset, seed, directory.seed(seed), progress, hook=part, on_pace=on_pace)
+                )
                 for seed, part in parts
             ]
         else:
@@ -148,7 +153,7 @@ def finish(
     return result
 
 
-def _trainings(config: ExperimentConfig, dataset: ZSLDataset) -> list[ZSLDataset]:
+def trainings(config: ExperimentConfig, dataset: ZSLDataset) -> list[ZSLDataset]:
     """Return the task of each training that a seed takes, with those of its selection."""
     folds = [task.dataset for task in selection_tasks(Task(config, dataset, seed=0))]
     if config.dataset.fusion == "decision":
@@ -216,12 +221,12 @@ def train_only(
     if config.dataset.fusion == "decision" and not chooses:
         remedy = "Set protocol.calibrate, or another fusion"
         raise InputError("fusion is 'decision', and nothing is chosen", "a choice on held-out classes", remedy)
-    phases = _trainings(config, dataset) if chooses else [dataset]
+    phases = trainings(config, dataset) if chooses else [dataset]
     with directory.locked(), cpu_threads(config.train.threads), matrix_precision("highest", CPU):
-        announce(config, dataset, directory, phases=phases)
+        on_pace = announce(config, dataset, directory, phases=phases)
         for seed in config.protocol.seeds:
             part = hook.within(f"seed-{seed}")
-            run_of_seed = SeedRun(config, dataset, seed, directory.seed(seed), progress, hook=part)
+            run_of_seed = SeedRun(config, dataset, seed, directory.seed(seed), progress, hook=part, on_pace=on_pace)
             of_settings(run_of_seed).without_test(chooses)
     return [directory.seed(seed).model for seed in config.protocol.seeds]
 
@@ -273,36 +278,59 @@ def log_notes(dataset: ZSLDataset) -> None:
 
 def announce(
     config: ExperimentConfig, dataset: ZSLDataset, directory: RunDirectory, phases: Sequence[ZSLDataset]
-) -> None:
-    """Log the steps and the pre-training of the models that are missing, and the memory of banks and heads.
+) -> OnPace | None:
+    """Log the steps and the pre-training of the models that are missing, the memory of banks and heads, and the disk.
 
-    Their time and the memory of a training are logged by :func:`fgen.training.loop.train`, from its first steps.
+    Returns:
+        What tells after the run's third step how long all of its trainings take; None where no model is missing.
     """
     n_models = sum(not directory.seed(seed).model.exists() for seed in config.protocol.seeds)
     if not n_models:
-        return
+        return None
     if busy := crowded(config.train.threads):
         log.warning(busy)
-    task = Task(config, dataset, config.protocol.seeds[0])
+    task, n_members = one_task(config, dataset), 1
+    if config.dataset.fusion == "decision":
+        n_members = len(dataset.embedding)
     steps = sum(config.model.n_steps(len(phase.splits["trainval"])) for phase in phases) * n_models
-    # The head holds the bank as it is, and where there is room for it a scaled copy of bank and real rows.
-    generated = 4 * int(synthetic_counts(task).sum()) * dataset.feature_dim
-    scaled = generated + 4 * len(dataset.splits["trainval"]) * dataset.feature_dim
-    memory = generated + (scaled if scaled <= IN_MEMORY else 0)
     log.info(
-        "%s on %s: at most %s training steps%s; about %.1f GB of memory for bank and heads beside torch's own",
+        "%s on %s: at most %s training steps%s; about %s of memory for bank and heads beside torch's own; "
+        "about %s of disk",
         config.model.name,
         dataset.name,
         f"{steps:,}",
         _before_the_steps(task),
-        memory / 1e9,
+        size(head_memory(task)),
+        size(n_models * seed_disk(task, len(phases), n_members)),
     )
+    return _TellOnce(steps, len(phases) * n_models)
+
+
+class _TellOnce:
+    """Logs after the first training's third step how long all trainings of a run take, if that is long.
+
+    Args:
+        steps: of all trainings that are missing.
+        n_trainings: their number.
+    """
+
+    def __init__(self, steps: int, n_trainings: int) -> None:
+        self._steps, self._n_trainings, self._told = steps, n_trainings, False
+
+    def __call__(self, pace: Pace) -> None:
+        """Log, once."""
+        if self._told:
+            return
+        self._told = True
+        seconds = self._n_trainings * (pace.preparation + pace.pretraining) + self._steps * pace.step_seconds
+        if seconds > WORTH_TELLING:
+            tell_length(f"{self._steps:,} steps of {self._n_trainings} trainings take at most", seconds, pace)
 
 
 def _before_the_steps(task: Task) -> str:
-    """Return a word on the pre-training of each model, whose time is in none of the steps."""
+    """Return a word on the pre-training of each model, which isn't among the steps."""
     epochs = [f"{number:,} epochs of the {role}" for role, number in new_model(task).pretraining.items()]
-    return f", and before them, which isn't timed, {' and '.join(epochs)}" if epochs else ""
+    return f", and before each training {' and '.join(epochs)}" if epochs else ""
 
 
 def describe(config: ExperimentConfig, facts: Mapping[str, Any], outcomes: Sequence[SeedOutcome]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from fgen.features.scaling import FeatureScaler
 from fgen.models.base.fixed_batches import concatenate_blocks
 from fgen.models.base.generator import FeatureGenerator
 from fgen.training.hooks import OnEpoch
+from fgen.training.loop import OnPace
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,14 @@ class Task:
 
     Attributes:
         sample_weight: weights ``(N,)`` of the data set's rows in the training of heads; None for none.
+        on_pace: told how long a generator's training takes, see :func:`fgen.training.loop.train`; None logs it.
     """
 
     recipe: Recipe
     dataset: ZSLDataset
     seed: int
     sample_weight: np.ndarray | None = field(default=None, kw_only=True)
+    on_pace: OnPace | None = field(default=None, kw_only=True)
 
 
 def new_model(task: Task) -> FeatureGenerator:
@@ -72,6 +75,7 @@ def fit(
         train_config=task.recipe.train,
         checkpoint=checkpoint,
         on_epoch=on_epoch,
+        on_pace=task.on_pace,
         progress=title or False,
     )
 

@@ -45,6 +45,33 @@ Optimisers = dict[str, torch.optim.Optimizer]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pace:
+    """What the first steps of a training tell of it.
+
+    Attributes:
+        steps: that it takes, counted from where it was resumed.
+        step_seconds: of a step.
+        n_bytes: memory of networks, gradients and optimisers.
+        preparation: seconds of scalings and statistics, which came before the first step.
+        pretraining: seconds of the networks that were trained before the first step.
+    """
+
+    steps: int
+    step_seconds: float
+    n_bytes: int
+    preparation: float = 0.0
+    pretraining: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the whole training, with what came before its first step."""
+        return self.preparation + self.pretraining + self.steps * self.step_seconds
+
+
+OnPace = Callable[[Pace], None]
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Device, threads, precision and checkpoints of training; of results they change rounding and a GPU's noise.
 
@@ -79,12 +106,14 @@ def train(
     config: TrainConfig,
     checkpoint: Path | None = None,
     on_epoch: OnEpoch | None = None,
+    on_pace: OnPace | None = None,
     progress: bool | str = False,
 ) -> list[dict[str, float]]:
     """Train the model's networks in place.
 
     Args:
         on_epoch: see :class:`fgen.training.hooks.EpochHook`; its phase is "training".
+        on_pace: called once, after the third step, or the last of fewer; None logs how long all take, if that is long.
         progress: show a bar; a text is what it says before it.
 
     Returns:
@@ -103,7 +132,7 @@ def train(
             raise InputError(
                 f"{checkpoint} is at step {state.step:,}", f"at most {n_steps:,}, the end of this training", "Remove it"
             )
-    step = timed(stepper(model, data, state.optimisers, seed), n_steps - state.step, training_bytes(model))
+    step = timed(stepper(model, data, state.optimisers, seed), n_steps - state.step, training_bytes(model), on_pace)
     last_written, title = time.monotonic(), progress if isinstance(progress, str) else "training"
     with (
         cpu_threads(config.threads),
@@ -171,33 +200,57 @@ def run_updates(model: Trainable, data: TrainingSet, optimisers: Optimisers, dra
     return terms
 
 
-def timed(step: Callable[[int], Terms], n_steps: int, n_bytes: int) -> Callable[[int], Terms]:
-    """Return ``step``, whose third call logs how long all take and how much memory, if that is long.
+def timed(
+    step: Callable[[int], Terms], n_steps: int, n_bytes: int, on_pace: OnPace | None = None
+) -> Callable[[int], Terms]:
+    """Return ``step``, whose third call, or the last of fewer, tells how long all take.
 
     The first call allocates memory, and on a GPU the second records a graph; the third is what is repeated.
 
     Args:
         n_steps: calls of the training.
         n_bytes: memory of networks, gradients and optimisers.
+        on_pace: what is told; None is :func:`tell`.
     """
-    numbers = count(1)
+    numbers, told, on_pace = count(1), min(TIMED_STEP, n_steps), on_pace or tell
 
     def timed_step(number: int) -> Terms:
-        if (call := next(numbers)) > TIMED_STEP:
+        if (call := next(numbers)) > told:
             return step(number)
         start = time.perf_counter()
         terms = step(number)
         for term in terms.values():
             term.item()  # a GPU's step has then ended
-        seconds = (time.perf_counter() - start) * n_steps
-        if call == TIMED_STEP and seconds > WORTH_TELLING:
-            length = f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} seconds"
-            message = "%s training steps take about %s; networks, gradients and optimisers %.1f GB of memory"
-            with tqdm.external_write_mode():
-                log.info(message, f"{n_steps:,}", length, n_bytes / 1e9)
+        seconds = time.perf_counter() - start
+        if call == told:
+            on_pace(Pace(steps=n_steps, step_seconds=seconds, n_bytes=n_bytes))
         return terms
 
     return timed_step
+
+
+def tell(pace: Pace) -> None:
+    """Log how long a training takes and how much memory, if that is long."""
+    if pace.seconds > WORTH_TELLING:
+        tell_length(f"{pace.steps:,} training steps take", pace.seconds, pace)
+
+
+def tell_length(what: str, seconds: float, pace: Pace) -> None:
+    """Log how long something takes, with the memory of a training, beside progress bars."""
+    included = ", pre-training included" if pace.pretraining >= 1 else ""
+    with tqdm.external_write_mode():
+        log.info(
+            "%s about %s%s; networks, gradients and optimisers %.1f GB of memory",
+            what,
+            length(seconds),
+            included,
+            pace.n_bytes / 1e9,
+        )
+
+
+def length(seconds: float) -> str:
+    """Return a time in minutes or seconds, in words."""
+    return f"{seconds / 60:,.0f} minutes" if seconds > 90 else f"{seconds:.0f} seconds"
 
 
 def training_bytes(model: Trainable) -> int:

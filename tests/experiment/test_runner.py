@@ -809,7 +809,7 @@ def test_the_command_that_replaces_a_configs_data_set_by_a_file_is_one_that_work
 @pytest.mark.parametrize(
     ("name", "settings", "said"),
     [
-        ("clswgan", {"cls_epochs": 3}, ", and before them, which isn't timed, 3 epochs of the classifier;"),
+        ("clswgan", {"cls_epochs": 3}, ", and before each training 3 epochs of the classifier;"),
         (
             "cycle",
             {"cls_epochs": 3, "cls_weight": 0.1, "regressor_epochs": 2},
@@ -818,7 +818,7 @@ def test_the_command_that_replaces_a_configs_data_set_by_a_file_is_one_that_work
         ("fvaegan", {}, " training steps; about"),
     ],
 )
-def test_the_time_that_is_announced_names_the_pre_training_that_it_leaves_out(name, settings, said, tmp_path, caplog):
+def test_the_steps_that_are_announced_come_with_the_pre_training_before_them(name, settings, said, tmp_path, caplog):
     sections = {"dataset": {"name": "toy"}, "model": {"name": name, "steps": 1, "hidden_dim": 8} | settings}
     with caplog.at_level("INFO", "fgen"):
         train_only(ExperimentConfig.from_mapping(sections), out=tmp_path / "run")

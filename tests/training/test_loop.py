@@ -116,7 +116,9 @@ def test_a_long_training_tells_after_three_steps_how_long_it_takes_and_a_short_o
         return [record.getMessage() for record in caplog.records]
 
     (long,) = said(60)
-    assert long.startswith("5 training steps take about 5 minutes; networks, gradients and optimisers 0.0 GB")
+    assert long.startswith(
+        "5 training steps take about 7 minutes, pre-training included; networks, gradients and optimisers 0.0 GB"
+    )
     assert said(1) == []
 
 

@@ -3,7 +3,9 @@
 A method is a subclass that overrides a few formulas: its networks, and what each update of a step minimises.
 """
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -22,7 +24,7 @@ from fgen.models.base.feature_matching import FeatureMatching
 from fgen.models.base.trained import TrainedModel
 from fgen.nn.networks import initialise
 from fgen.training.hooks import OnEpoch
-from fgen.training.loop import TrainConfig, train
+from fgen.training.loop import OnPace, Pace, TrainConfig, tell, train
 from fgen.training.training_set import TrainingSet
 from fgen.training.update import Trainable
 
@@ -83,6 +85,7 @@ class FeatureGenerator(TrainedModel, Trainable):
         train_config: TrainConfig | None = None,
         checkpoint: Path | None = None,
         on_epoch: OnEpoch | None = None,
+        on_pace: OnPace | None = None,
         progress: bool | str = False,
     ) -> Self:
         """Learn how class embeddings become features.
@@ -101,6 +104,8 @@ class FeatureGenerator(TrainedModel, Trainable):
             on_epoch: called after each epoch with the number of finished epochs; a function of two arguments also gets
                 the epoch's mean losses, ``{name: float}``, and one of three the phase, "training". What it returns
                 joins :attr:`history`. Epochs of a checkpoint that training goes on from are not repeated.
+            on_pace: called after the third step, or the last of fewer, with the seconds that all takes, a
+                ``fgen.training.loop.Pace``; None logs them, if they are many.
             progress: show a bar; a text is what it says before it.
 
         Raises:
@@ -121,11 +126,18 @@ class FeatureGenerator(TrainedModel, Trainable):
         device = choose_device(train_config.device)
         # What is measured and pre-trained before the first step is float32's, whatever torch is set to.
         with cpu_threads(train_config.threads), matrix_precision("highest", device):
+            began = time.perf_counter()
             data = self.begin(
                 features, labels, class_embeddings, seed=seed, device=train_config.device, unlabelled=unlabelled
             )
             self.initialise(seed)
+            prepared = time.perf_counter()
             self.pretrain(data, seed)
+            pretrained = time.perf_counter()
+
+        def told(pace: Pace) -> None:
+            (on_pace or tell)(replace(pace, preparation=prepared - began, pretraining=pretrained - prepared))
+
         try:
             self.history = train(
                 self,
@@ -134,6 +146,7 @@ class FeatureGenerator(TrainedModel, Trainable):
                 config=train_config,
                 checkpoint=checkpoint,
                 on_epoch=on_epoch,
+                on_pace=told,
                 progress=progress,
             )
         finally:
