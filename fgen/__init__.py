@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from fgen.estimators.multimodal import MultimodalZeroShotClassifier as MultimodalZeroShotClassifier
     from fgen.estimators.zero_shot_classifier import ZeroShotClassifier as ZeroShotClassifier
     from fgen.experiment.config import ExperimentConfig as ExperimentConfig
+    from fgen.experiment.plan import Plan as Plan
+    from fgen.experiment.plan import plan as plan
     from fgen.experiment.recommended import recommended as recommended
     from fgen.experiment.results import RunResult as RunResult
     from fgen.experiment.runner import run as run
@@ -49,6 +51,7 @@ _HOMES = {
     "MODELS": "fgen.models.registry",
     "MixedSampler": "fgen.data.torch_dataset",
     "MultimodalZeroShotClassifier": "fgen.estimators.multimodal",
+    "Plan": "fgen.experiment.plan",
     "RunResult": "fgen.experiment.results",
     "SoftmaxClassifier": "fgen.classifiers.softmax",
     "SweepResult": "fgen.experiment.sweep",
@@ -62,6 +65,7 @@ _HOMES = {
     "load_dataset": "fgen.data.files",
     "load_model": "fgen.models.registry",
     "make_model": "fgen.models.registry",
+    "plan": "fgen.experiment.plan",
     "recommended": "fgen.experiment.recommended",
     "run": "fgen.experiment.runner",
     "save_dataset": "fgen.data.files",

@@ -35,10 +35,20 @@ RESUME = argument("--resume", action="store_true", help="go on where an earlier 
     RESUME,
     argument("--jobs", type=int, default=1, help="seeds at a time, each in a process of its own (default: 1)"),
     argument("--json", action="store_true", dest="as_json", help="print result.json instead of a table"),
+    argument(
+        "--plan", action="store_true", dest="only_plan", help="tell time (with --jobs 1), memory and disk, and stop"
+    ),
     PROGRESS,
 )
 def run(
-    config: str, out: str | None, overrides: list[str], resume: bool, jobs: int, as_json: bool, progress: bool
+    config: str,
+    out: str | None,
+    overrides: list[str],
+    resume: bool,
+    jobs: int,
+    as_json: bool,
+    only_plan: bool,
+    progress: bool,
 ) -> None:
     """The whole protocol: select, train, generate, classify, score."""
     from fgen.experiment import runner
@@ -48,6 +58,12 @@ def run(
     resumed = resume and (file.parent / "seeds").is_dir() and file.name == "config.toml"
     folder = Path(out or (file.parent if resumed else Path("runs") / file.stem))
     experiment = experiment_for(config, overrides, kept=folder / "config.toml" if resume else None, progress=progress)
+    if only_plan:
+        from fgen.experiment.plan import plan
+
+        planned = plan(experiment)
+        say(json.dumps(planned.as_dict(), indent=2) if as_json else planned.table())
+        return
     result = runner.run(experiment, out=folder, resume=resume, progress=progress, jobs=jobs)
     say(json.dumps(result.description, indent=2) if as_json else f"{result.table()}\nrun folder: {folder}")
 
