@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from fgen.models.registry import make_model as make_model
     from fgen.reports.tensorboard import TensorBoard as TensorBoard
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "BASELINES": "fgen.baselines",
