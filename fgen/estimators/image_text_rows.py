@@ -1,6 +1,6 @@
 """Pictures and texts as rows of numbers: those that encoders without training make, or that modules take."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -28,20 +28,34 @@ class ImageRows:
         """Return the rows of pictures, or of features where there is no encoder.
 
         Raises:
-            InputError: pictures that are no numbers of one shape.
+            InputError: pictures that are no numbers of one shape, or an encoder that isn't one.
         """
         if preprocess is not None:
             X = _stacked([as_array("what preprocess returned", preprocess(picture)) for picture in X])
         if encoder is None:
             return cls(X)
         if not isinstance(encoder, nn.Module):
-            return cls(encoder.encode(X))
+            return cls(encoding("image_encoder", encoder)(X))
         pictures = as_array("X", X)
         if pictures.ndim < 2 or pictures.dtype.kind not in "fiub":
             found, expected = f"X has shape {pictures.shape} and type {pictures.dtype}", "pictures as numbers (N, ...)"
             raise InputError(found, expected, "Give preprocess, which makes a tensor of a picture")
         rows = pictures.reshape(len(pictures), -1).astype(np.float32, copy=False)
         return cls(rows, tuple(pictures.shape[1:]))
+
+
+def encoding(name: str, encoder: Any) -> Callable[[Any], Any]:
+    """Return the method ``encode`` of an encoder.
+
+    Raises:
+        InputError: it has none, as the name of an encoder.
+    """
+    if isinstance(encoder, str | bytes) or not callable(getattr(encoder, "encode", None)):
+        remedy = f"fgen.encoders.{name.removesuffix('_encoder')}.{name}({encoder!r:.40}) makes one of a name"
+        found = f"{name} is {encoder!r:.40}"
+        raise InputError(found, "a torch module, or an object with encode", remedy if isinstance(encoder, str) else "")
+    method: Callable[[Any], Any] = encoder.encode
+    return method
 
 
 def _stacked(pictures: list[np.ndarray]) -> np.ndarray:
@@ -62,7 +76,8 @@ def class_rows(
         tokenizer: of a module.
 
     Raises:
-        InputError: no texts, other numbers of templates, no tokenizer, or one that returns something else.
+        InputError: no texts, other numbers of templates, no tokenizer or one that returns something else, or an encoder
+            that isn't one.
     """
     if not isinstance(texts, Mapping) or not texts:
         raise InputError(f"class_texts is {texts!r:.40}", "{label: text} with each of the classes")
@@ -74,7 +89,7 @@ def class_rows(
     if wrong := next((text for text in flat if not isinstance(text, str)), None):
         raise InputError(f"class_texts holds {wrong!r:.40}", "texts")
     if not isinstance(encoder, nn.Module):
-        vectors = as_matrix("what text_encoder.encode returned", encoder.encode(flat))
+        vectors = as_matrix("what text_encoder.encode returned", encoding("text_encoder", encoder)(flat))
         vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return dict(zip(labels, vectors.reshape(len(labels), n_templates, -1).mean(axis=1), strict=True)), None
     tokens = token_ids(tokenizer, flat)

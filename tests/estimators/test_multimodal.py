@@ -224,6 +224,11 @@ class ReturnsTwo(nn.Module):
         ({"tokenizer": None}, "tokenizer is None; expected a callable"),
         ({"tokenizer": lambda texts: [[0.5] for _ in texts]}, "the tokenizer returned .* float64"),
         ({"class_texts": {"red bar": ["a", "of"], "red beam": "a"}}, r"classes have \[1, 2\] texts"),
+        (
+            {"text_encoder": "sentence"},
+            r"text_encoder is 'sentence'; .* with encode\. fgen\.encoders\.text\.text_encoder\('sentence'\) makes one",
+        ),
+        ({"image_encoder": 3}, "image_encoder is 3; expected a torch module, or an object with encode"),
         ({"text_encoder": ReturnsTwo()}, "text_encoder returned tuple"),
         ({"image_encoder": ReturnsTwo()}, "image_encoder returned tuple"),
         ({"image_encoder": nn.Identity()}, "image_encoder returned a tensor of shape"),
