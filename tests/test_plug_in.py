@@ -23,26 +23,9 @@ def few(monkeypatch):
 
 
 @pytest.fixture
-def inline(monkeypatch):
-    """A pool that works in this process, so that what a test replaces counts there."""
-
-    class Pool:
-        def __init__(self, *arguments, **settings):
-            pass
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *exception):
-            pass
-
-        def submit(self, work, *arguments):
-            future = cells.Future()
-            future.set_result(work(*arguments))
-            return future
-
+def fresh():
+    """No bank of an earlier test."""
     cells._parts.cache_clear()
-    monkeypatch.setattr(cells, "ProcessPoolExecutor", Pool)
     yield
     cells._parts.cache_clear()
 
@@ -62,7 +45,7 @@ def table_cells(out):
     return cells.compute({"f-CLSWGAN": ("fgen2026_clswgan_toy", ["model.epochs=1"])}, [0], out, 1)
 
 
-@pytest.mark.usefixtures("few", "inline")
+@pytest.mark.usefixtures("few", "fresh")
 def test_the_table_is_made_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
     found = table_cells(tmp_path)
     monkeypatch.setattr(cells, "choose_fits", None)
@@ -74,7 +57,7 @@ def test_the_table_is_made_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert "Of 2 classifiers" in text
 
 
-@pytest.mark.usefixtures("few", "inline")
+@pytest.mark.usefixtures("few", "fresh")
 def test_no_choice_depends_on_a_test_row(tmp_path, monkeypatch):
     sets = {"as it is": toy(), "garbage": toy(garbage=7.0)}
     found = {}
@@ -87,7 +70,7 @@ def test_no_choice_depends_on_a_test_row(tmp_path, monkeypatch):
     assert found["as it is"] != found["garbage"]
 
 
-@pytest.mark.usefixtures("few", "inline")
+@pytest.mark.usefixtures("few", "fresh")
 def test_everything_is_chosen_before_a_test_row_is_scored(tmp_path, monkeypatch):
     n_choices = []
 

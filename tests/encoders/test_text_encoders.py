@@ -300,7 +300,7 @@ def test_long_texts_by_their_words_are_scikit_learns_and_kept_for_later_ones(tmp
 @pytest.mark.parametrize(
     ("spec", "settings", "why"),
     [
-        ("sentense", {}, "expected one of sentence, word, hf, tfidf. Did you mean 'sentence'"),
+        ("sentense", {}, "expected one of sentence, word, hf, open_clip, tfidf. Did you mean 'sentence'"),
         ("hf", {}, "a folder or a name after a colon"),
         ("sentence", {"pooling": "cls"}, "unknown key encoder.pooling; expected one of model, prompt"),
         ("sentence", {"truncate_dim": "64"}, "encoder.truncate_dim is '64'"),
