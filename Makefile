@@ -43,9 +43,9 @@ bench-large: $(READY) ## training on a 20 GB file beside a set in memory, about 
 bench-scale: $(READY) ## seconds and memory of each phase at 1,000, 4,000 and 20,000 classes, and of a million rows (resumable): [ARGS=...]
 	$(BIN)/python -m experiments.bench.scale --million --prior --out runs/bench-scale $(ARGS)
 
-test: $(READY) ## all tests as this processor calculates, then the `numeric` ones as others do, under 10 minutes on 2 cores
+test: $(READY) ## all tests as this processor calculates, then the quick `numeric` ones as others do, about 10 minutes on 2 cores
 	$(BIN)/python -m pytest -n auto --dist worksteal
-	FGEN_TEST_PRODUCTS=$$($(BIN)/python -m tests.arithmetic) $(BIN)/python -m pytest -n auto --dist worksteal -m numeric
+	FGEN_TEST_PRODUCTS=$$($(BIN)/python -m tests.arithmetic) $(BIN)/python -m pytest -n auto --dist worksteal -m "numeric and not slow"
 
 test-matrix: $(READY) ## the `numeric` tests with products of float32 and of bfloat16, on 1 thread and on 2
 	for products in float32 bfloat16; do for threads in 1 2; do \
